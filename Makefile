@@ -1,0 +1,59 @@
+# Everything one does with this project. `make run` and `make test` need nothing set up before.
+
+CARGO ?= cargo
+PACKAGE := alldata-peer-server-http
+
+# What the component is built with where the active toolchain has no library for WebAssembly:
+# Debian's second compiler, which comes with the source of its library.
+DEBIAN_PACKAGES := rustc-web cargo-web rust-web-src
+
+.PHONY: help run test ci setup install fmt clippy doc deny
+
+help: ## Say what there is
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 20
+
+run: setup ## Build everything and serve on port 8080
+	$(CARGO) run --locked --release --package $(PACKAGE) --bin alldata-peer -- serve
+
+test: setup ## Run all tests
+	$(CARGO) test --locked --workspace
+
+ci: fmt clippy test doc deny ## Everything that has to hold before a change lands
+
+install: setup ## Install the program alldata-peer with cargo
+	$(CARGO) install --locked --path host
+
+fmt:
+	$(CARGO) fmt --all --check
+
+clippy: setup
+	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
+
+doc: setup
+	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --locked --workspace --no-deps
+
+# Licences, sources and known faults of the dependencies. A machine without cargo-deny says so.
+deny:
+	@if command -v cargo-deny >/dev/null; then \
+	  $(CARGO) deny --locked check; \
+	else \
+	  echo 'make deny: cargo-deny is not installed, nothing checked'; \
+	fi
+
+setup:
+	@command -v $(CARGO) >/dev/null || { echo 'Rust is missing: see https://rustup.rs' >&2; exit 1; }
+	@command -v cc >/dev/null || { echo 'A C compiler is missing: on Debian, apt-get install gcc libc6-dev' >&2; exit 1; }
+	@has_wasm() { \
+	  test -d "$$($$1 --print target-libdir --target wasm32-unknown-unknown 2>/dev/null)" || \
+	  test -d "$$($$1 --print sysroot 2>/dev/null)/lib/rustlib/src/rust/library/core"; \
+	}; \
+	if has_wasm rustc || has_wasm /usr/bin/rustc; then exit 0; fi; \
+	if command -v apt-get >/dev/null && test "$$(id -u)" = 0; then \
+	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive \
+	    apt-get install -qq -y --no-install-recommends $(DEBIAN_PACKAGES); \
+	else \
+	  echo 'No compiler here builds for wasm32-unknown-unknown. Either of these mends it:' >&2; \
+	  echo '  rustup target add wasm32-unknown-unknown' >&2; \
+	  echo '  sudo apt-get install --no-install-recommends $(DEBIAN_PACKAGES)' >&2; \
+	  exit 1; \
+	fi

@@ -1,0 +1,131 @@
+//! The component: `wasi:http/incoming-handler` on one side, `put-sink` on the other.
+//!
+//! The only file that knows WASI. Never judges a body and never picks a status code.
+
+use alloc::string::{String, ToString};
+
+use wasip2::exports::http::incoming_handler::Guest;
+use wasip2::http::types::{
+    ErrorCode, Fields, IncomingBody, IncomingRequest, Method, OutgoingBody, OutgoingResponse,
+    ResponseOutparam, http_error_code,
+};
+use wasip2::io::streams::StreamError;
+
+use crate::body::{Body, TooLarge};
+use crate::decode::{MAX_BODY_BYTES, Put, decode};
+use crate::outcome::{Answer, Outcome, PROBLEM_MEDIA_TYPE, Problem};
+
+mod bindings {
+    wit_bindgen::generate!({ path: "../wit", world: "peer" });
+}
+
+use bindings::alldata::peer::put_sink::{self, PutError};
+
+/// How much one read asks for: more than a host hands over at once, so that it is never the
+/// component that splits a body.
+const READ_BYTES: u64 = 1024 * 1024;
+
+/// How much `blocking-write-and-flush` takes at once, by its definition in `wasi:io`.
+const WRITE_BYTES: usize = 4096;
+
+struct Peer;
+
+wasip2::http::proxy::export!(Peer);
+
+impl Guest for Peer {
+    fn handle(request: IncomingRequest, out: ResponseOutparam) {
+        let outcome = match request.method() {
+            Method::Post => match read_body(&request) {
+                Ok(body) => match decode(body.bytes()) {
+                    Ok(put) => store(&put),
+                    Err(error) => Outcome::Malformed(error),
+                },
+                Err(outcome) => outcome,
+            },
+            _ => Outcome::MethodNotAllowed,
+        };
+        respond(out, outcome.answer());
+    }
+}
+
+fn store(put: &Put<'_>) -> Outcome {
+    match put_sink::put(&put.key, put.event) {
+        Ok(()) => Outcome::Stored,
+        Err(PutError::Conflict) => Outcome::Conflict,
+        Err(PutError::Rejected(reason)) => Outcome::Rejected(reason),
+        Err(PutError::Unavailable(retry_after_seconds)) => Outcome::Unavailable {
+            retry_after_seconds,
+        },
+        Err(PutError::Unknown) => Outcome::Unknown,
+        Err(PutError::Failed(_)) => Outcome::Failed,
+    }
+}
+
+/// The whole body, or how the request ended without it.
+fn read_body(request: &IncomingRequest) -> Result<Body, Outcome> {
+    let Ok(incoming) = request.consume() else {
+        return Err(Outcome::Failed);
+    };
+    let Ok(stream) = IncomingBody::stream(&incoming) else {
+        return Err(Outcome::Failed);
+    };
+    let mut body = Body::default();
+    loop {
+        match stream.blocking_read(READ_BYTES) {
+            Ok(chunk) => body.push(chunk).map_err(|TooLarge| Outcome::TooLarge {
+                limit: Some(MAX_BODY_BYTES as u64),
+            })?,
+            Err(StreamError::Closed) => return Ok(body),
+            Err(StreamError::LastOperationFailed(error)) => {
+                return Err(unread(http_error_code(&error)));
+            }
+        }
+    }
+}
+
+/// How a request ended whose body could not be read. Our host tells its own limit in
+/// `HTTP-request-body-size`.
+fn unread(error: Option<ErrorCode>) -> Outcome {
+    match error {
+        Some(ErrorCode::HttpRequestBodySize(limit)) => Outcome::TooLarge { limit },
+        Some(ErrorCode::ConnectionReadTimeout | ErrorCode::ConnectionTimeout) => Outcome::TooSlow,
+        _ => Outcome::CutOff,
+    }
+}
+
+/// The one place that sets the response. A client that is gone by now is no error: what was
+/// put stays put.
+fn respond(out: ResponseOutparam, answer: Answer) {
+    let text = answer.problem.as_ref().map(Problem::to_json);
+    let response = OutgoingResponse::new(fields(answer.header, text.as_ref()));
+    // Fails for a number that is no status code only; `Outcome::answer` has none.
+    let _ = response.set_status_code(answer.status);
+    let body = text.and_then(|text| Some((response.body().ok()?, text)));
+    ResponseOutparam::set(out, Ok(response));
+    if let Some((body, text)) = body {
+        if let Ok(stream) = body.write() {
+            for chunk in text.as_bytes().chunks(WRITE_BYTES) {
+                if stream.blocking_write_and_flush(chunk).is_err() {
+                    break;
+                }
+            }
+        }
+        let _ = OutgoingBody::finish(body, None);
+    }
+}
+
+fn fields(header: Option<(&'static str, String)>, text: Option<&String>) -> Fields {
+    let Some(text) = text else {
+        return Fields::new();
+    };
+    let mut list = alloc::vec![
+        ("content-type".to_string(), PROBLEM_MEDIA_TYPE.into()),
+        (
+            "content-length".to_string(),
+            text.len().to_string().into_bytes()
+        ),
+    ];
+    list.extend(header.map(|(name, value)| (name.to_string(), value.into_bytes())));
+    // Fails for a malformed or forbidden field only; these are neither.
+    Fields::from_list(&list).unwrap_or_else(|_| Fields::new())
+}

@@ -1,0 +1,382 @@
+//! Reads the body of a `_put`: one JSON object with a `key` and an `event`.
+//!
+//! Never re-serializes: the event stays the text it was sent as, borrowed from the body.
+//! Never recurses, so that no nesting overflows a stack, and never panics on any input.
+
+use alloc::borrow::Cow;
+use alloc::string::{String, ToString};
+use core::fmt;
+
+use serde::Deserializer as _;
+use serde::de::{IgnoredAny, MapAccess, Visitor};
+use serde_json::value::RawValue;
+
+/// The longest key in bytes of UTF-8, after unescaping. Real keys have 19 to 27; the limit
+/// keeps a key small enough for every store to index.
+pub const MAX_KEY_BYTES: usize = 1024;
+
+/// The largest body in bytes. A host may set a lower limit, never a higher one: the
+/// component's memory is sized for this.
+pub const MAX_BODY_BYTES: usize = 16 * 1024 * 1024;
+
+/// What a `_put` asks to store.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Put<'body> {
+    /// The key, unescaped: 1 to [`MAX_KEY_BYTES`] bytes.
+    pub key: Cow<'body, str>,
+    /// The JSON text of the event, byte for byte as sent, without the white space around it.
+    pub event: &'body str,
+}
+
+/// A place in the body, both counted from 1. Columns count bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Position {
+    /// Number of the line.
+    pub line: usize,
+    /// Number of the byte in the line.
+    pub column: usize,
+}
+
+/// Why a body is not a `_put`. Its `Display` is one sentence for the client.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum DecodeError {
+    /// No bytes, or white space alone.
+    Empty,
+    /// The body starts with a byte order mark, which RFC 8259 section 8.1 forbids.
+    ByteOrderMark,
+    /// The body is not UTF-8 from this place on.
+    NotUtf8(Position),
+    /// The body is not one JSON text. Holds the parser's reason with line and column.
+    NotJson(String),
+    /// The body is JSON, but not an object.
+    NotAnObject,
+    /// There is no member `key`.
+    NoKey,
+    /// The member `key` is not a string.
+    KeyNotAString(Position),
+    /// The key has an unpaired surrogate, so that no Unicode text is meant by it.
+    KeyNotUnicode(Position),
+    /// The key is the empty string.
+    KeyEmpty(Position),
+    /// The key has more than [`MAX_KEY_BYTES`] bytes.
+    KeyTooLong {
+        /// Where the key stands.
+        at: Position,
+        /// How many bytes it has.
+        bytes: usize,
+    },
+    /// There is no member `event`.
+    NoEvent,
+}
+
+/// Reads the body of a `_put`.
+///
+/// Members other than `key` and `event` are ignored, members may come in any order, and of a
+/// member given twice the last counts.
+///
+/// # Errors
+///
+/// When the body is anything else than such an object; see [`DecodeError`].
+pub fn decode(body: &[u8]) -> Result<Put<'_>, DecodeError> {
+    if body.starts_with(b"\xEF\xBB\xBF") {
+        return Err(DecodeError::ByteOrderMark);
+    }
+    let text = core::str::from_utf8(body)
+        .map_err(|error| DecodeError::NotUtf8(Position::of(body, error.valid_up_to())))?;
+    match text.bytes().find(|byte| !is_white_space(*byte)) {
+        None => Err(DecodeError::Empty),
+        Some(b'{') => decode_object(text),
+        Some(_) => match serde_json::from_str::<IgnoredAny>(text) {
+            Ok(_) => Err(DecodeError::NotAnObject),
+            Err(error) => Err(DecodeError::NotJson(error.to_string())),
+        },
+    }
+}
+
+fn decode_object(text: &str) -> Result<Put<'_>, DecodeError> {
+    let mut parser = serde_json::Deserializer::from_str(text);
+    let members = parser
+        .deserialize_map(MembersVisitor)
+        .and_then(|members| parser.end().map(|()| members))
+        .map_err(|error| DecodeError::NotJson(error.to_string()))?;
+    let key = decode_key(text, members.key.ok_or(DecodeError::NoKey)?)?;
+    let event = members.event.ok_or(DecodeError::NoEvent)?;
+    Ok(Put { key, event })
+}
+
+fn decode_key<'body>(text: &'body str, raw: &'body str) -> Result<Cow<'body, str>, DecodeError> {
+    // `raw` is a slice of `text`, so the difference of their addresses is its place there.
+    let offset = raw.as_ptr().addr() - text.as_ptr().addr();
+    let at = Position::of(text.as_bytes(), offset);
+    let key = match unescape(raw) {
+        Some(Ok(key)) => key,
+        Some(Err(NotUnicode)) => return Err(DecodeError::KeyNotUnicode(at)),
+        None => return Err(DecodeError::KeyNotAString(at)),
+    };
+    match key.len() {
+        0 => Err(DecodeError::KeyEmpty(at)),
+        bytes if bytes > MAX_KEY_BYTES => Err(DecodeError::KeyTooLong { at, bytes }),
+        _ => Ok(key),
+    }
+}
+
+/// The string has an unpaired surrogate.
+struct NotUnicode;
+
+/// The text of a JSON string that the parser has already found valid, or `None` where `raw` is
+/// another kind of value.
+fn unescape(raw: &str) -> Option<Result<Cow<'_, str>, NotUnicode>> {
+    let inner = raw.strip_prefix('"')?.strip_suffix('"')?;
+    if !inner.contains('\\') {
+        return Some(Ok(Cow::Borrowed(inner)));
+    }
+    Some(match serde_json::from_str::<String>(raw) {
+        Ok(text) => Ok(Cow::Owned(text)),
+        Err(_) => Err(NotUnicode),
+    })
+}
+
+/// The raw text of the two members that count.
+#[derive(Default)]
+struct Members<'body> {
+    key: Option<&'body str>,
+    event: Option<&'body str>,
+}
+
+struct MembersVisitor;
+
+impl<'body> Visitor<'body> for MembersVisitor {
+    type Value = Members<'body>;
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("an object")
+    }
+
+    /// Names are read raw as well: a name that is no Unicode text is still JSON, and ignored.
+    fn visit_map<A: MapAccess<'body>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        let mut members = Members::default();
+        while let Some(name) = map.next_key::<&'body RawValue>()? {
+            match unescape(name.get()) {
+                Some(Ok(name)) if name == "key" => {
+                    members.key = Some(map.next_value::<&'body RawValue>()?.get());
+                }
+                Some(Ok(name)) if name == "event" => {
+                    members.event = Some(map.next_value::<&'body RawValue>()?.get());
+                }
+                _ => {
+                    map.next_value::<&'body RawValue>()?;
+                }
+            }
+        }
+        Ok(members)
+    }
+}
+
+impl Position {
+    fn of(body: &[u8], offset: usize) -> Self {
+        let before = &body[..offset];
+        let line_start = before
+            .iter()
+            .rposition(|byte| *byte == b'\n')
+            .map_or(0, |newline| newline + 1);
+        Self {
+            line: before.iter().filter(|byte| **byte == b'\n').count() + 1,
+            column: offset - line_start + 1,
+        }
+    }
+}
+
+impl fmt::Display for Position {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "line {} column {}", self.line, self.column)
+    }
+}
+
+impl fmt::Display for DecodeError {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Empty => write!(
+                formatter,
+                "The body is empty: send {{\"key\":…,\"event\":…}}."
+            ),
+            Self::ByteOrderMark => write!(
+                formatter,
+                "The body starts with a byte order mark, which JSON does not allow."
+            ),
+            Self::NotUtf8(at) => write!(formatter, "The body is not UTF-8 at {at}."),
+            Self::NotJson(reason) => write!(formatter, "The body is not JSON: {reason}."),
+            Self::NotAnObject => write!(
+                formatter,
+                "The body is not an object: send {{\"key\":…,\"event\":…}}."
+            ),
+            Self::NoKey => write!(formatter, "The object has no member \"key\"."),
+            Self::KeyNotAString(at) => write!(formatter, "The key at {at} is not a string."),
+            Self::KeyNotUnicode(at) => write!(
+                formatter,
+                "The key at {at} has an unpaired surrogate, so it is not Unicode text."
+            ),
+            Self::KeyEmpty(at) => write!(formatter, "The key at {at} is empty."),
+            Self::KeyTooLong { at, bytes } => write!(
+                formatter,
+                "The key at {at} has {bytes} bytes: at most {MAX_KEY_BYTES} are allowed."
+            ),
+            Self::NoEvent => write!(formatter, "The object has no member \"event\"."),
+        }
+    }
+}
+
+impl core::error::Error for DecodeError {}
+
+/// White space as RFC 8259 section 2 has it.
+fn is_white_space(byte: u8) -> bool {
+    matches!(byte, b' ' | b'\t' | b'\n' | b'\r')
+}
+
+#[cfg(test)]
+mod tests {
+    use alloc::format;
+    use alloc::string::String;
+    use alloc::vec::Vec;
+
+    use proptest::prelude::*;
+
+    use super::{DecodeError, MAX_KEY_BYTES, Position, decode};
+
+    #[test]
+    fn key_and_event_are_found_wherever_they_stand() {
+        for body in [
+            r#"{"key":"k","event":{"a":1}}"#,
+            r#" { "event" : {"a":1} , "key" : "k" } "#,
+            r#"{"other":[{}],"key":"k","event":{"a":1},"":null}"#,
+            r#"{"key":1,"event":2,"key":"k","event":{"a":1}}"#,
+            r#"{"\u006bey":"\u006b","ev\u0065nt":{"a":1},"\ud800":1}"#,
+        ] {
+            let put = decode(body.as_bytes()).expect(body);
+            assert_eq!((&*put.key, put.event), ("k", r#"{"a":1}"#), "{body}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_put_is_told_with_its_place() {
+        let at = |line, column| Position { line, column };
+        let long = "k".repeat(MAX_KEY_BYTES + 1);
+        let long = format!("{{\"key\":\"{long}\",\"event\":1}}");
+        for (body, error) in [
+            ("", DecodeError::Empty),
+            (" \t\r\n", DecodeError::Empty),
+            ("\u{feff}{}", DecodeError::ByteOrderMark),
+            ("[]", DecodeError::NotAnObject),
+            ("1", DecodeError::NotAnObject),
+            ("{}", DecodeError::NoKey),
+            (r#"{"event":1}"#, DecodeError::NoKey),
+            (r#"{"key":"k"}"#, DecodeError::NoEvent),
+            (
+                "{\"event\":1,\n \"key\":[]}",
+                DecodeError::KeyNotAString(at(2, 8)),
+            ),
+            (r#"{"key":"","event":1}"#, DecodeError::KeyEmpty(at(1, 8))),
+            (
+                r#"{"key":"\ud800","event":1}"#,
+                DecodeError::KeyNotUnicode(at(1, 8)),
+            ),
+            (
+                &long,
+                DecodeError::KeyTooLong {
+                    at: at(1, 8),
+                    bytes: MAX_KEY_BYTES + 1,
+                },
+            ),
+        ] {
+            assert_eq!(decode(body.as_bytes()), Err(error), "{body}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_json_is_told_with_its_place() {
+        for body in [
+            "{",
+            "{\"key\":\"k\",\"event\":",
+            "{\"key\":\"k\",\"event\":1}x",
+            "{\"key\":\"k\",}",
+            "{\"key\":\"a\nb\",\"event\":1}",
+            "{\"key\":\"k\",\"event\":01}",
+            "nul",
+            "[1,]",
+            "{\"key\":\"k\",\"event\":\"\\x\"}",
+            "{'key':1}",
+            "{\"key\":\"k\",\"event\":NaN}",
+        ] {
+            match decode(body.as_bytes()) {
+                Err(DecodeError::NotJson(reason)) => {
+                    assert!(reason.contains("line 1 column"), "{reason}");
+                }
+                other => panic!("{body}: {other:?}"),
+            }
+        }
+        let place = Position { line: 2, column: 3 };
+        assert_eq!(decode(b"{\n \"\xC3\x28"), Err(DecodeError::NotUtf8(place)));
+    }
+
+    #[test]
+    fn no_nesting_is_too_deep() {
+        let event = format!("{}{}", "[".repeat(1_000_000), "]".repeat(1_000_000));
+        let body = format!(r#"{{"key":"k","x":{event},"event":{event}}}"#);
+        assert_eq!(decode(body.as_bytes()).expect("is a put").event, event);
+    }
+
+    /// Any JSON text, with white space, escapes and numbers in all their forms.
+    fn json() -> impl Strategy<Value = String> {
+        let space = "[ \t\r\n]{0,2}";
+        let string = r#""([^"\\\x00-\x1f]|\\["\\/bfnrt]|\\u[0-9a-fA-F]{4}){0,8}""#;
+        let number = r"-?(0|[1-9][0-9]{0,30})(\.[0-9]{1,20})?([eE][+-]?[0-9]{1,5})?";
+        let leaf = prop_oneof![
+            Just("null".into()),
+            Just("true".into()),
+            Just("false".into()),
+            string,
+            number,
+        ];
+        leaf.prop_recursive(4, 32, 4, move |inner| {
+            let elements = prop::collection::vec((space, inner.clone(), space), 0..4);
+            let members = prop::collection::vec((string, space, inner), 0..4);
+            prop_oneof![
+                elements.prop_map(|elements| {
+                    let parts: Vec<String> = elements
+                        .iter()
+                        .map(|(a, value, b)| format!("{a}{value}{b}"))
+                        .collect();
+                    format!("[{}]", parts.join(","))
+                }),
+                members.prop_map(|members| {
+                    let parts: Vec<String> = members
+                        .iter()
+                        .map(|(name, a, value)| format!("{a}{name}:{a}{value}"))
+                        .collect();
+                    format!("{{{}}}", parts.join(","))
+                }),
+            ]
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn any_event_survives_byte_for_byte(event in json(), key in ".{1,64}", space in "[ \t\r\n]{0,3}") {
+            let name = serde_json::to_string(&key).expect("serializes");
+            let body = format!(r#"{space}{{"event":{space}{event}{space},"key":{name}}}{space}"#);
+            let put = decode(body.as_bytes()).expect("is a put");
+            prop_assert_eq!(put.event, event);
+            prop_assert_eq!(&*put.key, key);
+        }
+
+        #[test]
+        fn no_bytes_make_it_panic(body in prop::collection::vec(any::<u8>(), 0..200)) {
+            let _ = decode(&body);
+        }
+
+        #[test]
+        fn a_body_that_is_cut_off_is_never_a_put(event in json(), cut in any::<prop::sample::Index>()) {
+            let body = format!(r#"{{"key":"k","event":{event}}}"#);
+            prop_assert!(decode(&body.as_bytes()[..cut.index(body.len())]).is_err());
+        }
+    }
+}

@@ -1,0 +1,20 @@
+//! The AllData peer as a WebAssembly component, and the wire protocol it speaks.
+//!
+//! [`body`] gathers the body of a `_put`, [`decode`] reads it, and [`outcome`] tells how a request
+//! ended and what is answered for it. All are plain code over bytes: the host and the tests use
+//! them natively. Only `component` knows WASI, and it is all that the built component adds.
+//!
+//! Nothing here keeps state between two requests.
+
+#![cfg_attr(target_arch = "wasm32", no_std)]
+
+extern crate alloc;
+
+pub mod body;
+pub mod decode;
+pub mod outcome;
+
+#[cfg(feature = "component")]
+mod component;
+#[cfg(target_arch = "wasm32")]
+mod freestanding;

@@ -1,0 +1,235 @@
+//! How a request can end, and what is answered for each.
+//!
+//! The only place that knows status codes. Never decides an outcome, never writes to a socket.
+
+use alloc::format;
+use alloc::string::{String, ToString};
+
+use serde::Serialize;
+
+use crate::decode::DecodeError;
+
+/// The media type of every body that is answered (RFC 9457).
+pub const PROBLEM_MEDIA_TYPE: &str = "application/problem+json";
+
+/// How a request ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// The event is stored, now or by an earlier put of the same key and event.
+    Stored,
+    /// The method is not `POST`.
+    MethodNotAllowed,
+    /// The body is not a `_put`.
+    Malformed(DecodeError),
+    /// The body ended before it was complete.
+    CutOff,
+    /// The body is larger than is taken.
+    TooLarge {
+        /// The limit in bytes, where it is known.
+        limit: Option<u64>,
+    },
+    /// The body did not arrive in time.
+    TooSlow,
+    /// The key holds a different event.
+    Conflict,
+    /// The sink refuses this event for good, for this reason.
+    Rejected(String),
+    /// The sink or the server broke down. The reason is in the log, never in the answer.
+    Failed,
+    /// The sink or the server can't take the event now.
+    Unavailable {
+        /// After how many seconds to try again.
+        retry_after_seconds: u32,
+    },
+    /// The sink did not say in time whether it stored the event.
+    Unknown,
+}
+
+/// A status code with what belongs to it. A [`Problem`] goes into the body.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Answer {
+    /// The status code of RFC 9110.
+    pub status: u16,
+    /// A header field that this answer has beside those of its body: lower-case name, value.
+    pub header: Option<(&'static str, String)>,
+    /// The body; a success has none.
+    pub problem: Option<Problem>,
+}
+
+/// A problem document (RFC 9457). Its type is `about:blank`, so it has no member `type` and its
+/// title is the phrase of the status code.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Problem {
+    /// The phrase of the status code.
+    pub title: &'static str,
+    /// The status code again.
+    pub status: u16,
+    /// One sentence that a person can act on.
+    pub detail: String,
+    /// Whether the event of this request may be in the store because of it.
+    pub stored: Stored,
+    /// Whether the same put may succeed later.
+    pub retry: bool,
+}
+
+/// Whether a request that was not acknowledged may still have stored its event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Stored {
+    /// It has not.
+    No,
+    /// It may or may not have.
+    Unknown,
+}
+
+impl Outcome {
+    /// What is answered for this outcome.
+    #[must_use]
+    pub fn answer(&self) -> Answer {
+        use Stored::{No, Unknown};
+        let problem = |status, title, detail: &str, stored, retry| Answer {
+            status,
+            header: None,
+            problem: Some(Problem {
+                title,
+                status,
+                detail: detail.to_string(),
+                stored,
+                retry,
+            }),
+        };
+        match self {
+            Self::Stored => Answer {
+                status: 201,
+                header: None,
+                problem: None,
+            },
+            Self::MethodNotAllowed => {
+                let detail = "Only POST puts an event here.";
+                problem(405, "Method Not Allowed", detail, No, false).with("allow", "POST".into())
+            }
+            Self::Malformed(error) => problem(400, "Bad Request", &error.to_string(), No, false),
+            Self::CutOff => {
+                let detail = "The body ended before it was complete.";
+                problem(400, "Bad Request", detail, No, true)
+            }
+            Self::TooLarge { limit } => {
+                let detail = match limit {
+                    Some(limit) => format!("The body has more than {limit} bytes, the limit."),
+                    None => "The body is larger than the limit.".to_string(),
+                };
+                problem(413, "Content Too Large", &detail, No, false)
+            }
+            Self::TooSlow => {
+                let detail = "The body did not arrive in time.";
+                problem(408, "Request Timeout", detail, No, true)
+            }
+            Self::Conflict => {
+                let detail = "The key already holds a different event, which stays.";
+                problem(409, "Conflict", detail, No, false)
+            }
+            Self::Rejected(reason) => problem(422, "Unprocessable Content", reason, No, false),
+            Self::Failed => {
+                let detail = "The server failed; its log says why. The same put may be sent again.";
+                problem(500, "Internal Server Error", detail, Unknown, true)
+            }
+            Self::Unavailable {
+                retry_after_seconds: seconds,
+            } => {
+                let detail = format!("The event can't be taken now: try again in {seconds} s.");
+                problem(503, "Service Unavailable", &detail, No, true)
+                    .with("retry-after", seconds.to_string())
+            }
+            Self::Unknown => {
+                let detail = "The event may or may not be stored. The same put may be sent again.";
+                problem(504, "Gateway Timeout", detail, Unknown, true)
+            }
+        }
+    }
+}
+
+impl Answer {
+    fn with(mut self, name: &'static str, value: String) -> Self {
+        self.header = Some((name, value));
+        self
+    }
+}
+
+impl Problem {
+    /// The document as JSON text.
+    #[must_use]
+    pub fn to_json(&self) -> String {
+        serde_json::to_string(self).expect("strings, numbers and booleans always serialize")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use alloc::string::ToString;
+
+    use super::{Outcome, Stored};
+    use crate::decode::DecodeError;
+
+    #[test]
+    fn every_outcome_has_its_row_of_the_protocol() {
+        use Stored::{No, Unknown};
+        let retry_after_seconds = 7;
+        for (outcome, status, stored, retry) in [
+            (Outcome::MethodNotAllowed, 405, No, false),
+            (Outcome::Malformed(DecodeError::Empty), 400, No, false),
+            (Outcome::CutOff, 400, No, true),
+            (Outcome::TooLarge { limit: Some(9) }, 413, No, false),
+            (Outcome::TooLarge { limit: None }, 413, No, false),
+            (Outcome::TooSlow, 408, No, true),
+            (Outcome::Conflict, 409, No, false),
+            (Outcome::Rejected("No.".into()), 422, No, false),
+            (Outcome::Failed, 500, Unknown, true),
+            (
+                Outcome::Unavailable {
+                    retry_after_seconds,
+                },
+                503,
+                No,
+                true,
+            ),
+            (Outcome::Unknown, 504, Unknown, true),
+        ] {
+            let answer = outcome.answer();
+            let problem = answer.problem.expect("is a problem");
+            assert_eq!((answer.status, problem.status), (status, status));
+            assert_eq!(
+                (problem.stored, problem.retry),
+                (stored, retry),
+                "{outcome:?}"
+            );
+            assert!(problem.detail.ends_with('.'), "{outcome:?}");
+        }
+        let created = Outcome::Stored.answer();
+        assert_eq!((created.status, created.problem), (201, None));
+    }
+
+    #[test]
+    fn two_answers_have_a_field_of_their_own() {
+        let allow = Outcome::MethodNotAllowed.answer().header;
+        assert_eq!(allow, Some(("allow", "POST".to_string())));
+        let unavailable = Outcome::Unavailable {
+            retry_after_seconds: 7,
+        };
+        assert_eq!(
+            unavailable.answer().header,
+            Some(("retry-after", "7".to_string()))
+        );
+    }
+
+    #[test]
+    fn a_problem_is_the_document_of_rfc_9457() {
+        let problem = Outcome::Conflict.answer().problem.expect("is a problem");
+        let detail = "The key already holds a different event, which stays.";
+        assert_eq!(
+            problem.to_json(),
+            alloc::format!(
+                r#"{{"title":"Conflict","status":409,"detail":"{detail}","stored":"no","retry":false}}"#
+            )
+        );
+    }
+}

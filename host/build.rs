@@ -1,0 +1,175 @@
+//! Builds the guest, encodes it as a component and hands it to the host as `OUT_DIR/peer.wasm`.
+//!
+//! The guest is built for `wasm32-unknown-unknown`: with the active toolchain's own library of
+//! that target where it is installed, else from library source beside a compiler. Never
+//! downloads a toolchain. `ALLDATA_PEER_BUILD_COMPONENT` names a ready component instead.
+
+use std::env;
+use std::ffi::OsString;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use wit_component::ComponentEncoder;
+
+const TARGET: &str = "wasm32-unknown-unknown";
+const READY_COMPONENT: &str = "ALLDATA_PEER_BUILD_COMPONENT";
+
+/// Where Debian's packages `rustc-web` and `cargo-web` put their programs.
+const DEBIAN_RUSTC: &str = "/usr/bin/rustc";
+const DEBIAN_CARGO: &str = "/usr/bin/cargo";
+
+/// Names under which the linker of LLVM stands on the path, as Debian and others install it.
+const LINKERS: [&str; 4] = ["rust-lld", "wasm-ld", "wasm-ld-19", "wasm-ld-16"];
+
+const HOW_TO_MEND: &str = "\
+no compiler here can build for wasm32-unknown-unknown. Either of these mends it:
+  with rustup:  rustup target add wasm32-unknown-unknown
+  on Debian:    apt-get install --no-install-recommends rustc-web cargo-web rust-web-src
+Or set ALLDATA_PEER_BUILD_COMPONENT to the path of a ready component.";
+
+fn main() {
+    let component = PathBuf::from(variable("OUT_DIR")).join("peer.wasm");
+    println!("cargo::rerun-if-changed=build.rs");
+    println!("cargo::rerun-if-env-changed={READY_COMPONENT}");
+    if let Some(ready) = env::var_os(READY_COMPONENT) {
+        println!("cargo::rerun-if-changed={}", ready.display());
+        if let Err(error) = fs::copy(&ready, &component) {
+            fail(&format!("cannot copy {}: {error}", ready.display()));
+        }
+        return;
+    }
+    let root = PathBuf::from(variable("CARGO_MANIFEST_DIR")).join("..");
+    for source in [
+        "guest/src",
+        "guest/Cargo.toml",
+        "wit",
+        "Cargo.toml",
+        "Cargo.lock",
+    ] {
+        println!("cargo::rerun-if-changed={}", root.join(source).display());
+    }
+    let module = build_guest(&root, &Toolchain::find());
+    if let Err(error) = encode(&module, &component) {
+        fail(&format!("cannot encode {}: {error}", module.display()));
+    }
+}
+
+/// A compiler that can build the guest.
+struct Toolchain {
+    cargo: OsString,
+    rustc: OsString,
+    /// Whether the target's library is built from source, because there is no built one.
+    build_std: bool,
+}
+
+impl Toolchain {
+    fn find() -> Self {
+        let (cargo, rustc) = (variable("CARGO"), variable("RUSTC"));
+        let candidates = [(cargo, rustc), (DEBIAN_CARGO.into(), DEBIAN_RUSTC.into())];
+        for (cargo, rustc) in candidates {
+            for build_std in [false, true] {
+                if has_library(&rustc, build_std) {
+                    return Self {
+                        cargo,
+                        rustc,
+                        build_std,
+                    };
+                }
+            }
+        }
+        fail(HOW_TO_MEND);
+    }
+}
+
+fn has_library(rustc: &OsString, source: bool) -> bool {
+    let directory = if source {
+        print(rustc, &["--print", "sysroot"])
+            .map(|sysroot| sysroot.join("lib/rustlib/src/rust/library/core/src"))
+    } else {
+        print(rustc, &["--print", "target-libdir", "--target", TARGET])
+    };
+    directory.is_some_and(|directory| directory.is_dir())
+}
+
+/// What a compiler prints, as a path. `None` where there is no such compiler.
+fn print(rustc: &OsString, arguments: &[&str]) -> Option<PathBuf> {
+    let output = Command::new(rustc).args(arguments).output().ok()?;
+    let text = String::from_utf8(output.stdout).ok()?;
+    output.status.success().then(|| PathBuf::from(text.trim()))
+}
+
+/// Runs a cargo of its own, with a target directory of its own, so that it neither waits for the
+/// lock of the outer run nor inherits its flags and wrappers.
+fn build_guest(root: &Path, toolchain: &Toolchain) -> PathBuf {
+    let target_dir = PathBuf::from(variable("OUT_DIR")).join("guest");
+    let mut cargo = Command::new(&toolchain.cargo);
+    for (name, _) in env::vars_os() {
+        let name = name.to_string_lossy();
+        if name.starts_with("CARGO_ENCODED") || name.starts_with("RUSTC") || name == "RUSTFLAGS" {
+            cargo.env_remove(&*name);
+        }
+    }
+    cargo
+        .current_dir(root)
+        .env("RUSTC", &toolchain.rustc)
+        .env("CARGO_TARGET_DIR", &target_dir)
+        .args(["rustc", "--locked", "--package", "alldata-peer-guest"])
+        .args(["--profile", "guest", "--target", TARGET])
+        .args(["--lib", "--crate-type", "cdylib"]);
+    if toolchain.build_std {
+        cargo
+            .env("RUSTC_BOOTSTRAP", "1")
+            .arg("-Zbuild-std=core,alloc");
+        if let Some(linker) = find_linker() {
+            cargo.env("CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_LINKER", linker);
+        }
+    }
+    match cargo.status() {
+        Ok(status) if status.success() => {}
+        Ok(status) => fail(&format!("building the guest ended with {status}")),
+        Err(error) => fail(&format!(
+            "cannot run {}: {error}",
+            toolchain.cargo.display()
+        )),
+    }
+    target_dir
+        .join(TARGET)
+        .join("guest/alldata_peer_guest.wasm")
+}
+
+/// The active toolchain's own linker, or LLVM's on the path.
+fn find_linker() -> Option<PathBuf> {
+    let sysroot = print(&variable("RUSTC"), &["--print", "sysroot"])?;
+    let own = sysroot
+        .join("lib/rustlib")
+        .join(variable("HOST"))
+        .join("bin/rust-lld");
+    let path = env::var_os("PATH").unwrap_or_default();
+    let on_path =
+        env::split_paths(&path).flat_map(|directory| LINKERS.map(|name| directory.join(name)));
+    std::iter::once(own)
+        .chain(on_path)
+        .find(|linker| linker.is_file())
+}
+
+fn encode(module: &Path, component: &Path) -> Result<(), Box<dyn std::error::Error>> {
+    let bytes = ComponentEncoder::default()
+        .validate(true)
+        .module(&fs::read(module)?)?
+        .encode()?;
+    fs::write(component, bytes)?;
+    Ok(())
+}
+
+fn variable(name: &str) -> OsString {
+    env::var_os(name).unwrap_or_else(|| fail(&format!("cargo did not set {name}")))
+}
+
+/// Ends the build with one message, without a backtrace.
+fn fail(message: &str) -> ! {
+    for line in message.lines() {
+        println!("cargo::error={line}");
+    }
+    std::process::exit(1)
+}

@@ -1,0 +1,205 @@
+//! The command line: what can be said, and what it means when nothing is said.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use alldata_peer_server_http::{
+    DEFAULT_BODY_TIMEOUT, DEFAULT_DRAIN_TIMEOUT, DEFAULT_INSTANCE_REUSE, DEFAULT_MAX_BODY_BYTES,
+    DEFAULT_MAX_IN_FLIGHT, DEFAULT_PORT, DEFAULT_SINK_TIMEOUT, MAX_IN_FLIGHT,
+};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// The longest time-out in seconds: an hour.
+const MAX_TIMEOUT_SECONDS: u64 = 3600;
+
+/// An AllData peer server: takes events over HTTP and keeps them.
+#[derive(Debug, Parser)]
+#[command(name = "alldata-peer", version)]
+pub(crate) struct Arguments {
+    /// How the log on standard error is written. RUST_LOG says how much of it
+    #[arg(
+        long,
+        global = true,
+        env = "ALLDATA_PEER_LOG_FORMAT",
+        default_value = "text"
+    )]
+    pub(crate) log_format: LogFormat,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum LogFormat {
+    /// Lines for people
+    Text,
+    /// A JSON object a line
+    Json,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Take events over HTTP until SIGINT or SIGTERM
+    Serve(Serve),
+    /// Print the event under a key
+    Get(Get),
+    /// Write events as lines of JSON, in the order of their keys
+    Export(Export),
+    /// Put lines of JSON into a store
+    Import(Import),
+    /// Check every event of a store against its digest
+    Verify(Verify),
+    /// Put one event to a peer
+    Put(Put),
+    /// Write the built-in WebAssembly component to a file
+    Component(Component),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Serve {
+    /// Host name or IP address to listen on [default: any IPv4 address]
+    #[arg(long, env = "ALLDATA_PEER_HOSTNAME")]
+    pub(crate) hostname: Option<String>,
+    /// Port to listen on; 0 takes a free one
+    #[arg(long, env = "ALLDATA_PEER_PORT", default_value_t = DEFAULT_PORT)]
+    pub(crate) port: u16,
+    /// Where events go: sqlite:PATH, memory:, ndjson:PATH, ndjson:- (standard output),
+    /// http://HOST:PORT/PATH or discard:
+    #[arg(
+        long,
+        env = "ALLDATA_PEER_SINK",
+        value_name = "URL",
+        default_value = "sqlite:alldata.db"
+    )]
+    pub(crate) sink: String,
+    /// WebAssembly component to run in place of the built-in one
+    #[arg(long, env = "ALLDATA_PEER_COMPONENT", value_name = "FILE")]
+    pub(crate) component: Option<PathBuf>,
+    /// Largest body in bytes; a larger one is answered with 413
+    #[arg(long, env = "ALLDATA_PEER_MAX_BODY", value_name = "BYTES",
+        default_value_t = DEFAULT_MAX_BODY_BYTES,
+        value_parser = clap::value_parser!(u64).range(1..=DEFAULT_MAX_BODY_BYTES))]
+    pub(crate) max_body: u64,
+    /// How long a body may take to arrive; a slower one is answered with 408
+    #[arg(long, env = "ALLDATA_PEER_BODY_TIMEOUT", value_name = "SECONDS",
+        default_value_t = DEFAULT_BODY_TIMEOUT.as_secs(),
+        value_parser = clap::value_parser!(u64).range(1..=MAX_TIMEOUT_SECONDS))]
+    body_timeout: u64,
+    /// How long the sink may take for a put; a slower one is answered with 504
+    #[arg(long, env = "ALLDATA_PEER_SINK_TIMEOUT", value_name = "SECONDS",
+        default_value_t = DEFAULT_SINK_TIMEOUT.as_secs(),
+        value_parser = clap::value_parser!(u64).range(1..=MAX_TIMEOUT_SECONDS))]
+    sink_timeout: u64,
+    /// How long to wait at the end for what is in flight
+    #[arg(long, env = "ALLDATA_PEER_DRAIN_TIMEOUT", value_name = "SECONDS",
+        default_value_t = DEFAULT_DRAIN_TIMEOUT.as_secs(),
+        value_parser = clap::value_parser!(u64).range(1..=MAX_TIMEOUT_SECONDS))]
+    drain_timeout: u64,
+    /// How many requests are handled at a time; those beyond are answered with 503
+    #[arg(long, env = "ALLDATA_PEER_MAX_IN_FLIGHT", value_name = "REQUESTS",
+        default_value_t = DEFAULT_MAX_IN_FLIGHT,
+        value_parser = clap::value_parser!(u32).range(1..=i64::from(MAX_IN_FLIGHT)))]
+    pub(crate) max_in_flight: u32,
+    /// How many requests one instance of the component handles before it is replaced
+    #[arg(long, env = "ALLDATA_PEER_INSTANCE_REUSE", value_name = "REQUESTS",
+        default_value_t = DEFAULT_INSTANCE_REUSE,
+        value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) instance_reuse: u32,
+}
+
+impl Serve {
+    pub(crate) fn body_timeout(&self) -> Duration {
+        Duration::from_secs(self.body_timeout)
+    }
+
+    pub(crate) fn sink_timeout(&self) -> Duration {
+        Duration::from_secs(self.sink_timeout)
+    }
+
+    pub(crate) fn drain_timeout(&self) -> Duration {
+        Duration::from_secs(self.drain_timeout)
+    }
+}
+
+/// The store that a command works on, which a server may be using meanwhile.
+#[derive(Debug, Args)]
+pub(crate) struct Store {
+    /// The store
+    #[arg(long = "store", env = "ALLDATA_PEER_STORE", value_name = "sqlite:PATH",
+        default_value = "sqlite:alldata.db", value_parser = parse_store)]
+    pub(crate) path: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Get {
+    /// The key
+    pub(crate) key: String,
+    #[command(flatten)]
+    pub(crate) store: Store,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Export {
+    /// First key to write
+    #[arg(long, value_name = "KEY")]
+    pub(crate) from: Option<String>,
+    /// Last key to write
+    #[arg(long, value_name = "KEY")]
+    pub(crate) to: Option<String>,
+    /// File to write [default: standard output]
+    #[arg(
+        long,
+        short,
+        value_name = "FILE",
+        default_value = "-",
+        hide_default_value = true
+    )]
+    pub(crate) output: PathBuf,
+    #[command(flatten)]
+    pub(crate) store: Store,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Import {
+    /// File to read, or - for standard input
+    #[arg(value_name = "FILE")]
+    pub(crate) input: PathBuf,
+    #[command(flatten)]
+    pub(crate) store: Store,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Verify {
+    #[command(flatten)]
+    pub(crate) store: Store,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Put {
+    /// The key
+    pub(crate) key: String,
+    /// The event as JSON text, or - to read it from standard input
+    pub(crate) event: String,
+    /// The peer
+    #[arg(
+        long,
+        env = "ALLDATA_PEER_TO",
+        value_name = "URL",
+        default_value = "http://localhost:8080/_put"
+    )]
+    pub(crate) to: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Component {
+    /// File to write, or - for standard output
+    #[arg(long, short, value_name = "FILE")]
+    pub(crate) output: PathBuf,
+}
+
+fn parse_store(url: &str) -> Result<PathBuf, String> {
+    match url.strip_prefix("sqlite:") {
+        Some("") => Err("the path is missing".to_owned()),
+        Some(path) => Ok(PathBuf::from(path)),
+        None => Err("a store is sqlite:PATH".to_owned()),
+    }
+}

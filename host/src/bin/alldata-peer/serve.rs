@@ -1,0 +1,81 @@
+//! `serve`: a server from its flags to its end.
+
+use std::io::{self, Write as _};
+
+use alldata_peer_server_http::{PeerServer, sinks};
+use anyhow::{Context as _, Result};
+
+use crate::arguments::Serve;
+use crate::output;
+use crate::signals::Signals;
+
+/// The exit code when a second signal cuts the end short: that of a program ended by SIGINT.
+const CUT_SHORT: i32 = 130;
+
+/// Serves until a signal comes, then answers what is in flight.
+pub(crate) fn serve(arguments: Serve) -> Result<()> {
+    tokio::runtime::Runtime::new()
+        .context("cannot start the runtime")?
+        .block_on(run(arguments))
+}
+
+async fn run(arguments: Serve) -> Result<()> {
+    let mut signals = Signals::listen().context("cannot listen for signals")?;
+    let server = listen(&arguments).await?;
+    announce(&server, arguments.sink == "ndjson:-");
+    let signal = signals.next().await;
+    tracing::info!(signal, "closing");
+    let close = async {
+        server.close().await;
+        // The sink's last writes may block.
+        tokio::task::spawn_blocking(move || drop(server)).await
+    };
+    tokio::select! {
+        dropped = close => dropped.context("cannot close the server")?,
+        signal = signals.next() => {
+            tracing::warn!(signal, "not waiting any longer");
+            std::process::exit(CUT_SHORT);
+        }
+    }
+    tracing::info!("closed");
+    Ok(())
+}
+
+async fn listen(arguments: &Serve) -> Result<PeerServer> {
+    let mut builder = PeerServer::builder()
+        .port(arguments.port)
+        .sink(sinks::open(&arguments.sink)?)
+        .max_body_bytes(arguments.max_body)
+        .body_timeout(arguments.body_timeout())
+        .sink_timeout(arguments.sink_timeout())
+        .drain_timeout(arguments.drain_timeout())
+        .max_in_flight(arguments.max_in_flight)
+        .instance_reuse(arguments.instance_reuse);
+    if let Some(hostname) = &arguments.hostname {
+        builder = builder.hostname(hostname);
+    }
+    if let Some(component) = &arguments.component {
+        builder = builder.component_file(component);
+    }
+    Ok(builder.listen().await?)
+}
+
+/// Says where the server listens: one line on standard output, or on standard error where
+/// standard output is for events. A reader that is gone is no reason to stop.
+fn announce(server: &PeerServer, stdout_is_taken: bool) {
+    let addresses: Vec<String> = server
+        .local_addrs()
+        .iter()
+        .map(|address| format!("http://{address}"))
+        .collect();
+    let line = format!("listening on {}", addresses.join(", "));
+    if stdout_is_taken {
+        output::complain(&line);
+        return;
+    }
+    let mut stdout = io::stdout().lock();
+    let written = writeln!(stdout, "{line}").and_then(|()| stdout.flush());
+    if let Err(error) = written {
+        tracing::warn!(%error, "cannot write to standard output: {line}");
+    }
+}

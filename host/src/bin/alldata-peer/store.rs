@@ -1,0 +1,60 @@
+//! `get` and `verify`: what is in a store, and whether it is as it was put.
+
+use std::io::{self, Write as _};
+
+use alldata_peer_server_http::store::StoreReader;
+use anyhow::{Result, bail};
+use indicatif::{ProgressBar, ProgressStyle};
+
+use crate::arguments::{Get, Verify};
+use crate::output;
+
+/// How many events pass between two changes of a progress bar.
+pub(crate) const PROGRESS_EVENTS: u64 = 1000;
+
+/// Prints the event under a key.
+pub(crate) fn get(arguments: &Get) -> Result<()> {
+    let store = StoreReader::open(&arguments.store.path)?;
+    let Some(event) = store.get(&arguments.key)? else {
+        bail!("no event under the key {:?}", arguments.key);
+    };
+    Ok(writeln!(io::stdout(), "{event}")?)
+}
+
+/// Recomputes every digest. What is damaged is listed on standard error.
+pub(crate) fn verify(arguments: &Verify) -> Result<()> {
+    let store = StoreReader::open(&arguments.store.path)?;
+    let bar = progress_bar(store.count()?);
+    let found = store.verify(|events| {
+        if events % PROGRESS_EVENTS == 0 {
+            bar.set_position(events);
+        }
+    })?;
+    bar.finish_and_clear();
+    for key in &found.damaged {
+        output::complain(&format!("damaged: {key:?}"));
+    }
+    for line in &found.structure {
+        output::complain(&format!("structure: {line}"));
+    }
+    if !found.is_clean() {
+        bail!(
+            "{} of {} events are damaged, {} faults in the structure of {}",
+            found.damaged.len(),
+            found.events,
+            found.structure.len(),
+            arguments.store.path.display()
+        );
+    }
+    Ok(writeln!(
+        io::stdout(),
+        "{} events, all as they were put",
+        found.events
+    )?)
+}
+
+/// A bar on standard error; nothing where that is no terminal.
+pub(crate) fn progress_bar(events: u64) -> ProgressBar {
+    let style = ProgressStyle::with_template("{wide_bar} {human_pos} of {human_len} events, {eta}");
+    ProgressBar::new(events).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
+}

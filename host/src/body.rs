@@ -1,0 +1,149 @@
+//! The body of a request on its way to the guest, within its limits.
+//!
+//! Bounds its bytes and its time. A body that the guest leaves unread is drained for a while, so
+//! that a client that is still sending can read its answer. Never looks into a byte.
+
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::BodyExt as _;
+use hyper::body::{Body, Frame, Incoming, SizeHint};
+use tokio::runtime::Handle;
+use tokio::time::Sleep;
+use tokio_util::task::TaskTracker;
+use wasmtime_wasi_http::Error as BodyError;
+
+/// How much of an unread body is read and thrown away, in bytes: as much as the largest body
+/// that is ever taken, so that whoever sends up to twice the limit still gets the answer.
+const DRAIN_BYTES: usize = alldata_peer_guest::decode::MAX_BODY_BYTES;
+
+/// How long that may take in all. A client that sends slower is cut off.
+const DRAIN_TIME: Duration = Duration::from_secs(5);
+
+/// What a body may take.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct BodyLimits {
+    /// The most bytes of a body.
+    pub(crate) bytes: u64,
+    /// The most time from the head of the request to the end of its body.
+    pub(crate) time: Duration,
+}
+
+/// A body that ends with an error once it goes over its limits.
+pub(crate) struct LimitedBody {
+    /// `None` once nothing more is to be read of it.
+    incoming: Option<Incoming>,
+    limits: BodyLimits,
+    remaining: u64,
+    /// Set only when the body has to be waited for: most are there with the head.
+    deadline: Option<Pin<Box<Sleep>>>,
+    /// Whether the client sends its body only after it was asked to.
+    awaits_continue: bool,
+    tasks: TaskTracker,
+}
+
+impl LimitedBody {
+    pub(crate) fn new(
+        request: hyper::Request<Incoming>,
+        limits: BodyLimits,
+        tasks: TaskTracker,
+    ) -> hyper::Request<Self> {
+        let awaits_continue = request.headers().contains_key(hyper::header::EXPECT);
+        request.map(|incoming| Self {
+            incoming: Some(incoming),
+            limits,
+            remaining: limits.bytes,
+            deadline: None,
+            awaits_continue,
+            tasks,
+        })
+    }
+
+    /// Counts a frame.
+    fn admit(&mut self, frame: Frame<Bytes>) -> Result<Frame<Bytes>, BodyError> {
+        let bytes = frame.data_ref().map_or(0, Bytes::len) as u64;
+        match self.remaining.checked_sub(bytes) {
+            Some(remaining) => {
+                self.remaining = remaining;
+                Ok(frame)
+            }
+            None => Err(BodyError::HttpRequestBodySize(Some(self.limits.bytes))),
+        }
+    }
+}
+
+impl Body for LimitedBody {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let this = &mut *self;
+        let Some(incoming) = &mut this.incoming else {
+            return Poll::Ready(None);
+        };
+        this.awaits_continue = false;
+        if let Poll::Ready(frame) = Pin::new(incoming).poll_frame(context) {
+            return Poll::Ready(match frame {
+                Some(Ok(frame)) => Some(this.admit(frame)),
+                Some(Err(error)) => {
+                    this.incoming = None;
+                    Some(Err(BodyError::Hyper(error)))
+                }
+                None => {
+                    this.incoming = None;
+                    None
+                }
+            });
+        }
+        let time = this.limits.time;
+        let deadline = this
+            .deadline
+            .get_or_insert_with(|| Box::pin(tokio::time::sleep(time)));
+        ready!(deadline.as_mut().poll(context));
+        // A client this slow is not waited for any longer, not even to drain its body.
+        this.incoming = None;
+        Poll::Ready(Some(Err(BodyError::ConnectionReadTimeout)))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.incoming.as_ref().is_none_or(Incoming::is_end_stream)
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.incoming
+            .as_ref()
+            .map_or_else(SizeHint::default, Incoming::size_hint)
+    }
+}
+
+impl Drop for LimitedBody {
+    fn drop(&mut self) {
+        let Some(incoming) = self.incoming.take() else {
+            return;
+        };
+        // A client that awaits `100 Continue` has sent nothing, and reading would ask it to.
+        if incoming.is_end_stream() || self.awaits_continue {
+            return;
+        }
+        if let Ok(runtime) = Handle::try_current() {
+            let drained = tokio::time::timeout(DRAIN_TIME, drain(incoming));
+            self.tasks.spawn_on(drained, &runtime);
+        }
+    }
+}
+
+/// Reads and throws away up to [`DRAIN_BYTES`].
+async fn drain(mut incoming: Incoming) {
+    let mut left = DRAIN_BYTES;
+    while let Some(Ok(frame)) = incoming.frame().await {
+        match left.checked_sub(frame.data_ref().map_or(0, Bytes::len)) {
+            Some(rest) => left = rest,
+            None => return,
+        }
+    }
+}

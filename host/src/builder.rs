@@ -1,0 +1,227 @@
+//! The settings of a server, their defaults, and what they may be.
+//!
+//! Reads no environment and no file but a component's.
+
+use std::future::Future;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use alldata_peer_guest::decode::MAX_BODY_BYTES;
+use tokio_util::task::TaskTracker;
+
+use crate::body::BodyLimits;
+use crate::error::Error;
+use crate::guest::{Guest, Source};
+use crate::handler::Handler;
+use crate::instances::Instances;
+use crate::listener;
+use crate::server::PeerServer;
+use crate::sink::{self, BoxSink, PutError, PutSink};
+
+/// The port that a server listens on unless it is told another one.
+pub const DEFAULT_PORT: u16 = 8080;
+
+/// The largest body in bytes, and what a lower setting may not exceed: the built-in component's
+/// own limit.
+pub const DEFAULT_MAX_BODY_BYTES: u64 = MAX_BODY_BYTES as u64;
+
+/// How long a body may take to arrive as a whole: at the largest size, 4.5 Mbit/s.
+pub const DEFAULT_BODY_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// How long a sink may take for a put.
+pub const DEFAULT_SINK_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// How long a closing server waits for what is in flight: longer than a sink may take.
+pub const DEFAULT_DRAIN_TIMEOUT: Duration = Duration::from_secs(35);
+
+/// How many requests are handled at a time. Each waits for the sink, not for a processor, so the
+/// number is much larger than that of the cores; its price is address space and some memory.
+pub const DEFAULT_MAX_IN_FLIGHT: u32 = 1024;
+
+/// The most requests that may be handled at a time: what an engine's pool can address.
+pub const MAX_IN_FLIGHT: u32 = 4096;
+
+/// How many requests one instance of the guest handles before it is replaced. It keeps no state
+/// between them, so this only bounds what a leak could cost.
+pub const DEFAULT_INSTANCE_REUSE: u32 = 1_000_000;
+
+/// A server in the making; see [`PeerServer::builder`].
+#[derive(Debug)]
+#[must_use = "a server starts with `listen`"]
+pub struct PeerServerBuilder {
+    hostname: Option<String>,
+    port: u16,
+    sink: Option<BoxSink>,
+    component: Source,
+    max_body_bytes: u64,
+    body_timeout: Duration,
+    sink_timeout: Duration,
+    drain_timeout: Duration,
+    max_in_flight: u32,
+    instance_reuse: u32,
+}
+
+impl Default for PeerServerBuilder {
+    fn default() -> Self {
+        Self {
+            hostname: None,
+            port: DEFAULT_PORT,
+            sink: None,
+            component: Source::BuiltIn,
+            max_body_bytes: DEFAULT_MAX_BODY_BYTES,
+            body_timeout: DEFAULT_BODY_TIMEOUT,
+            sink_timeout: DEFAULT_SINK_TIMEOUT,
+            drain_timeout: DEFAULT_DRAIN_TIMEOUT,
+            max_in_flight: DEFAULT_MAX_IN_FLIGHT,
+            instance_reuse: DEFAULT_INSTANCE_REUSE,
+        }
+    }
+}
+
+impl PeerServerBuilder {
+    /// The host name or IP address to listen on. A name that resolves to several addresses is
+    /// listened on at all of them that this machine has. Not given: any IPv4 address.
+    pub fn hostname(mut self, hostname: impl Into<String>) -> Self {
+        self.hostname = Some(hostname.into());
+        self
+    }
+
+    /// The TCP port, [`DEFAULT_PORT`] unless given. 0 takes a free one, which
+    /// [`PeerServer::port`] tells.
+    pub fn port(mut self, port: u16) -> Self {
+        self.port = port;
+        self
+    }
+
+    /// The sink that takes the events.
+    pub fn sink(mut self, sink: impl PutSink) -> Self {
+        self.sink = Some(BoxSink::new(sink));
+        self
+    }
+
+    /// An async function of key and event as the sink; see [`sink::from_fn`].
+    pub fn on_put<F, Fut>(self, put: F) -> Self
+    where
+        F: Fn(String, String) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<(), PutError>> + Send + 'static,
+    {
+        self.sink(sink::from_fn(put))
+    }
+
+    /// A component of your own in place of the built-in one, as the bytes of its binary. It
+    /// exports `wasi:http/incoming-handler` 0.2.
+    pub fn component(mut self, bytes: impl Into<Vec<u8>>) -> Self {
+        self.component = Source::Bytes(bytes.into());
+        self
+    }
+
+    /// A component of your own in place of the built-in one, from a file.
+    pub fn component_file(mut self, path: impl Into<PathBuf>) -> Self {
+        self.component = Source::File(path.into());
+        self
+    }
+
+    /// The largest body in bytes: 1 to [`DEFAULT_MAX_BODY_BYTES`]. A larger one is answered
+    /// with 413.
+    pub fn max_body_bytes(mut self, bytes: u64) -> Self {
+        self.max_body_bytes = bytes;
+        self
+    }
+
+    /// How long a body may take to arrive as a whole, [`DEFAULT_BODY_TIMEOUT`] unless given. A
+    /// slower one is answered with 408.
+    pub fn body_timeout(mut self, timeout: Duration) -> Self {
+        self.body_timeout = timeout;
+        self
+    }
+
+    /// How long the sink may take for a put, [`DEFAULT_SINK_TIMEOUT`] unless given. A slower one
+    /// is answered with 504.
+    pub fn sink_timeout(mut self, timeout: Duration) -> Self {
+        self.sink_timeout = timeout;
+        self
+    }
+
+    /// How long [`PeerServer::close`] waits for what is in flight, [`DEFAULT_DRAIN_TIMEOUT`]
+    /// unless given.
+    pub fn drain_timeout(mut self, timeout: Duration) -> Self {
+        self.drain_timeout = timeout;
+        self
+    }
+
+    /// How many requests are handled at a time, 1 to [`MAX_IN_FLIGHT`] and
+    /// [`DEFAULT_MAX_IN_FLIGHT`] unless given. Those beyond are answered with 503.
+    pub fn max_in_flight(mut self, requests: u32) -> Self {
+        self.max_in_flight = requests;
+        self
+    }
+
+    /// How many requests one instance of the guest handles before it is replaced,
+    /// [`DEFAULT_INSTANCE_REUSE`] unless given; 1 is a fresh instance for every request. One
+    /// that trapped is always replaced.
+    pub fn instance_reuse(mut self, requests: u32) -> Self {
+        self.instance_reuse = requests;
+        self
+    }
+
+    /// Starts the server, on the Tokio runtime that this is awaited in. It accepts connections
+    /// when this returns.
+    ///
+    /// # Errors
+    ///
+    /// When there is no sink, a setting is out of range, the host name does not resolve, an
+    /// address can't be listened on, or the component can't be used.
+    pub async fn listen(self) -> Result<PeerServer, Error> {
+        check(
+            "max_body_bytes",
+            self.max_body_bytes,
+            DEFAULT_MAX_BODY_BYTES,
+        )?;
+        check(
+            "max_in_flight",
+            self.max_in_flight.into(),
+            MAX_IN_FLIGHT.into(),
+        )?;
+        check(
+            "instance_reuse",
+            self.instance_reuse.into(),
+            u32::MAX.into(),
+        )?;
+        let sink = self.sink.ok_or(Error::NoSink)?;
+        let guest = Guest::compile(&self.component, self.max_in_flight)?;
+        let listeners = listener::bind(self.hostname.as_deref(), self.port).await?;
+        let handler = Handler {
+            instances: Instances::new(
+                guest,
+                sink.clone(),
+                self.sink_timeout,
+                self.instance_reuse,
+                self.max_in_flight,
+            ),
+            body_limits: BodyLimits {
+                bytes: self.max_body_bytes,
+                time: self.body_timeout,
+            },
+            tasks: TaskTracker::new(),
+        };
+        Ok(PeerServer::start(
+            self.hostname,
+            listeners,
+            handler,
+            sink,
+            self.drain_timeout,
+        ))
+    }
+}
+
+/// Holds a setting between 1 and `most`.
+fn check(setting: &'static str, value: u64, most: u64) -> Result<(), Error> {
+    if (1..=most).contains(&value) {
+        return Ok(());
+    }
+    Err(Error::Setting {
+        setting,
+        value: value.to_string(),
+        expected: format!("1 to {most}"),
+    })
+}

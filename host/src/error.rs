@@ -1,0 +1,94 @@
+//! What can go wrong while a server is set up or a store is read.
+//!
+//! Never an answer to a client: those are in `alldata_peer_guest::outcome`.
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+/// An operation that failed, with what it was tried on.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A server was built without a sink.
+    #[error("the server has no sink: give it one with `sink` or `on_put`")]
+    NoSink,
+    /// A setting has a value that it can't have.
+    #[error("{setting} is {value}, but must be {expected}")]
+    Setting {
+        /// The name of the setting.
+        setting: &'static str,
+        /// What it was set to.
+        value: String,
+        /// What it may be.
+        expected: String,
+    },
+    /// A host name does not resolve to any address.
+    #[error("cannot resolve the host name {hostname:?}")]
+    Resolve {
+        /// The host name.
+        hostname: String,
+        /// What the resolver said.
+        source: io::Error,
+    },
+    /// An address can't be listened on.
+    #[error("cannot listen on {address}")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// A component can't be used.
+    #[error("cannot use the component {component}")]
+    Component {
+        /// Its path, or what it is where it has none.
+        component: String,
+        /// What the engine said.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// The URL of a sink is not one.
+    #[error("{url:?} is no sink: {reason}")]
+    SinkUrl {
+        /// The URL as given.
+        url: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A file can't be opened, read or written.
+    #[error("cannot {operation} {}", path.display())]
+    File {
+        /// What was tried: `open`, `read`, `write`.
+        operation: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// A store can't be opened or read.
+    #[error("cannot {operation} the store {}", path.display())]
+    Store {
+        /// What was tried.
+        operation: &'static str,
+        /// The file of the store.
+        path: PathBuf,
+        /// What SQLite said.
+        source: rusqlite::Error,
+    },
+    /// The file is a database, but not a store of a version that is known here.
+    #[error("{} is no store that this version can use: {reason}", path.display())]
+    StoreFormat {
+        /// The file.
+        path: PathBuf,
+        /// What it is instead.
+        reason: String,
+    },
+    /// A writer's thread can't be started.
+    #[error("cannot start a thread for {}", path.display())]
+    Thread {
+        /// The file that it was to write.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+}

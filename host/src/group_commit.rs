@@ -1,0 +1,154 @@
+//! One thread that writes, many that wait for it: all puts that wait are one write.
+//!
+//! A put is answered only after its write is done. No timer holds back a lone put: while one
+//! write runs, the next gathers. Never judges a put: that is the [`Writer`]'s.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::thread::{self, JoinHandle};
+use std::{fmt, io};
+
+use tokio::sync::oneshot;
+
+use crate::sink::PutError;
+
+/// The most puts of one write: enough that their share in it no longer counts.
+const MAX_BATCH_PUTS: usize = 1024;
+
+/// The size in bytes at which a write takes no further put. One large event goes beyond it.
+const MAX_BATCH_BYTES: usize = 4 * 1024 * 1024;
+
+/// The most puts that wait for a write.
+const MAX_QUEUED_PUTS: usize = 8192;
+
+/// The most bytes that wait for a write.
+const MAX_QUEUED_BYTES: usize = 64 * 1024 * 1024;
+
+/// After how many seconds a put may be tried again for which there was no place in the queue.
+const QUEUE_RETRY_SECONDS: u32 = 1;
+
+/// What a put asks to write.
+#[derive(Debug)]
+pub(crate) struct Record {
+    pub(crate) key: String,
+    pub(crate) event: String,
+}
+
+impl Record {
+    fn bytes(&self) -> usize {
+        self.key.len() + self.event.len()
+    }
+}
+
+/// Writes batches of records.
+pub(crate) trait Writer: Send + 'static {
+    /// What is known of a record once it was written, or found to be there.
+    type Written: Send + 'static;
+
+    /// Writes `records` as durably as it ever does. Returns one result for each, in their order.
+    fn write(&mut self, records: &[Record]) -> Vec<Result<Self::Written, PutError>>;
+}
+
+/// The way to the writer's thread. Dropped, it waits until the thread has written what is queued
+/// and has put its writer away.
+pub(crate) struct GroupCommit<W: Writer> {
+    /// `None` only while this is dropped.
+    queue: Option<SyncSender<Job<W>>>,
+    queued_bytes: Arc<AtomicUsize>,
+    thread: Option<JoinHandle<()>>,
+}
+
+struct Job<W: Writer> {
+    record: Record,
+    reply: oneshot::Sender<Result<W::Written, PutError>>,
+}
+
+impl<W: Writer> GroupCommit<W> {
+    /// Starts the thread of `writer`.
+    pub(crate) fn start(name: &str, writer: W) -> io::Result<Self> {
+        let (queue, jobs) = sync_channel(MAX_QUEUED_PUTS);
+        let queued_bytes = Arc::new(AtomicUsize::new(0));
+        let counter = Arc::clone(&queued_bytes);
+        let thread = thread::Builder::new()
+            .name(name.to_owned())
+            .spawn(move || run(writer, &jobs, &counter))?;
+        Ok(Self {
+            queue: Some(queue),
+            queued_bytes,
+            thread: Some(thread),
+        })
+    }
+
+    /// Has a record written, together with whatever else waits. Dropped before its end it is
+    /// written all the same.
+    pub(crate) async fn put(&self, record: Record) -> Result<W::Written, PutError> {
+        let full = PutError::Unavailable {
+            retry_after_seconds: QUEUE_RETRY_SECONDS,
+        };
+        let bytes = record.bytes();
+        if self.queued_bytes.fetch_add(bytes, Ordering::Relaxed) > MAX_QUEUED_BYTES {
+            self.queued_bytes.fetch_sub(bytes, Ordering::Relaxed);
+            return Err(full);
+        }
+        let (reply, written) = oneshot::channel();
+        let sent = match &self.queue {
+            Some(queue) => queue.try_send(Job { record, reply }),
+            None => Err(TrySendError::Disconnected(Job { record, reply })),
+        };
+        if let Err(error) = sent {
+            self.queued_bytes.fetch_sub(bytes, Ordering::Relaxed);
+            return Err(match error {
+                TrySendError::Full(_) => full,
+                TrySendError::Disconnected(_) => writer_gone(),
+            });
+        }
+        // The writer answers every job, unless its thread dies on the way.
+        written.await.unwrap_or(Err(PutError::Unknown))
+    }
+}
+
+impl<W: Writer> Drop for GroupCommit<W> {
+    fn drop(&mut self) {
+        self.queue = None;
+        if let Some(thread) = self.thread.take()
+            && thread.join().is_err()
+        {
+            tracing::error!("the writer's thread panicked");
+        }
+    }
+}
+
+impl<W: Writer> fmt::Debug for GroupCommit<W> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("GroupCommit")
+            .field("queued_bytes", &self.queued_bytes)
+            .finish_non_exhaustive()
+    }
+}
+
+fn writer_gone() -> PutError {
+    PutError::Failed("the writer's thread has ended".to_owned())
+}
+
+fn run<W: Writer>(mut writer: W, jobs: &Receiver<Job<W>>, queued_bytes: &AtomicUsize) {
+    while let Ok(first) = jobs.recv() {
+        let mut bytes = first.record.bytes();
+        let mut records = vec![first.record];
+        let mut replies = vec![first.reply];
+        while records.len() < MAX_BATCH_PUTS
+            && bytes < MAX_BATCH_BYTES
+            && let Ok(job) = jobs.try_recv()
+        {
+            bytes += job.record.bytes();
+            records.push(job.record);
+            replies.push(job.reply);
+        }
+        queued_bytes.fetch_sub(bytes, Ordering::Relaxed);
+        for (reply, result) in replies.into_iter().zip(writer.write(&records)) {
+            // Nobody may be waiting any more; the record is written all the same.
+            let _ = reply.send(result);
+        }
+    }
+}

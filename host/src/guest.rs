@@ -1,0 +1,158 @@
+//! The guest: compiled once, instantiated as often as needed, one request at a time.
+//!
+//! Never looks at an answer: what the guest says is passed on as it is. What a guest may import
+//! is in `imports`.
+
+use std::path::PathBuf;
+
+use hyper::Request;
+use hyper::body::{Body, Bytes};
+use tokio::sync::oneshot;
+use wasmtime::component::Component;
+use wasmtime::{
+    Config, Engine, InstanceAllocationStrategy, PoolingAllocationConfig, Result, Store,
+};
+use wasmtime_wasi_http::WasiHttpView as _;
+use wasmtime_wasi_http::p2::bindings::http::types::{ErrorCode, Scheme};
+use wasmtime_wasi_http::p2::bindings::{Proxy, ProxyPre};
+use wasmtime_wasi_http::p2::body::HyperOutgoingBody;
+
+use crate::error::Error;
+use crate::imports::{self, MEMORY_BYTES, State};
+use crate::put_sink::PutSinkContext;
+
+/// The component that this crate was built with: what
+/// [`component`](crate::PeerServerBuilder::component) replaces.
+pub static BUILT_IN_COMPONENT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/peer.wasm"));
+
+/// How much linear memory a guest may keep for its next request, in bytes. One that has grown
+/// beyond it, by a large body, is replaced.
+const KEPT_MEMORY_BYTES: usize = 1024 * 1024 + 512 * 1024;
+
+/// How much of a slot's memory stays resident between two guests, in bytes: what a guest touches
+/// for a small event. Clearing it costs less than faulting it in again.
+const RESIDENT_BYTES: usize = 256 * 1024;
+
+/// Core instances and tables that one component may have. The built-in one needs 3 and 2;
+/// composed ones need more.
+const CORE_INSTANCES: u32 = 12;
+
+/// Memories that one component may have: a peer and sinks composed with it.
+const MEMORIES: u32 = 4;
+
+/// What a handler answers.
+pub(crate) type Response = hyper::Response<HyperOutgoingBody>;
+
+/// What the guest set as its answer: an error where it reports one instead of a response.
+pub(crate) type GuestAnswer = std::result::Result<Response, ErrorCode>;
+
+/// Where a component comes from.
+#[derive(Debug, Clone)]
+pub(crate) enum Source {
+    BuiltIn,
+    Bytes(Vec<u8>),
+    File(PathBuf),
+}
+
+/// A compiled component with everything that it imports, ready to be instantiated.
+pub(crate) struct Guest {
+    pre: ProxyPre<State>,
+}
+
+impl Guest {
+    /// Compiles a component for at most `in_flight` instances at a time.
+    pub(crate) fn compile(source: &Source, in_flight: u32) -> std::result::Result<Self, Error> {
+        compile(source, in_flight)
+            .map(|pre| Self { pre })
+            .map_err(|error| Error::Component {
+                component: source.to_string(),
+                source: error.into(),
+            })
+    }
+
+    /// A new instance that puts into `sink`.
+    pub(crate) async fn instantiate(&self, sink: PutSinkContext) -> Result<Instance> {
+        let mut store = Store::new(self.pre.engine(), State::new(sink));
+        store.limiter(|state| &mut state.memory);
+        let proxy = self.pre.instantiate_async(&mut store).await?;
+        Ok(Instance { store, proxy })
+    }
+}
+
+/// A guest that takes one request at a time.
+pub(crate) struct Instance {
+    store: Store<State>,
+    proxy: Proxy,
+}
+
+impl Instance {
+    /// Lets the guest handle `request`. The answer comes through `answer`, maybe before the guest
+    /// is done; a guest that sets none drops it. An error is a trap: the instance is spoilt.
+    pub(crate) async fn handle<B>(
+        &mut self,
+        request: Request<B>,
+        answer: oneshot::Sender<GuestAnswer>,
+    ) -> Result<()>
+    where
+        B: Body<Data = Bytes, Error = wasmtime_wasi_http::Error> + Send + 'static,
+    {
+        let mut http = self.store.data_mut().http();
+        let request = http.new_incoming_request(Scheme::Http, request)?;
+        let out = http.new_response_outparam(answer)?;
+        self.proxy
+            .wasi_http_incoming_handler()
+            .call_handle(&mut self.store, request, out)
+            .await
+    }
+
+    /// Whether the guest left nothing behind that its next request would pay for.
+    pub(crate) fn is_clean(&self) -> bool {
+        let state = self.store.data();
+        state.table.is_empty() && state.memory.bytes() <= KEPT_MEMORY_BYTES
+    }
+}
+
+fn compile(source: &Source, in_flight: u32) -> Result<ProxyPre<State>> {
+    let engine = engine(in_flight)?;
+    let component = match source {
+        Source::BuiltIn => Component::from_binary(&engine, BUILT_IN_COMPONENT),
+        Source::Bytes(bytes) => Component::from_binary(&engine, bytes),
+        Source::File(path) => Component::from_file(&engine, path),
+    }?;
+    ProxyPre::new(imports::linker(&engine)?.instantiate_pre(&component)?)
+}
+
+/// An engine with a slot for every guest, or one that allocates each guest anew where the system
+/// does not lend so much address space.
+fn engine(in_flight: u32) -> Result<Engine> {
+    let mut config = Config::new();
+    config.concurrency_support(false);
+    let mut pool = PoolingAllocationConfig::new();
+    pool.total_component_instances(in_flight)
+        .total_core_instances(in_flight.saturating_mul(CORE_INSTANCES))
+        .total_memories(in_flight.saturating_mul(MEMORIES))
+        .total_tables(in_flight.saturating_mul(CORE_INSTANCES))
+        .total_stacks(in_flight)
+        .max_core_instances_per_component(CORE_INSTANCES)
+        .max_memories_per_component(MEMORIES)
+        .max_tables_per_component(CORE_INSTANCES)
+        .max_memory_size(MEMORY_BYTES)
+        .linear_memory_keep_resident(RESIDENT_BYTES)
+        .table_keep_resident(RESIDENT_BYTES);
+    config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool));
+    Engine::new(&config).or_else(|error| {
+        tracing::warn!(%error, "no pool for guests: each is allocated anew, which is slower");
+        config.allocation_strategy(InstanceAllocationStrategy::OnDemand);
+        Engine::new(&config)
+    })
+}
+
+impl std::fmt::Display for Source {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::BuiltIn => formatter.write_str("of this program"),
+            Self::Bytes(bytes) => write!(formatter, "of {} bytes", bytes.len()),
+            Self::File(path) => path.display().fmt(formatter),
+        }
+    }
+}

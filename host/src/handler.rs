@@ -1,0 +1,156 @@
+//! From a request to its answer, by way of the guest.
+//!
+//! Answers by itself only where there is no guest to answer: overload, a trap, a guest that says
+//! nothing, a body whose announced length is over the limit. Never reads a body.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use alldata_peer_guest::outcome::{Outcome, PROBLEM_MEDIA_TYPE, Problem};
+use bytes::Bytes;
+use http_body_util::{BodyExt as _, Full};
+use hyper::body::{Body as _, Incoming};
+use hyper::header::{CONTENT_TYPE, HOST, HeaderName, HeaderValue};
+use hyper::{Method, Request, StatusCode};
+use tokio::runtime::Handle;
+use tokio::sync::oneshot;
+use tokio_util::task::TaskTracker;
+
+use crate::body::{BodyLimits, LimitedBody};
+use crate::guest::{GuestAnswer, Response};
+use crate::instances::{Instances, Loan, NoInstance};
+
+/// After how many seconds a client that met an overloaded server may come back.
+const OVERLOAD_RETRY_SECONDS: u32 = 1;
+
+/// What every connection of a server shares.
+pub(crate) struct Handler {
+    pub(crate) instances: Instances,
+    pub(crate) body_limits: BodyLimits,
+    /// Guests that outlive their connection, and bodies that are drained.
+    pub(crate) tasks: TaskTracker,
+}
+
+impl Handler {
+    /// Answers one request. Dropped before its end, because the client is gone, it leaves the
+    /// guest running: what was read whole is put.
+    pub(crate) async fn handle(self: Arc<Self>, request: Request<Incoming>) -> Response {
+        let announced = request.body().size_hint().lower();
+        let method = request.method().clone();
+        let mut request = LimitedBody::new(request, self.body_limits, self.tasks.clone());
+        if method == Method::POST && announced > self.body_limits.bytes {
+            return respond(&Outcome::TooLarge {
+                limit: Some(self.body_limits.bytes),
+            });
+        }
+        give_authority(&mut request);
+        let loan = match self.instances.lend().await {
+            Ok(loan) => loan,
+            Err(NoInstance::Busy) => return respond(&overloaded()),
+            Err(NoInstance::Broken(error)) => {
+                tracing::error!(error = format!("{error:#}"), "no guest can be started");
+                return respond(&overloaded());
+            }
+        };
+        let tasks = self.tasks.clone();
+        let (sender, answer) = oneshot::channel();
+        Exchange {
+            call: Some(Box::pin(self.call(loan, request, sender))),
+            answer,
+            runtime: Handle::current(),
+            tasks,
+        }
+        .await
+    }
+
+    /// Runs the guest to its end, and keeps it unless it trapped.
+    async fn call(
+        self: Arc<Self>,
+        mut loan: Loan,
+        request: Request<LimitedBody>,
+        answer: oneshot::Sender<GuestAnswer>,
+    ) {
+        match loan.instance.handle(request, answer).await {
+            Ok(()) => self.instances.give_back(loan),
+            Err(error) => tracing::error!(error = format!("{error:#}"), "the guest trapped"),
+        }
+    }
+}
+
+/// A guest at work, as the answer that it will give.
+///
+/// Ready once there is an answer. The guest may not be done by then, or the client may go away
+/// before: dropped with the call unfinished, it hands the call to the runtime.
+struct Exchange {
+    call: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
+    answer: oneshot::Receiver<GuestAnswer>,
+    runtime: Handle,
+    tasks: TaskTracker,
+}
+
+impl Future for Exchange {
+    type Output = Response;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Response> {
+        if let Some(call) = &mut self.call
+            && call.as_mut().poll(context).is_ready()
+        {
+            self.call = None;
+        }
+        Pin::new(&mut self.answer)
+            .poll(context)
+            .map(|answer| match answer {
+                Ok(Ok(response)) => response,
+                Ok(Err(error)) => {
+                    tracing::error!(?error, "the guest answered with an error");
+                    respond(&Outcome::Failed)
+                }
+                Err(_dropped) => {
+                    tracing::error!("the guest ended without an answer");
+                    respond(&Outcome::Failed)
+                }
+            })
+    }
+}
+
+impl Drop for Exchange {
+    fn drop(&mut self) {
+        if let Some(call) = self.call.take() {
+            self.tasks.spawn_on(call, &self.runtime);
+        }
+    }
+}
+
+fn overloaded() -> Outcome {
+    Outcome::Unavailable {
+        retry_after_seconds: OVERLOAD_RETRY_SECONDS,
+    }
+}
+
+/// WASI wants an authority for every request; HTTP/1.0 knows requests without one.
+fn give_authority(request: &mut Request<LimitedBody>) {
+    if request.uri().authority().is_none() && !request.headers().contains_key(HOST) {
+        let host = HeaderValue::from_static("localhost");
+        request.headers_mut().insert(HOST, host);
+    }
+}
+
+/// What the guest would answer for `outcome`, where there is no guest to do it.
+fn respond(outcome: &Outcome) -> Response {
+    let answer = outcome.answer();
+    let text = answer.problem.as_ref().map(Problem::to_json);
+    let body = Full::new(Bytes::from(text.unwrap_or_default()));
+    let mut response = Response::new(body.map_err(|never| match never {}).boxed_unsync());
+    *response.status_mut() =
+        StatusCode::from_u16(answer.status).expect("outcomes have status codes of RFC 9110");
+    let headers = response.headers_mut();
+    if answer.problem.is_some() {
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static(PROBLEM_MEDIA_TYPE));
+    }
+    if let Some((name, value)) = answer.header {
+        let value = HeaderValue::from_str(&value).expect("outcomes have printable fields");
+        headers.insert(HeaderName::from_static(name), value);
+    }
+    response
+}

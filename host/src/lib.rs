@@ -1,0 +1,57 @@
+//! An HTTP server for AllData peers: takes `_put`s and hands key and event to a sink.
+//!
+//! Requests are decoded by a WebAssembly component, which runs in this process. A put that was
+//! answered with 201 has been acknowledged by the sink.
+//!
+//! ```
+//! use alldata_peer_server_http::PeerServer;
+//!
+//! # #[tokio::main]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let server = PeerServer::builder()
+//!     .hostname("127.0.0.1")
+//!     .port(0)
+//!     .on_put(|key, event| async move {
+//!         println!("{key}: {event}");
+//!         Ok(())
+//!     })
+//!     .listen()
+//!     .await?;
+//! println!("listening on http://{}", server.local_addr());
+//! server.close().await;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! The library starts no runtime, installs no signal handler, reads no environment and prints
+//! nothing: it says what it has to say through [`tracing`].
+
+mod builder;
+mod server;
+
+pub mod sink;
+pub mod sinks;
+pub mod store;
+
+mod error;
+mod group_commit;
+mod put_json;
+mod same_event;
+
+mod body;
+mod handler;
+mod listener;
+
+mod guest;
+mod imports;
+mod instances;
+mod put_sink;
+
+pub use builder::{
+    DEFAULT_BODY_TIMEOUT, DEFAULT_DRAIN_TIMEOUT, DEFAULT_INSTANCE_REUSE, DEFAULT_MAX_BODY_BYTES,
+    DEFAULT_MAX_IN_FLIGHT, DEFAULT_PORT, DEFAULT_SINK_TIMEOUT, MAX_IN_FLIGHT, PeerServerBuilder,
+};
+pub use error::Error;
+pub use guest::BUILT_IN_COMPONENT;
+pub use server::PeerServer;
+pub use sink::{PutError, PutSink};

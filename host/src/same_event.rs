@@ -1,0 +1,281 @@
+//! Whether two JSON texts are the same event.
+//!
+//! Exact where comparing parsed values is not: numbers count to the last digit, and an unpaired
+//! surrogate is unlike any other text. Never recurses, so that no nesting overflows a stack, and
+//! takes time and memory in proportion to the texts. Expects JSON that was found valid.
+
+use std::iter;
+
+/// How deep a value may be nested for anything but its bytes to be compared: far beyond real
+/// events, and few enough that what is open fits a megabyte.
+const MAX_DEPTH: usize = 10_000;
+
+/// Whether `left` and `right` are the same text or the same JSON value.
+///
+/// Values are the same when they differ only in white space, in the order of members, in the
+/// escapes of strings or in the spelling of numbers (`1`, `1.0`, `10e-1`). Of a member given
+/// twice the last counts.
+pub(crate) fn same_event(left: &str, right: &str) -> bool {
+    left == right || fingerprint(left).is_some_and(|value| Some(value) == fingerprint(right))
+}
+
+/// A hash that equal values share and different ones do not. 128 bits are enough: who makes two
+/// events collide only has a put of their own taken for the other.
+type Fingerprint = [u8; 16];
+
+/// An array or object whose end has not been read yet.
+enum Open {
+    /// The fingerprint of the elements so far.
+    Array(Fingerprint),
+    Object {
+        /// Name and value of each member so far.
+        members: Vec<(Fingerprint, Fingerprint)>,
+        /// The name whose value comes next.
+        name: Option<Fingerprint>,
+    },
+}
+
+/// The fingerprint of a JSON text, from the inside out; `None` where it is nested too deep.
+fn fingerprint(text: &str) -> Option<Fingerprint> {
+    let mut rest = text;
+    let mut open: Vec<Open> = Vec::new();
+    while let Some(first) = rest.bytes().next() {
+        let (token, after) = rest.split_at(token_length(rest));
+        rest = after;
+        let value = match first {
+            b'[' => {
+                open.push(Open::Array(hash(b"[", [])));
+                None
+            }
+            b'{' => {
+                open.push(Open::object());
+                None
+            }
+            b']' | b'}' => Some(open.pop()?.close()),
+            b'"' => Some(hash(b"\"", [unescape(token).as_slice()])),
+            b'-' | b'0'..=b'9' => Some(hash_number(token)),
+            b't' | b'f' | b'n' => Some(hash(token.as_bytes(), [])),
+            // White space, commas and colons only keep apart what tells itself apart.
+            _ => None,
+        };
+        if open.len() > MAX_DEPTH {
+            return None;
+        }
+        match (value, open.last_mut()) {
+            (Some(value), Some(container)) => container.push(value),
+            (Some(value), None) => return Some(value),
+            (None, _) => {}
+        }
+    }
+    None
+}
+
+/// How many bytes the token at the start of `text` has, which is not empty.
+fn token_length(text: &str) -> usize {
+    let bytes = text.as_bytes();
+    let end = match bytes[0] {
+        b'"' => {
+            let mut escaped = false;
+            let quote = bytes[1..].iter().position(|byte| {
+                let ends = *byte == b'"' && !escaped;
+                escaped = *byte == b'\\' && !escaped;
+                ends
+            });
+            quote.map(|quote| quote + 2)
+        }
+        b'-' | b'0'..=b'9' | b'a'..=b'z' => bytes.iter().position(
+            |byte| !matches!(byte, b'-' | b'+' | b'.' | b'0'..=b'9' | b'a'..=b'z' | b'E'),
+        ),
+        _ => Some(1),
+    };
+    end.unwrap_or(bytes.len())
+}
+
+impl Open {
+    fn object() -> Self {
+        Self::Object {
+            members: Vec::new(),
+            name: None,
+        }
+    }
+
+    fn push(&mut self, value: Fingerprint) {
+        match self {
+            Self::Array(elements) => *elements = hash(b",", [elements.as_slice(), &value]),
+            Self::Object { members, name } => match name.take() {
+                Some(name) => members.push((name, value)),
+                None => *name = Some(value),
+            },
+        }
+    }
+
+    fn close(self) -> Fingerprint {
+        match self {
+            Self::Array(elements) => elements,
+            Self::Object { mut members, .. } => {
+                // Stable, so that of a name given twice the last is the last of its run.
+                members.sort_by_key(|(name, _)| *name);
+                let nexts = members.iter().skip(1).map(|(name, _)| Some(name));
+                let last_of_name = members
+                    .iter()
+                    .zip(nexts.chain(iter::once(None)))
+                    .filter(|((name, _), next)| Some(name) != *next);
+                hash(
+                    b"{",
+                    last_of_name.flat_map(|((name, value), _)| [name.as_slice(), value]),
+                )
+            }
+        }
+    }
+}
+
+/// Hashes the parts of a value behind a mark of its kind. The parts are of one length, or one.
+fn hash<'a>(kind: &[u8], parts: impl IntoIterator<Item = &'a [u8]>) -> Fingerprint {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(kind);
+    for part in parts {
+        hasher.update(part);
+    }
+    let mut fingerprint = Fingerprint::default();
+    hasher.finalize_xof().fill(&mut fingerprint);
+    fingerprint
+}
+
+/// A number by its value, or by its text where its exponent is beyond reckoning.
+fn hash_number(text: &str) -> Fingerprint {
+    let unsigned = text.strip_prefix('-').unwrap_or(text);
+    let (mantissa, power) = unsigned.split_once(['e', 'E']).unwrap_or((unsigned, "0"));
+    let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
+    let Ok(power) = power.parse::<i64>() else {
+        return hash(b"n", [text.as_bytes()]);
+    };
+    let all = [whole, fraction].concat();
+    let significant = all.trim_start_matches('0');
+    // The value is 0.`digits` times ten to the `exponent`.
+    let point = whole.len() as i128 - (all.len() - significant.len()) as i128;
+    let exponent = i128::from(power) + point;
+    let digits = significant.trim_end_matches('0');
+    if digits.is_empty() {
+        return hash(b"0", []);
+    }
+    let sign = if text.starts_with('-') { "-" } else { "+" };
+    hash(
+        sign.as_bytes(),
+        [digits.as_bytes(), b"e", exponent.to_string().as_bytes()],
+    )
+}
+
+/// The text of a JSON string without its quotes and escapes, as UTF-8 in which an unpaired
+/// surrogate has the three bytes that its number would have (WTF-8).
+fn unescape(quoted: &str) -> Vec<u8> {
+    let mut rest = quoted[1..].strip_suffix('"').unwrap_or_default();
+    let mut text = Vec::with_capacity(rest.len());
+    while let Some((plain, escape)) = rest.split_once('\\') {
+        text.extend_from_slice(plain.as_bytes());
+        let (unescaped, length) = match escape.as_bytes() {
+            [b'u', ..] => read_unicode_escape(escape),
+            [b'b', ..] => (0x08, 1),
+            [b'f', ..] => (0x0C, 1),
+            [b'n', ..] => (u32::from(b'\n'), 1),
+            [b'r', ..] => (u32::from(b'\r'), 1),
+            [b't', ..] => (u32::from(b'\t'), 1),
+            [other, ..] => (u32::from(*other), 1),
+            [] => break,
+        };
+        push_code_point(&mut text, unescaped);
+        rest = escape.get(length..).unwrap_or_default();
+    }
+    text.extend_from_slice(rest.as_bytes());
+    text
+}
+
+/// Reads `uXXXX`, or `uXXXX\uXXXX` where the two are a pair of surrogates: the code point and how
+/// many bytes it took.
+fn read_unicode_escape(escape: &str) -> (u32, usize) {
+    let unit = |start: usize| {
+        let digits = escape.get(start..start + 4)?;
+        u32::from_str_radix(digits, 16).ok()
+    };
+    let high = unit(1).unwrap_or_default();
+    if (0xD800..0xDC00).contains(&high)
+        && escape.get(5..7) == Some("\\u")
+        && let Some(low @ 0xDC00..0xE000) = unit(7)
+    {
+        return (0x10000 + ((high - 0xD800) << 10) + (low - 0xDC00), 11);
+    }
+    (high, 5)
+}
+
+fn push_code_point(text: &mut Vec<u8>, code_point: u32) {
+    match char::from_u32(code_point) {
+        Some(char) => text.extend_from_slice(char.encode_utf8(&mut [0; 4]).as_bytes()),
+        None => text.extend_from_slice(&[
+            0xED,
+            0x80 | ((code_point >> 6) & 0x3F) as u8,
+            0x80 | (code_point & 0x3F) as u8,
+        ]),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::same_event;
+
+    #[test]
+    fn the_same_value_in_another_spelling_is_the_same_event() {
+        for (left, right) in [
+            (
+                "{\"a\":1,\"b\":[true,null]}",
+                " {\"b\" : [ true ,\nnull ], \"a\": 1 } ",
+            ),
+            ("1", "1.0"),
+            ("1", "10e-1"),
+            ("1", "0.1E+1"),
+            ("100", "1e2"),
+            ("0.00120", "12e-4"),
+            ("0", "-0.0e7"),
+            ("\"A\\n/\"", "\"\\u0041\\u000a\\/\""),
+            ("\"😀\"", "\"\\ud83d\\uDE00\""),
+            ("{\"a\":1,\"a\":2}", "{\"a\":2}"),
+            ("{\"\\u0061\":2}", "{\"a\":2}"),
+            ("1e99999999999999999999", "1e99999999999999999999"),
+        ] {
+            assert!(same_event(left, right), "{left} and {right}");
+        }
+    }
+
+    #[test]
+    fn a_different_value_is_a_different_event() {
+        for (left, right) in [
+            ("1", "2"),
+            ("1", "-1"),
+            ("1", "\"1\""),
+            ("12345678901234567890", "12345678901234567891"),
+            ("0.1", "0.10000000000000000001"),
+            ("1e400", "1e401"),
+            ("1e99999999999999999999", "1e99999999999999999998"),
+            ("[1,2]", "[2,1]"),
+            ("[[1],2]", "[[1,2]]"),
+            ("[]", "{}"),
+            ("[]", "[[]]"),
+            ("[\"a\",\"b\"]", "{\"a\":\"b\"}"),
+            ("[1,2]", "[12]"),
+            ("{\"a\":1,\"a\":2}", "{\"a\":1}"),
+            ("{\"a\":1}", "{\"a\":1,\"b\":1}"),
+            ("\"\\ud800\"", "\"\\ud801\""),
+            ("\"\\ud800\"", "\"\\ufffd\""),
+            ("\"\\\\\"", "\"\\\"\""),
+            ("true", "false"),
+            ("null", "\"null\""),
+        ] {
+            assert!(!same_event(left, right), "{left} and {right}");
+        }
+    }
+
+    #[test]
+    fn beyond_the_depth_only_bytes_count() {
+        let deep = format!("{}1{}", "[".repeat(20_000), "]".repeat(20_000));
+        assert!(same_event(&deep, &deep));
+        assert!(!same_event(&deep, &format!(" {deep}")));
+    }
+}

@@ -1,0 +1,187 @@
+//! A server that is up: its sockets, its connections, and how it ends.
+//!
+//! Never looks into a request: that is `handler`'s.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::TcpStream;
+use tokio::sync::Mutex;
+use tokio_util::sync::CancellationToken;
+
+use crate::builder::PeerServerBuilder;
+use crate::handler::Handler;
+use crate::listener::{self, Listener};
+use crate::sink::{BoxSink, PutSink as _};
+
+/// How long a connection may be idle, or take to send the head of a request. Below the 75 s and
+/// more after which middle boxes forget a connection.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(75);
+
+/// An AllData peer server that is listening.
+///
+/// Dropped, it stops accepting connections and ends those it has once they are idle;
+/// [`close`](Self::close) does the same and tells when all is done.
+#[must_use = "a server that is dropped stops listening"]
+pub struct PeerServer {
+    hostname: Option<String>,
+    addresses: Vec<SocketAddr>,
+    shared: Shared,
+    sink: BoxSink,
+    drain_timeout: Duration,
+    /// Whether `close` has done its work.
+    closed: Mutex<bool>,
+}
+
+/// What the tasks of a server share.
+#[derive(Clone)]
+struct Shared {
+    handler: Arc<Handler>,
+    /// No new connections, no further request on those there are.
+    closing: CancellationToken,
+    /// No waiting any more for what is in flight.
+    aborting: CancellationToken,
+}
+
+impl PeerServer {
+    /// A server in the making.
+    pub fn builder() -> PeerServerBuilder {
+        PeerServerBuilder::default()
+    }
+
+    pub(crate) fn start(
+        hostname: Option<String>,
+        listeners: Vec<Listener>,
+        handler: Handler,
+        sink: BoxSink,
+        drain_timeout: Duration,
+    ) -> Self {
+        let shared = Shared {
+            handler: Arc::new(handler),
+            closing: CancellationToken::new(),
+            aborting: CancellationToken::new(),
+        };
+        let addresses = listeners.iter().map(|listener| listener.address).collect();
+        for listener in listeners {
+            let accepting = shared.clone().accept(listener);
+            shared.handler.tasks.spawn(accepting);
+        }
+        Self {
+            hostname,
+            addresses,
+            shared,
+            sink,
+            drain_timeout,
+            closed: Mutex::new(false),
+        }
+    }
+
+    /// The address that the server listens on, the first where there are several.
+    #[must_use]
+    pub fn local_addr(&self) -> SocketAddr {
+        self.addresses[0]
+    }
+
+    /// All addresses that the server listens on: one, unless its host name has several.
+    #[must_use]
+    pub fn local_addrs(&self) -> &[SocketAddr] {
+        &self.addresses
+    }
+
+    /// The host name that the server was given.
+    #[must_use]
+    pub fn hostname(&self) -> Option<&str> {
+        self.hostname.as_deref()
+    }
+
+    /// The port that the server listens on, on all of its addresses.
+    #[must_use]
+    pub fn port(&self) -> u16 {
+        self.local_addr().port()
+    }
+
+    /// Stops accepting connections, answers what is in flight, up to the drain time-out, and
+    /// flushes the sink. Closing twice is fine: the second call waits for the first.
+    pub async fn close(&self) {
+        self.shared.closing.cancel();
+        let mut closed = self.closed.lock().await;
+        if *closed {
+            return;
+        }
+        let tasks = &self.shared.handler.tasks;
+        tasks.close();
+        if tokio::time::timeout(self.drain_timeout, tasks.wait())
+            .await
+            .is_err()
+        {
+            tracing::warn!(tasks = tasks.len(), "closing with requests in flight");
+            self.shared.aborting.cancel();
+        }
+        if let Err(error) = self.sink.flush().await {
+            tracing::error!(%error, "cannot flush the sink");
+        }
+        *closed = true;
+    }
+}
+
+impl fmt::Debug for PeerServer {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("PeerServer")
+            .field("hostname", &self.hostname)
+            .field("addresses", &self.addresses)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Drop for PeerServer {
+    fn drop(&mut self) {
+        self.shared.closing.cancel();
+    }
+}
+
+impl Shared {
+    /// Accepts connections until the server closes, each served by a task of its own.
+    async fn accept(self, listener: Listener) {
+        while let Some(stream) = self
+            .closing
+            .run_until_cancelled(listener::accept(&listener.socket))
+            .await
+        {
+            let serving = self.clone().serve(stream);
+            self.handler.tasks.spawn(serving);
+        }
+    }
+
+    /// Serves one connection, request by request.
+    async fn serve(self, stream: TcpStream) {
+        let service = service_fn(|request| {
+            let answer = Arc::clone(&self.handler).handle(request);
+            async { Ok::<_, std::convert::Infallible>(answer.await) }
+        });
+        let connection = http1::Builder::new()
+            // A client may end its side of the connection once it has sent its request.
+            .half_close(true)
+            .timer(TokioTimer::new())
+            .header_read_timeout(HEAD_TIMEOUT)
+            .serve_connection(TokioIo::new(stream), service);
+        let mut connection = pin!(connection);
+        let served = async {
+            tokio::select! {
+                result = connection.as_mut() => return result,
+                () = self.closing.cancelled() => {}
+            }
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        };
+        if let Some(Err(error)) = self.aborting.run_until_cancelled(served).await {
+            tracing::debug!(%error, "a connection ended with an error");
+        }
+    }
+}

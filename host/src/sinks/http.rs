@@ -1,0 +1,152 @@
+//! Puts to another peer over HTTP, and maps its answers back.
+//!
+//! Never decides on its own whether an event was stored: what the other peer did not say is
+//! unknown.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::{BodyExt as _, Collected, Full, Limited};
+use hyper::header::{HeaderMap, RETRY_AFTER};
+use hyper::{Method, Request, StatusCode, Uri};
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::{TokioExecutor, TokioTimer};
+use serde::Deserialize;
+
+use crate::error::Error;
+use crate::put_json::put_body;
+use crate::sink::{PutError, PutSink};
+
+/// How long to wait for a connection. A peer on the same network answers in a millisecond.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long an unused connection is kept: less than a peer keeps it, so that it is rarely closed
+/// just as it is taken.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// The most bytes read of a problem document.
+const MAX_PROBLEM_BYTES: usize = 64 * 1024;
+
+/// When to try again where the other peer did not say, or could not be reached.
+const DEFAULT_RETRY_SECONDS: u32 = 1;
+
+/// How often a put is sent whose answer was lost. A put may be sent again as often as one likes,
+/// and most lost answers are those of a kept connection that the other side had just closed.
+const SENDS: usize = 2;
+
+/// A sink that is another peer.
+#[derive(Debug)]
+pub struct HttpSink {
+    client: Client<HttpConnector, Full<Bytes>>,
+    uri: Uri,
+}
+
+/// What is read of a problem document.
+#[derive(Deserialize)]
+struct Problem {
+    detail: String,
+}
+
+impl HttpSink {
+    /// Puts to the peer at `url`, an `http:` URL. Connects at the first put.
+    ///
+    /// # Errors
+    ///
+    /// When `url` is not an absolute `http:` URL.
+    pub fn new(url: &str) -> Result<Self, Error> {
+        let fail = |reason: String| Error::SinkUrl {
+            url: url.to_owned(),
+            reason,
+        };
+        let uri: Uri = url.parse().map_err(|error| fail(format!("{error}")))?;
+        if uri.scheme_str() != Some("http") || uri.host().is_none_or(str::is_empty) {
+            return Err(fail("a peer's URL is http://HOST:PORT/PATH".to_owned()));
+        }
+        let mut connector = HttpConnector::new();
+        connector.set_connect_timeout(Some(CONNECT_TIMEOUT));
+        connector.set_nodelay(true);
+        let client = Client::builder(TokioExecutor::new())
+            .pool_idle_timeout(IDLE_TIMEOUT)
+            .pool_timer(TokioTimer::new())
+            .build(connector);
+        Ok(Self { client, uri })
+    }
+
+    /// Sends a put once: the answer, or why there is none.
+    async fn send(&self, body: Bytes) -> Result<Result<(), PutError>, PutError> {
+        let mut request = Request::new(Full::new(body));
+        *request.method_mut() = Method::POST;
+        *request.uri_mut() = self.uri.clone();
+        let response = self.client.request(request).await.map_err(|error| {
+            tracing::warn!(uri = %self.uri, error = %chain(&error), "no answer from the peer");
+            match error.is_connect() {
+                true => PutError::Unavailable {
+                    retry_after_seconds: DEFAULT_RETRY_SECONDS,
+                },
+                false => PutError::Unknown,
+            }
+        })?;
+        let (head, body) = response.into_parts();
+        // Read to its end, so that the connection can be used again.
+        let body = Limited::new(body, MAX_PROBLEM_BYTES).collect().await;
+        let body = body.map(Collected::to_bytes).unwrap_or_default();
+        Ok(outcome(head.status, &head.headers, &body))
+    }
+}
+
+impl PutSink for HttpSink {
+    async fn put(&self, key: String, event: String) -> Result<(), PutError> {
+        let body = Bytes::from(put_body(&key, &event));
+        let mut lost = PutError::Unknown;
+        for _ in 0..SENDS {
+            match self.send(body.clone()).await {
+                Ok(outcome) => return outcome,
+                Err(PutError::Unknown) => lost = PutError::Unknown,
+                Err(error) => return Err(error),
+            }
+        }
+        Err(lost)
+    }
+}
+
+/// What an answer of the other peer means.
+fn outcome(status: StatusCode, headers: &HeaderMap, body: &[u8]) -> Result<(), PutError> {
+    let detail = || match serde_json::from_slice::<Problem>(body) {
+        Ok(problem) => problem.detail,
+        Err(_) => format!("the peer answered {status}"),
+    };
+    match status {
+        StatusCode::CREATED => Ok(()),
+        StatusCode::CONFLICT => Err(PutError::Conflict),
+        StatusCode::UNPROCESSABLE_ENTITY
+        | StatusCode::BAD_REQUEST
+        | StatusCode::PAYLOAD_TOO_LARGE => Err(PutError::Rejected(detail())),
+        StatusCode::SERVICE_UNAVAILABLE | StatusCode::REQUEST_TIMEOUT => {
+            Err(PutError::Unavailable {
+                retry_after_seconds: retry_after(headers),
+            })
+        }
+        StatusCode::GATEWAY_TIMEOUT => Err(PutError::Unknown),
+        _ => Err(PutError::Failed(format!("{status}: {}", detail()))),
+    }
+}
+
+/// The seconds of `Retry-After`; its form as a date is not one that peers send.
+fn retry_after(headers: &HeaderMap) -> u32 {
+    headers
+        .get(RETRY_AFTER)
+        .and_then(|value| value.to_str().ok()?.parse().ok())
+        .unwrap_or(DEFAULT_RETRY_SECONDS)
+}
+
+/// An error with its causes, in one line.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text = format!("{text}: {cause}");
+        source = cause.source();
+    }
+    text
+}

@@ -1,0 +1,93 @@
+//! The durable store: one SQLite file, open to anyone who has `sqlite3`.
+//!
+//! ```sql
+//! CREATE TABLE events (
+//!     key         TEXT PRIMARY KEY NOT NULL,
+//!     event       TEXT NOT NULL,      -- the JSON text as it was sent
+//!     digest      BLOB NOT NULL,      -- BLAKE3 of key and event, see `digest`
+//!     received_ms INTEGER NOT NULL    -- when, in milliseconds since 1970 UTC
+//! ) STRICT;
+//! ```
+//!
+//! Rows are added and never changed. Never judges an event.
+
+mod reader;
+mod writer;
+
+use std::path::Path;
+use std::time::Duration;
+
+use rusqlite::{Connection, OpenFlags};
+
+pub use reader::{Event, StoreReader, Verification};
+pub(crate) use writer::{StoreWriter, Written};
+
+use crate::error::Error;
+
+/// What marks a file as a store, in SQLite's `application_id`: "ADpe" in ASCII.
+pub const APPLICATION_ID: i32 = 0x4144_7065;
+
+/// The version of the schema, in SQLite's `user_version`.
+pub const SCHEMA_VERSION: i32 = 1;
+
+/// How long to wait for another process that writes to the same file.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+
+const SCHEMA: &str = "
+    CREATE TABLE events (
+        key TEXT PRIMARY KEY NOT NULL,
+        event TEXT NOT NULL,
+        digest BLOB NOT NULL,
+        received_ms INTEGER NOT NULL
+    ) STRICT;";
+
+/// The digest of an event: BLAKE3 over the number of bytes of the key as 8 bytes little-endian,
+/// the key, and the event's text. The number keeps key and event apart.
+#[must_use]
+pub fn digest(key: &str, event: &str) -> [u8; blake3::OUT_LEN] {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(&(key.len() as u64).to_le_bytes());
+    hasher.update(key.as_bytes());
+    hasher.update(event.as_bytes());
+    hasher.finalize().into()
+}
+
+/// Opens a store that is there.
+fn open_existing(path: &Path, flags: OpenFlags) -> Result<Connection, Error> {
+    let fail = store_error(path, "open");
+    let flags = flags | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(path, flags).map_err(&fail)?;
+    connection.busy_timeout(BUSY_TIMEOUT).map_err(&fail)?;
+    Ok(connection)
+}
+
+/// Holds that a database is a store of the version that is known here.
+fn check_format(connection: &Connection, path: &Path) -> Result<(), Error> {
+    let fail = store_error(path, "open");
+    let pragma = |name: &str| {
+        connection
+            .pragma_query_value(None, name, |row| row.get::<_, i32>(0))
+            .map_err(&fail)
+    };
+    let (application_id, version) = (pragma("application_id")?, pragma("user_version")?);
+    let reason = match (application_id, version) {
+        (APPLICATION_ID, SCHEMA_VERSION) => return Ok(()),
+        (APPLICATION_ID, version) => {
+            format!("its schema has version {version}, and this is version {SCHEMA_VERSION}")
+        }
+        _ => "it is a database of another program".to_owned(),
+    };
+    Err(Error::StoreFormat {
+        path: path.to_owned(),
+        reason,
+    })
+}
+
+/// Makes an [`Error`] of an error of SQLite.
+fn store_error(path: &Path, operation: &'static str) -> impl Fn(rusqlite::Error) -> Error {
+    move |source| Error::Store {
+        operation,
+        path: path.to_owned(),
+        source,
+    }
+}
