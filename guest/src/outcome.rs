@@ -21,7 +21,7 @@ pub enum Outcome {
     MethodNotAllowed,
     /// The body is not a `_put`.
     Malformed(DecodeError),
-    /// The body ended before it was complete.
+    /// The body did not arrive whole.
     CutOff,
     /// The body is larger than is taken.
     TooLarge {
@@ -110,7 +110,7 @@ impl Outcome {
             }
             Self::Malformed(error) => problem(400, "Bad Request", &error.to_string(), No, false),
             Self::CutOff => {
-                let detail = "The body ended before it was complete.";
+                let detail = "The body did not arrive whole: it was cut off, or its transfer coding is malformed.";
                 problem(400, "Bad Request", detail, No, true)
             }
             Self::TooLarge { limit } => {

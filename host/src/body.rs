@@ -39,8 +39,6 @@ pub(crate) struct LimitedBody {
     remaining: u64,
     /// Set only when the body has to be waited for: most are there with the head.
     deadline: Option<Pin<Box<Sleep>>>,
-    /// Whether the client sends its body only after it was asked to.
-    awaits_continue: bool,
     tasks: TaskTracker,
 }
 
@@ -50,13 +48,11 @@ impl LimitedBody {
         limits: BodyLimits,
         tasks: TaskTracker,
     ) -> hyper::Request<Self> {
-        let awaits_continue = request.headers().contains_key(hyper::header::EXPECT);
         request.map(|incoming| Self {
             incoming: Some(incoming),
             limits,
             remaining: limits.bytes,
             deadline: None,
-            awaits_continue,
             tasks,
         })
     }
@@ -86,7 +82,6 @@ impl Body for LimitedBody {
         let Some(incoming) = &mut this.incoming else {
             return Poll::Ready(None);
         };
-        this.awaits_continue = false;
         if let Poll::Ready(frame) = Pin::new(incoming).poll_frame(context) {
             return Poll::Ready(match frame {
                 Some(Ok(frame)) => Some(this.admit(frame)),
@@ -126,8 +121,7 @@ impl Drop for LimitedBody {
         let Some(incoming) = self.incoming.take() else {
             return;
         };
-        // A client that awaits `100 Continue` has sent nothing, and reading would ask it to.
-        if incoming.is_end_stream() || self.awaits_continue {
+        if incoming.is_end_stream() {
             return;
         }
         if let Ok(runtime) = Handle::try_current() {

@@ -95,7 +95,7 @@ impl PeerServerBuilder {
 
     /// The sink that takes the events.
     pub fn sink(mut self, sink: impl PutSink) -> Self {
-        self.sink = Some(BoxSink::new(sink));
+        self.sink = Some(sink.boxed());
         self
     }
 

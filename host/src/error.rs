@@ -73,7 +73,7 @@ pub enum Error {
         /// The file of the store.
         path: PathBuf,
         /// What SQLite said.
-        source: rusqlite::Error,
+        source: SqliteError,
     },
     /// The file is a database, but not a store of a version that is known here.
     #[error("{} is no store that this version can use: {reason}", path.display())]
@@ -92,3 +92,8 @@ pub enum Error {
         source: io::Error,
     },
 }
+
+/// What SQLite said, in one sentence that needs no further cause.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct SqliteError(pub(crate) rusqlite::Error);

@@ -3,6 +3,8 @@
 //! Never looks at an answer: what the guest says is passed on as it is. What a guest may import
 //! is in `imports`.
 
+use std::borrow::Cow;
+use std::fs;
 use std::path::PathBuf;
 
 use hyper::Request;
@@ -10,7 +12,7 @@ use hyper::body::{Body, Bytes};
 use tokio::sync::oneshot;
 use wasmtime::component::Component;
 use wasmtime::{
-    Config, Engine, InstanceAllocationStrategy, PoolingAllocationConfig, Result, Store,
+    Config, Engine, InstanceAllocationStrategy, PoolingAllocationConfig, Result, Store, ensure,
 };
 use wasmtime_wasi_http::WasiHttpView as _;
 use wasmtime_wasi_http::p2::bindings::http::types::{ErrorCode, Scheme};
@@ -24,6 +26,9 @@ use crate::put_sink::PutSinkContext;
 /// The component that this crate was built with: what
 /// [`component`](crate::PeerServerBuilder::component) replaces.
 pub static BUILT_IN_COMPONENT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/peer.wasm"));
+
+/// What every WebAssembly binary starts with.
+const WASM_MAGIC: &[u8] = b"\0asm";
 
 /// How much linear memory a guest may keep for its next request, in bytes. One that has grown
 /// beyond it, by a large body, is replaced.
@@ -113,12 +118,17 @@ impl Instance {
 }
 
 fn compile(source: &Source, in_flight: u32) -> Result<ProxyPre<State>> {
+    let binary: Cow<'_, [u8]> = match source {
+        Source::BuiltIn => BUILT_IN_COMPONENT.into(),
+        Source::Bytes(bytes) => bytes.into(),
+        Source::File(path) => fs::read(path)?.into(),
+    };
+    ensure!(
+        binary.starts_with(WASM_MAGIC),
+        "it is no WebAssembly binary: it does not start with \\0asm"
+    );
     let engine = engine(in_flight)?;
-    let component = match source {
-        Source::BuiltIn => Component::from_binary(&engine, BUILT_IN_COMPONENT),
-        Source::Bytes(bytes) => Component::from_binary(&engine, bytes),
-        Source::File(path) => Component::from_file(&engine, path),
-    }?;
+    let component = Component::from_binary(&engine, &binary)?;
     ProxyPre::new(imports::linker(&engine)?.instantiate_pre(&component)?)
 }
 

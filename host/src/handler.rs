@@ -11,7 +11,7 @@ use alldata_peer_guest::outcome::{Outcome, PROBLEM_MEDIA_TYPE, Problem};
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::{Body as _, Incoming};
-use hyper::header::{CONTENT_TYPE, HOST, HeaderName, HeaderValue};
+use hyper::header::{CONNECTION, CONTENT_TYPE, EXPECT, HOST, HeaderName, HeaderValue};
 use hyper::{Method, Request, StatusCode};
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
@@ -33,9 +33,21 @@ pub(crate) struct Handler {
 }
 
 impl Handler {
-    /// Answers one request. Dropped before its end, because the client is gone, it leaves the
+    /// Answers one request. Dropped before its end, because the connection is, it leaves the
     /// guest running: what was read whole is put.
     pub(crate) async fn handle(self: Arc<Self>, request: Request<Incoming>) -> Response {
+        let may_withhold_body = request.headers().contains_key(EXPECT);
+        let mut response = self.answer(request).await;
+        // A client that expects `100 Continue` and is refused may send its body or not. Whatever
+        // it sends next could be read as either, so it is told to send nothing more.
+        if may_withhold_body && !response.status().is_success() {
+            let close = HeaderValue::from_static("close");
+            response.headers_mut().insert(CONNECTION, close);
+        }
+        response
+    }
+
+    async fn answer(self: Arc<Self>, request: Request<Incoming>) -> Response {
         let announced = request.body().size_hint().lower();
         let method = request.method().clone();
         let mut request = LimitedBody::new(request, self.body_limits, self.tasks.clone());
@@ -128,9 +140,12 @@ fn overloaded() -> Outcome {
     }
 }
 
-/// WASI wants an authority for every request; HTTP/1.0 knows requests without one.
+/// WASI wants an authority for every request, as text. HTTP/1.0 knows requests without one, and a
+/// `Host` may have any bytes.
 fn give_authority(request: &mut Request<LimitedBody>) {
-    if request.uri().authority().is_none() && !request.headers().contains_key(HOST) {
+    let host = request.headers().get(HOST);
+    let has_host = host.is_some_and(|host| host.to_str().is_ok());
+    if request.uri().authority().is_none() && !has_host {
         let host = HeaderValue::from_static("localhost");
         request.headers_mut().insert(HOST, host);
     }

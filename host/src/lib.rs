@@ -51,7 +51,7 @@ pub use builder::{
     DEFAULT_BODY_TIMEOUT, DEFAULT_DRAIN_TIMEOUT, DEFAULT_INSTANCE_REUSE, DEFAULT_MAX_BODY_BYTES,
     DEFAULT_MAX_IN_FLIGHT, DEFAULT_PORT, DEFAULT_SINK_TIMEOUT, MAX_IN_FLIGHT, PeerServerBuilder,
 };
-pub use error::Error;
+pub use error::{Error, SqliteError};
 pub use guest::BUILT_IN_COMPONENT;
 pub use server::PeerServer;
 pub use sink::{PutError, PutSink};

@@ -38,6 +38,14 @@ pub trait PutSink: Send + Sync + 'static {
     fn flush(&self) -> impl Future<Output = Result<(), PutError>> + Send {
         async { Ok(()) }
     }
+
+    /// Hides the type of the sink, for who chooses one at run time.
+    fn boxed(self) -> BoxSink
+    where
+        Self: Sized,
+    {
+        BoxSink(Arc::new(self))
+    }
 }
 
 /// Why a put was not acknowledged. The cases are those of `put-error` in `wit/put-sink.wit`.
@@ -97,16 +105,9 @@ where
     }
 }
 
-/// Any sink behind one type, for who chooses a sink at run time. Clones share the sink.
+/// Any sink behind one type; see [`PutSink::boxed`]. Clones share the sink.
 #[derive(Clone)]
 pub struct BoxSink(Arc<dyn ErasedSink>);
-
-impl BoxSink {
-    /// Hides the type of `sink`.
-    pub fn new(sink: impl PutSink) -> Self {
-        Self(Arc::new(sink))
-    }
-}
 
 impl PutSink for BoxSink {
     fn put(&self, key: String, event: String) -> impl Future<Output = Result<(), PutError>> + Send {
@@ -115,6 +116,10 @@ impl PutSink for BoxSink {
 
     fn flush(&self) -> impl Future<Output = Result<(), PutError>> + Send {
         self.0.flush()
+    }
+
+    fn boxed(self) -> BoxSink {
+        self
     }
 }
 

@@ -33,7 +33,7 @@ const DEFAULT_RETRY_SECONDS: u32 = 1;
 
 /// How often a put is sent whose answer was lost. A put may be sent again as often as one likes,
 /// and most lost answers are those of a kept connection that the other side had just closed.
-const SENDS: usize = 2;
+const MAX_SENDS: usize = 2;
 
 /// A sink that is another peer.
 #[derive(Debug)]
@@ -73,40 +73,82 @@ impl HttpSink {
         Ok(Self { client, uri })
     }
 
-    /// Sends a put once: the answer, or why there is none.
-    async fn send(&self, body: Bytes) -> Result<Result<(), PutError>, PutError> {
+    /// Puts as the sink does, and tells why where there is no answer.
+    ///
+    /// # Errors
+    ///
+    /// When the peer did not acknowledge the put.
+    pub async fn try_put(&self, key: &str, event: &str) -> Result<(), HttpPutError> {
+        let body = Bytes::from(put_body(key, event));
+        let mut sends = 0;
+        loop {
+            sends += 1;
+            match self.send(body.clone()).await {
+                Err(HttpPutError::Lost { .. }) if sends < MAX_SENDS => {}
+                result => return result,
+            }
+        }
+    }
+
+    async fn send(&self, body: Bytes) -> Result<(), HttpPutError> {
         let mut request = Request::new(Full::new(body));
         *request.method_mut() = Method::POST;
         *request.uri_mut() = self.uri.clone();
         let response = self.client.request(request).await.map_err(|error| {
-            tracing::warn!(uri = %self.uri, error = %chain(&error), "no answer from the peer");
+            let reason = causes(&error);
             match error.is_connect() {
-                true => PutError::Unavailable {
-                    retry_after_seconds: DEFAULT_RETRY_SECONDS,
-                },
-                false => PutError::Unknown,
+                true => HttpPutError::NotConnected { reason },
+                false => HttpPutError::Lost { reason },
             }
         })?;
         let (head, body) = response.into_parts();
         // Read to its end, so that the connection can be used again.
         let body = Limited::new(body, MAX_PROBLEM_BYTES).collect().await;
         let body = body.map(Collected::to_bytes).unwrap_or_default();
-        Ok(outcome(head.status, &head.headers, &body))
+        outcome(head.status, &head.headers, &body).map_err(HttpPutError::Refused)
     }
 }
 
 impl PutSink for HttpSink {
     async fn put(&self, key: String, event: String) -> Result<(), PutError> {
-        let body = Bytes::from(put_body(&key, &event));
-        let mut lost = PutError::Unknown;
-        for _ in 0..SENDS {
-            match self.send(body.clone()).await {
-                Ok(outcome) => return outcome,
-                Err(PutError::Unknown) => lost = PutError::Unknown,
-                Err(error) => return Err(error),
+        self.try_put(&key, &event).await.map_err(|error| {
+            if !matches!(error, HttpPutError::Refused(_)) {
+                tracing::warn!(uri = %self.uri, %error, "no answer from the peer");
             }
+            error.into()
+        })
+    }
+}
+
+/// Why another peer did not acknowledge a put.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum HttpPutError {
+    /// The peer answered so.
+    #[error(transparent)]
+    Refused(PutError),
+    /// There was no connection, so nothing is stored.
+    #[error("no connection: {reason}")]
+    NotConnected {
+        /// What the system said.
+        reason: String,
+    },
+    /// The put was sent, but no answer came, so the event may or may not be stored.
+    #[error("no answer: {reason}")]
+    Lost {
+        /// What became of the connection.
+        reason: String,
+    },
+}
+
+impl From<HttpPutError> for PutError {
+    fn from(error: HttpPutError) -> Self {
+        match error {
+            HttpPutError::Refused(error) => error,
+            HttpPutError::NotConnected { .. } => Self::Unavailable {
+                retry_after_seconds: DEFAULT_RETRY_SECONDS,
+            },
+            HttpPutError::Lost { .. } => Self::Unknown,
         }
-        Err(lost)
     }
 }
 
@@ -140,13 +182,13 @@ fn retry_after(headers: &HeaderMap) -> u32 {
         .unwrap_or(DEFAULT_RETRY_SECONDS)
 }
 
-/// An error with its causes, in one line.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
+/// The causes of an error in one line, without its own text, which only says that it was sending.
+fn causes(error: &dyn std::error::Error) -> String {
+    let mut texts = Vec::new();
     let mut source = error.source();
     while let Some(cause) = source {
-        text = format!("{text}: {cause}");
+        texts.push(cause.to_string());
         source = cause.source();
     }
-    text
+    texts.join(": ")
 }

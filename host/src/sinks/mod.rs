@@ -9,13 +9,13 @@ mod sqlite;
 use std::path::Path;
 
 pub use discard::DiscardSink;
-pub use http::HttpSink;
+pub use http::{HttpPutError, HttpSink};
 pub use memory::{MEMORY_SINK_BYTES, MemorySink};
 pub use ndjson::NdjsonSink;
 pub use sqlite::SqliteSink;
 
 use crate::error::Error;
-use crate::sink::BoxSink;
+use crate::sink::{BoxSink, PutSink as _};
 
 /// What the URLs of sinks look like, for messages.
 pub const URL_FORMS: &str = "sqlite:PATH, memory:, ndjson:PATH, ndjson:- (standard output), http://HOST:PORT/PATH or discard:";
@@ -33,12 +33,12 @@ pub fn open(url: &str) -> Result<BoxSink, Error> {
     let no_path = || fail("the path is missing".to_owned());
     match url.split_once(':') {
         Some(("sqlite" | "ndjson", "")) => Err(no_path()),
-        Some(("sqlite", path)) => Ok(BoxSink::new(SqliteSink::open(Path::new(path))?)),
-        Some(("ndjson", "-")) => Ok(BoxSink::new(NdjsonSink::stdout()?)),
-        Some(("ndjson", path)) => Ok(BoxSink::new(NdjsonSink::append(Path::new(path))?)),
-        Some(("memory", "")) => Ok(BoxSink::new(MemorySink::new(MEMORY_SINK_BYTES))),
-        Some(("discard", "")) => Ok(BoxSink::new(DiscardSink)),
-        Some(("http", _)) => Ok(BoxSink::new(HttpSink::new(url)?)),
+        Some(("sqlite", path)) => Ok(SqliteSink::open(Path::new(path))?.boxed()),
+        Some(("ndjson", "-")) => Ok(NdjsonSink::stdout()?.boxed()),
+        Some(("ndjson", path)) => Ok(NdjsonSink::append(Path::new(path))?.boxed()),
+        Some(("memory", "")) => Ok(MemorySink::new(MEMORY_SINK_BYTES).boxed()),
+        Some(("discard", "")) => Ok(DiscardSink.boxed()),
+        Some(("http", _)) => Ok(HttpSink::new(url)?.boxed()),
         _ => Err(fail(format!("sinks are {URL_FORMS}"))),
     }
 }

@@ -22,7 +22,7 @@ use rusqlite::{Connection, OpenFlags};
 pub use reader::{Event, StoreReader, Verification};
 pub(crate) use writer::{StoreWriter, Written};
 
-use crate::error::Error;
+use crate::error::{Error, SqliteError};
 
 /// What marks a file as a store, in SQLite's `application_id`: "ADpe" in ASCII.
 pub const APPLICATION_ID: i32 = 0x4144_7065;
@@ -52,8 +52,8 @@ pub fn digest(key: &str, event: &str) -> [u8; blake3::OUT_LEN] {
     hasher.finalize().into()
 }
 
-/// Opens a store that is there.
-fn open_existing(path: &Path, flags: OpenFlags) -> Result<Connection, Error> {
+/// Opens a file as a database, whatever is in it.
+fn open(path: &Path, flags: OpenFlags) -> Result<Connection, Error> {
     let fail = store_error(path, "open");
     let flags = flags | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(path, flags).map_err(&fail)?;
@@ -75,6 +75,7 @@ fn check_format(connection: &Connection, path: &Path) -> Result<(), Error> {
         (APPLICATION_ID, version) => {
             format!("its schema has version {version}, and this is version {SCHEMA_VERSION}")
         }
+        (0, 0) if is_empty(connection).map_err(&fail)? => "it is empty".to_owned(),
         _ => "it is a database of another program".to_owned(),
     };
     Err(Error::StoreFormat {
@@ -83,11 +84,17 @@ fn check_format(connection: &Connection, path: &Path) -> Result<(), Error> {
     })
 }
 
+/// Whether a database has nothing in it, not even a table.
+fn is_empty(connection: &Connection) -> rusqlite::Result<bool> {
+    let sql = "SELECT NOT EXISTS (SELECT 1 FROM sqlite_schema)";
+    connection.query_row(sql, (), |row| row.get(0))
+}
+
 /// Makes an [`Error`] of an error of SQLite.
 fn store_error(path: &Path, operation: &'static str) -> impl Fn(rusqlite::Error) -> Error {
     move |source| Error::Store {
         operation,
         path: path.to_owned(),
-        source,
+        source: SqliteError(source),
     }
 }

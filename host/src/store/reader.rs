@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use rusqlite::{Connection, OpenFlags, OptionalExtension as _, Row, Rows, params};
 
-use super::{check_format, digest, open_existing, store_error};
+use super::{check_format, digest, open, store_error};
 use crate::error::Error;
 use crate::put_json::put_line;
 
@@ -69,7 +69,7 @@ impl StoreReader {
     ///
     /// When the file can't be opened or is no store of a version that is known here.
     pub fn open(path: &Path) -> Result<Self, Error> {
-        let connection = open_existing(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+        let connection = open(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
         check_format(&connection, path)?;
         Ok(Self {
             path: path.to_owned(),

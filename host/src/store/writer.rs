@@ -5,12 +5,10 @@
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use rusqlite::{
-    Connection, ErrorCode, OpenFlags, OptionalExtension as _, TransactionBehavior, params,
-};
+use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior, params};
 
 use super::{
-    APPLICATION_ID, SCHEMA, SCHEMA_VERSION, check_format, digest, open_existing, store_error,
+    APPLICATION_ID, SCHEMA, SCHEMA_VERSION, check_format, digest, is_empty, open, store_error,
 };
 use crate::error::Error;
 use crate::group_commit::{Record, Writer};
@@ -120,7 +118,7 @@ fn spoils_connection(error: &rusqlite::Error) -> bool {
 
 fn connect(path: &Path) -> Result<Connection, Error> {
     let fail = store_error(path, "open");
-    let mut connection = open_existing(
+    let mut connection = open(
         path,
         OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE,
     )?;
@@ -140,13 +138,6 @@ fn connect(path: &Path) -> Result<Connection, Error> {
 
 /// Makes an empty database a store. Two processes that do so at once take turns.
 fn create_schema(connection: &mut Connection) -> rusqlite::Result<()> {
-    let is_empty = |connection: &Connection| {
-        connection.query_row(
-            "SELECT NOT EXISTS (SELECT 1 FROM sqlite_schema)",
-            (),
-            |row| row.get::<_, bool>(0),
-        )
-    };
     if !is_empty(connection)? {
         return Ok(());
     }
@@ -176,13 +167,12 @@ fn insert_all(connection: &mut Connection, records: &[Record]) -> rusqlite::Resu
                 written.push(Written::Stored);
                 continue;
             }
-            let held: Option<String> = select.query_row([key], |row| row.get(0)).optional()?;
-            written.push(match held {
-                Some(held) if held != *event => Written::Held {
-                    held,
-                    sent: event.clone(),
-                },
-                _ => Written::Stored,
+            let held: String = select.query_row([key], |row| row.get(0))?;
+            written.push(if held == *event {
+                Written::Stored
+            } else {
+                let sent = event.clone();
+                Written::Held { held, sent }
             });
         }
     }

@@ -1,0 +1,117 @@
+//! Guests that misbehave: the client gets a 500, and the next request is served.
+//!
+//! The guests are components in text form, each with one fault. Never tests the built-in one.
+
+use alldata_peer_server_http::{PeerServer, sinks::DiscardSink};
+
+use crate::support::{Connection, Embedded, Post};
+
+/// A component that exports the handler, with `handle` as the body of its only function.
+fn guest(handle: &str) -> Vec<u8> {
+    let text = format!(
+        r#"(component
+            (import "wasi:http/types@0.2.0" (instance $types
+                (export "incoming-request" (type (sub resource)))
+                (export "response-outparam" (type (sub resource)))))
+            (alias export $types "incoming-request" (type $request))
+            (alias export $types "response-outparam" (type $out))
+            (core module $module
+                (memory 1)
+                (func (export "handle") (param i32 i32) {handle}))
+            (core instance $core (instantiate $module))
+            (func $handle (param "request" (own $request)) (param "response-out" (own $out))
+                (canon lift (core func $core "handle")))
+            (instance $handler (export "handle" (func $handle)))
+            (export "wasi:http/incoming-handler@0.2.0" (instance $handler)))"#
+    );
+    wat::parse_str(text).expect("is a component")
+}
+
+fn serve(handle: &str) -> Embedded {
+    Embedded::start(
+        PeerServer::builder()
+            .sink(DiscardSink)
+            .component(guest(handle)),
+    )
+}
+
+/// Holds that every request on one connection is answered with a 500 that tells nothing.
+fn assert_fails_and_lives_on(handle: &str) {
+    let server = serve(handle);
+    let mut connection = Connection::open(server.address());
+    for _ in 0..3 {
+        let answer = connection.send(Post::put("key1", "1").bytes()).answer();
+        let problem = answer.assert_problem(500);
+        assert_eq!(problem["stored"], "unknown");
+        assert_eq!(problem["retry"], true);
+        assert!(!answer.text().contains("wasm"), "{}", answer.text());
+    }
+}
+
+#[test]
+fn a_guest_that_traps_is_a_500() {
+    assert_fails_and_lives_on("unreachable");
+}
+
+#[test]
+fn a_guest_that_returns_without_answering_is_a_500() {
+    assert_fails_and_lives_on("");
+}
+
+#[test]
+fn a_guest_that_overflows_its_stack_is_a_500() {
+    assert_fails_and_lives_on("(call 0 (local.get 0) (local.get 1))");
+}
+
+#[test]
+fn a_guest_that_wants_too_much_memory_does_not_get_it() {
+    // 1,600 pages are 100 MiB; the guest traps where it gets them.
+    let grow = "(if (i32.ne (memory.grow (i32.const 1600)) (i32.const -1)) (then unreachable))";
+    let server = serve(grow);
+    let detail = server.put("key1", "1").detail(500);
+    assert!(detail.contains("log"), "{detail}");
+}
+
+#[test]
+fn trapped_guests_give_back_their_places() {
+    let builder = PeerServer::builder()
+        .sink(DiscardSink)
+        .component(guest("unreachable"))
+        .max_in_flight(2);
+    let server = Embedded::start(builder);
+    for _ in 0..10 {
+        server.put("key1", "1").assert_problem(500);
+    }
+}
+
+#[test]
+fn a_component_that_is_none_is_an_error() {
+    let error = listen_error(b"(module)".to_vec());
+    assert!(
+        error.contains("cannot use the component of 8 bytes"),
+        "{error}"
+    );
+}
+
+#[test]
+fn a_component_that_lacks_the_handler_is_an_error_that_names_it() {
+    let error = listen_error(wat::parse_str("(component)").expect("is a component"));
+    assert!(error.contains("wasi:http/incoming-handler"), "{error}");
+}
+
+#[test]
+fn a_component_that_imports_what_is_not_there_is_an_error_that_names_it() {
+    let text = r#"(component (import "acme:queue/send" (func)))"#;
+    let error = listen_error(wat::parse_str(text).expect("is a component"));
+    assert!(error.contains("acme:queue/send"), "{error}");
+}
+
+/// Why a server with this component does not start, with all causes.
+fn listen_error(component: Vec<u8>) -> String {
+    let runtime = tokio::runtime::Runtime::new().expect("starts a runtime");
+    let builder = PeerServer::builder().sink(DiscardSink).component(component);
+    let error = runtime
+        .block_on(builder.port(0).listen())
+        .expect_err("does not start");
+    format!("{:#}", anyhow::Error::from(error))
+}

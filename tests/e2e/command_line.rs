@@ -1,0 +1,389 @@
+//! The program on the command line: what it prints, its flags and variables, its exit codes.
+//!
+//! Never asks what a command does to a store: that is in `store_commands`.
+
+use std::fs;
+use std::net::TcpListener;
+
+use rustix::process::Signal;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use crate::support::{Output, Peer, Post, run};
+
+/// A server on a free port, which is to fail before it has one.
+const SERVE: [&str; 5] = ["serve", "--hostname", "127.0.0.1", "--port", "0"];
+
+#[test]
+fn serve_prints_one_line_which_is_its_address() {
+    let mut peer = Peer::start();
+    peer.put("key1", "1").assert_created();
+    peer.put("key1", "2").assert_problem(409);
+    peer.send(&Post::new("nonsense")).assert_problem(400);
+    assert!(peer.address().ip().is_loopback() && peer.address().port() != 0);
+    peer.signal(Signal::TERM);
+    assert_eq!(peer.wait().code(), Some(0));
+    assert_eq!(peer.rest_of_stdout(), [""; 0]);
+}
+
+#[test]
+fn help_and_version_are_printed() {
+    let version = run(&["--version"]);
+    let name = format!("alldata-peer {}\n", env!("CARGO_PKG_VERSION"));
+    assert_eq!(version.assert_ok(), name);
+    let help = run(&["--help"]);
+    let commands = [
+        "serve",
+        "get",
+        "export",
+        "import",
+        "verify",
+        "put",
+        "component",
+    ];
+    for command in commands {
+        assert!(help.assert_ok().contains(command), "{help:?}");
+        let help = run(&[command, "--help"]);
+        assert!(help.assert_ok().contains("Usage:"), "{help:?}");
+    }
+}
+
+#[test]
+fn help_names_the_variable_of_each_flag_of_serve() {
+    let help = run(&["serve", "--help"]);
+    let flags = help.assert_ok().lines().filter_map(|line| {
+        let (flag, rest) = line.trim_start().split_once("--")?;
+        (flag.is_empty()).then(|| rest.split(' ').next().unwrap_or_default())
+    });
+    let flags: Vec<&str> = flags.filter(|flag| *flag != "log-format").collect();
+    assert!(flags.len() >= 5, "{flags:?}");
+    for flag in flags {
+        let variable = format!("ALLDATA_PEER_{}", flag.to_uppercase().replace('-', "_"));
+        assert!(help.stdout.contains(&variable), "{variable}");
+    }
+}
+
+#[test]
+fn flags_may_stand_in_the_environment() {
+    let peer = Peer::from_environment(&[
+        ("ALLDATA_PEER_HOSTNAME", "127.0.0.1"),
+        ("ALLDATA_PEER_PORT", "0"),
+        ("ALLDATA_PEER_SINK", "memory:"),
+        ("ALLDATA_PEER_MAX_BODY", "40"),
+    ]);
+    let peer = peer.start();
+    assert!(peer.address().ip().is_loopback(), "the host name is taken");
+    assert_ne!(peer.address().port(), 8080, "the port is taken");
+    peer.put("key1", "1").assert_created();
+    peer.put("key1", "\"123456789012345678901234567890\"")
+        .assert_problem(413);
+    assert!(!peer.file("alldata.db").exists(), "the sink is taken");
+}
+
+#[test]
+fn time_outs_and_limits_may_stand_in_the_environment() {
+    let silent = TcpListener::bind("127.0.0.1:0").expect("binds");
+    let sink = format!("http://{}/", silent.local_addr().expect("is bound"));
+    let mut peer = Peer::from_environment(&[
+        ("ALLDATA_PEER_HOSTNAME", "127.0.0.1"),
+        ("ALLDATA_PEER_PORT", "0"),
+        ("ALLDATA_PEER_SINK", &sink),
+        ("ALLDATA_PEER_SINK_TIMEOUT", "1"),
+        ("ALLDATA_PEER_BODY_TIMEOUT", "1"),
+        ("ALLDATA_PEER_DRAIN_TIMEOUT", "1"),
+        ("ALLDATA_PEER_MAX_IN_FLIGHT", "2"),
+        ("ALLDATA_PEER_INSTANCE_REUSE", "1"),
+        ("ALLDATA_PEER_LOG_FORMAT", "json"),
+    ])
+    .start();
+    peer.put("key1", "1").assert_problem(504);
+    let mut connection = peer.connect();
+    connection.send(Post::put("key1", "1").head());
+    connection.answer().assert_problem(408);
+    peer.signal(Signal::TERM);
+    assert_eq!(peer.wait().code(), Some(0));
+    assert_json(&peer.rest_of_stderr());
+}
+
+#[test]
+fn a_flag_wins_over_its_variable() {
+    let peer = Peer::from_environment(&[
+        ("ALLDATA_PEER_HOSTNAME", "nothing.invalid"),
+        ("ALLDATA_PEER_PORT", "0"),
+        ("ALLDATA_PEER_SINK", "memory:"),
+    ]);
+    let peer = peer.arguments(&["--hostname", "127.0.0.1"]).start();
+    peer.put("key1", "1").assert_created();
+}
+
+#[test]
+fn variables_are_checked_as_flags_are() {
+    let variables = [
+        ("ALLDATA_PEER_PORT", "65536"),
+        ("ALLDATA_PEER_SINK", "cloud:"),
+        ("ALLDATA_PEER_MAX_BODY", "0"),
+        ("ALLDATA_PEER_BODY_TIMEOUT", "soon"),
+        ("ALLDATA_PEER_SINK_TIMEOUT", "0"),
+        ("ALLDATA_PEER_DRAIN_TIMEOUT", "-1"),
+        ("ALLDATA_PEER_MAX_IN_FLIGHT", "0"),
+        ("ALLDATA_PEER_INSTANCE_REUSE", "0"),
+        ("ALLDATA_PEER_LOG_FORMAT", "xml"),
+    ];
+    for (name, value) in variables {
+        let output = Output::with_environment(&["serve"], &[(name, value)]);
+        let sentence = output.assert_failed(2);
+        assert!(sentence.contains(value), "{name}: {sentence}");
+    }
+}
+
+#[test]
+fn wrong_usage_is_exit_code_2() {
+    let cases: [&[&str]; 16] = [
+        &["serve", "--colour", "red"],
+        &["serve", "extra"],
+        &["serve", "--port", "65536"],
+        &["serve", "--port", "-1"],
+        &["serve", "--port", "http"],
+        &["serve", "--max-body", "0"],
+        &["serve", "--max-body", "16777217"],
+        &["serve", "--sink-timeout", "0"],
+        &["serve", "--max-in-flight", "0"],
+        &["serve", "--log-format", "xml"],
+        &["dance"],
+        &["get"],
+        &["get", "key1", "--store", "alldata.db"],
+        &["export", "--store", "memory:"],
+        &["put", "key1"],
+        &["component"],
+    ];
+    for arguments in cases {
+        run(arguments).assert_failed(2);
+    }
+}
+
+#[test]
+fn a_sink_that_is_none_is_wrong_usage_and_is_told_which_there_are() {
+    for url in [
+        "sqlite:",
+        "ndjson:",
+        "http:",
+        "http://",
+        "http:///_put",
+        "memory:a",
+    ] {
+        let output = run(&[&SERVE[..], &["--sink", url]].concat());
+        assert!(output.assert_failed(2).contains(url), "{output:?}");
+    }
+    for url in ["", "alldata.db", "cloud:", "https://localhost/"] {
+        let output = run(&[&SERVE[..], &["--sink", url]].concat());
+        let sentence = output.assert_failed(2);
+        for scheme in ["sqlite:", "memory:", "ndjson:", "http:", "discard:"] {
+            assert!(sentence.contains(scheme), "{url:?}: {sentence}");
+        }
+    }
+}
+
+#[test]
+fn what_cannot_be_opened_is_named() {
+    let directory = directory();
+    let path = |name: &str| directory.path().join(name).display().to_string();
+    let text = path("text");
+    fs::write(&text, "This is no component.\n").expect("is written");
+    let cases = [
+        (
+            "--sink",
+            format!("sqlite:{}", path("none/a.db")),
+            path("none/a.db"),
+        ),
+        ("--sink", format!("sqlite:{}", path("")), path("")),
+        (
+            "--sink",
+            format!("ndjson:{}", path("none/a")),
+            path("none/a"),
+        ),
+        ("--sink", format!("ndjson:{}", path("")), path("")),
+        ("--component", path("none.wasm"), path("none.wasm")),
+        ("--component", path(""), path("")),
+        ("--component", text.clone(), text),
+    ];
+    for (flag, value, named) in &cases {
+        let mut arguments = [&SERVE[..], &[flag, value]].concat();
+        if *flag != "--sink" {
+            arguments.extend(["--sink", "discard:"]);
+        }
+        let output = run(&arguments);
+        let sentence = output.assert_failed(1);
+        assert!(sentence.contains(named), "{flag} {value}: {sentence}");
+    }
+}
+
+#[test]
+fn a_module_that_is_no_component_is_refused() {
+    let directory = directory();
+    let file = directory.path().join("module.wasm");
+    let module = wat::parse_str("(module (func (export \"handle\")))").expect("parses");
+    let component = wat::parse_str("(component)").expect("parses");
+    for bytes in [module, component] {
+        fs::write(&file, bytes).expect("is written");
+        let file = file.to_str().expect("is text");
+        let flags = ["--sink", "discard:", "--component", file];
+        let output = run(&[&SERVE[..], &flags].concat());
+        assert!(output.assert_failed(1).contains(file), "{output:?}");
+    }
+}
+
+#[test]
+fn a_host_name_that_does_not_resolve_is_named() {
+    let flags = ["--hostname", "nothing.invalid", "--sink", "discard:"];
+    let output = run(&[&["serve", "--port", "0"], &flags[..]].concat());
+    let sentence = output.assert_failed(1);
+    assert!(sentence.contains("nothing.invalid"), "{sentence}");
+}
+
+#[test]
+fn a_busy_port_is_named() {
+    let other = TcpListener::bind("127.0.0.1:0").expect("binds");
+    let address = other.local_addr().expect("is bound");
+    let port = address.port().to_string();
+    let arguments = ["serve", "--hostname", "127.0.0.1", "--sink", "discard:"];
+    let output = run(&[&arguments[..], &["--port", &port]].concat());
+    let sentence = output.assert_failed(1);
+    assert!(sentence.contains(&address.to_string()), "{sentence}");
+    // The same where the port stands in the environment.
+    let variables = [("ALLDATA_PEER_PORT", port.as_str())];
+    let output = Output::with_environment(&arguments, &variables);
+    let sentence = output.assert_failed(1);
+    assert!(sentence.contains(&address.to_string()), "{sentence}");
+}
+
+#[test]
+fn output_that_cannot_be_written_is_named() {
+    let directory = directory();
+    let file = directory.path().join("none/out").display().to_string();
+    let output = run(&["component", "-o", &file]);
+    assert!(output.assert_failed(1).contains(&file), "{output:?}");
+    let peer = Peer::start();
+    let output = run(&["export", "-o", &file, "--store", &peer.store()]);
+    assert!(output.assert_failed(1).contains(&file), "{output:?}");
+    let output = run(&["import", &file, "--store", &peer.store()]);
+    assert!(output.assert_failed(1).contains(&file), "{output:?}");
+}
+
+#[test]
+fn the_component_that_is_written_serves() {
+    let directory = directory();
+    let file = directory.path().join("peer.wasm").display().to_string();
+    assert_eq!(run(&["component", "-o", &file]).assert_ok(), "");
+    let built_in = alldata_peer_server_http::BUILT_IN_COMPONENT;
+    assert!(fs::read(&file).expect("is there") == built_in);
+    let by_flag = Peer::builder().arguments(&["--component", &file]);
+    let by_variable =
+        Peer::from_environment(&[("ALLDATA_PEER_COMPONENT", &file)]).arguments(&SERVE[1..]);
+    for peer in [by_flag, by_variable] {
+        let peer = peer.start();
+        peer.put("key1", "1").assert_created();
+        peer.put("key1", "2").assert_problem(409);
+        let got = run(&["get", "key1", "--store", &peer.store()]);
+        assert_eq!(got.assert_ok(), "1\n");
+    }
+}
+
+#[test]
+fn a_json_log_is_json_line_by_line() {
+    let mut peer = Peer::builder().arguments(&["--log-format", "json"]).start();
+    peer.put("key1", "1").assert_created();
+    peer.put("key1", "2").assert_problem(409);
+    peer.send(&Post::new("nonsense")).assert_problem(400);
+    peer.signal(Signal::TERM);
+    assert_eq!(peer.wait().code(), Some(0));
+    assert_json(&peer.rest_of_stderr());
+}
+
+#[test]
+fn events_on_standard_output_are_alone_there() {
+    let mut peer = Peer::builder().sink("ndjson:-").start();
+    // That it listens was read from standard error.
+    peer.put("key1", "{ \"a\":\n1.0 }").assert_created();
+    let line = peer.stdout_line();
+    assert!(line.contains("1.0"), "{line}");
+    let line: Value = serde_json::from_str(&line).expect("is JSON");
+    assert_eq!(line, json!({"key": "key1", "event": {"a": 1.0}}));
+    for _ in 0..2 {
+        peer.put("key2", "2").assert_created();
+    }
+    peer.signal(Signal::TERM);
+    assert_eq!(peer.wait().code(), Some(0));
+    let line = "{\"key\":\"key2\",\"event\":2}";
+    assert_eq!(peer.rest_of_stdout(), [line, line]);
+}
+
+#[test]
+fn lines_are_appended_to_a_file_and_a_torn_one_is_isolated() {
+    let sink = "ndjson:events.ndjson";
+    let peer = Peer::builder().sink(sink).start();
+    let file = peer.file("events.ndjson");
+    peer.put("key1", "1").assert_created();
+    peer.put("key1", "1").assert_created();
+    peer.put("key1", "[\n2,\r\n\"é\"]").assert_created();
+    let (_, next) = peer.end(Signal::KILL);
+    let mut text = fs::read_to_string(&file).expect("is text");
+    let line = "{\"key\":\"key1\",\"event\":1}\n";
+    assert!(text.starts_with(&line.repeat(2)), "{text:?}");
+    assert_eq!(text.lines().count(), 3, "{text:?}");
+    text += "{\"key\":\"to";
+    fs::write(&file, &text).expect("is written");
+    let mut peer = next.sink(sink).start();
+    peer.put("key2", "2").assert_created();
+    peer.signal(Signal::TERM);
+    assert_eq!(peer.wait().code(), Some(0));
+    text += "\n{\"key\":\"key2\",\"event\":2}\n";
+    assert_eq!(fs::read_to_string(&file).expect("is text"), text);
+    // A line that is torn is no event; all others are.
+    let store = format!("sqlite:{}", peer.file("b.db").display());
+    let imported = run(&["import", file.to_str().expect("is text"), "--store", &store]);
+    assert_eq!(imported.code, Some(1));
+    assert!(imported.stderr.contains("line 4:"), "{imported:?}");
+    let got = run(&["get", "key2", "--store", &store]);
+    assert_eq!(got.assert_ok(), "2\n");
+}
+
+#[test]
+fn a_peer_may_put_to_another_peer() {
+    let other = Peer::start();
+    let peer = Peer::builder().sink(&other.url()).start();
+    peer.put("key1", "{ \"a\": 1.0 }").assert_created();
+    peer.put("key1", "{ \"a\": 1.0 }").assert_created();
+    let problem = peer.put("key1", "2").assert_problem(409);
+    assert_eq!(problem["retry"], false);
+    let got = run(&["get", "key1", "--store", &other.store()]);
+    assert_eq!(got.assert_ok(), "{ \"a\": 1.0 }\n");
+    assert!(!peer.file("alldata.db").exists());
+}
+
+#[test]
+fn a_peer_that_is_down_makes_the_one_before_it_unavailable() {
+    let nobody = Peer::nobody();
+    let peer = Peer::builder().sink(&nobody.url()).start();
+    let mut connection = peer.connect();
+    for _ in 0..2 {
+        let answer = connection.send(Post::put("key1", "1").bytes()).answer();
+        let problem = answer.assert_problem(503);
+        assert_eq!(problem["stored"], "no");
+        assert_eq!(problem["retry"], true);
+        let seconds = answer.header("retry-after").map(str::parse::<u32>);
+        assert!(matches!(seconds, Some(Ok(1..))), "{answer:?}");
+    }
+}
+
+#[track_caller]
+fn assert_json(lines: &[String]) {
+    assert!(!lines.is_empty());
+    for line in lines {
+        let line: Result<Value, _> = serde_json::from_str(line);
+        assert!(line.is_ok_and(|line| line.is_object()), "{lines:?}");
+    }
+}
+
+fn directory() -> TempDir {
+    tempfile::tempdir().expect("makes a directory")
+}

@@ -1,0 +1,68 @@
+//! The built component from the outside: what it imports, exports and carries.
+//!
+//! Never runs it.
+
+use std::collections::BTreeSet;
+
+use alldata_peer_server_http::BUILT_IN_COMPONENT;
+use wasmparser::{Parser, Payload, Validator};
+
+#[test]
+fn it_imports_what_it_calls_and_nothing_else() {
+    let imports = [
+        "alldata:peer/put-sink@0.1.0",
+        "wasi:http/types@0.2.12",
+        "wasi:io/error@0.2.12",
+        "wasi:io/streams@0.2.12",
+    ];
+    assert_eq!(names().0, BTreeSet::from(imports.map(str::to_owned)));
+}
+
+#[test]
+fn it_exports_the_handler_and_nothing_else() {
+    let exports = ["wasi:http/incoming-handler@0.2.12"];
+    assert_eq!(names().1, BTreeSet::from(exports.map(str::to_owned)));
+}
+
+#[test]
+fn it_is_valid() {
+    Validator::new()
+        .validate_all(BUILT_IN_COMPONENT)
+        .expect("is valid");
+}
+
+#[test]
+fn it_carries_no_path_of_the_machine_that_built_it() {
+    let text = String::from_utf8_lossy(BUILT_IN_COMPONENT);
+    for trace in [".cargo", ".rustup", "/src/", env!("CARGO_MANIFEST_DIR")] {
+        assert!(!text.contains(trace), "it contains {trace:?}");
+    }
+}
+
+/// The names of the imports and exports of the component itself, not of what is nested in it.
+fn names() -> (BTreeSet<String>, BTreeSet<String>) {
+    let (mut imports, mut exports) = (BTreeSet::new(), BTreeSet::new());
+    let mut depth = 0;
+    for payload in Parser::new(0).parse_all(BUILT_IN_COMPONENT) {
+        match payload.expect("parses") {
+            Payload::ModuleSection { .. } | Payload::ComponentSection { .. } => depth += 1,
+            Payload::End(_) => depth -= 1,
+            Payload::ComponentImportSection(section) if depth == 0 => {
+                imports.extend(
+                    section
+                        .into_iter()
+                        .map(|import| import.expect("parses").name.name.to_owned()),
+                );
+            }
+            Payload::ComponentExportSection(section) if depth == 0 => {
+                exports.extend(
+                    section
+                        .into_iter()
+                        .map(|export| export.expect("parses").name.name.to_owned()),
+                );
+            }
+            _ => {}
+        }
+    }
+    (imports, exports)
+}

@@ -1,0 +1,252 @@
+//! The library as its users see it: starting, listening, closing, and what is an error.
+
+use std::net::{IpAddr, Ipv4Addr, TcpListener, TcpStream};
+use std::sync::mpsc;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use alldata_peer_server_http::sinks::{DiscardSink, MemorySink};
+use alldata_peer_server_http::{Error, PeerServer, PutError, PutSink};
+use tokio::sync::Notify;
+
+use crate::support::{DEADLINE, Embedded, Post};
+
+#[test]
+fn a_server_knows_where_it_listens() {
+    let server = Embedded::start(PeerServer::builder().sink(DiscardSink));
+    assert_ne!(server.server.port(), 0);
+    assert_eq!(server.server.hostname(), Some("127.0.0.1"));
+    assert_eq!(server.server.local_addr().port(), server.server.port());
+    assert_eq!(server.server.local_addrs(), [server.address()]);
+}
+
+#[test]
+fn without_a_hostname_it_listens_on_any_ipv4_address() {
+    let runtime = tokio::runtime::Runtime::new().expect("starts a runtime");
+    let listening = PeerServer::builder().port(0).sink(DiscardSink).listen();
+    let server = runtime.block_on(listening).expect("listens");
+    assert_eq!(server.local_addr().ip(), IpAddr::V4(Ipv4Addr::UNSPECIFIED));
+    assert_eq!(server.hostname(), None);
+    Post::put("key1", "1")
+        .send_to(([127, 0, 0, 2], server.port()).into())
+        .assert_created();
+}
+
+#[test]
+fn a_name_with_several_addresses_is_listened_on_at_all_of_them() {
+    let runtime = tokio::runtime::Runtime::new().expect("starts a runtime");
+    let listening = PeerServer::builder()
+        .hostname("localhost")
+        .port(0)
+        .sink(DiscardSink)
+        .listen();
+    let server = runtime.block_on(listening).expect("listens");
+    for address in server.local_addrs() {
+        assert_eq!(address.port(), server.port());
+        Post::put("key1", "1").send_to(*address).assert_created();
+    }
+}
+
+#[test]
+fn a_busy_port_is_an_error_that_names_the_address() {
+    let busy = TcpListener::bind("127.0.0.1:0").expect("listens");
+    let address = busy.local_addr().expect("has an address");
+    let builder = PeerServer::builder()
+        .hostname("127.0.0.1")
+        .port(address.port());
+    let error = listen_error(builder.sink(DiscardSink));
+    assert!(error.to_string().contains(&address.to_string()), "{error}");
+    assert!(matches!(error, Error::Listen { .. }), "{error:?}");
+}
+
+#[test]
+fn no_sink_is_an_error() {
+    assert!(matches!(listen_error(PeerServer::builder()), Error::NoSink));
+}
+
+#[test]
+fn a_setting_out_of_range_is_an_error_that_names_it() {
+    let builder = PeerServer::builder().sink(DiscardSink);
+    let error = listen_error(builder.max_body_bytes(16 * 1024 * 1024 + 1)).to_string();
+    assert_eq!(
+        error,
+        "max_body_bytes is 16777217, but must be 1 to 16777216"
+    );
+}
+
+#[test]
+fn closing_twice_is_fine_and_frees_the_port() {
+    let server = Embedded::start(PeerServer::builder().sink(DiscardSink));
+    let address = server.address();
+    server.put("key1", "1").assert_created();
+    server.close();
+    server.close();
+    TcpListener::bind(address).expect("the port is free");
+}
+
+#[test]
+fn an_idle_connection_does_not_delay_the_end() {
+    let builder = PeerServer::builder()
+        .sink(DiscardSink)
+        .drain_timeout(DEADLINE * 10);
+    let server = Embedded::start(builder);
+    let mut idle = server.connect();
+    idle.send(Post::put("key1", "1").bytes())
+        .answer()
+        .assert_created();
+    let untouched = server.connect();
+    server.close();
+    assert_eq!(idle.rest(), b"");
+    drop(untouched);
+}
+
+#[test]
+fn what_is_in_flight_is_answered_before_the_end() {
+    let (entered, is_in_flight) = mpsc::channel();
+    let go_on = Arc::new(Notify::new());
+    let gate = Arc::clone(&go_on);
+    let server = Embedded::start(PeerServer::builder().on_put(move |_, _| {
+        let (entered, gate) = (entered.clone(), Arc::clone(&gate));
+        async move {
+            entered.send(()).expect("the test waits");
+            gate.notified().await;
+            Ok(())
+        }
+    }));
+    let mut connection = server.connect();
+    connection.send(Post::put("key1", "1").bytes());
+    is_in_flight
+        .recv_timeout(DEADLINE)
+        .expect("reaches the sink");
+    server.runtime.block_on(async {
+        let close = server.server.close();
+        tokio::pin!(close);
+        // Closing has begun once it is polled, and does not end before the put does.
+        assert!(futures_util::poll!(&mut close).is_pending());
+        go_on.notify_one();
+        tokio::time::timeout(DEADLINE, close).await.expect("closes");
+    });
+    let answer = connection.answer();
+    answer.assert_created();
+    assert_eq!(answer.header("connection"), Some("close"));
+    TcpStream::connect(server.address()).expect_err("nobody listens");
+}
+
+#[test]
+fn the_drain_timeout_ends_what_does_not_end_by_itself() {
+    let builder = PeerServer::builder().on_put(|_, _| std::future::pending());
+    let server = Embedded::start(builder.drain_timeout(Duration::from_millis(1)));
+    let mut connection = server.connect();
+    connection.send(Post::put("key1", "1").head());
+    server.close();
+    assert_eq!(connection.rest(), b"");
+}
+
+#[test]
+fn a_put_that_outlasts_the_drain_timeout_still_ends() {
+    let (entered, is_in_flight) = mpsc::channel();
+    let (left, has_ended) = mpsc::channel();
+    let go_on = Arc::new(Notify::new());
+    let gate = Arc::clone(&go_on);
+    let builder = PeerServer::builder().drain_timeout(Duration::from_millis(1));
+    let server = Embedded::start(builder.on_put(move |_, _| {
+        let (entered, left, gate) = (entered.clone(), left.clone(), Arc::clone(&gate));
+        async move {
+            entered.send(()).expect("the test waits");
+            gate.notified().await;
+            left.send(()).expect("the test waits");
+            Ok(())
+        }
+    }));
+    let mut connection = server.connect();
+    connection.send(Post::put("key1", "1").bytes());
+    is_in_flight
+        .recv_timeout(DEADLINE)
+        .expect("reaches the sink");
+    server.close();
+    assert_eq!(connection.rest(), b"");
+    go_on.notify_one();
+    has_ended.recv_timeout(DEADLINE).expect("ends");
+}
+
+#[test]
+fn a_reason_longer_than_any_buffer_is_told_whole() {
+    let reason = "No. ".repeat(100_000);
+    let server = Embedded::failing(PutError::Rejected(reason.clone()));
+    let mut connection = server.connect();
+    for _ in 0..3 {
+        let answer = connection.ask(&Post::put("key1", "1"));
+        assert_eq!(answer.detail(422), reason);
+    }
+}
+
+#[test]
+fn closing_flushes_the_sink_once() {
+    #[derive(Clone, Default)]
+    struct Flushed(Arc<Mutex<u32>>);
+    impl PutSink for Flushed {
+        async fn put(&self, _: String, _: String) -> Result<(), PutError> {
+            Ok(())
+        }
+        async fn flush(&self) -> Result<(), PutError> {
+            *self.0.lock().expect("is not poisoned") += 1;
+            Ok(())
+        }
+    }
+    let sink = Flushed::default();
+    let server = Embedded::start(PeerServer::builder().sink(sink.clone()));
+    server.close();
+    server.close();
+    assert_eq!(*sink.0.lock().expect("is not poisoned"), 1);
+}
+
+#[test]
+fn more_than_may_be_in_flight_is_503_and_then_served_again() {
+    let (entered, is_in_flight) = mpsc::channel();
+    let go_on = Arc::new(Notify::new());
+    let gate = Arc::clone(&go_on);
+    let builder = PeerServer::builder()
+        .max_in_flight(1)
+        .on_put(move |key, _| {
+            let (entered, gate) = (entered.clone(), Arc::clone(&gate));
+            async move {
+                if key == "waits" {
+                    entered.send(()).expect("the test waits");
+                    gate.notified().await;
+                }
+                Ok(())
+            }
+        });
+    let server = Embedded::start(builder);
+    let mut first = server.connect();
+    first.send(Post::put("waits", "1").bytes());
+    is_in_flight
+        .recv_timeout(DEADLINE)
+        .expect("reaches the sink");
+    let refused = server.put("other", "1");
+    assert_eq!(refused.assert_problem(503)["stored"], "no");
+    assert_eq!(refused.header("retry-after"), Some("1"));
+    go_on.notify_one();
+    first.answer().assert_created();
+    server.put("other", "1").assert_created();
+}
+
+#[test]
+fn a_fresh_instance_for_every_request_serves_too() {
+    let builder = PeerServer::builder()
+        .sink(MemorySink::new(1 << 20))
+        .instance_reuse(1);
+    let server = Embedded::start(builder);
+    let mut connection = server.connect();
+    for number in 0..20 {
+        let put = Post::put(&format!("key{number}"), "1");
+        connection.send(put.bytes()).answer().assert_created();
+    }
+}
+
+fn listen_error(builder: alldata_peer_server_http::PeerServerBuilder) -> Error {
+    let runtime = tokio::runtime::Runtime::new().expect("starts a runtime");
+    runtime
+        .block_on(builder.listen())
+        .expect_err("does not start")
+}

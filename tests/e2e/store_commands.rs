@@ -1,0 +1,298 @@
+//! The commands on a store and the command that puts: `get`, `export`, `import`, `verify`, `put`.
+//!
+//! Never starts a server in any other than the ordinary way: that is in `command_line`.
+
+use std::fs;
+
+use rusqlite::Connection as Database;
+use rustix::process::Signal;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use crate::support::{Output, Peer, run, run_with_input};
+
+/// In the order of the bytes of their keys.
+const LINES: &str = "{\"key\":\"\\u0001\",\"event\":null}
+{\"key\":\"20130927T005240652508858176\",\"event\":{\"customer\": 1,  \"n\":12345678901234567890}}
+{\"key\":\"B\",\"event\":1e400}
+{\"key\":\"a\",\"event\":[1,2,{\"é\":\"\\ud83d\\ude00 \u{1f600}\"}]}
+{\"key\":\"a b\",\"event\":\"x\"}
+{\"key\":\"b\",\"event\":\"\\u0000\\\\ \\\"\"}
+{\"key\":\"é\",\"event\":-0.0}
+{\"key\":\"\u{1f600}\",\"event\":true}
+";
+
+#[test]
+fn get_prints_an_event_as_it_was_put() {
+    let peer = Peer::start();
+    let events = [
+        "{ \"a\" :\n\t1.0e0 }",
+        "12345678901234567890",
+        "\"é\\u00e9\"",
+        "null",
+    ];
+    for (number, event) in events.iter().enumerate() {
+        let key = format!("key {number}");
+        peer.put(&key, event).assert_created();
+        let got = run(&["get", &key, "--store", &peer.store()]);
+        assert_eq!(got.assert_ok(), format!("{event}\n"));
+    }
+}
+
+#[test]
+fn get_of_a_key_that_is_not_there_says_so() {
+    let peer = Peer::start();
+    peer.put("key1", "1").assert_created();
+    let got = run(&["get", "key2", "--store", &peer.store()]);
+    assert!(got.assert_failed(1).contains("key2"), "{got:?}");
+}
+
+#[test]
+fn a_store_that_is_not_there_is_not_made_by_reading() {
+    let directory = directory();
+    let store = store_in(&directory, "none.db");
+    let commands = [&["get", "key1"][..], &["export"], &["verify"]];
+    for command in commands {
+        let output = run(&[command, &["--store", &store]].concat());
+        assert!(output.assert_failed(1).contains("none.db"), "{output:?}");
+    }
+    let left = fs::read_dir(directory.path()).expect("is read").count();
+    assert_eq!(left, 0);
+}
+
+#[test]
+fn what_is_imported_is_exported_in_the_order_of_keys() {
+    let directory = directory();
+    let store = store_in(&directory, "a.db");
+    let backwards: Vec<&str> = LINES.lines().rev().collect();
+    let imported = run_with_input(&["import", "-", "--store", &store], &backwards.join("\n"));
+    assert_eq!(imported.code, Some(0), "{imported:?}");
+    assert_eq!(run(&["export", "--store", &store]).assert_ok(), LINES);
+}
+
+#[test]
+fn an_export_imports_into_the_same_store_again() {
+    let directory = directory();
+    let file = directory.path().join("events.ndjson");
+    let file = file.to_str().expect("is text");
+    let (first, second) = (store_in(&directory, "1.db"), store_in(&directory, "2.db"));
+    assert_eq!(import(LINES, &first).code, Some(0));
+    let exported = run(&["export", "-o", file, "--store", &first]);
+    assert_eq!(exported.assert_ok(), "");
+    assert_eq!(fs::read_to_string(file).expect("is written"), LINES);
+    // The second time everything is there already.
+    for _ in 0..2 {
+        let imported = run(&["import", file, "--store", &second]);
+        assert_eq!(imported.code, Some(0), "{imported:?}");
+        assert_eq!(run(&["export", "--store", &second]).assert_ok(), LINES);
+    }
+    run(&["verify", "--store", &second]).assert_ok();
+}
+
+#[test]
+fn export_replaces_a_file_and_leaves_nothing_beside_it() {
+    let directory = directory();
+    let store = store_in(&directory, "a.db");
+    assert_eq!(import(LINES, &store).code, Some(0));
+    let out = directory.path().join("out");
+    fs::create_dir(&out).expect("is made");
+    let file = out.join("events.ndjson");
+    fs::write(&file, LINES.repeat(2)).expect("is written");
+    let path = file.to_str().expect("is text");
+    run(&["export", "--output", path, "--store", &store]).assert_ok();
+    assert_eq!(fs::read_to_string(&file).expect("is there"), LINES);
+    assert_eq!(fs::read_dir(&out).expect("is read").count(), 1);
+}
+
+#[test]
+fn export_is_bounded_by_keys_which_it_includes() {
+    let directory = directory();
+    let store = store_in(&directory, "a.db");
+    let lines: String = ["a", "b", "c", "d"].map(line).concat();
+    assert_eq!(import(&lines, &store).code, Some(0));
+    let cases: [(&[&str], &[&str]); 7] = [
+        (&["--from", "b"], &["b", "c", "d"]),
+        (&["--to", "c"], &["a", "b", "c"]),
+        (&["--from", "b", "--to", "c"], &["b", "c"]),
+        (&["--from", "b", "--to", "b"], &["b"]),
+        (&["--from", "aa", "--to", "cc"], &["b", "c"]),
+        (&["--from", "c", "--to", "b"], &[]),
+        (&["--from", "e"], &[]),
+    ];
+    for (bounds, keys) in cases {
+        let exported = run(&[&["export", "--store", &store], bounds].concat());
+        let expected: String = keys.iter().map(|key| line(key)).collect();
+        assert_eq!(exported.assert_ok(), expected, "{bounds:?}");
+    }
+}
+
+#[test]
+fn an_event_of_several_lines_is_exported_as_one() {
+    let peer = Peer::start();
+    let event = "{\r\n  \"a\": [\n    1.50,\r    \"\\n\"\n  ]\n}";
+    peer.put("key1", event).assert_created();
+    let exported = run(&["export", "--store", &peer.store()]);
+    let line = exported.assert_ok();
+    assert_eq!(line.lines().count(), 1, "{line:?}");
+    assert!(!line.contains('\r') && line.contains("1.50"), "{line:?}");
+    let line: Value = serde_json::from_str(line).expect("is JSON");
+    assert_eq!(line, json!({"key": "key1", "event": {"a": [1.5, "\n"]}}));
+    // What is stored is still what was put, and the line is the same event.
+    let got = run(&["get", "key1", "--store", &peer.store()]);
+    assert_eq!(got.assert_ok(), format!("{event}\n"));
+    assert_eq!(import(&exported.stdout, &peer.store()).code, Some(0));
+}
+
+#[test]
+fn import_names_the_lines_that_it_cannot_put_and_goes_on() {
+    let directory = directory();
+    let store = store_in(&directory, "a.db");
+    let lines = "{\"key\":\"a\",\"event\":1}\nnonsense\n\n{\"key\":\"a\",\"event\":2}\n\
+        {\"key\":\"\",\"event\":1}\r\n{\"key\":\"b\",\"event\":1}\r\n{\"key\":\"c\"}\n\
+        {\"key\":\"c\",\"event\":1} {}\n{\"key\":\"d\",\"event\":1}";
+    let imported = import(lines, &store);
+    assert_eq!(imported.code, Some(1), "{imported:?}");
+    let named = |number: &u32| imported.stderr.contains(&format!("line {number}:"));
+    let bad: Vec<u32> = (1..=9).filter(named).collect();
+    assert_eq!(bad, [2, 4, 5, 7, 8], "{imported:?}");
+    assert!(!imported.stderr.contains("panicked"), "{imported:?}");
+    let stored: String = ["a", "b", "d"].map(line).concat();
+    assert_eq!(run(&["export", "--store", &store]).assert_ok(), stored);
+}
+
+#[test]
+fn verify_names_the_key_of_a_changed_row() {
+    let changes = [
+        "UPDATE events SET event = '3' WHERE key = 'key2'",
+        "UPDATE events SET digest = zeroblob(32) WHERE key = 'key2'",
+        "UPDATE events SET digest = x'' WHERE key = 'key2'",
+        "UPDATE events SET key = 'key2b' WHERE key = 'key2'",
+    ];
+    for change in changes {
+        let peer = Peer::start();
+        for key in ["key1", "key2", "key3"] {
+            peer.put(key, "1").assert_created();
+        }
+        run(&["verify", "--store", &peer.store()]).assert_ok();
+        let database = Database::open(peer.file("alldata.db")).expect("opens");
+        assert_eq!(database.execute(change, ()), Ok(1));
+        let found = run(&["verify", "--store", &peer.store()]);
+        assert_eq!(found.code, Some(1), "{change}: {found:?}");
+        assert!(found.stderr.contains("key2"), "{change}: {found:?}");
+        assert!(!found.stderr.contains("key1"), "{change}: {found:?}");
+        assert!(!found.stderr.contains("panicked"), "{change}: {found:?}");
+    }
+}
+
+#[test]
+fn commands_and_a_running_server_share_a_store() {
+    let peer = Peer::start();
+    peer.put("a", "1").assert_created();
+    let lines: String = ["b", "c"].map(line).concat();
+    assert_eq!(import(&lines, &peer.store()).code, Some(0));
+    // What was imported is there for the server, and the other way round.
+    peer.put("b", "1").assert_created();
+    peer.put("b", "2").assert_problem(409);
+    let conflict = import("{\"key\":\"a\",\"event\":2}\n", &peer.store());
+    assert_eq!(conflict.code, Some(1), "{conflict:?}");
+    let all: String = ["a", "b", "c"].map(line).concat();
+    assert_eq!(run(&["export", "--store", &peer.store()]).assert_ok(), all);
+    run(&["verify", "--store", &peer.store()]).assert_ok();
+}
+
+#[test]
+fn the_store_may_stand_in_the_environment() {
+    let directory = directory();
+    let store = store_in(&directory, "a.db");
+    assert_eq!(import(&line("a"), &store).code, Some(0));
+    let variables = [("ALLDATA_PEER_STORE", store.as_str())];
+    let with = |arguments| Output::with_environment(arguments, &variables);
+    assert_eq!(with(&["get", "a"]).assert_ok(), "1\n");
+    assert_eq!(with(&["export"]).assert_ok(), line("a"));
+    with(&["verify"]).assert_ok();
+}
+
+#[test]
+fn put_puts_one_event() {
+    let peer = Peer::start();
+    let url = peer.url();
+    let put = run(&["put", "a \"key\"", "{ \"a\": 1.0 }", "--to", &url]);
+    assert_eq!(put.assert_ok(), "");
+    let got = run(&["get", "a \"key\"", "--store", &peer.store()]);
+    assert_eq!(got.assert_ok(), "{ \"a\": 1.0 }\n");
+    run_with_input(&["put", "key2", "-", "--to", &url], " [1,\n2]\n").assert_ok();
+    let got = run(&["get", "key2", "--store", &peer.store()]);
+    assert_eq!(got.assert_ok(), "[1,\n2]\n");
+    let variables = [("ALLDATA_PEER_TO", url.as_str())];
+    Output::with_environment(&["put", "key3", "3"], &variables).assert_ok();
+    let got = run(&["get", "key3", "--store", &peer.store()]);
+    assert_eq!(got.assert_ok(), "3\n");
+}
+
+#[test]
+fn put_refuses_an_event_that_is_not_json() {
+    let peer = Peer::start();
+    for event in ["hello world", "", "{", "1 2", "'a'", "NaN"] {
+        let put = run(&["put", "key1", event, "--to", &peer.url()]);
+        put.assert_failed(2);
+        let put = run_with_input(&["put", "key1", "-", "--to", &peer.url()], event);
+        put.assert_failed(2);
+    }
+    assert_eq!(run(&["export", "--store", &peer.store()]).assert_ok(), "");
+}
+
+#[test]
+fn put_says_why_it_was_refused() {
+    let peer = Peer::start();
+    run(&["put", "key1", "1", "--to", &peer.url()]).assert_ok();
+    run(&["put", "key1", "1", "--to", &peer.url()]).assert_ok();
+    let conflict = run(&["put", "key1", "2", "--to", &peer.url()]);
+    let sentence = conflict.assert_failed(1);
+    assert!(sentence.contains("different event"), "{sentence}");
+    run(&["put", "", "1", "--to", &peer.url()]).assert_failed(1);
+    let got = run(&["get", "key1", "--store", &peer.store()]);
+    assert_eq!(got.assert_ok(), "1\n");
+}
+
+#[test]
+fn put_to_where_nobody_listens_says_where() {
+    let nobody = Peer::nobody();
+    let put = run(&["put", "key1", "1", "--to", &nobody.url()]);
+    assert!(put.assert_failed(1).contains(&nobody.url()), "{put:?}");
+}
+
+#[test]
+fn put_to_what_is_no_url_is_wrong_usage() {
+    for url in ["", "localhost", "ftp://localhost/", "http://"] {
+        run(&["put", "key1", "1", "--to", url]).assert_failed(2);
+    }
+}
+
+#[test]
+fn the_store_of_a_server_that_has_ended_is_read() {
+    for signal in [Signal::KILL, Signal::TERM] {
+        let peer = Peer::start();
+        peer.put("a", "1").assert_created();
+        let store = peer.store();
+        let (_, ended) = peer.end(signal);
+        assert_eq!(run(&["get", "a", "--store", &store]).assert_ok(), "1\n");
+        drop(ended);
+    }
+}
+
+/// A line of an export whose event is 1.
+fn line(key: &str) -> String {
+    format!("{{\"key\":\"{key}\",\"event\":1}}\n")
+}
+
+fn import(lines: &str, store: &str) -> Output {
+    run_with_input(&["import", "-", "--store", store], lines)
+}
+
+fn directory() -> TempDir {
+    tempfile::tempdir().expect("makes a directory")
+}
+
+fn store_in(directory: &TempDir, name: &str) -> String {
+    format!("sqlite:{}", directory.path().join(name).display())
+}

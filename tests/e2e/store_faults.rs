@@ -1,0 +1,294 @@
+//! What a store makes of trouble: a full disk, damaged files, files of others, locks of others.
+//!
+//! Never kills a server in good health: that is in `durability`.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+
+use rusqlite::Connection as Database;
+use rustix::process::Signal;
+use tempfile::TempDir;
+
+use crate::support::{Peer, Post, run, run_with_input};
+
+/// Events by their keys.
+type Events = BTreeMap<String, String>;
+
+/// More than there is room for in any test of a full disk.
+const MANY: usize = 2000;
+
+#[test]
+fn a_full_disk_fails_puts_until_there_is_room_again() {
+    let mut peer = Peer::builder().outliving_a_file_size_limit().start();
+    peer.limit_file_size(Some(256 << 10));
+    let Filled {
+        acknowledged,
+        failed,
+    } = fill(&peer, 1 << 10);
+    assert_same(&exported(&peer.store()), &acknowledged);
+    peer.limit_file_size(None);
+    for (key, event) in &failed {
+        peer.put(key, event).assert_created();
+    }
+    peer.signal(Signal::TERM);
+    assert_eq!(peer.wait().code(), Some(0));
+    let mut all = acknowledged;
+    all.extend(failed);
+    assert_same(&exported(&peer.store()), &all);
+    run(&["verify", "--store", &peer.store()]).assert_ok();
+}
+
+#[test]
+fn a_disk_that_is_full_at_a_checkpoint_loses_nothing() {
+    // Beyond what SQLite has in its log before it moves it to the database.
+    let mut peer = Peer::builder().outliving_a_file_size_limit().start();
+    peer.limit_file_size(Some(6 << 20));
+    let Filled {
+        acknowledged,
+        failed,
+    } = fill(&peer, 64 << 10);
+    assert_same(&exported(&peer.store()), &acknowledged);
+    peer.signal(Signal::TERM);
+    assert_eq!(peer.wait().code(), Some(0));
+    assert_same(&exported(&peer.store()), &acknowledged);
+    run(&["verify", "--store", &peer.store()]).assert_ok();
+    assert!(!failed.is_empty());
+}
+
+#[test]
+fn a_kill_on_a_full_disk_loses_nothing_that_was_acknowledged() {
+    let peer = Peer::builder().outliving_a_file_size_limit().start();
+    peer.limit_file_size(Some(256 << 10));
+    let Filled {
+        acknowledged,
+        failed,
+    } = fill(&peer, 1 << 10);
+    let (_, next) = peer.end(Signal::KILL);
+    let peer = next.start();
+    assert_same(&exported(&peer.store()), &acknowledged);
+    for (key, event) in &failed {
+        peer.put(key, event).assert_created();
+    }
+    run(&["verify", "--store", &peer.store()]).assert_ok();
+}
+
+#[test]
+fn random_bytes_are_no_store() {
+    let directory = directory();
+    let path = directory.path().join("random.db");
+    fs::write(&path, random_bytes(100_000)).expect("is written");
+    assert_refused(&path, "not a database");
+}
+
+#[test]
+fn a_text_is_no_store() {
+    let directory = directory();
+    let path = directory.path().join("notes.txt");
+    fs::write(&path, "Bread, milk.\n").expect("is written");
+    assert_refused(&path, "not a database");
+}
+
+#[test]
+fn the_database_of_another_program_is_no_store() {
+    for mode in ["DELETE", "WAL"] {
+        let directory = directory();
+        let path = directory.path().join("other.db");
+        let database = Database::open(&path).expect("opens");
+        let sql = format!(
+            "PRAGMA journal_mode = {mode};
+             CREATE TABLE events (key TEXT PRIMARY KEY, event TEXT);
+             INSERT INTO events VALUES ('key1', '1');"
+        );
+        database.execute_batch(&sql).expect("is made");
+        drop(database);
+        assert_refused(&path, "another program");
+    }
+}
+
+#[test]
+fn a_store_of_a_newer_version_is_left_alone() {
+    let directory = directory();
+    let path = directory.path().join("newer.db");
+    let store = format!("sqlite:{}", path.display());
+    let line = "{\"key\":\"key1\",\"event\":1}\n";
+    let imported = run_with_input(&["import", "-", "--store", &store], line);
+    assert_eq!(imported.code, Some(0), "{imported:?}");
+    let database = Database::open(&path).expect("opens");
+    database
+        .pragma_update(None, "user_version", 2)
+        .expect("is set");
+    drop(database);
+    assert_refused(&path, "version 2");
+}
+
+#[test]
+fn damage_behind_an_intact_beginning_is_found() {
+    let peer = Peer::start();
+    for number in 0..200 {
+        let event = format!("\"{}\"", "x".repeat(500));
+        peer.put(&format!("key{number}"), &event).assert_created();
+    }
+    let path = peer.file("alldata.db");
+    let store = peer.store();
+    let (_, ended) = peer.end(Signal::TERM);
+    let whole = fs::read(&path).expect("is there");
+    let mut random = whole.clone();
+    let middle = whole.len() / 2;
+    random[middle..middle + 8192].copy_from_slice(&random_bytes(8192));
+    for damaged in [random, whole[..middle].to_vec()] {
+        fs::write(&path, damaged).expect("is written");
+        let found = run(&["verify", "--store", &store]);
+        assert_eq!(found.code, Some(1), "{found:?}");
+        assert!(!found.stderr.contains("panicked"), "{found:?}");
+    }
+    drop(ended);
+}
+
+#[test]
+fn a_store_that_another_process_locks_is_unavailable_until_it_is_not() {
+    let peer = Peer::start();
+    let lock = Database::open(peer.file("alldata.db")).expect("opens");
+    lock.execute_batch("BEGIN IMMEDIATE").expect("locks");
+    let locked = peer.put("key1", "1");
+    let problem = locked.assert_problem(503);
+    assert_eq!(problem["stored"], "no");
+    assert_eq!(problem["retry"], true);
+    let seconds: Option<u64> = locked
+        .header("retry-after")
+        .and_then(|value| value.parse().ok());
+    assert!(seconds.is_some_and(|seconds| seconds > 0), "{locked:?}");
+    lock.execute_batch("ROLLBACK").expect("unlocks");
+    peer.put("key1", "1").assert_created();
+}
+
+#[test]
+fn a_put_waits_for_a_lock_to_be_released() {
+    let peer = Peer::start();
+    let lock = Database::open(peer.file("alldata.db")).expect("opens");
+    lock.execute_batch("BEGIN IMMEDIATE").expect("locks");
+    let mut waiting = peer.connect();
+    waiting.send(Post::put("key1", "1").bytes());
+    // Whoever waits holds up nobody else.
+    peer.send(&Post::new("nonsense")).assert_problem(400);
+    lock.execute_batch("ROLLBACK").expect("unlocks");
+    waiting.answer().assert_created();
+}
+
+#[test]
+fn a_reader_of_the_store_holds_up_no_put() {
+    let peer = Peer::start();
+    peer.put("key1", "1").assert_created();
+    let reader = Database::open(peer.file("alldata.db")).expect("opens");
+    reader.execute_batch("BEGIN").expect("begins");
+    let count = || -> i64 {
+        let count = reader.query_row("SELECT count(*) FROM events", (), |row| row.get(0));
+        count.expect("counts")
+    };
+    assert_eq!(count(), 1);
+    peer.put("key2", "2").assert_created();
+    assert_eq!(count(), 1);
+    reader.execute_batch("COMMIT").expect("ends");
+    assert_eq!(count(), 2);
+}
+
+/// What became of puts to a server that has less room than they take.
+struct Filled {
+    acknowledged: Events,
+    failed: Events,
+}
+
+/// Puts events of so many bytes until some fail, and holds that those are not stored.
+fn fill(peer: &Peer, bytes: usize) -> Filled {
+    let (mut acknowledged, mut failed) = (Events::new(), Events::new());
+    let mut connection = peer.connect();
+    for number in 0..MANY {
+        let (key, event) = (
+            format!("key{number:05}"),
+            format!("\"{}\"", "x".repeat(bytes)),
+        );
+        let answer = connection.send(Post::put(&key, &event).bytes()).answer();
+        if answer.status == 201 {
+            acknowledged.insert(key, event);
+            continue;
+        }
+        let detail = answer.detail(500).to_lowercase();
+        for internal in ["sql", "i/o", "disk", "alldata.db", "os error"] {
+            assert!(!detail.contains(internal), "{detail}");
+        }
+        failed.insert(key, event);
+        if failed.len() == 5 {
+            break;
+        }
+    }
+    assert_eq!(failed.len(), 5, "there was room for all");
+    assert!(!acknowledged.is_empty());
+    Filled {
+        acknowledged,
+        failed,
+    }
+}
+
+fn exported(store: &str) -> Events {
+    run(&["export", "--store", store]).events()
+}
+
+/// Holds that `events` are stored as they were put, and nothing else.
+#[track_caller]
+fn assert_same(stored: &Events, events: &Events) {
+    for (key, event) in events {
+        assert!(stored.get(key) == Some(event), "{key} is not stored");
+    }
+    let other = stored.keys().find(|key| !events.contains_key(*key));
+    assert_eq!(other, None, "it was not acknowledged");
+}
+
+/// Holds that nothing opens the file or changes anything around it, and says why.
+#[track_caller]
+fn assert_refused(path: &Path, reason: &str) {
+    let store = format!("sqlite:{}", path.display());
+    let serve = ["serve", "--hostname", "127.0.0.1", "--port", "0", "--sink"];
+    let line = "{\"key\":\"key1\",\"event\":2}\n";
+    let before = files_beside(path);
+    let outputs = [
+        run(&[&serve[..], &[&store]].concat()),
+        run(&["get", "key1", "--store", &store]),
+        run(&["export", "--store", &store]),
+        run(&["verify", "--store", &store]),
+        run_with_input(&["import", "-", "--store", &store], line),
+    ];
+    for output in outputs {
+        let sentence = output.assert_failed(1);
+        assert!(sentence.contains(reason), "{sentence}");
+        let path = path.to_str().expect("is text");
+        assert!(sentence.contains(path), "{sentence}");
+    }
+    assert!(files_beside(path) == before, "a file was changed");
+}
+
+/// The files of a directory with their bytes.
+fn files_beside(path: &Path) -> BTreeMap<String, Vec<u8>> {
+    let files = fs::read_dir(path.parent().expect("is in a directory")).expect("is read");
+    let files = files.map(|file| {
+        let path = file.expect("is a file").path();
+        let bytes = fs::read(&path).expect("is read");
+        (path.display().to_string(), bytes)
+    });
+    files.collect()
+}
+
+/// Bytes without any order, the same each time.
+fn random_bytes(count: usize) -> Vec<u8> {
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+    let bytes = (0..count).map(|_| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state.to_le_bytes()[0]
+    });
+    bytes.collect()
+}
+
+fn directory() -> TempDir {
+    tempfile::tempdir().expect("makes a directory")
+}

@@ -1,0 +1,309 @@
+//! A client that sends exactly the bytes a test wants, and reads answers strictly.
+
+use std::io::{BufRead as _, BufReader, ErrorKind, Read as _, Write as _};
+use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::DEADLINE;
+
+/// A connection to a server.
+pub(crate) struct Connection(BufReader<TcpStream>);
+
+impl Connection {
+    pub(crate) fn open(address: SocketAddr) -> Self {
+        let stream = TcpStream::connect_timeout(&address, DEADLINE).expect("connects");
+        stream.set_nodelay(true).expect("sets an option");
+        stream
+            .set_read_timeout(Some(DEADLINE))
+            .expect("sets an option");
+        stream
+            .set_write_timeout(Some(DEADLINE))
+            .expect("sets an option");
+        Self(BufReader::new(stream))
+    }
+
+    /// Sends bytes, in one packet where they fit one.
+    pub(crate) fn send(&mut self, bytes: impl AsRef<[u8]>) -> &mut Self {
+        self.0.get_mut().write_all(bytes.as_ref()).expect("sends");
+        self
+    }
+
+    /// Sends as much as the server takes, which may have closed its side.
+    pub(crate) fn try_send(&mut self, bytes: impl AsRef<[u8]>) -> &mut Self {
+        let _ = self.0.get_mut().write_all(bytes.as_ref());
+        self
+    }
+
+    /// Ends this side of the connection.
+    pub(crate) fn finish(&mut self) -> &mut Self {
+        self.0
+            .get_mut()
+            .shutdown(Shutdown::Write)
+            .expect("ends a side");
+        self
+    }
+
+    /// Sends a whole request and reads its answer.
+    pub(crate) fn ask(&mut self, post: &Post) -> Answer {
+        self.send(post.bytes()).answer()
+    }
+
+    /// Reads the next answer, skipping `100 Continue`.
+    pub(crate) fn answer(&mut self) -> Answer {
+        loop {
+            let answer = self.any_answer(false);
+            if answer.status != 100 {
+                return answer;
+            }
+        }
+    }
+
+    /// Reads the next answer to a `HEAD`, which has no body.
+    pub(crate) fn answer_to_head(&mut self) -> Answer {
+        self.any_answer(true)
+    }
+
+    /// Reads the next answer, also an interim one.
+    pub(crate) fn any_answer(&mut self, to_head: bool) -> Answer {
+        let status_line = self.line();
+        let status = status_line
+            .split(' ')
+            .nth(1)
+            .and_then(|code| code.parse().ok());
+        let status = status.unwrap_or_else(|| panic!("no status line: {status_line:?}"));
+        let mut headers = Vec::new();
+        loop {
+            let line = self.line();
+            let Some((name, value)) = line.split_once(':') else {
+                assert_eq!(line, "", "a field without a colon");
+                break;
+            };
+            headers.push((name.to_ascii_lowercase(), value.trim().to_owned()));
+        }
+        let mut answer = Answer {
+            status,
+            headers,
+            body: Vec::new(),
+        };
+        if !to_head && status != 100 {
+            let length = answer
+                .header("content-length")
+                .expect("has a Content-Length");
+            let mut body = vec![0; length.parse().expect("a number of bytes")];
+            self.0.read_exact(&mut body).expect("reads the whole body");
+            answer.body = body;
+        }
+        answer
+    }
+
+    /// Waits until the server has closed the connection; what it still sends is returned.
+    pub(crate) fn rest(&mut self) -> Vec<u8> {
+        let mut rest = Vec::new();
+        match self.0.read_to_end(&mut rest) {
+            Ok(_) => {}
+            Err(error) if error.kind() == ErrorKind::ConnectionReset => {}
+            Err(error) => panic!("the server did not close the connection: {error}"),
+        }
+        rest
+    }
+
+    /// Whether the server says nothing for this long, and keeps the connection.
+    pub(crate) fn is_quiet_for(&mut self, time: Duration) -> bool {
+        self.0
+            .get_ref()
+            .set_read_timeout(Some(time))
+            .expect("sets an option");
+        let read = self.0.fill_buf().map(<[u8]>::len);
+        self.0
+            .get_ref()
+            .set_read_timeout(Some(DEADLINE))
+            .expect("sets an option");
+        matches!(read, Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut))
+    }
+
+    fn line(&mut self) -> String {
+        let mut line = String::new();
+        self.0.read_line(&mut line).expect("reads a line");
+        assert!(
+            line.ends_with("\r\n"),
+            "the answer ends within a line: {line:?}"
+        );
+        line.truncate(line.len() - 2);
+        line
+    }
+}
+
+/// An answer of a server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    /// Names are in lower case.
+    pub(crate) headers: Vec<(String, String)>,
+    pub(crate) body: Vec<u8>,
+}
+
+impl Answer {
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+        let mut values = self.headers.iter().filter(|(field, _)| field == name);
+        let value = values.next().map(|(_, value)| value.as_str());
+        assert_eq!(values.next(), None, "{name} is there twice");
+        value
+    }
+
+    /// Holds that this is a 201 as the protocol has it.
+    #[track_caller]
+    pub(crate) fn assert_created(&self) {
+        assert_eq!(self.status, 201, "{}", self.text());
+        assert_eq!(self.header("content-length"), Some("0"));
+        assert_eq!(self.text(), "");
+    }
+
+    /// Holds that this is a problem document of RFC 9457 with this status, and returns it.
+    #[track_caller]
+    pub(crate) fn assert_problem(&self, status: u16) -> Value {
+        assert_eq!(self.status, status, "{}", self.text());
+        assert_eq!(
+            self.header("content-type"),
+            Some("application/problem+json")
+        );
+        let problem: Value = serde_json::from_slice(&self.body).expect("is JSON");
+        assert_eq!(problem["status"], status);
+        assert!(
+            problem["title"].is_string() && problem["detail"].is_string(),
+            "{problem}"
+        );
+        assert!(
+            problem["stored"].is_string() && problem["retry"].is_boolean(),
+            "{problem}"
+        );
+        problem
+    }
+
+    /// The sentence of a problem document with this status.
+    #[track_caller]
+    pub(crate) fn detail(&self, status: u16) -> String {
+        let problem = self.assert_problem(status);
+        problem["detail"].as_str().expect("is a string").to_owned()
+    }
+
+    /// Holds that this is this problem and no more than it, and returns its sentence.
+    #[track_caller]
+    pub(crate) fn assert_is(&self, status: u16, title: &str, stored: &str, retry: bool) -> String {
+        let mut problem = self.assert_problem(status);
+        let detail = problem["detail"].take();
+        let detail = detail.as_str().expect("is a string");
+        let rest = json!({"title": title, "status": status, "detail": Value::Null,
+            "stored": stored, "retry": retry});
+        assert_eq!(problem, rest);
+        let opens = detail.chars().next().is_some_and(char::is_uppercase);
+        let is_sentence = opens && detail.ends_with('.') && !detail.contains('\n');
+        assert!(is_sentence, "no sentence: {detail:?}");
+        for (name, only_with) in [("allow", 405), ("retry-after", 503)] {
+            assert_eq!(
+                self.header(name).is_some(),
+                status == only_with,
+                "{name} with {status}"
+            );
+        }
+        detail.to_owned()
+    }
+
+    pub(crate) fn text(&self) -> String {
+        String::from_utf8_lossy(&self.body).into_owned()
+    }
+}
+
+/// A `POST` in the making, which sends its body with `Content-Length` unless told otherwise.
+#[derive(Debug, Clone)]
+pub(crate) struct Post {
+    method: String,
+    target: String,
+    version: String,
+    headers: Vec<String>,
+    /// The body with its framing, or as it is where the length is announced.
+    body: Vec<u8>,
+    framed: bool,
+}
+
+impl Post {
+    pub(crate) fn new(body: impl Into<Vec<u8>>) -> Self {
+        Self {
+            method: "POST".to_owned(),
+            target: "/_put".to_owned(),
+            version: "HTTP/1.1".to_owned(),
+            headers: vec!["Host: peer".to_owned()],
+            body: body.into(),
+            framed: false,
+        }
+    }
+
+    /// A `_put` of a key, as it stands in a JSON string, and the text of an event.
+    pub(crate) fn put(key: &str, event: &str) -> Self {
+        Self::new(format!("{{\"key\":\"{key}\",\"event\":{event}}}"))
+    }
+
+    pub(crate) fn method(mut self, method: &str) -> Self {
+        method.clone_into(&mut self.method);
+        self
+    }
+
+    pub(crate) fn target(mut self, target: &str) -> Self {
+        target.clone_into(&mut self.target);
+        self
+    }
+
+    /// HTTP/1.0, without a `Host`.
+    pub(crate) fn http10(mut self) -> Self {
+        "HTTP/1.0".clone_into(&mut self.version);
+        self.headers.clear();
+        self
+    }
+
+    pub(crate) fn header(mut self, field: &str) -> Self {
+        self.headers.push(field.to_owned());
+        self
+    }
+
+    /// Sends these parts as the chunks of the body.
+    pub(crate) fn chunks(parts: &[&[u8]]) -> Self {
+        let mut post = Self::new(chunked(parts)).header("Transfer-Encoding: chunked");
+        post.framed = true;
+        post
+    }
+
+    /// The head of the request alone.
+    pub(crate) fn head(&self) -> Vec<u8> {
+        let mut head = format!("{} {} {}\r\n", self.method, self.target, self.version);
+        for field in &self.headers {
+            head += &format!("{field}\r\n");
+        }
+        if !self.framed {
+            head += &format!("Content-Length: {}\r\n", self.body.len());
+        }
+        (head + "\r\n").into_bytes()
+    }
+
+    /// The whole request.
+    pub(crate) fn bytes(&self) -> Vec<u8> {
+        [self.head(), self.body.clone()].concat()
+    }
+
+    /// Sends the request on a connection of its own.
+    pub(crate) fn send_to(&self, address: SocketAddr) -> Answer {
+        Connection::open(address).send(self.bytes()).answer()
+    }
+}
+
+/// A body in chunked encoding, with its end.
+pub(crate) fn chunked(parts: &[&[u8]]) -> Vec<u8> {
+    let mut body = Vec::new();
+    for part in parts.iter().filter(|part| !part.is_empty()) {
+        body.extend_from_slice(format!("{:x}\r\n", part.len()).as_bytes());
+        body.extend_from_slice(part);
+        body.extend_from_slice(b"\r\n");
+    }
+    body.extend_from_slice(b"0\r\n\r\n");
+    body
+}

@@ -1,0 +1,287 @@
+//! The program as a server, in a directory of its own.
+
+use std::io::{BufRead as _, BufReader, Read};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::path::PathBuf;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
+use std::thread;
+
+use rustix::process::{Pid, Resource, Rlimit, Signal, prlimit};
+use tempfile::TempDir;
+
+use super::process::{PROGRAM, kill, run, wait};
+use super::{Answer, Connection, DEADLINE, Post};
+
+/// A server in the making. Its sink is the default one unless told otherwise.
+pub(crate) struct PeerBuilder {
+    arguments: Vec<String>,
+    environment: Vec<(String, String)>,
+    directory: Option<TempDir>,
+    outlives_file_size_limit: bool,
+}
+
+/// A running server, killed when dropped.
+pub(crate) struct Peer {
+    /// `None` once it was waited for.
+    child: Option<Child>,
+    stdout: Receiver<String>,
+    stderr: Receiver<String>,
+    directory: TempDir,
+    address: SocketAddr,
+}
+
+/// A port of the loopback interface that is taken, but where nobody listens.
+pub(crate) struct Nobody {
+    /// The port is that of this end.
+    near: TcpStream,
+    _far: TcpStream,
+}
+
+impl Nobody {
+    pub(crate) fn url(&self) -> String {
+        let address = self.near.local_addr().expect("is connected");
+        format!("http://{address}/_put")
+    }
+}
+
+impl Peer {
+    /// A server that stores durably.
+    pub(crate) fn start() -> Self {
+        Self::builder().start()
+    }
+
+    /// No peer at all, at an address which no other test gets meanwhile.
+    pub(crate) fn nobody() -> Nobody {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("binds");
+        let address = listener.local_addr().expect("is bound");
+        let near = TcpStream::connect_timeout(&address, DEADLINE).expect("connects");
+        let (far, _) = listener.accept().expect("is connected");
+        Nobody { near, _far: far }
+    }
+
+    pub(crate) fn builder() -> PeerBuilder {
+        PeerBuilder {
+            arguments: ["serve", "--hostname", "127.0.0.1", "--port", "0"]
+                .map(str::to_owned)
+                .into(),
+            environment: Vec::new(),
+            directory: None,
+            outlives_file_size_limit: false,
+        }
+    }
+
+    /// A server without arguments: what it is told stands in the environment.
+    pub(crate) fn from_environment(variables: &[(&str, &str)]) -> PeerBuilder {
+        let mut builder = Self::builder();
+        builder.arguments = vec!["serve".to_owned()];
+        let variables = variables.iter();
+        builder.environment = variables
+            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+            .collect();
+        builder
+    }
+
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    pub(crate) fn url(&self) -> String {
+        format!("http://{}/_put", self.address)
+    }
+
+    pub(crate) fn connect(&self) -> Connection {
+        Connection::open(self.address)
+    }
+
+    /// Sends a request on a connection of its own.
+    pub(crate) fn send(&self, post: &Post) -> Answer {
+        post.send_to(self.address)
+    }
+
+    /// Puts on a connection of its own. The key is as it stands in a JSON string.
+    pub(crate) fn put(&self, key: &str, event: &str) -> Answer {
+        self.send(&Post::put(key, event))
+    }
+
+    /// A file in the directory of the server.
+    pub(crate) fn file(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    /// The store as the commands name it.
+    pub(crate) fn store(&self) -> String {
+        format!("sqlite:{}", self.file("alldata.db").display())
+    }
+
+    /// All that the server has stored, as lines of JSON.
+    pub(crate) fn stored(&self) -> String {
+        run(&["export", "--store", &self.store()])
+            .assert_ok()
+            .to_owned()
+    }
+
+    /// The event under a key, as the program prints it.
+    pub(crate) fn get(&self, key: &str) -> String {
+        run(&["get", key, "--store", &self.store()])
+            .assert_ok()
+            .to_owned()
+    }
+
+    /// The next line on standard output.
+    pub(crate) fn stdout_line(&self) -> String {
+        self.stdout
+            .recv_timeout(DEADLINE)
+            .expect("writes a line to standard output")
+    }
+
+    /// Waits for a line on standard error that has `text` in it.
+    pub(crate) fn log_line(&self, text: &str) -> String {
+        loop {
+            let line = self.stderr.recv_timeout(DEADLINE);
+            let line = line.unwrap_or_else(|_| panic!("no line with {text:?} in the log"));
+            if line.contains(text) {
+                return line;
+            }
+        }
+    }
+
+    /// What is left on standard output when the server has ended.
+    pub(crate) fn rest_of_stdout(&self) -> Vec<String> {
+        rest(&self.stdout)
+    }
+
+    /// What is left on standard error when the server has ended.
+    pub(crate) fn rest_of_stderr(&self) -> Vec<String> {
+        rest(&self.stderr)
+    }
+
+    /// From now on no file of the server grows beyond so many bytes; `None` lifts that.
+    pub(crate) fn limit_file_size(&self, bytes: Option<u64>) {
+        let id = self.child.as_ref().expect("is running").id();
+        let limit = Rlimit {
+            current: bytes,
+            maximum: None,
+        };
+        let id = i32::try_from(id).ok().and_then(Pid::from_raw);
+        prlimit(id, Resource::Fsize, limit).expect("sets the limit");
+    }
+
+    pub(crate) fn signal(&self, signal: Signal) {
+        kill(self.child.as_ref().expect("is running").id(), signal);
+    }
+
+    /// Waits for the end of the server.
+    pub(crate) fn wait(&mut self) -> ExitStatus {
+        wait(self.child.take().expect("is running"))
+    }
+
+    /// Ends the server and returns its directory, for another one.
+    pub(crate) fn end(mut self, signal: Signal) -> (ExitStatus, PeerBuilder) {
+        self.signal(signal);
+        let status = self.wait();
+        let empty = tempfile::tempdir().expect("makes a directory");
+        let directory = std::mem::replace(&mut self.directory, empty);
+        let mut builder = Self::builder();
+        builder.directory = Some(directory);
+        (status, builder)
+    }
+}
+
+impl PeerBuilder {
+    pub(crate) fn sink(self, url: &str) -> Self {
+        self.arguments(&["--sink", url])
+    }
+
+    pub(crate) fn arguments(mut self, arguments: &[&str]) -> Self {
+        self.arguments
+            .extend(arguments.iter().map(|argument| (*argument).to_owned()));
+        self
+    }
+
+    /// Lets a write beyond the limit of the size of files be an error, and not the end.
+    pub(crate) fn outliving_a_file_size_limit(mut self) -> Self {
+        self.outlives_file_size_limit = true;
+        self
+    }
+
+    fn command(&self) -> Command {
+        if !self.outlives_file_size_limit {
+            return Command::new(PROGRAM);
+        }
+        // What a shell ignores is ignored by what it turns into.
+        let mut shell = Command::new("sh");
+        shell.args(["-c", "trap '' XFSZ; exec \"$0\" \"$@\"", PROGRAM]);
+        shell
+    }
+
+    /// Starts the server and waits until it listens.
+    pub(crate) fn start(self) -> Peer {
+        let mut command = self.command();
+        let directory = self
+            .directory
+            .unwrap_or_else(|| tempfile::tempdir().expect("makes a directory"));
+        let mut child = command
+            .args(&self.arguments)
+            .envs(self.environment)
+            .current_dir(directory.path())
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("starts");
+        let stdout = lines(child.stdout.take().expect("is piped"));
+        let stderr = lines(child.stderr.take().expect("is piped"));
+        let mut peer = Peer {
+            child: Some(child),
+            stdout,
+            stderr,
+            directory,
+            address: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
+        };
+        let line = match self.arguments.iter().any(|argument| argument == "ndjson:-") {
+            true => peer.log_line("listening on"),
+            false => peer.stdout_line(),
+        };
+        let address = line.strip_prefix("listening on http://");
+        let address = address.and_then(|address| address.parse().ok());
+        peer.address = address.unwrap_or_else(|| panic!("not an address: {line:?}"));
+        peer
+    }
+}
+
+impl Drop for Peer {
+    fn drop(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            // It may have ended by itself.
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
+/// The lines up to the end of a stream.
+fn rest(lines: &Receiver<String>) -> Vec<String> {
+    let mut rest = Vec::new();
+    loop {
+        match lines.recv_timeout(DEADLINE) {
+            Ok(line) => rest.push(line),
+            Err(RecvTimeoutError::Disconnected) => return rest,
+            Err(RecvTimeoutError::Timeout) => panic!("the stream does not end"),
+        }
+    }
+}
+
+/// The lines of a stream as they come; the stream is read whether or not a test looks at them.
+fn lines(stream: impl Read + Send + 'static) -> Receiver<String> {
+    let (sender, receiver) = mpsc::channel();
+    thread::spawn(move || {
+        for line in BufReader::new(stream).lines() {
+            let Ok(line) = line else { return };
+            if sender.send(line).is_err() {
+                return;
+            }
+        }
+    });
+    receiver
+}

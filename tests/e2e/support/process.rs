@@ -1,0 +1,127 @@
+//! Programs with a deadline.
+
+use std::collections::BTreeMap;
+use std::io::Write as _;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc;
+use std::thread;
+
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use super::DEADLINE;
+
+/// The program under test.
+pub(crate) const PROGRAM: &str = env!("CARGO_BIN_EXE_alldata-peer");
+
+/// What a program that has ended wrote.
+#[derive(Debug)]
+pub(crate) struct Output {
+    pub(crate) code: Option<i32>,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+}
+
+/// Runs the program to its end.
+pub(crate) fn run(arguments: &[&str]) -> Output {
+    run_with_input(arguments, "")
+}
+
+/// Runs the program to its end with `input` on its standard input.
+pub(crate) fn run_with_input(arguments: &[&str], input: &str) -> Output {
+    finish(Command::new(PROGRAM).args(arguments), input)
+}
+
+impl Output {
+    /// Runs the program to its end with these variables in its environment.
+    pub(crate) fn with_environment(arguments: &[&str], variables: &[(&str, &str)]) -> Self {
+        let mut command = Command::new(PROGRAM);
+        let variables = variables.iter().copied();
+        finish(command.args(arguments).envs(variables), "")
+    }
+
+    /// Holds that the program did what it was asked to, and returns what it wrote.
+    #[track_caller]
+    pub(crate) fn assert_ok(&self) -> &str {
+        assert_eq!(self.code, Some(0), "{self:?}");
+        assert_eq!(self.stderr, "", "{self:?}");
+        &self.stdout
+    }
+
+    /// The events that stand in the lines of what was exported, by their keys, to the byte.
+    #[track_caller]
+    pub(crate) fn events(&self) -> BTreeMap<String, String> {
+        let lines = self.assert_ok().lines();
+        let events = lines.map(|line| {
+            let line: Line<'_> = serde_json::from_str(line).expect("is an event with its key");
+            (line.key, line.event.get().to_owned())
+        });
+        events.collect()
+    }
+
+    /// Holds that the program failed with this exit code and one sentence, and returns that.
+    #[track_caller]
+    pub(crate) fn assert_failed(&self, code: i32) -> &str {
+        assert_eq!(self.code, Some(code), "{self:?}");
+        assert_eq!(self.stdout, "", "{self:?}");
+        assert!(!self.stderr.contains("panicked"), "{self:?}");
+        assert!(!self.stderr.contains("backtrace"), "{self:?}");
+        let (sentence, rest) = self.stderr.split_once('\n').expect("is a line");
+        assert!(sentence.starts_with("error: "), "{self:?}");
+        // On wrong usage, advice where to read about the right one may follow.
+        assert!(code == 2 || rest.is_empty(), "{self:?}");
+        assert!(!rest.contains("error"), "{self:?}");
+        sentence
+    }
+}
+
+/// A line of NDJSON, as a store exports it.
+#[derive(Deserialize)]
+struct Line<'a> {
+    key: String,
+    #[serde(borrow)]
+    event: &'a RawValue,
+}
+
+fn finish(command: &mut Command, input: &str) -> Output {
+    let mut child = command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("starts");
+    let mut stdin = child.stdin.take().expect("is piped");
+    // The program may end without reading it.
+    let _ = stdin.write_all(input.as_bytes());
+    drop(stdin);
+    let id = child.id();
+    let output = within_deadline(id, move || child.wait_with_output()).expect("is read");
+    Output {
+        code: output.status.code(),
+        stdout: String::from_utf8(output.stdout).expect("is text"),
+        stderr: String::from_utf8(output.stderr).expect("is text"),
+    }
+}
+
+/// Waits for a program to end, and kills it at the deadline.
+pub(crate) fn wait(mut child: Child) -> ExitStatus {
+    let id = child.id();
+    within_deadline(id, move || child.wait()).expect("is waited for")
+}
+
+fn within_deadline<T: Send + 'static>(id: u32, wait: impl FnOnce() -> T + Send + 'static) -> T {
+    let (sender, receiver) = mpsc::channel();
+    thread::spawn(move || sender.send(wait()));
+    receiver.recv_timeout(DEADLINE).unwrap_or_else(|_| {
+        kill(id, rustix::process::Signal::KILL);
+        panic!("the program did not end in time");
+    })
+}
+
+/// Sends a signal to a process of a test.
+pub(crate) fn kill(id: u32, signal: rustix::process::Signal) {
+    let id = i32::try_from(id)
+        .ok()
+        .and_then(rustix::process::Pid::from_raw);
+    rustix::process::kill_process(id.expect("is a process"), signal).expect("is sent");
+}

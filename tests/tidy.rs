@@ -1,0 +1,152 @@
+//! Holds what can be held of how the code reads, by reading the tree.
+//!
+//! Never judges what a machine can't: it counts lines and looks for words.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// The most lines of a file: more is more than one job.
+const MAX_FILE_LINES: usize = 500;
+
+/// The most lines of a function, so that it fits one screen.
+const MAX_FUNCTION_LINES: usize = 70;
+
+/// The most lines of the program's `main.rs`, which only parses, builds and runs.
+const MAX_MAIN_LINES: usize = 100;
+
+/// The most lines of ARCHITECTURE.md.
+const MAX_ARCHITECTURE_LINES: usize = 150;
+
+/// The folders that hold Rust.
+const FOLDERS: [&str; 3] = ["guest", "host", "tests"];
+
+#[test]
+fn every_file_opens_with_what_it_owns() {
+    assert_none(
+        rust_files()
+            .iter()
+            .filter(|(_, text)| !text.starts_with("//! "))
+            .map(|(path, _)| format!("{} does not open with //!", path.display())),
+    );
+}
+
+#[test]
+fn no_file_is_too_long() {
+    assert_none(rust_files().iter().filter_map(|(path, text)| {
+        let lines = text.lines().count();
+        (lines > MAX_FILE_LINES).then(|| format!("{} has {lines} lines", path.display()))
+    }));
+}
+
+#[test]
+fn no_function_is_too_long() {
+    assert_none(rust_files().iter().flat_map(|(path, text)| {
+        long_functions(text)
+            .into_iter()
+            .map(|(line, lines)| format!("{}:{line}: a function of {lines} lines", path.display()))
+    }));
+}
+
+#[test]
+fn no_test_sleeps_or_is_ignored() {
+    // In two parts, so that this file is not a finding.
+    let words = [concat!("sle", "ep("), concat!("#[ig", "nore")];
+    assert_none(
+        rust_files()
+            .iter()
+            .filter(|(path, _)| path.starts_with("tests"))
+            .flat_map(|(path, text)| {
+                words
+                    .iter()
+                    .filter(|word| text.contains(**word))
+                    .map(|word| format!("{} has {word}", path.display()))
+            }),
+    );
+}
+
+#[test]
+fn what_is_documented_stays_short_enough_to_be_read() {
+    for (file, most) in [
+        ("host/src/bin/alldata-peer/main.rs", MAX_MAIN_LINES),
+        ("ARCHITECTURE.md", MAX_ARCHITECTURE_LINES),
+    ] {
+        let text = fs::read_to_string(root().join(file)).expect("reads");
+        let lines = text.lines().count();
+        assert!(lines < most, "{file} has {lines} lines");
+    }
+}
+
+/// ARCHITECTURE.md names files and folders in backquotes; each of them is there.
+#[test]
+fn the_map_of_the_folders_is_true() {
+    let text = fs::read_to_string(root().join("ARCHITECTURE.md")).expect("reads");
+    let named =
+        text.split('`').skip(1).step_by(2).filter(|name| {
+            name.contains('/') && FOLDERS.iter().any(|folder| name.starts_with(folder))
+        });
+    assert_none(
+        named
+            .filter(|name| !root().join(name).exists())
+            .map(|name| format!("no {name}")),
+    );
+}
+
+#[track_caller]
+fn assert_none(findings: impl Iterator<Item = String>) {
+    let findings: Vec<String> = findings.collect();
+    assert!(findings.is_empty(), "{}", findings.join("\n"));
+}
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+/// Every file of Rust with its path from the root.
+fn rust_files() -> Vec<(PathBuf, String)> {
+    let mut folders: Vec<PathBuf> = FOLDERS.iter().map(PathBuf::from).collect();
+    let mut files = Vec::new();
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(root().join(&folder)).expect("lists") {
+            let entry = entry.expect("lists");
+            let path = folder.join(entry.file_name());
+            if entry.file_type().expect("has a type").is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                let text = fs::read_to_string(root().join(&path)).expect("reads");
+                files.push((path, text));
+            }
+        }
+    }
+    assert!(files.len() > 20, "the tree is not where it was");
+    files
+}
+
+/// The line and the length of each function that is too long. With default rustfmt a function
+/// ends at the first brace that stands as far in as its first line.
+fn long_functions(text: &str) -> Vec<(usize, usize)> {
+    let lines: Vec<&str> = text.lines().collect();
+    let starts = lines.iter().enumerate().filter(|(_, line)| {
+        let words = line.trim_start();
+        words.starts_with("fn ")
+            || words.contains(" fn ") && words.starts_with("pub")
+            || words.starts_with("async fn ")
+    });
+    starts
+        .filter_map(|(start, line)| {
+            let indent = &line[..line.len() - line.trim_start().len()];
+            let end = format!("{indent}}}");
+            let length = lines[start..].iter().position(|line| *line == end)? + 1;
+            (length > MAX_FUNCTION_LINES).then_some((start + 1, length))
+        })
+        .collect()
+}
+
+#[test]
+fn a_long_function_is_found() {
+    let body = "    x();\n".repeat(MAX_FUNCTION_LINES);
+    assert_eq!(
+        long_functions(&format!("fn long() {{\n{body}}}\n")),
+        [(1, 72)]
+    );
+    assert_eq!(long_functions("fn short() {\n    x();\n}\n"), []);
+}
