@@ -107,15 +107,15 @@ fn decode_object(text: &str) -> Result<Put<'_>, DecodeError> {
 fn decode_key<'body>(text: &'body str, raw: &'body str) -> Result<Cow<'body, str>, DecodeError> {
     // `raw` is a slice of `text`, so the difference of their addresses is its place there.
     let offset = raw.as_ptr().addr() - text.as_ptr().addr();
-    let at = Position::of(text.as_bytes(), offset);
+    let at = || Position::of(text.as_bytes(), offset);
     let key = match unescape(raw) {
         Some(Ok(key)) => key,
-        Some(Err(NotUnicode)) => return Err(DecodeError::KeyNotUnicode(at)),
-        None => return Err(DecodeError::KeyNotAString(at)),
+        Some(Err(NotUnicode)) => return Err(DecodeError::KeyNotUnicode(at())),
+        None => return Err(DecodeError::KeyNotAString(at())),
     };
     match key.len() {
-        0 => Err(DecodeError::KeyEmpty(at)),
-        bytes if bytes > MAX_KEY_BYTES => Err(DecodeError::KeyTooLong { at, bytes }),
+        0 => Err(DecodeError::KeyEmpty(at())),
+        bytes if bytes > MAX_KEY_BYTES => Err(DecodeError::KeyTooLong { at: at(), bytes }),
         _ => Ok(key),
     }
 }

@@ -11,7 +11,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::body::BodyLimits;
 use crate::error::Error;
-use crate::guest::{Guest, Source};
+use crate::guest::Source;
 use crate::handler::Handler;
 use crate::instances::Instances;
 use crate::listener;
@@ -188,7 +188,7 @@ impl PeerServerBuilder {
             u32::MAX.into(),
         )?;
         let sink = self.sink.ok_or(Error::NoSink)?;
-        let guest = Guest::compile(&self.component, self.max_in_flight)?;
+        let guest = self.component.compile(self.max_in_flight).await?;
         let listeners = listener::bind(self.hostname.as_deref(), self.port).await?;
         let handler = Handler {
             instances: Instances::new(

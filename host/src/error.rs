@@ -83,6 +83,14 @@ pub enum Error {
         /// What it is instead.
         reason: String,
     },
+    /// What a store holds under a key is no text any more.
+    #[error("the event under the key {key:?} is damaged in the store {}", path.display())]
+    DamagedEvent {
+        /// The file.
+        path: PathBuf,
+        /// The key, with U+FFFD for what is no text in it.
+        key: String,
+    },
     /// A writer's thread can't be started.
     #[error("cannot start a thread for {}", path.display())]
     Thread {

@@ -3,6 +3,7 @@
 //! A put is answered only after its write is done. No timer holds back a lone put: while one
 //! write runs, the next gathers. Never judges a put: that is the [`Writer`]'s.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
@@ -16,20 +17,22 @@ use crate::sink::PutError;
 /// The most puts of one write: enough that their share in it no longer counts.
 const MAX_BATCH_PUTS: usize = 1024;
 
-/// The size in bytes at which a write takes no further put. One large event goes beyond it.
+/// The size in bytes at which a write takes no further put: beyond it the disk's speed counts, not
+/// the number of writes. One large event goes beyond it.
 const MAX_BATCH_BYTES: usize = 4 * 1024 * 1024;
 
-/// The most puts that wait for a write.
+/// The most puts that wait for a write: twice what a server has in flight at most, since those
+/// that timed out wait on.
 const MAX_QUEUED_PUTS: usize = 8192;
 
-/// The most bytes that wait for a write.
+/// The size in bytes at which the queue takes no further put: half a second of a slow disk.
 const MAX_QUEUED_BYTES: usize = 64 * 1024 * 1024;
 
 /// After how many seconds a put may be tried again for which there was no place in the queue.
 const QUEUE_RETRY_SECONDS: u32 = 1;
 
 /// What a put asks to write.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Record {
     pub(crate) key: String,
     pub(crate) event: String,
@@ -103,7 +106,7 @@ impl<W: Writer> GroupCommit<W> {
                 TrySendError::Disconnected(_) => writer_gone(),
             });
         }
-        // The writer answers every job, unless its thread dies on the way.
+        // The writer answers every job, unless it panics on the way.
         written.await.unwrap_or(Err(PutError::Unknown))
     }
 }
@@ -146,7 +149,9 @@ fn run<W: Writer>(mut writer: W, jobs: &Receiver<Job<W>>, queued_bytes: &AtomicU
             replies.push(job.reply);
         }
         queued_bytes.fetch_sub(bytes, Ordering::Relaxed);
-        for (reply, result) in replies.into_iter().zip(writer.write(&records)) {
+        // After a panic nobody knows what was written: the replies are dropped, which says so.
+        let results = catch_unwind(AssertUnwindSafe(|| writer.write(&records)));
+        for (reply, result) in replies.into_iter().zip(results.unwrap_or_default()) {
             // Nobody may be waiting any more; the record is written all the same.
             let _ = reply.send(result);
         }

@@ -4,15 +4,17 @@
 //! is in `imports`.
 
 use std::borrow::Cow;
-use std::fs;
 use std::path::PathBuf;
+use std::time::Duration;
+use std::{fs, thread};
 
 use hyper::Request;
 use hyper::body::{Body, Bytes};
 use tokio::sync::oneshot;
 use wasmtime::component::Component;
 use wasmtime::{
-    Config, Engine, InstanceAllocationStrategy, PoolingAllocationConfig, Result, Store, ensure,
+    Config, Engine, InstanceAllocationStrategy, PoolingAllocationConfig, Result, Store,
+    UpdateDeadline, ensure,
 };
 use wasmtime_wasi_http::WasiHttpView as _;
 use wasmtime_wasi_http::p2::bindings::http::types::{ErrorCode, Scheme};
@@ -45,6 +47,13 @@ const CORE_INSTANCES: u32 = 12;
 /// Memories that one component may have: a peer and sinks composed with it.
 const MEMORIES: u32 = 4;
 
+/// How often the clock of an engine ticks, by which a guest's computing is measured.
+const TICK: Duration = Duration::from_millis(100);
+
+/// How many ticks a guest may compute for one request, not counting when it waits: 5 s, where the
+/// largest body takes the built-in one a fifth of a second.
+const MAX_COMPUTING_TICKS: u32 = 50;
+
 /// What a handler answers.
 pub(crate) type Response = hyper::Response<HyperOutgoingBody>;
 
@@ -59,26 +68,46 @@ pub(crate) enum Source {
     File(PathBuf),
 }
 
+impl Source {
+    /// Compiles a component for at most `in_flight` instances at a time, off the runtime's threads.
+    pub(crate) async fn compile(self, in_flight: u32) -> std::result::Result<Guest, Error> {
+        let name = self.to_string();
+        let compiling = tokio::task::spawn_blocking(move || compile(&self, in_flight));
+        let compiled = match compiling.await {
+            Ok(compiled) => compiled,
+            Err(error) => Err(error.into()),
+        };
+        compiled
+            .map(|pre| Guest { pre })
+            .map_err(|error| Error::Component {
+                component: name,
+                source: error.into(),
+            })
+    }
+}
+
 /// A compiled component with everything that it imports, ready to be instantiated.
 pub(crate) struct Guest {
     pre: ProxyPre<State>,
 }
 
 impl Guest {
-    /// Compiles a component for at most `in_flight` instances at a time.
-    pub(crate) fn compile(source: &Source, in_flight: u32) -> std::result::Result<Self, Error> {
-        compile(source, in_flight)
-            .map(|pre| Self { pre })
-            .map_err(|error| Error::Component {
-                component: source.to_string(),
-                source: error.into(),
-            })
-    }
-
     /// A new instance that puts into `sink`.
     pub(crate) async fn instantiate(&self, sink: PutSinkContext) -> Result<Instance> {
         let mut store = Store::new(self.pre.engine(), State::new(sink));
         store.limiter(|state| &mut state.memory);
+        // Called when the guest computes at a tick: lets others run, and ends a guest in a loop.
+        store.epoch_deadline_callback(|mut store| {
+            let state = store.data_mut();
+            state.computing_ticks += 1;
+            ensure!(
+                state.computing_ticks <= MAX_COMPUTING_TICKS,
+                "it computed for more than {:?}",
+                TICK * MAX_COMPUTING_TICKS
+            );
+            Ok(UpdateDeadline::Yield(1))
+        });
+        store.set_epoch_deadline(1);
         let proxy = self.pre.instantiate_async(&mut store).await?;
         Ok(Instance { store, proxy })
     }
@@ -101,6 +130,8 @@ impl Instance {
     where
         B: Body<Data = Bytes, Error = wasmtime_wasi_http::Error> + Send + 'static,
     {
+        self.store.set_epoch_deadline(1);
+        self.store.data_mut().computing_ticks = 0;
         let mut http = self.store.data_mut().http();
         let request = http.new_incoming_request(Scheme::Http, request)?;
         let out = http.new_response_outparam(answer)?;
@@ -128,15 +159,33 @@ fn compile(source: &Source, in_flight: u32) -> Result<ProxyPre<State>> {
         "it is no WebAssembly binary: it does not start with \\0asm"
     );
     let engine = engine(in_flight)?;
+    start_clock(&engine)?;
     let component = Component::from_binary(&engine, &binary)?;
     ProxyPre::new(imports::linker(&engine)?.instantiate_pre(&component)?)
+}
+
+/// Lets an engine's clock tick for as long as the engine is used.
+fn start_clock(engine: &Engine) -> Result<()> {
+    let engine = engine.weak();
+    thread::Builder::new()
+        .name("guest-clock".to_owned())
+        .spawn(move || {
+            loop {
+                thread::sleep(TICK);
+                match engine.upgrade() {
+                    Some(engine) => engine.increment_epoch(),
+                    None => return,
+                }
+            }
+        })?;
+    Ok(())
 }
 
 /// An engine with a slot for every guest, or one that allocates each guest anew where the system
 /// does not lend so much address space.
 fn engine(in_flight: u32) -> Result<Engine> {
     let mut config = Config::new();
-    config.concurrency_support(false);
+    config.concurrency_support(false).epoch_interruption(true);
     let mut pool = PoolingAllocationConfig::new();
     pool.total_component_instances(in_flight)
         .total_core_instances(in_flight.saturating_mul(CORE_INSTANCES))

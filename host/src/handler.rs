@@ -59,10 +59,14 @@ impl Handler {
         give_authority(&mut request);
         let loan = match self.instances.lend().await {
             Ok(loan) => loan,
-            Err(NoInstance::Busy) => return respond(&overloaded()),
+            Err(NoInstance::Busy) => {
+                return respond(&Outcome::Unavailable {
+                    retry_after_seconds: OVERLOAD_RETRY_SECONDS,
+                });
+            }
             Err(NoInstance::Broken(error)) => {
-                tracing::error!(error = format!("{error:#}"), "no guest can be started");
-                return respond(&overloaded());
+                tracing::error!(error = format!("{error:#}"), "the guest can't be started");
+                return respond(&Outcome::Failed);
             }
         };
         let tasks = self.tasks.clone();
@@ -131,12 +135,6 @@ impl Drop for Exchange {
         if let Some(call) = self.call.take() {
             self.tasks.spawn_on(call, &self.runtime);
         }
-    }
-}
-
-fn overloaded() -> Outcome {
-    Outcome::Unavailable {
-        retry_after_seconds: OVERLOAD_RETRY_SECONDS,
     }
 }
 

@@ -25,6 +25,8 @@ const HTTP_TYPES: &str = "wasi:http/types@0.2.12";
 pub(crate) struct State {
     pub(crate) table: ResourceTable,
     pub(crate) memory: MemoryLimit,
+    /// How many ticks of the clock found the guest computing for its present request.
+    pub(crate) computing_ticks: u32,
     wasi: WasiCtx,
     http: WasiHttpCtx,
     hooks: NoOutgoingRequests,
@@ -36,6 +38,7 @@ impl State {
         Self {
             table: ResourceTable::new(),
             memory: MemoryLimit { bytes: 0 },
+            computing_ticks: 0,
             wasi: WasiCtx::builder().build(),
             http: WasiHttpCtx::new(),
             hooks: NoOutgoingRequests,

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use wasmtime::PoolConcurrencyLimitError;
 
 use crate::guest::{Guest, Instance};
 use crate::put_sink::PutSinkContext;
@@ -37,7 +38,7 @@ pub(crate) struct Loan {
 
 /// Why no instance was lent.
 pub(crate) enum NoInstance {
-    /// All are in use.
+    /// All are in use, or the engine has no room for another.
     Busy,
     /// A new one can't be made.
     Broken(wasmtime::Error),
@@ -73,7 +74,7 @@ impl Instances {
         } = match kept {
             Some(kept) => kept,
             None => Kept {
-                instance: self.instantiate().await.map_err(NoInstance::Broken)?,
+                instance: self.instantiate().await?,
                 requests_left: self.reuse,
             },
         };
@@ -94,12 +95,16 @@ impl Instances {
         }
     }
 
-    async fn instantiate(&self) -> wasmtime::Result<Instance> {
+    async fn instantiate(&self) -> Result<Instance, NoInstance> {
         let context = PutSinkContext {
             sink: self.sink.clone(),
             timeout: self.sink_timeout,
         };
-        self.guest.instantiate(context).await
+        let instance = self.guest.instantiate(context).await;
+        instance.map_err(|error| match error.is::<PoolConcurrencyLimitError>() {
+            true => NoInstance::Busy,
+            false => NoInstance::Broken(error),
+        })
     }
 
     /// A push or a pop can't leave the list half done, so a poisoned lock is still good.

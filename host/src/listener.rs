@@ -10,7 +10,8 @@ use tokio::net::{TcpListener, TcpSocket, TcpStream, lookup_host};
 
 use crate::error::Error;
 
-/// How many connections the system holds until they are accepted.
+/// How many connections the system holds until they are accepted: a burst of as many clients as
+/// are served at a time.
 const BACKLOG: u32 = 1024;
 
 /// How long to wait after an error of `accept`, so that one which lasts, such as too many open

@@ -4,10 +4,12 @@
 
 use std::fmt;
 use std::net::SocketAddr;
+use std::panic::AssertUnwindSafe;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt as _;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -85,7 +87,8 @@ impl PeerServer {
     /// The address that the server listens on, the first where there are several.
     #[must_use]
     pub fn local_addr(&self) -> SocketAddr {
-        self.addresses[0]
+        let first = self.addresses.first();
+        *first.expect("`listener::bind` returns at least one listener")
     }
 
     /// All addresses that the server listens on: one, unless its host name has several.
@@ -123,10 +126,19 @@ impl PeerServer {
             tracing::warn!(tasks = tasks.len(), "closing with requests in flight");
             self.shared.aborting.cancel();
         }
-        if let Err(error) = self.sink.flush().await {
-            tracing::error!(%error, "cannot flush the sink");
-        }
+        self.flush().await;
         *closed = true;
+    }
+
+    /// Flushes the sink, whatever it does: a panic or no end must not keep a server from closing.
+    async fn flush(&self) {
+        let flush = AssertUnwindSafe(async { self.sink.flush().await }).catch_unwind();
+        match tokio::time::timeout(self.drain_timeout, flush).await {
+            Ok(Ok(Ok(()))) => {}
+            Ok(Ok(Err(error))) => tracing::error!(%error, "cannot flush the sink"),
+            Ok(Err(_panic)) => tracing::error!("the sink panicked when it was flushed"),
+            Err(_elapsed) => tracing::error!("the sink was not flushed in time"),
+        }
     }
 }
 
@@ -174,8 +186,11 @@ impl Shared {
         let mut connection = pin!(connection);
         let served = async {
             tokio::select! {
-                result = connection.as_mut() => return result,
+                // In this order, so that no answer after the beginning of the end fails to say
+                // that it is the last.
+                biased;
                 () = self.closing.cancelled() => {}
+                result = connection.as_mut() => return result,
             }
             connection.as_mut().graceful_shutdown();
             connection.await

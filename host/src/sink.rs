@@ -30,7 +30,8 @@ pub trait PutSink: Send + Sync + 'static {
     fn put(&self, key: String, event: String) -> impl Future<Output = Result<(), PutError>> + Send;
 
     /// Writes out whatever the sink still holds. A closing server calls it once, after the last
-    /// put. A sink that acknowledges only what it has stored has nothing to do here.
+    /// put, or after the drain time-out while puts that outlast it still run. A sink that
+    /// acknowledges only what it has stored has nothing to do here.
     ///
     /// # Errors
     ///
@@ -39,7 +40,7 @@ pub trait PutSink: Send + Sync + 'static {
         async { Ok(()) }
     }
 
-    /// Hides the type of the sink, for who chooses one at run time.
+    /// Hides the type of the sink, so that one can be chosen at run time.
     fn boxed(self) -> BoxSink
     where
         Self: Sized,

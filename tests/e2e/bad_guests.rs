@@ -8,7 +8,11 @@ use crate::support::{Connection, Embedded, Post};
 
 /// A component that exports the handler, with `handle` as the body of its only function.
 fn guest(handle: &str) -> Vec<u8> {
-    let text = format!(
+    wat::parse_str(guest_text(handle)).expect("is a component")
+}
+
+fn guest_text(handle: &str) -> String {
+    format!(
         r#"(component
             (import "wasi:http/types@0.2.0" (instance $types
                 (export "incoming-request" (type (sub resource)))
@@ -23,8 +27,7 @@ fn guest(handle: &str) -> Vec<u8> {
                 (canon lift (core func $core "handle")))
             (instance $handler (export "handle" (func $handle)))
             (export "wasi:http/incoming-handler@0.2.0" (instance $handler)))"#
-    );
-    wat::parse_str(text).expect("is a component")
+    )
 }
 
 fn serve(handle: &str) -> Embedded {
@@ -61,6 +64,29 @@ fn a_guest_that_returns_without_answering_is_a_500() {
 #[test]
 fn a_guest_that_overflows_its_stack_is_a_500() {
     assert_fails_and_lives_on("(call 0 (local.get 0) (local.get 1))");
+}
+
+#[test]
+fn a_guest_in_a_loop_is_stopped_and_keeps_nobody_waiting() {
+    let server = serve("(loop (br 0))");
+    // More than there are threads to run them on.
+    let mut looping: Vec<Connection> = (0..8).map(|_| server.connect()).collect();
+    for connection in &mut looping {
+        connection.send(Post::put("key1", "1").bytes());
+    }
+    for connection in &mut looping {
+        connection.answer().assert_problem(500);
+    }
+    server.close();
+}
+
+#[test]
+fn a_guest_that_traps_when_it_starts_is_a_500() {
+    let start = "(func $start unreachable) (start $start)";
+    let text = guest_text("").replace("(memory 1)", &format!("(memory 1) {start}"));
+    let component = wat::parse_str(text).expect("is a component");
+    let server = Embedded::start(PeerServer::builder().sink(DiscardSink).component(component));
+    server.put("key1", "1").assert_problem(500);
 }
 
 #[test]

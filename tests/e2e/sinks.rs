@@ -3,14 +3,17 @@
 //! Knows sinks only as sinks, not through a server; the one that is a client of a server has one.
 
 use std::future::Future;
+use std::io::{Read as _, Write as _};
+use std::net::{TcpListener, TcpStream};
 use std::sync::Arc;
+use std::thread;
 
 use alldata_peer_server_http::sink::BoxSink;
 use alldata_peer_server_http::sinks::{self, DiscardSink, HttpSink, MemorySink, SqliteSink};
 use alldata_peer_server_http::{PeerServer, PutError, PutSink, sink};
 use tokio::task::JoinSet;
 
-use crate::support::{DEADLINE, Embedded};
+use crate::support::{DEADLINE, Embedded, Peer};
 
 /// The promises of a write-once sink.
 async fn keeps_its_contract(sink: BoxSink) {
@@ -143,7 +146,7 @@ fn another_peer_keeps_the_contract() {
 
 #[test]
 fn a_full_memory_is_unavailable_and_keeps_what_it_has() {
-    let memory = MemorySink::new(10);
+    let memory = MemorySink::new(138);
     block_on(async {
         assert_eq!(memory.put("key1".into(), "123456".into()).await, Ok(()));
         let full = memory.put("key2".into(), "1".into()).await;
@@ -205,15 +208,59 @@ fn answers_of_another_peer_are_mapped_back() {
 
 #[test]
 fn a_peer_that_is_not_there_is_unavailable() {
-    let peer = Embedded::start(PeerServer::builder().sink(DiscardSink));
-    let url = format!("http://{}", peer.address());
-    peer.close();
-    let sink = HttpSink::new(&url).expect("opens").boxed();
+    let nobody = Peer::nobody();
+    let sink = sinks::open(&nobody.url()).expect("opens");
     let result = block_on(async { put(&sink, "key", "1").await });
     assert!(
         matches!(result, Err(PutError::Unavailable { .. })),
         "{result:?}"
     );
+}
+
+/// Whatever the second send is answered, the first may have been stored.
+#[test]
+fn a_put_whose_answer_is_lost_is_unknown_unless_a_second_is_taken() {
+    for (second, expected) in [
+        ("201 Created", Ok(())),
+        ("409 Conflict", Err(PutError::Conflict)),
+        ("503 Service Unavailable", Err(PutError::Unknown)),
+        ("422 Unprocessable Content", Err(PutError::Unknown)),
+        ("", Err(PutError::Unknown)),
+    ] {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("listens");
+        let url = format!("http://{}/", listener.local_addr().expect("is bound"));
+        let peer = thread::spawn(move || {
+            drop(read_request(&listener));
+            let mut stream = read_request(&listener);
+            if !second.is_empty() {
+                let answer = format!("HTTP/1.1 {second}\r\nContent-Length: 0\r\n\r\n");
+                stream.write_all(answer.as_bytes()).expect("answers");
+            }
+        });
+        let sink = sinks::open(&url).expect("opens");
+        assert_eq!(
+            block_on(async { put(&sink, "key", "1").await }),
+            expected,
+            "{second}"
+        );
+        peer.join().expect("is asked twice");
+    }
+}
+
+/// Accepts a connection and reads the put on it.
+fn read_request(listener: &TcpListener) -> TcpStream {
+    let (mut stream, _) = listener.accept().expect("is connected to");
+    stream
+        .set_read_timeout(Some(DEADLINE))
+        .expect("sets an option");
+    let mut request = Vec::new();
+    while !request.ends_with(b"}") {
+        let mut buffer = [0; 1024];
+        let read = stream.read(&mut buffer).expect("reads");
+        assert_ne!(read, 0, "the request is whole");
+        request.extend_from_slice(&buffer[..read]);
+    }
+    stream
 }
 
 #[test]

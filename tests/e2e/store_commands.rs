@@ -3,6 +3,8 @@
 //! Never starts a server in any other than the ordinary way: that is in `command_line`.
 
 use std::fs;
+use std::process::Command;
+use std::thread;
 
 use rusqlite::Connection as Database;
 use rustix::process::Signal;
@@ -295,4 +297,38 @@ fn directory() -> TempDir {
 
 fn store_in(directory: &TempDir, name: &str) -> String {
     format!("sqlite:{}", directory.path().join(name).display())
+}
+
+#[cfg(unix)]
+#[test]
+fn export_writes_through_a_link_and_keeps_it() {
+    let peer = Peer::start();
+    peer.put("key1", "1").assert_created();
+    let (link, target) = (peer.file("link"), peer.file("target"));
+    fs::write(&target, "old").expect("is written");
+    std::os::unix::fs::symlink(&target, &link).expect("is linked");
+    let link_name = link.display().to_string();
+    run(&["export", "-o", &link_name, "--store", &peer.store()]).assert_ok();
+    assert!(link.is_symlink());
+    let text = fs::read_to_string(&target).expect("reads");
+    assert_eq!(text, "{\"key\":\"key1\",\"event\":1}\n");
+}
+
+#[cfg(unix)]
+#[test]
+fn export_writes_to_a_pipe_and_does_not_replace_it() {
+    let peer = Peer::start();
+    peer.put("key1", "1").assert_created();
+    let pipe = peer.file("pipe");
+    let made = Command::new("mkfifo").arg(&pipe).status().expect("runs");
+    assert!(made.success());
+    let reader = thread::spawn({
+        let pipe = pipe.clone();
+        move || fs::read_to_string(pipe).expect("reads")
+    });
+    let name = pipe.display().to_string();
+    run(&["export", "-o", &name, "--store", &peer.store()]).assert_ok();
+    assert!(!fs::metadata(&pipe).expect("is there").is_file());
+    let text = reader.join().expect("reads");
+    assert_eq!(text, "{\"key\":\"key1\",\"event\":1}\n");
 }

@@ -40,6 +40,79 @@ fn a_full_disk_fails_puts_until_there_is_room_again() {
 }
 
 #[test]
+fn a_log_that_cannot_be_written_costs_no_answer() {
+    let mut peer = Peer::builder()
+        .sink(&Peer::nobody().url())
+        .log_to("/dev/full")
+        .start();
+    for _ in 0..3 {
+        peer.put("key1", "1").assert_problem(503);
+    }
+    peer.signal(Signal::TERM);
+    assert_eq!(peer.wait().code(), Some(0));
+}
+
+#[test]
+fn a_store_that_is_gone_is_not_begun_anew() {
+    let peer = Peer::builder().outliving_a_file_size_limit().start();
+    peer.put("key1", "1").assert_created();
+    // An error of the disk, after which the store is opened again.
+    peer.limit_file_size(Some(1));
+    peer.put("key2", "1").assert_problem(500);
+    let (here, away) = (peer.file("alldata.db"), peer.file("away"));
+    fs::rename(&here, &away).expect("moves");
+    peer.limit_file_size(None);
+    peer.put("key1", "2").assert_problem(500);
+    assert!(!here.exists());
+    fs::rename(&away, &here).expect("moves");
+    peer.put("key1", "2").assert_problem(409);
+    peer.put("key1", "1").assert_created();
+}
+
+#[test]
+fn a_damaged_event_fails_alone_and_is_found() {
+    let peer = Peer::start();
+    peer.put("damaged", "\"text\"").assert_created();
+    let database = Database::open(peer.file("alldata.db")).expect("opens");
+    let damage = "UPDATE events SET event = CAST(x'22FF22' AS TEXT) WHERE key = 'damaged'";
+    assert_eq!(database.execute(damage, ()).expect("is done"), 1);
+    let import = "{\"key\":\"damaged\",\"event\":1}\n{\"key\":\"whole\",\"event\":1}\n";
+    let output = run_with_input(&["import", "-", "--store", &peer.store()], import);
+    assert_eq!(output.code, Some(1), "{output:?}");
+    assert!(output.stderr.contains("line 1:"), "{output:?}");
+    assert_eq!(peer.get("whole"), "1\n");
+    peer.put("damaged", "1").assert_problem(500);
+    let verify = run(&["verify", "--store", &peer.store()]);
+    assert_eq!(verify.code, Some(1), "{verify:?}");
+    assert!(verify.stderr.contains("damaged: \"damaged\""), "{verify:?}");
+    assert!(verify.stderr.contains("1 of 2 events"), "{verify:?}");
+    let get = run(&["get", "damaged", "--store", &peer.store()]);
+    assert!(
+        get.assert_failed(1).contains("\"damaged\" is damaged"),
+        "{get:?}"
+    );
+}
+
+#[test]
+fn a_large_event_is_compared_with_what_is_held() {
+    let peer = Peer::start();
+    let large = format!("[\"{}\"]", "x".repeat(1 << 20));
+    peer.put("large", &large).assert_created();
+    peer.put("large", &large).assert_created();
+    peer.put("large", &format!("[ {}", &large[1..]))
+        .assert_created();
+    peer.put("large", "1").assert_problem(409);
+    assert_eq!(peer.get("large"), format!("{large}\n"));
+}
+
+#[test]
+fn a_file_is_a_file_whatever_its_name_means_to_sqlite() {
+    let peer = Peer::builder().sink("sqlite::memory:").start();
+    peer.put("key1", "1").assert_created();
+    assert!(peer.file(":memory:").exists());
+}
+
+#[test]
 fn a_disk_that_is_full_at_a_checkpoint_loses_nothing() {
     // Beyond what SQLite has in its log before it moves it to the database.
     let mut peer = Peer::builder().outliving_a_file_size_limit().start();

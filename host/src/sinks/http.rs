@@ -25,15 +25,12 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// just as it is taken.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// The most bytes read of a problem document.
+/// The most bytes read of a problem document: its detail may be a sink's reason, but is for a
+/// person to read.
 const MAX_PROBLEM_BYTES: usize = 64 * 1024;
 
 /// When to try again where the other peer did not say, or could not be reached.
 const DEFAULT_RETRY_SECONDS: u32 = 1;
-
-/// How often a put is sent whose answer was lost. A put may be sent again as often as one likes,
-/// and most lost answers are those of a kept connection that the other side had just closed.
-const MAX_SENDS: usize = 2;
 
 /// A sink that is another peer.
 #[derive(Debug)]
@@ -75,18 +72,22 @@ impl HttpSink {
 
     /// Puts as the sink does, and tells why where there is no answer.
     ///
+    /// A put whose answer is lost is sent once more: a put may be sent as often as one likes, and
+    /// most lost answers are those of a kept connection that the other side had just closed.
+    ///
     /// # Errors
     ///
     /// When the peer did not acknowledge the put.
     pub async fn try_put(&self, key: &str, event: &str) -> Result<(), HttpPutError> {
         let body = Bytes::from(put_body(key, event));
-        let mut sends = 0;
-        loop {
-            sends += 1;
-            match self.send(body.clone()).await {
-                Err(HttpPutError::Lost { .. }) if sends < MAX_SENDS => {}
-                result => return result,
-            }
+        let lost = match self.send(body.clone()).await {
+            Err(lost @ HttpPutError::Lost { .. }) => lost,
+            result => return result,
+        };
+        // What the first send may have stored, a refusal of the second does not undo.
+        match self.send(body).await {
+            result @ (Ok(()) | Err(HttpPutError::Refused(PutError::Conflict))) => result,
+            Err(_) => Err(lost),
         }
     }
 

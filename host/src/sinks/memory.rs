@@ -2,13 +2,18 @@
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use super::comparison::{Comparison, LARGE_BYTES};
 use crate::same_event::same_event;
 use crate::sink::{PutError, PutSink};
 
-/// How many bytes of keys and events `memory:` holds.
+/// How many bytes of memory `memory:` takes for its events: what a small machine can spare.
 pub const MEMORY_SINK_BYTES: usize = 256 * 1024 * 1024;
+
+/// What an event takes in memory beside its own bytes and those of its key: the entry of the map,
+/// and what the allocator adds to both texts.
+const EVENT_OVERHEAD_BYTES: usize = 128;
 
 /// After how many seconds to try a put again that found the memory full. It stays full, but
 /// another peer may take the event meanwhile.
@@ -19,28 +24,30 @@ const FULL_RETRY_SECONDS: u32 = 60;
 pub struct MemorySink {
     capacity_bytes: usize,
     events: Mutex<Events>,
+    comparison: Comparison,
 }
 
 #[derive(Debug, Default)]
 struct Events {
-    by_key: HashMap<String, String>,
+    by_key: HashMap<String, Arc<str>>,
     bytes: usize,
 }
 
 impl MemorySink {
-    /// A store for `capacity_bytes` bytes of keys and events.
+    /// A store for `capacity_bytes` bytes of keys, events and what belongs to them in memory.
     #[must_use]
     pub fn new(capacity_bytes: usize) -> Self {
         Self {
             capacity_bytes,
             events: Mutex::default(),
+            comparison: Comparison::default(),
         }
     }
 
     /// The event under `key`.
     #[must_use]
     pub fn get(&self, key: &str) -> Option<String> {
-        self.lock().by_key.get(key).cloned()
+        self.lock().by_key.get(key).map(ToString::to_string)
     }
 
     /// How many events there are.
@@ -61,23 +68,39 @@ impl MemorySink {
     }
 }
 
-impl PutSink for MemorySink {
-    async fn put(&self, key: String, event: String) -> Result<(), PutError> {
+impl MemorySink {
+    /// Stores an event under a key that is free, or returns what the key holds.
+    fn insert(&self, key: String, event: &str) -> Result<Option<Arc<str>>, PutError> {
         let events = &mut *self.lock();
-        let bytes = key.len() + event.len();
+        let bytes = key.len() + event.len() + EVENT_OVERHEAD_BYTES;
         match events.by_key.entry(key) {
-            Entry::Occupied(held) if same_event(held.get(), &event) => Ok(()),
-            Entry::Occupied(_) => Err(PutError::Conflict),
+            Entry::Occupied(held) => Ok(Some(Arc::clone(held.get()))),
             Entry::Vacant(_) if bytes > self.capacity_bytes - events.bytes => {
                 Err(PutError::Unavailable {
                     retry_after_seconds: FULL_RETRY_SECONDS,
                 })
             }
             Entry::Vacant(place) => {
-                place.insert(event);
+                place.insert(Arc::from(event));
                 events.bytes += bytes;
-                Ok(())
+                Ok(None)
             }
+        }
+    }
+}
+
+impl PutSink for MemorySink {
+    async fn put(&self, key: String, event: String) -> Result<(), PutError> {
+        let is_same = match self.insert(key, &event)? {
+            None => true,
+            Some(held) if *held == *event => true,
+            Some(held) if held.len() + event.len() <= LARGE_BYTES => same_event(&held, &event),
+            Some(held) => self.comparison.is_same(event, || Ok(held)).await?,
+        };
+        if is_same {
+            Ok(())
+        } else {
+            Err(PutError::Conflict)
         }
     }
 }

@@ -23,7 +23,8 @@ impl NdjsonSink {
     ///
     /// # Errors
     ///
-    /// When the file can't be opened and read, or the thread can't be started.
+    /// When the file can't be opened and read, another sink has it open, or the thread can't be
+    /// started.
     pub fn append(path: &Path) -> Result<Self, Error> {
         let fail = |source| Error::File {
             operation: "open",
@@ -36,6 +37,11 @@ impl NdjsonSink {
             .create(true)
             .open(path)
             .map_err(fail)?;
+        if file.metadata().map_err(fail)?.is_file() {
+            // Another writer's lines could be taken back with those that failed here.
+            file.try_lock().map_err(|error| fail(error.into()))?;
+            sync_directory(path).map_err(fail)?;
+        }
         let torn = is_torn(&mut file).map_err(fail)?;
         Self::start(path, Output::File(file), torn)
     }
@@ -133,6 +139,12 @@ fn append_or_undo(file: &mut File, text: &[u8], torn: &mut bool) -> io::Result<(
         io::ErrorKind::InvalidInput => Ok(()),
         _ => Err(error),
     })
+}
+
+/// Makes sure that a file which was just made is still there after a loss of power.
+fn sync_directory(path: &Path) -> io::Result<()> {
+    let directory = path.parent().filter(|parent| *parent != Path::new(""));
+    File::open(directory.unwrap_or(Path::new(".")))?.sync_all()
 }
 
 /// Whether a file that is not empty lacks its last line break. A pipe can't be read back.

@@ -1,27 +1,24 @@
 //! The durable sink: events in a SQLite database.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use tokio::sync::Semaphore;
-
+use super::comparison::Comparison;
 use crate::error::Error;
 use crate::group_commit::{GroupCommit, Record};
 use crate::same_event::same_event;
 use crate::sink::{PutError, PutSink};
-use crate::store::{StoreWriter, Written};
-
-/// The size in bytes beyond which two events are compared on a thread of their own, and one such
-/// pair at a time: comparing takes time, and some times their size in memory.
-const LARGE_EVENT_BYTES: usize = 64 * 1024;
+use crate::store::{StoreReader, StoreWriter, Written};
 
 /// A write-once store in a SQLite file; see [`store`](crate::store).
 ///
-/// A put is acknowledged once its transaction is on the disk. Those that wait share one.
+/// A put is acknowledged once its transaction is on the disk. Those that wait share one. Dropping
+/// the sink blocks until what is queued is written and the file is closed.
 #[derive(Debug)]
 pub struct SqliteSink {
+    path: PathBuf,
     commits: GroupCommit<StoreWriter>,
-    large_comparison: Arc<Semaphore>,
+    comparison: Comparison,
 }
 
 impl SqliteSink {
@@ -39,39 +36,46 @@ impl SqliteSink {
                 source,
             })?;
         Ok(Self {
+            path: path.to_owned(),
             commits,
-            large_comparison: Arc::new(Semaphore::new(1)),
+            comparison: Comparison::default(),
         })
     }
 
-    /// Whether two events are the same value, without holding up the runtime.
-    async fn is_same(&self, held: String, sent: String) -> Result<bool, PutError> {
-        if held.len() + sent.len() <= LARGE_EVENT_BYTES {
-            return Ok(same_event(&held, &sent));
-        }
-        let turn = Arc::clone(&self.large_comparison)
-            .acquire_owned()
-            .await
-            .map_err(|error| PutError::Failed(error.to_string()))?;
-        let comparison = tokio::task::spawn_blocking(move || {
-            let same = same_event(&held, &sent);
-            drop(turn);
-            same
-        });
-        comparison
-            .await
-            .map_err(|error| PutError::Failed(error.to_string()))
+    /// Whether an event too large to be copied by the writer is the one that its key holds.
+    async fn is_held(&self, sent: Record) -> Result<bool, PutError> {
+        let Record { key, event } = sent;
+        let path = self.path.clone();
+        let read_held = move || {
+            let held = StoreReader::open(&path).and_then(|store| store.get(&key));
+            match held {
+                Ok(Some(held)) => Ok(Arc::from(held)),
+                Ok(None) => Err(PutError::Failed(format!("the key {key:?} is gone"))),
+                Err(error) => Err(PutError::Failed(error.to_string())),
+            }
+        };
+        self.comparison.is_same(event, read_held).await
     }
 }
 
 impl PutSink for SqliteSink {
     async fn put(&self, key: String, event: String) -> Result<(), PutError> {
-        match self.commits.put(Record { key, event }).await? {
-            Written::Stored => Ok(()),
-            Written::Held { held, sent } => match self.is_same(held, sent).await? {
-                true => Ok(()),
-                false => Err(PutError::Conflict),
-            },
+        let is_same = match self.commits.put(Record { key, event }).await? {
+            Written::Stored => true,
+            Written::Differs {
+                sent,
+                held: Some(held),
+            } => same_event(&held, &sent.event),
+            Written::Differs { sent, held: None } => self.is_held(sent).await?,
+            Written::Damaged => {
+                let reason = "what the key holds is damaged; `alldata-peer verify` finds all such";
+                return Err(PutError::Failed(reason.to_owned()));
+            }
+        };
+        if is_same {
+            Ok(())
+        } else {
+            Err(PutError::Conflict)
         }
     }
 }

@@ -44,11 +44,12 @@ const SCHEMA: &str = "
 /// The digest of an event: BLAKE3 over the number of bytes of the key as 8 bytes little-endian,
 /// the key, and the event's text. The number keeps key and event apart.
 #[must_use]
-pub fn digest(key: &str, event: &str) -> [u8; blake3::OUT_LEN] {
+pub fn digest(key: impl AsRef<[u8]>, event: impl AsRef<[u8]>) -> [u8; blake3::OUT_LEN] {
+    let key = key.as_ref();
     let mut hasher = blake3::Hasher::new();
     hasher.update(&(key.len() as u64).to_le_bytes());
-    hasher.update(key.as_bytes());
-    hasher.update(event.as_bytes());
+    hasher.update(key);
+    hasher.update(event.as_ref());
     hasher.finalize().into()
 }
 
@@ -56,7 +57,12 @@ pub fn digest(key: &str, event: &str) -> [u8; blake3::OUT_LEN] {
 fn open(path: &Path, flags: OpenFlags) -> Result<Connection, Error> {
     let fail = store_error(path, "open");
     let flags = flags | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let connection = Connection::open_with_flags(path, flags).map_err(&fail)?;
+    // SQLite has one name of its own, for a database that is kept nowhere.
+    let file = match path == Path::new(":memory:") {
+        true => Path::new("./:memory:"),
+        false => path,
+    };
+    let connection = Connection::open_with_flags(file, flags).map_err(&fail)?;
     connection.busy_timeout(BUSY_TIMEOUT).map_err(&fail)?;
     Ok(connection)
 }

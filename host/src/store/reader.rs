@@ -2,18 +2,21 @@
 //!
 //! Reads in short steps, so that it never holds back the writer's checkpoints. Never writes.
 
+use std::fs;
 use std::path::{Path, PathBuf};
 
+use rusqlite::types::{ToSqlOutput, ValueRef};
 use rusqlite::{Connection, OpenFlags, OptionalExtension as _, Row, Rows, params};
 
 use super::{check_format, digest, open, store_error};
 use crate::error::Error;
 use crate::put_json::put_line;
 
-/// How many events one step reads at the most.
+/// How many events one step reads at the most: enough that looking up where it begins no longer
+/// counts.
 const STEP_EVENTS: i64 = 256;
 
-/// How many bytes of events one step reads, and one event more.
+/// The size in bytes at which a step ends, so that it fits the memory whatever the events are.
 const STEP_BYTES: usize = 4 * 1024 * 1024;
 
 /// An event with its key.
@@ -23,8 +26,6 @@ pub struct Event {
     pub key: String,
     /// The JSON text as it was sent.
     pub event: String,
-    /// The digest that was stored with it.
-    digest: Vec<u8>,
 }
 
 impl Event {
@@ -69,6 +70,11 @@ impl StoreReader {
     ///
     /// When the file can't be opened or is no store of a version that is known here.
     pub fn open(path: &Path) -> Result<Self, Error> {
+        fs::metadata(path).map_err(|source| Error::File {
+            operation: "open",
+            path: path.to_owned(),
+            source,
+        })?;
         let connection = open(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
         check_format(&connection, path)?;
         Ok(Self {
@@ -81,12 +87,18 @@ impl StoreReader {
     ///
     /// # Errors
     ///
-    /// When the store can't be read.
+    /// When the store can't be read, or the event is damaged.
     pub fn get(&self, key: &str) -> Result<Option<String>, Error> {
-        self.connection
+        let event: Option<Vec<u8>> = self
+            .connection
             .prepare_cached("SELECT event FROM events WHERE key = ?1")
-            .and_then(|mut select| select.query_row([key], |row| row.get(0)).optional())
-            .map_err(store_error(&self.path, "read"))
+            .and_then(|mut select| select.query_row([key], |row| bytes(row, 0)).optional())
+            .map_err(store_error(&self.path, "read"))?;
+        let damaged = |_| Error::DamagedEvent {
+            path: self.path.clone(),
+            key: key.to_owned(),
+        };
+        event.map(String::from_utf8).transpose().map_err(damaged)
     }
 
     /// How many events there are.
@@ -109,23 +121,20 @@ impl StoreReader {
     ///
     /// # Errors
     ///
-    /// When the store can't be read, or `visit` fails.
+    /// When the store can't be read, an event is damaged, or `visit` fails.
     pub fn visit<E: From<Error>>(
         &self,
         from: Option<&str>,
         to: Option<&str>,
         mut visit: impl FnMut(Event) -> Result<(), E>,
     ) -> Result<(), E> {
-        let mut step = self.step("key >= ?1", from.unwrap_or_default(), to)?;
-        loop {
-            let Some(last) = step.last().map(|event| event.key.clone()) else {
-                return Ok(());
-            };
-            for event in step {
-                visit(event)?;
-            }
-            step = self.step("key > ?1", &last, to)?;
-        }
+        self.visit_rows(from, to, |row| {
+            let event = row.into_event().map_err(|key| Error::DamagedEvent {
+                path: self.path.clone(),
+                key,
+            })?;
+            visit(event)
+        })
     }
 
     /// Recomputes the digest of every event, and has SQLite check the structure of the file.
@@ -133,17 +142,21 @@ impl StoreReader {
     ///
     /// # Errors
     ///
-    /// When the store can't be read at all.
+    /// When the structure of the store can't be checked.
     pub fn verify(&self, mut progress: impl FnMut(u64)) -> Result<Verification, Error> {
         let mut found = Verification::default();
-        self.visit(None, None, |event| -> Result<(), Error> {
-            if digest(&event.key, &event.event)[..] != event.digest[..] {
-                found.damaged.push(event.key);
+        let read = self.visit_rows(None, None, |row| {
+            if digest(&row.key, &row.event)[..] != row.digest[..] {
+                let key = String::from_utf8_lossy(&row.key);
+                found.damaged.push(key.into_owned());
             }
             found.events += 1;
             progress(found.events);
-            Ok(())
-        })?;
+            Ok::<_, Error>(())
+        });
+        if let Err(error) = read {
+            found.structure.push(error.to_string());
+        }
         self.connection
             .pragma_query(None, "integrity_check", |row| {
                 let line: String = row.get(0)?;
@@ -156,12 +169,33 @@ impl StoreReader {
         Ok(found)
     }
 
-    /// The next events behind a key.
-    fn step(&self, start: &str, key: &str, to: Option<&str>) -> Result<Vec<Event>, Error> {
+    /// [`visit`](Self::visit) for rows, whatever is in them.
+    fn visit_rows<E: From<Error>>(
+        &self,
+        from: Option<&str>,
+        to: Option<&str>,
+        mut visit: impl FnMut(RawEvent) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let mut step = self.step("key >= ?1", from.unwrap_or_default().as_bytes(), to)?;
+        loop {
+            let Some(last) = step.last().map(|row| row.key.clone()) else {
+                return Ok(());
+            };
+            for row in step {
+                visit(row)?;
+            }
+            step = self.step("key > ?1", &last, to)?;
+        }
+    }
+
+    /// The next rows behind a key.
+    fn step(&self, start: &str, key: &[u8], to: Option<&str>) -> Result<Vec<RawEvent>, Error> {
         let sql = format!(
             "SELECT key, event, digest FROM events
              WHERE {start} AND (?2 IS NULL OR key <= ?2) ORDER BY key LIMIT ?3"
         );
+        // As text, whatever its bytes: SQLite orders other types behind all text.
+        let key = ToSqlOutput::Borrowed(ValueRef::Text(key));
         self.connection
             .prepare_cached(&sql)
             .and_then(|mut select| read_step(select.query(params![key, to, STEP_EVENTS])?))
@@ -169,23 +203,42 @@ impl StoreReader {
     }
 }
 
-fn read_step(mut rows: Rows<'_>) -> rusqlite::Result<Vec<Event>> {
+/// A row as it stands in the file, which time may have damaged.
+struct RawEvent {
+    key: Vec<u8>,
+    event: Vec<u8>,
+    digest: Vec<u8>,
+}
+
+impl RawEvent {
+    /// The event, or the key as far as it can be read where either is no text.
+    fn into_event(self) -> Result<Event, String> {
+        match (String::from_utf8(self.key), String::from_utf8(self.event)) {
+            (Ok(key), Ok(event)) => Ok(Event { key, event }),
+            (Ok(key), Err(_)) => Err(key),
+            (Err(key), _) => Err(String::from_utf8_lossy(key.as_bytes()).into_owned()),
+        }
+    }
+}
+
+fn read_step(mut rows: Rows<'_>) -> rusqlite::Result<Vec<RawEvent>> {
     let mut events = Vec::new();
-    let mut bytes = 0;
-    while bytes < STEP_BYTES
+    let mut read = 0;
+    while read < STEP_BYTES
         && let Some(row) = rows.next()?
     {
-        let event = read_event(row)?;
-        bytes += event.key.len() + event.event.len();
+        let event = RawEvent {
+            key: bytes(row, 0)?,
+            event: bytes(row, 1)?,
+            digest: bytes(row, 2)?,
+        };
+        read += event.key.len() + event.event.len();
         events.push(event);
     }
     Ok(events)
 }
 
-fn read_event(row: &Row<'_>) -> rusqlite::Result<Event> {
-    Ok(Event {
-        key: row.get(0)?,
-        event: row.get(1)?,
-        digest: row.get(2)?,
-    })
+/// The bytes of a text or a blob.
+fn bytes(row: &Row<'_>, column: usize) -> rusqlite::Result<Vec<u8>> {
+    Ok(row.get_ref(column)?.as_bytes()?.to_vec())
 }

@@ -5,6 +5,7 @@
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use rusqlite::types::ValueRef;
 use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior, params};
 
 use super::{
@@ -17,18 +18,24 @@ use crate::sink::PutError;
 /// After how many seconds to try a put again that met a locked store.
 const LOCKED_RETRY_SECONDS: u32 = 1;
 
+/// The size in bytes up to which an event that differs from a held one is compared with a copy of
+/// that. Of larger ones, so many copies could wait at a time that they would fill the memory.
+const MAX_COPIED_BYTES: usize = 64 * 1024;
+
 /// What became of a put.
 #[derive(Debug)]
 pub(crate) enum Written {
     /// Its event is stored, byte for byte.
     Stored,
     /// The key holds an event with other bytes, which may be the same value.
-    Held {
-        /// What the key holds.
-        held: String,
+    Differs {
         /// What was to be put.
-        sent: String,
+        sent: Record,
+        /// What the key holds, unless it is large.
+        held: Option<String>,
     },
+    /// The key holds what is no text any more.
+    Damaged,
 }
 
 /// The one writer of a store in this process.
@@ -44,20 +51,23 @@ impl StoreWriter {
     pub(crate) fn open(path: &Path) -> Result<Self, Error> {
         Ok(Self {
             path: path.to_owned(),
-            connection: Some(connect(path)?),
+            connection: Some(connect(path, OpenFlags::SQLITE_OPEN_CREATE)?),
         })
     }
 
     fn try_write(&mut self, records: &[Record]) -> Result<Vec<Written>, WriteError> {
         let connection = match &mut self.connection {
             Some(connection) => connection,
-            missing => missing.insert(connect(&self.path)?),
+            // Never makes a new store where the old one is out of reach, such as unmounted.
+            missing => {
+                missing.insert(connect(&self.path, OpenFlags::empty()).map_err(WriteError::Open)?)
+            }
         };
         let result = insert_all(connection, records);
         if result.as_ref().is_err_and(spoils_connection) || !connection.is_autocommit() {
             self.connection = None;
         }
-        Ok(result?)
+        result.map_err(WriteError::Sqlite)
     }
 }
 
@@ -79,9 +89,9 @@ impl Writer for StoreWriter {
 #[derive(Debug, thiserror::Error)]
 enum WriteError {
     #[error(transparent)]
-    Open(#[from] Error),
+    Open(Error),
     #[error(transparent)]
-    Sqlite(#[from] rusqlite::Error),
+    Sqlite(rusqlite::Error),
 }
 
 impl WriteError {
@@ -116,19 +126,27 @@ fn spoils_connection(error: &rusqlite::Error) -> bool {
     )
 }
 
-fn connect(path: &Path) -> Result<Connection, Error> {
+/// Opens a store for writing. With `SQLITE_OPEN_CREATE` one is made where there is none.
+fn connect(path: &Path, create: OpenFlags) -> Result<Connection, Error> {
     let fail = store_error(path, "open");
-    let mut connection = open(
-        path,
-        OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE,
-    )?;
-    create_schema(&mut connection).map_err(&fail)?;
+    let mut connection = open(path, OpenFlags::SQLITE_OPEN_READ_WRITE | create)?;
+    if !create.is_empty() {
+        create_schema(&mut connection).map_err(&fail)?;
+    }
     check_format(&connection, path)?;
-    // After the check: these write to the file, which may be another program's.
+    // After the check: this writes to the file, which may be another program's.
+    let mode: String = connection
+        .query_row("PRAGMA journal_mode = WAL", (), |row| row.get(0))
+        .map_err(&fail)?;
+    if mode != "wal" {
+        return Err(Error::StoreFormat {
+            path: path.to_owned(),
+            reason: format!("it can't have a write-ahead log, its journal is {mode:?}"),
+        });
+    }
     connection
         .execute_batch(
-            "PRAGMA journal_mode = WAL;
-             PRAGMA synchronous = FULL;
+            "PRAGMA synchronous = FULL;
              PRAGMA fullfsync = ON;
              PRAGMA checkpoint_fullfsync = ON;",
         )
@@ -153,31 +171,39 @@ fn create_schema(connection: &mut Connection) -> rusqlite::Result<()> {
 fn insert_all(connection: &mut Connection, records: &[Record]) -> rusqlite::Result<Vec<Written>> {
     let received_ms = unix_milliseconds();
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    let mut written = Vec::with_capacity(records.len());
-    {
+    let written = {
         let mut insert = transaction.prepare_cached(
             "INSERT INTO events (key, event, digest, received_ms) VALUES (?1, ?2, ?3, ?4)
              ON CONFLICT (key) DO NOTHING",
         )?;
         let mut select = transaction.prepare_cached("SELECT event FROM events WHERE key = ?1")?;
-        for Record { key, event } in records {
-            let digest = digest(key, event);
-            let added = insert.execute(params![key, event, digest, received_ms])?;
-            if added > 0 {
-                written.push(Written::Stored);
-                continue;
+        let insert_one = |record: &Record| {
+            let Record { key, event } = record;
+            match insert.execute(params![key, event, digest(key, event), received_ms])? {
+                0 => select.query_row([key], |row| compare(row.get_ref(0)?, record)),
+                _ => Ok(Written::Stored),
             }
-            let held: String = select.query_row([key], |row| row.get(0))?;
-            written.push(if held == *event {
-                Written::Stored
-            } else {
-                let sent = event.clone();
-                Written::Held { held, sent }
-            });
-        }
-    }
+        };
+        records.iter().map(insert_one).collect::<Result<_, _>>()?
+    };
     transaction.commit()?;
     Ok(written)
+}
+
+/// Compares what a key holds with what was to be put, as far as their bytes tell.
+fn compare(held: ValueRef<'_>, sent: &Record) -> rusqlite::Result<Written> {
+    let held = held.as_bytes().unwrap_or_default();
+    if held == sent.event.as_bytes() {
+        return Ok(Written::Stored);
+    }
+    let Ok(held) = std::str::from_utf8(held) else {
+        return Ok(Written::Damaged);
+    };
+    let is_small = held.len() + sent.event.len() <= MAX_COPIED_BYTES;
+    Ok(Written::Differs {
+        sent: sent.clone(),
+        held: is_small.then(|| held.to_owned()),
+    })
 }
 
 /// The time in milliseconds since 1970 UTC; a clock before that counts as then.

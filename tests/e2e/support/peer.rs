@@ -1,5 +1,6 @@
 //! The program as a server, in a directory of its own.
 
+use std::fs::OpenOptions;
 use std::io::{BufRead as _, BufReader, Read};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::PathBuf;
@@ -19,6 +20,7 @@ pub(crate) struct PeerBuilder {
     environment: Vec<(String, String)>,
     directory: Option<TempDir>,
     outlives_file_size_limit: bool,
+    log: Stdio,
 }
 
 /// A running server, killed when dropped.
@@ -68,6 +70,7 @@ impl Peer {
             environment: Vec::new(),
             directory: None,
             outlives_file_size_limit: false,
+            log: Stdio::piped(),
         }
     }
 
@@ -205,6 +208,13 @@ impl PeerBuilder {
         self
     }
 
+    /// Has the log written to a device.
+    pub(crate) fn log_to(mut self, path: &str) -> Self {
+        let device = OpenOptions::new().write(true).open(path);
+        self.log = device.expect("opens").into();
+        self
+    }
+
     fn command(&self) -> Command {
         if !self.outlives_file_size_limit {
             return Command::new(PROGRAM);
@@ -227,11 +237,14 @@ impl PeerBuilder {
             .current_dir(directory.path())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
+            .stderr(self.log)
             .spawn()
             .expect("starts");
         let stdout = lines(child.stdout.take().expect("is piped"));
-        let stderr = lines(child.stderr.take().expect("is piped"));
+        let stderr = match child.stderr.take() {
+            Some(stderr) => lines(stderr),
+            None => lines(std::io::empty()),
+        };
         let mut peer = Peer {
             child: Some(child),
             stdout,

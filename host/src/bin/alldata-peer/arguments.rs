@@ -9,7 +9,7 @@ use alldata_peer_server_http::{
 };
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-/// The longest time-out in seconds: an hour.
+/// The longest time-out in seconds: an hour, after which nobody waits any more.
 const MAX_TIMEOUT_SECONDS: u64 = 3600;
 
 /// An AllData peer server: takes events over HTTP and keeps them.

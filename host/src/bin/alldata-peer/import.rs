@@ -4,7 +4,7 @@
 //! the end. What is stored already is passed over, so an import can be run again.
 
 use std::fs::{File, Metadata};
-use std::io::{self, BufRead, BufReader, Read as _, Write as _};
+use std::io::{self, BufRead, BufReader, Read as _};
 use std::path::Path;
 
 use alldata_peer_guest::decode::{MAX_BODY_BYTES, decode};
@@ -20,10 +20,11 @@ use crate::output;
 /// The longest line in bytes, without its end: what a peer would take as a body.
 const MAX_LINE_BYTES: u64 = MAX_BODY_BYTES as u64;
 
-/// How many lines are put at a time, and share a transaction.
+/// How many lines are put at a time, and share a transaction: enough that the cost of its sync
+/// no longer counts.
 const BATCH_LINES: usize = 512;
 
-/// The size in bytes at which a batch takes no further line.
+/// The size in bytes at which a batch takes no further line, so that it fits the memory.
 const BATCH_BYTES: usize = 4 * 1024 * 1024;
 
 /// Puts every line of a file.
@@ -54,7 +55,7 @@ pub(crate) fn import(arguments: &Import) -> Result<()> {
             tally.imported
         );
     }
-    Ok(writeln!(io::stdout(), "{} events", tally.imported)?)
+    output::write_line(&format!("{} events", tally.imported))
 }
 
 #[derive(Debug, Default)]

@@ -11,21 +11,36 @@ pub(crate) fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
     write_with(path, |out| Ok(out.write_all(bytes)?))
 }
 
-/// Writes what `write` writes to a file, or to standard output for `-`. The file appears under
-/// its name only once it is whole and on the disk.
+/// Writes a line to standard output.
+pub(crate) fn write_line(line: &str) -> Result<()> {
+    write_with(Path::new("-"), |out| Ok(writeln!(out, "{line}")?))
+}
+
+/// Writes what `write` writes to a file, or to standard output for `-`. A file appears under its
+/// name only once it is whole; what is there and is no file, such as a pipe, is written to.
 pub(crate) fn write_with(
     path: &Path,
     write: impl FnOnce(&mut dyn Write) -> Result<()>,
 ) -> Result<()> {
     if path == Path::new("-") {
         let mut out = BufWriter::new(io::stdout().lock());
-        write(&mut out)?;
-        return Ok(out.flush()?);
+        return write(&mut out)
+            .and_then(|()| Ok(out.flush()?))
+            .context("cannot write to standard output");
     }
+    // Where a link leads: the link itself stays.
+    let target = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+    let is_special = fs::metadata(&target).is_ok_and(|metadata| !metadata.is_file());
+    let written = match is_special {
+        true => write_file(&target, write),
+        false => replace_file(&target, write),
+    };
+    written.with_context(|| format!("cannot write {}", path.display()))
+}
+
+fn replace_file(path: &Path, write: impl FnOnce(&mut dyn Write) -> Result<()>) -> Result<()> {
     let partial = partial_path(path);
-    let written = write_file(&partial, write)
-        .and_then(|()| Ok(fs::rename(&partial, path)?))
-        .with_context(|| format!("cannot write {}", path.display()));
+    let written = write_file(&partial, write).and_then(|()| Ok(fs::rename(&partial, path)?));
     if written.is_err() {
         // What can't be removed is left under a name that says what it is.
         let _ = fs::remove_file(&partial);
@@ -36,9 +51,10 @@ pub(crate) fn write_with(
 fn write_file(path: &Path, write: impl FnOnce(&mut dyn Write) -> Result<()>) -> Result<()> {
     let mut out = BufWriter::new(File::create(path)?);
     write(&mut out)?;
-    out.into_inner()
-        .map_err(io::IntoInnerError::into_error)?
-        .sync_all()?;
+    let file = out.into_inner().map_err(io::IntoInnerError::into_error)?;
+    if file.metadata()?.is_file() {
+        file.sync_all()?;
+    }
     Ok(())
 }
 
@@ -56,6 +72,7 @@ pub(crate) fn complain(line: &str) {
 /// Whether a command failed only because nobody reads its output any more, as with `| head`.
 pub(crate) fn is_reader_gone(error: &anyhow::Error) -> bool {
     error
+        .root_cause()
         .downcast_ref::<io::Error>()
         .is_some_and(|error| error.kind() == ErrorKind::BrokenPipe)
 }

@@ -14,9 +14,11 @@ const CUT_SHORT: i32 = 130;
 
 /// Serves until a signal comes, then answers what is in flight.
 pub(crate) fn serve(arguments: Serve) -> Result<()> {
-    tokio::runtime::Runtime::new()
-        .context("cannot start the runtime")?
-        .block_on(run(arguments))
+    let runtime = tokio::runtime::Runtime::new().context("cannot start the runtime")?;
+    let result = runtime.block_on(run(arguments));
+    // What outlasted the drain time-out is not waited for: no signal would end that any more.
+    runtime.shutdown_background();
+    result
 }
 
 async fn run(arguments: Serve) -> Result<()> {
@@ -51,7 +53,8 @@ async fn listen(arguments: &Serve) -> Result<PeerServer> {
         .drain_timeout(arguments.drain_timeout())
         .max_in_flight(arguments.max_in_flight)
         .instance_reuse(arguments.instance_reuse);
-    if let Some(hostname) = &arguments.hostname {
+    // A variable of the environment that is set to nothing is as good as not set.
+    if let Some(hostname) = arguments.hostname.as_ref().filter(|name| !name.is_empty()) {
         builder = builder.hostname(hostname);
     }
     if let Some(component) = &arguments.component {

@@ -1,7 +1,5 @@
 //! `get` and `verify`: what is in a store, and whether it is as it was put.
 
-use std::io::{self, Write as _};
-
 use alldata_peer_server_http::store::StoreReader;
 use anyhow::{Result, bail};
 use indicatif::{ProgressBar, ProgressStyle};
@@ -18,7 +16,7 @@ pub(crate) fn get(arguments: &Get) -> Result<()> {
     let Some(event) = store.get(&arguments.key)? else {
         bail!("no event under the key {:?}", arguments.key);
     };
-    Ok(writeln!(io::stdout(), "{event}")?)
+    output::write_line(&event)
 }
 
 /// Recomputes every digest. What is damaged is listed on standard error.
@@ -46,11 +44,7 @@ pub(crate) fn verify(arguments: &Verify) -> Result<()> {
             arguments.store.path.display()
         );
     }
-    Ok(writeln!(
-        io::stdout(),
-        "{} events, all as they were put",
-        found.events
-    )?)
+    output::write_line(&format!("{} events, all as they were put", found.events))
 }
 
 /// A bar on standard error; nothing where that is no terminal.

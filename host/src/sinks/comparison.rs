@@ -1,0 +1,42 @@
+//! Compares large events without holding up the runtime or filling the memory.
+//!
+//! Never decides what a difference means.
+
+use std::sync::Arc;
+
+use tokio::sync::Semaphore;
+
+use crate::same_event::same_event;
+use crate::sink::PutError;
+
+/// The size in bytes of two events up to which they are compared at once: some 100 µs.
+pub(super) const LARGE_BYTES: usize = 64 * 1024;
+
+/// Compares one pair of large events at a time, which takes some times their size in memory.
+#[derive(Debug)]
+pub(super) struct Comparison(Arc<Semaphore>);
+
+impl Default for Comparison {
+    fn default() -> Self {
+        Self(Arc::new(Semaphore::new(1)))
+    }
+}
+
+impl Comparison {
+    /// Whether `sent` is the event that `read_held` reads, on a thread where both may take their
+    /// time.
+    pub(super) async fn is_same(
+        &self,
+        sent: String,
+        read_held: impl FnOnce() -> Result<Arc<str>, PutError> + Send + 'static,
+    ) -> Result<bool, PutError> {
+        let failed = |error: &dyn std::error::Error| PutError::Failed(error.to_string());
+        let turn = Arc::clone(&self.0).acquire_owned().await;
+        let turn = turn.map_err(|closed| failed(&closed))?;
+        let comparison = tokio::task::spawn_blocking(move || {
+            let _turn = turn;
+            Ok(same_event(&read_held()?, &sent))
+        });
+        comparison.await.map_err(|panicked| failed(&panicked))?
+    }
+}
