@@ -28,6 +28,9 @@ const READ_BYTES: u64 = 1024 * 1024;
 /// How much `blocking-write-and-flush` takes at once, by its definition in `wasi:io`.
 const WRITE_BYTES: usize = 4096;
 
+/// After how many seconds a client may come back whose body a host had no room for.
+const OVERLOAD_RETRY_SECONDS: u32 = 1;
+
 struct Peer;
 
 wasip2::http::proxy::export!(Peer);
@@ -84,11 +87,14 @@ fn read_body(request: &IncomingRequest) -> Result<Body, Outcome> {
 }
 
 /// How a request ended whose body could not be read. Our host tells its own limit in
-/// `HTTP-request-body-size`.
+/// `HTTP-request-body-size`, and that it has too many bodies in `connection-limit-reached`.
 fn unread(error: Option<ErrorCode>) -> Outcome {
     match error {
         Some(ErrorCode::HttpRequestBodySize(limit)) => Outcome::TooLarge { limit },
         Some(ErrorCode::ConnectionReadTimeout | ErrorCode::ConnectionTimeout) => Outcome::TooSlow,
+        Some(ErrorCode::ConnectionLimitReached) => Outcome::Unavailable {
+            retry_after_seconds: OVERLOAD_RETRY_SECONDS,
+        },
         _ => Outcome::CutOff,
     }
 }

@@ -1,9 +1,11 @@
 //! The body of a request on its way to the guest, within its limits.
 //!
-//! Bounds its bytes and its time. A body that the guest leaves unread is drained for a while, so
+//! Bounds its bytes and its time, and the bytes of all bodies together. A body that the guest leaves unread is drained for a while, so
 //! that a client that is still sending can read its answer. Never looks into a byte.
 
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -31,6 +33,51 @@ pub(crate) struct BodyLimits {
     pub(crate) time: Duration,
 }
 
+/// The bytes of all bodies that are in flight at a time.
+#[derive(Debug)]
+pub(crate) struct BodyBudget {
+    most: u64,
+    used: AtomicU64,
+}
+
+/// What one request has of a [`BodyBudget`]. Dropped, it gives that back.
+pub(crate) struct BodyShare {
+    budget: Arc<BodyBudget>,
+    bytes: AtomicU64,
+}
+
+impl BodyBudget {
+    pub(crate) fn new(most: u64) -> Self {
+        Self {
+            most,
+            used: AtomicU64::new(0),
+        }
+    }
+
+    pub(crate) fn share(self: &Arc<Self>) -> Arc<BodyShare> {
+        Arc::new(BodyShare {
+            budget: Arc::clone(self),
+            bytes: AtomicU64::new(0),
+        })
+    }
+}
+
+impl BodyShare {
+    /// Takes so many bytes more, unless that would be too many in all.
+    fn take(&self, bytes: u64) -> bool {
+        let used = self.budget.used.fetch_add(bytes, Ordering::Relaxed);
+        self.bytes.fetch_add(bytes, Ordering::Relaxed);
+        used.saturating_add(bytes) <= self.budget.most
+    }
+}
+
+impl Drop for BodyShare {
+    fn drop(&mut self) {
+        let bytes = *self.bytes.get_mut();
+        self.budget.used.fetch_sub(bytes, Ordering::Relaxed);
+    }
+}
+
 /// A body that ends with an error once it goes over its limits.
 pub(crate) struct LimitedBody {
     /// `None` once nothing more is to be read of it.
@@ -39,6 +86,7 @@ pub(crate) struct LimitedBody {
     remaining: u64,
     /// Set only when the body has to be waited for: most are there with the head.
     deadline: Option<Pin<Box<Sleep>>>,
+    share: Arc<BodyShare>,
     tasks: TaskTracker,
 }
 
@@ -46,6 +94,7 @@ impl LimitedBody {
     pub(crate) fn new(
         request: hyper::Request<Incoming>,
         limits: BodyLimits,
+        share: Arc<BodyShare>,
         tasks: TaskTracker,
     ) -> hyper::Request<Self> {
         request.map(|incoming| Self {
@@ -53,6 +102,7 @@ impl LimitedBody {
             limits,
             remaining: limits.bytes,
             deadline: None,
+            share,
             tasks,
         })
     }
@@ -60,12 +110,13 @@ impl LimitedBody {
     /// Counts a frame.
     fn admit(&mut self, frame: Frame<Bytes>) -> Result<Frame<Bytes>, BodyError> {
         let bytes = frame.data_ref().map_or(0, Bytes::len) as u64;
-        match self.remaining.checked_sub(bytes) {
-            Some(remaining) => {
-                self.remaining = remaining;
-                Ok(frame)
-            }
-            None => Err(BodyError::HttpRequestBodySize(Some(self.limits.bytes))),
+        let Some(remaining) = self.remaining.checked_sub(bytes) else {
+            return Err(BodyError::HttpRequestBodySize(Some(self.limits.bytes)));
+        };
+        self.remaining = remaining;
+        match self.share.take(bytes) {
+            true => Ok(frame),
+            false => Err(BodyError::ConnectionLimitReached),
         }
     }
 }

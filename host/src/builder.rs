@@ -4,12 +4,13 @@
 
 use std::future::Future;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use alldata_peer_guest::decode::MAX_BODY_BYTES;
 use tokio_util::task::TaskTracker;
 
-use crate::body::BodyLimits;
+use crate::body::{BodyBudget, BodyLimits};
 use crate::error::Error;
 use crate::guest::Source;
 use crate::handler::Handler;
@@ -24,6 +25,10 @@ pub const DEFAULT_PORT: u16 = 8080;
 /// The largest body in bytes, and what a lower setting may not exceed: the built-in component's
 /// own limit.
 pub const DEFAULT_MAX_BODY_BYTES: u64 = MAX_BODY_BYTES as u64;
+
+/// How many bytes all bodies that are in flight may have together: some hundred thousand ordinary
+/// events, or 16 of the largest. In memory they take up to three times as much.
+pub const DEFAULT_MAX_BODIES_BYTES: u64 = 256 * 1024 * 1024;
 
 /// How long a body may take to arrive as a whole: at the largest size, 4.5 Mbit/s.
 pub const DEFAULT_BODY_TIMEOUT: Duration = Duration::from_secs(30);
@@ -54,6 +59,7 @@ pub struct PeerServerBuilder {
     sink: Option<BoxSink>,
     component: Source,
     max_body_bytes: u64,
+    max_bodies_bytes: u64,
     body_timeout: Duration,
     sink_timeout: Duration,
     drain_timeout: Duration,
@@ -69,6 +75,7 @@ impl Default for PeerServerBuilder {
             sink: None,
             component: Source::BuiltIn,
             max_body_bytes: DEFAULT_MAX_BODY_BYTES,
+            max_bodies_bytes: DEFAULT_MAX_BODIES_BYTES,
             body_timeout: DEFAULT_BODY_TIMEOUT,
             sink_timeout: DEFAULT_SINK_TIMEOUT,
             drain_timeout: DEFAULT_DRAIN_TIMEOUT,
@@ -128,6 +135,13 @@ impl PeerServerBuilder {
         self
     }
 
+    /// How many bytes all bodies that are in flight may have together,
+    /// [`DEFAULT_MAX_BODIES_BYTES`] unless given. One that goes beyond is answered with 503.
+    pub fn max_bodies_bytes(mut self, bytes: u64) -> Self {
+        self.max_bodies_bytes = bytes;
+        self
+    }
+
     /// How long a body may take to arrive as a whole, [`DEFAULT_BODY_TIMEOUT`] unless given. A
     /// slower one is answered with 408.
     pub fn body_timeout(mut self, timeout: Duration) -> Self {
@@ -177,6 +191,7 @@ impl PeerServerBuilder {
             self.max_body_bytes,
             DEFAULT_MAX_BODY_BYTES,
         )?;
+        check("max_bodies_bytes", self.max_bodies_bytes, u64::MAX)?;
         check(
             "max_in_flight",
             self.max_in_flight.into(),
@@ -202,6 +217,7 @@ impl PeerServerBuilder {
                 bytes: self.max_body_bytes,
                 time: self.body_timeout,
             },
+            body_budget: Arc::new(BodyBudget::new(self.max_bodies_bytes)),
             tasks: TaskTracker::new(),
         };
         Ok(PeerServer::start(

@@ -17,7 +17,7 @@ use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 use tokio_util::task::TaskTracker;
 
-use crate::body::{BodyLimits, LimitedBody};
+use crate::body::{BodyBudget, BodyLimits, BodyShare, LimitedBody};
 use crate::guest::{GuestAnswer, Response};
 use crate::instances::{Instances, Loan, NoInstance};
 
@@ -28,6 +28,7 @@ const OVERLOAD_RETRY_SECONDS: u32 = 1;
 pub(crate) struct Handler {
     pub(crate) instances: Instances,
     pub(crate) body_limits: BodyLimits,
+    pub(crate) body_budget: Arc<BodyBudget>,
     /// Guests that outlive their connection, and bodies that are drained.
     pub(crate) tasks: TaskTracker,
 }
@@ -50,7 +51,9 @@ impl Handler {
     async fn answer(self: Arc<Self>, request: Request<Incoming>) -> Response {
         let announced = request.body().size_hint().lower();
         let method = request.method().clone();
-        let mut request = LimitedBody::new(request, self.body_limits, self.tasks.clone());
+        let share = self.body_budget.share();
+        let (limits, tasks) = (self.body_limits, self.tasks.clone());
+        let mut request = LimitedBody::new(request, limits, Arc::clone(&share), tasks);
         if method == Method::POST && announced > self.body_limits.bytes {
             return respond(&Outcome::TooLarge {
                 limit: Some(self.body_limits.bytes),
@@ -72,7 +75,7 @@ impl Handler {
         let tasks = self.tasks.clone();
         let (sender, answer) = oneshot::channel();
         Exchange {
-            call: Some(Box::pin(self.call(loan, request, sender))),
+            call: Some(Box::pin(self.call(loan, request, share, sender))),
             answer,
             runtime: Handle::current(),
             tasks,
@@ -80,11 +83,13 @@ impl Handler {
         .await
     }
 
-    /// Runs the guest to its end, and keeps it unless it trapped.
+    /// Runs the guest to its end, and keeps it unless it trapped. The body counts as in flight for
+    /// as long, since the guest holds it.
     async fn call(
         self: Arc<Self>,
         mut loan: Loan,
         request: Request<LimitedBody>,
+        _share: Arc<BodyShare>,
         answer: oneshot::Sender<GuestAnswer>,
     ) {
         match loan.instance.handle(request, answer).await {

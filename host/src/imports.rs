@@ -79,6 +79,7 @@ fn error_code(error: &wasmtime_wasi_http::Error) -> Option<ErrorCode> {
     match error {
         Error::HttpRequestBodySize(limit) => Some(ErrorCode::HttpRequestBodySize(*limit)),
         Error::ConnectionReadTimeout => Some(ErrorCode::ConnectionReadTimeout),
+        Error::ConnectionLimitReached => Some(ErrorCode::ConnectionLimitReached),
         _ => None,
     }
 }

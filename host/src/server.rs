@@ -2,11 +2,13 @@
 //!
 //! Never looks into a request: that is `handler`'s.
 
+use std::convert::Infallible;
 use std::fmt;
 use std::net::SocketAddr;
 use std::panic::AssertUnwindSafe;
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
@@ -25,6 +27,10 @@ use crate::sink::{BoxSink, PutSink as _};
 /// How long a connection may be idle, or take to send the head of a request. Below the 75 s and
 /// more after which middle boxes forget a connection.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(75);
+
+/// How long a closing server waits on a connection without a request in service: for the rest of a
+/// head that is on its way, or for a client to read its last answer.
+const CLOSING_GRACE: Duration = Duration::from_secs(1);
 
 /// An AllData peer server that is listening.
 ///
@@ -173,9 +179,16 @@ impl Shared {
 
     /// Serves one connection, request by request.
     async fn serve(self, stream: TcpStream) {
+        let in_service = AtomicUsize::new(0);
         let service = service_fn(|request| {
-            let answer = Arc::clone(&self.handler).handle(request);
-            async { Ok::<_, std::convert::Infallible>(answer.await) }
+            let handler = Arc::clone(&self.handler);
+            let in_service = &in_service;
+            async move {
+                in_service.fetch_add(1, Ordering::Relaxed);
+                let answer = handler.handle(request).await;
+                in_service.fetch_sub(1, Ordering::Relaxed);
+                Ok::<_, Infallible>(answer)
+            }
         });
         let connection = http1::Builder::new()
             // A client may end its side of the connection once it has sent its request.
@@ -193,7 +206,16 @@ impl Shared {
                 result = connection.as_mut() => return result,
             }
             connection.as_mut().graceful_shutdown();
-            connection.await
+            loop {
+                tokio::select! {
+                    result = connection.as_mut() => return result,
+                    () = tokio::time::sleep(CLOSING_GRACE) => {
+                        if in_service.load(Ordering::Relaxed) == 0 {
+                            return Ok(());
+                        }
+                    }
+                }
+            }
         };
         if let Some(Err(error)) = self.aborting.run_until_cancelled(served).await {
             tracing::debug!(%error, "a connection ended with an error");

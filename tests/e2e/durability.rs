@@ -24,6 +24,20 @@ const MANY: usize = 20_000;
 type Events = BTreeMap<String, String>;
 
 #[test]
+fn half_a_head_and_an_unread_answer_do_not_delay_the_end() {
+    let mut peer = Peer::builder()
+        .arguments(&["--drain-timeout", "3600"])
+        .start();
+    let mut half = peer.connect();
+    half.send("POST /_put HTTP/1.1\r\nHost:");
+    let mut unread = peer.connect();
+    unread.send(Post::put("key1", "1").bytes().repeat(3));
+    peer.put("key2", "1").assert_created();
+    peer.signal(Signal::TERM);
+    assert_eq!(peer.wait().code(), Some(0));
+}
+
+#[test]
 fn a_thousand_puts_from_64_connections_are_all_exported() {
     let peer = Peer::start();
     let acknowledged = Load::start(peer.address(), "put", 64, 16).finish();

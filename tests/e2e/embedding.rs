@@ -243,6 +243,39 @@ fn more_than_may_be_in_flight_is_503_and_then_served_again() {
 }
 
 #[test]
+fn more_bytes_than_may_be_in_flight_are_503_and_then_taken_again() {
+    let (entered, is_in_flight) = mpsc::channel();
+    let go_on = Arc::new(Notify::new());
+    let gate = Arc::clone(&go_on);
+    let builder = PeerServer::builder().max_bodies_bytes(1500);
+    let server = Embedded::start(builder.on_put(move |key, _| {
+        let (entered, gate) = (entered.clone(), Arc::clone(&gate));
+        async move {
+            if key == "waits" {
+                entered.send(()).expect("the test waits");
+                gate.notified().await;
+            }
+            Ok(())
+        }
+    }));
+    let large = format!("\"{}\"", "x".repeat(1000));
+    let mut first = server.connect();
+    first.send(Post::put("waits", &large).bytes());
+    is_in_flight
+        .recv_timeout(DEADLINE)
+        .expect("reaches the sink");
+    let refused = server.put("other", &large);
+    assert_eq!(refused.assert_problem(503)["stored"], "no");
+    assert_eq!(refused.header("retry-after"), Some("1"));
+    server.put("small", "1").assert_created();
+    go_on.notify_one();
+    first.answer().assert_created();
+    // The first is out of flight once its answer is read, or a moment later.
+    let taken_again = (0..1000).any(|_| server.put("other", &large).status == 201);
+    assert!(taken_again);
+}
+
+#[test]
 fn a_fresh_instance_for_every_request_serves_too() {
     let builder = PeerServer::builder()
         .sink(MemorySink::new(1 << 20))

@@ -4,8 +4,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use alldata_peer_server_http::{
-    DEFAULT_BODY_TIMEOUT, DEFAULT_DRAIN_TIMEOUT, DEFAULT_INSTANCE_REUSE, DEFAULT_MAX_BODY_BYTES,
-    DEFAULT_MAX_IN_FLIGHT, DEFAULT_PORT, DEFAULT_SINK_TIMEOUT, MAX_IN_FLIGHT,
+    DEFAULT_BODY_TIMEOUT, DEFAULT_DRAIN_TIMEOUT, DEFAULT_INSTANCE_REUSE, DEFAULT_MAX_BODIES_BYTES,
+    DEFAULT_MAX_BODY_BYTES, DEFAULT_MAX_IN_FLIGHT, DEFAULT_PORT, DEFAULT_SINK_TIMEOUT,
+    MAX_IN_FLIGHT,
 };
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
@@ -79,6 +80,11 @@ pub(crate) struct Serve {
         default_value_t = DEFAULT_MAX_BODY_BYTES,
         value_parser = clap::value_parser!(u64).range(1..=DEFAULT_MAX_BODY_BYTES))]
     pub(crate) max_body: u64,
+    /// Bytes that all bodies in flight may have together; one that goes beyond is answered with 503
+    #[arg(long, env = "ALLDATA_PEER_MAX_BODIES", value_name = "BYTES",
+        default_value_t = DEFAULT_MAX_BODIES_BYTES,
+        value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) max_bodies: u64,
     /// How long a body may take to arrive; a slower one is answered with 408
     #[arg(long, env = "ALLDATA_PEER_BODY_TIMEOUT", value_name = "SECONDS",
         default_value_t = DEFAULT_BODY_TIMEOUT.as_secs(),

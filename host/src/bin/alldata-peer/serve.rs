@@ -48,6 +48,7 @@ async fn listen(arguments: &Serve) -> Result<PeerServer> {
         .port(arguments.port)
         .sink(sinks::open(&arguments.sink)?)
         .max_body_bytes(arguments.max_body)
+        .max_bodies_bytes(arguments.max_bodies)
         .body_timeout(arguments.body_timeout())
         .sink_timeout(arguments.sink_timeout())
         .drain_timeout(arguments.drain_timeout())
