@@ -136,7 +136,8 @@ impl PeerServerBuilder {
     }
 
     /// How many bytes all bodies that are in flight may have together,
-    /// [`DEFAULT_MAX_BODIES_BYTES`] unless given. One that goes beyond is answered with 503.
+    /// [`DEFAULT_MAX_BODIES_BYTES`] unless given. One that goes beyond is answered with 503, or
+    /// with 413 where it does so alone.
     pub fn max_bodies_bytes(mut self, bytes: u64) -> Self {
         self.max_bodies_bytes = bytes;
         self
@@ -214,7 +215,7 @@ impl PeerServerBuilder {
                 self.max_in_flight,
             ),
             body_limits: BodyLimits {
-                bytes: self.max_body_bytes,
+                bytes: self.max_body_bytes.min(self.max_bodies_bytes),
                 time: self.body_timeout,
             },
             body_budget: Arc::new(BodyBudget::new(self.max_bodies_bytes)),

@@ -5,6 +5,7 @@
 
 use std::borrow::Cow;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 use std::{fs, thread};
 
@@ -47,12 +48,13 @@ const CORE_INSTANCES: u32 = 12;
 /// Memories that one component may have: a peer and sinks composed with it.
 const MEMORIES: u32 = 4;
 
-/// How often the clock of an engine ticks, by which a guest's computing is measured.
+/// How often the clock of an engine ticks: at a tick a guest that computes lets others run, and its
+/// time is checked.
 const TICK: Duration = Duration::from_millis(100);
 
-/// How many ticks a guest may compute for one request, not counting when it waits: 5 s, where the
-/// largest body takes the built-in one a fifth of a second.
-const MAX_COMPUTING_TICKS: u32 = 50;
+/// How long a guest may compute for one request, not counting when it waits. The largest body takes
+/// the built-in one a fifth of a second.
+const MAX_COMPUTING_TIME: Duration = Duration::from_secs(5);
 
 /// What a handler answers.
 pub(crate) type Response = hyper::Response<HyperOutgoingBody>;
@@ -96,19 +98,18 @@ impl Guest {
     pub(crate) async fn instantiate(&self, sink: PutSinkContext) -> Result<Instance> {
         let mut store = Store::new(self.pre.engine(), State::new(sink));
         store.limiter(|state| &mut state.memory);
-        // Called when the guest computes at a tick: lets others run, and ends a guest in a loop.
-        store.epoch_deadline_callback(|mut store| {
-            let state = store.data_mut();
-            state.computing_ticks += 1;
+        let computing = Arc::clone(&store.data().computing);
+        // Called where the guest goes on after a tick.
+        store.epoch_deadline_callback(|store| {
             ensure!(
-                state.computing_ticks <= MAX_COMPUTING_TICKS,
-                "it computed for more than {:?}",
-                TICK * MAX_COMPUTING_TICKS
+                store.data().computing.total() <= MAX_COMPUTING_TIME,
+                "it computed for more than {MAX_COMPUTING_TIME:?}"
             );
             Ok(UpdateDeadline::Yield(1))
         });
         store.set_epoch_deadline(1);
-        let proxy = self.pre.instantiate_async(&mut store).await?;
+        let instantiating = self.pre.instantiate_async(&mut store);
+        let proxy = computing.measure(instantiating).await?;
         Ok(Instance { store, proxy })
     }
 }
@@ -130,14 +131,13 @@ impl Instance {
     where
         B: Body<Data = Bytes, Error = wasmtime_wasi_http::Error> + Send + 'static,
     {
-        self.store.set_epoch_deadline(1);
-        self.store.data_mut().computing_ticks = 0;
         let mut http = self.store.data_mut().http();
         let request = http.new_incoming_request(Scheme::Http, request)?;
         let out = http.new_response_outparam(answer)?;
-        self.proxy
-            .wasi_http_incoming_handler()
-            .call_handle(&mut self.store, request, out)
+        let computing = Arc::clone(&self.store.data().computing);
+        let handler = self.proxy.wasi_http_incoming_handler();
+        computing
+            .measure(handler.call_handle(&mut self.store, request, out))
             .await
     }
 

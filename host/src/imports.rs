@@ -3,6 +3,8 @@
 //! No directory, no environment, no network, no standard streams: a component that was built
 //! with a standard library starts, but sees an empty world. Never calls the guest.
 
+use std::sync::Arc;
+
 use wasmtime::component::{Linker, Resource, ResourceTable};
 use wasmtime::{Engine, ResourceLimiter, Result, StoreContextMut};
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
@@ -12,6 +14,7 @@ use wasmtime_wasi_http::{
     RequestOptions, WasiBody, WasiHttp, WasiHttpCtx, WasiHttpCtxView, WasiHttpHooks, WasiHttpView,
 };
 
+use crate::computing::ComputingTime;
 use crate::put_sink::{self, PutSinkContext};
 
 /// The most linear memory of one guest, in bytes: a body of 16 MiB, twice that while its buffer
@@ -25,8 +28,7 @@ const HTTP_TYPES: &str = "wasi:http/types@0.2.12";
 pub(crate) struct State {
     pub(crate) table: ResourceTable,
     pub(crate) memory: MemoryLimit,
-    /// How many ticks of the clock found the guest computing for its present request.
-    pub(crate) computing_ticks: u32,
+    pub(crate) computing: Arc<ComputingTime>,
     wasi: WasiCtx,
     http: WasiHttpCtx,
     hooks: NoOutgoingRequests,
@@ -38,7 +40,7 @@ impl State {
         Self {
             table: ResourceTable::new(),
             memory: MemoryLimit { bytes: 0 },
-            computing_ticks: 0,
+            computing: Arc::default(),
             wasi: WasiCtx::builder().build(),
             http: WasiHttpCtx::new(),
             hooks: NoOutgoingRequests,

@@ -42,6 +42,7 @@ mod body;
 mod handler;
 mod listener;
 
+mod computing;
 mod guest;
 mod imports;
 mod instances;

@@ -28,9 +28,12 @@ use crate::sink::{BoxSink, PutSink as _};
 /// more after which middle boxes forget a connection.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(75);
 
-/// How long a closing server waits on a connection without a request in service: for the rest of a
-/// head that is on its way, or for a client to read its last answer.
-const CLOSING_GRACE: Duration = Duration::from_secs(1);
+/// How often a closing server looks whether a connection has a request in service.
+const CLOSING_TICK: Duration = Duration::from_millis(500);
+
+/// How many times in a row it must have none to be ended: 1 s at least, for the rest of a head that
+/// is on its way, or for a client to read its last answer.
+const CLOSING_GRACE_TICKS: u32 = 3;
 
 /// An AllData peer server that is listening.
 ///
@@ -205,17 +208,24 @@ impl Shared {
                 () = self.closing.cancelled() => {}
                 result = connection.as_mut() => return result,
             }
-            connection.as_mut().graceful_shutdown();
-            loop {
-                tokio::select! {
-                    result = connection.as_mut() => return result,
-                    () = tokio::time::sleep(CLOSING_GRACE) => {
-                        if in_service.load(Ordering::Relaxed) == 0 {
-                            return Ok(());
-                        }
-                    }
-                }
+            // A request that has arrived but was not read yet is in flight too.
+            if in_service.load(Ordering::Relaxed) == 0
+                && let Some(result) = connection.as_mut().now_or_never()
+            {
+                return result;
             }
+            connection.as_mut().graceful_shutdown();
+            let mut idle_ticks = 0;
+            while idle_ticks < CLOSING_GRACE_TICKS {
+                tokio::select! {
+                    biased;
+                    result = connection.as_mut() => return result,
+                    () = tokio::time::sleep(CLOSING_TICK) => {}
+                }
+                let is_idle = in_service.load(Ordering::Relaxed) == 0;
+                idle_ticks = if is_idle { idle_ticks + 1 } else { 0 };
+            }
+            Ok(())
         };
         if let Some(Err(error)) = self.aborting.run_until_cancelled(served).await {
             tracing::debug!(%error, "a connection ended with an error");

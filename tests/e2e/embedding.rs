@@ -215,6 +215,24 @@ fn more_bytes_than_may_be_in_flight_are_503_and_then_taken_again() {
     server.put("other", &large).assert_created();
 }
 
+/// 64 pauses of 100 ms are more than the 5 s that a guest may compute; it only waits.
+#[test]
+fn a_body_that_trickles_for_longer_than_a_guest_may_compute_is_put() {
+    let (server, puts) = Embedded::capturing();
+    let event = format!("\"{}\"", "x".repeat(50));
+    let post = Post::put("key1", &event).bytes();
+    let (first, rest) = post.split_at(post.len() - 64);
+    let mut connection = server.connect();
+    connection.send(first);
+    for byte in rest.chunks(1) {
+        assert!(connection.is_quiet_for(Duration::from_millis(100)));
+        connection.send(byte);
+    }
+    connection.answer().assert_created();
+    let put = puts.recv_timeout(DEADLINE).expect("is put");
+    assert_eq!(put, ("key1".to_owned(), event));
+}
+
 #[test]
 fn a_fresh_instance_for_every_request_serves_too() {
     let builder = PeerServer::builder()

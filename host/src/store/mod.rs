@@ -57,12 +57,9 @@ pub fn digest(key: impl AsRef<[u8]>, event: impl AsRef<[u8]>) -> [u8; blake3::OU
 fn open(path: &Path, flags: OpenFlags) -> Result<Connection, Error> {
     let fail = store_error(path, "open");
     let flags = flags | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    // SQLite has one name of its own, for a database that is kept nowhere.
-    let file = match path == Path::new(":memory:") {
-        true => Path::new("./:memory:"),
-        false => path,
-    };
-    let connection = Connection::open_with_flags(file, flags).map_err(&fail)?;
+    // SQLite gives names such as `:memory:` and `file:…` a meaning of their own; paths have none.
+    let connection =
+        Connection::open_with_flags(Path::new(".").join(path), flags).map_err(&fail)?;
     connection.busy_timeout(BUSY_TIMEOUT).map_err(&fail)?;
     Ok(connection)
 }

@@ -94,11 +94,8 @@ impl StoreReader {
             .prepare_cached("SELECT event FROM events WHERE key = ?1")
             .and_then(|mut select| select.query_row([key], |row| bytes(row, 0)).optional())
             .map_err(store_error(&self.path, "read"))?;
-        let damaged = |_| Error::DamagedEvent {
-            path: self.path.clone(),
-            key: key.to_owned(),
-        };
-        event.map(String::from_utf8).transpose().map_err(damaged)
+        let text = event.map(String::from_utf8).transpose();
+        text.map_err(|_| self.damaged(key.as_bytes()))
     }
 
     /// How many events there are.
@@ -129,10 +126,7 @@ impl StoreReader {
         mut visit: impl FnMut(Event) -> Result<(), E>,
     ) -> Result<(), E> {
         self.visit_rows(from, to, |row| {
-            let event = row.into_event().map_err(|key| Error::DamagedEvent {
-                path: self.path.clone(),
-                key,
-            })?;
+            let event = row.into_event().map_err(|key| self.damaged(&key))?;
             visit(event)
         })
     }
@@ -176,15 +170,30 @@ impl StoreReader {
         to: Option<&str>,
         mut visit: impl FnMut(RawEvent) -> Result<(), E>,
     ) -> Result<(), E> {
-        let mut step = self.step("key >= ?1", from.unwrap_or_default().as_bytes(), to)?;
+        let mut last: Option<Vec<u8>> = None;
         loop {
-            let Some(last) = step.last().map(|row| row.key.clone()) else {
-                return Ok(());
+            let step = match &last {
+                None => self.step("key >= ?1", from.unwrap_or_default().as_bytes(), to)?,
+                Some(last) => self.step("key > ?1", last, to)?,
             };
+            if step.is_empty() {
+                return Ok(());
+            }
             for row in step {
+                // A damaged key may stand anywhere: from there on it would lead astray.
+                if last.as_ref().is_some_and(|last| *last >= row.key) {
+                    return Err(self.damaged(&row.key).into());
+                }
+                last = Some(row.key.clone());
                 visit(row)?;
             }
-            step = self.step("key > ?1", &last, to)?;
+        }
+    }
+
+    fn damaged(&self, key: &[u8]) -> Error {
+        Error::DamagedEvent {
+            path: self.path.clone(),
+            key: String::from_utf8_lossy(key).into_owned(),
         }
     }
 
@@ -211,12 +220,12 @@ struct RawEvent {
 }
 
 impl RawEvent {
-    /// The event, or the key as far as it can be read where either is no text.
-    fn into_event(self) -> Result<Event, String> {
+    /// The event, or the key where either is no text.
+    fn into_event(self) -> Result<Event, Vec<u8>> {
         match (String::from_utf8(self.key), String::from_utf8(self.event)) {
             (Ok(key), Ok(event)) => Ok(Event { key, event }),
-            (Ok(key), Err(_)) => Err(key),
-            (Err(key), _) => Err(String::from_utf8_lossy(key.as_bytes()).into_owned()),
+            (Ok(key), Err(_)) => Err(key.into_bytes()),
+            (Err(key), _) => Err(key.into_bytes()),
         }
     }
 }

@@ -192,7 +192,9 @@ fn insert_all(connection: &mut Connection, records: &[Record]) -> rusqlite::Resu
 
 /// Compares what a key holds with what was to be put, as far as their bytes tell.
 fn compare(held: ValueRef<'_>, sent: &Record) -> rusqlite::Result<Written> {
-    let held = held.as_bytes().unwrap_or_default();
+    let Ok(held) = held.as_bytes() else {
+        return Ok(Written::Damaged);
+    };
     if held == sent.event.as_bytes() {
         return Ok(Written::Stored);
     }
