@@ -1,7 +1,8 @@
 //! The body of a request on its way to the guest, within its limits.
 //!
-//! Bounds its bytes and its time, and the bytes of all bodies together. A body that the guest leaves unread is drained for a while, so
-//! that a client that is still sending can read its answer. Never looks into a byte.
+//! Bounds its bytes and its time, and the bytes of all bodies together. A body that the guest
+//! leaves unread is drained for a while, so that a client that is still sending can read its
+//! answer. Never looks into a byte.
 
 use std::pin::Pin;
 use std::sync::Arc;

@@ -26,8 +26,8 @@ pub const DEFAULT_PORT: u16 = 8080;
 /// own limit.
 pub const DEFAULT_MAX_BODY_BYTES: u64 = MAX_BODY_BYTES as u64;
 
-/// How many bytes all bodies that are in flight may have together: some hundred thousand ordinary
-/// events, or 16 of the largest. In memory they take up to three times as much.
+/// How many bytes all bodies that are in flight may have together: more than all
+/// ordinary events that are in flight, or 16 of the largest, which take three times as much memory.
 pub const DEFAULT_MAX_BODIES_BYTES: u64 = 256 * 1024 * 1024;
 
 /// How long a body may take to arrive as a whole: at the largest size, 4.5 Mbit/s.

@@ -83,7 +83,7 @@ pub enum Error {
         /// What it is instead.
         reason: String,
     },
-    /// What a store holds under a key is no text any more.
+    /// What a store holds under a key is not what was put.
     #[error("the event under the key {key:?} is damaged in the store {}", path.display())]
     DamagedEvent {
         /// The file.

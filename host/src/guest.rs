@@ -53,7 +53,7 @@ const MEMORIES: u32 = 4;
 const TICK: Duration = Duration::from_millis(100);
 
 /// How long a guest may compute for one request, not counting when it waits. The largest body takes
-/// the built-in one a fifth of a second.
+/// the built-in one less than a tenth of a second.
 const MAX_COMPUTING_TIME: Duration = Duration::from_secs(5);
 
 /// What a handler answers.

@@ -24,8 +24,8 @@ use crate::handler::Handler;
 use crate::listener::{self, Listener};
 use crate::sink::{BoxSink, PutSink as _};
 
-/// How long a connection may be idle, or take to send the head of a request. Below the 75 s and
-/// more after which middle boxes forget a connection.
+/// How long a connection may be idle, or take to send the head of a request: longer than clients
+/// keep an unused connection, so that it is rarely this end that closes one.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(75);
 
 /// How often a closing server looks whether a connection has a request in service.

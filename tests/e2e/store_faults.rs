@@ -93,6 +93,34 @@ fn a_damaged_event_fails_alone_and_is_found() {
     );
 }
 
+/// Keys are read in steps, each from the last key of the one before: here a damaged one.
+#[test]
+fn a_damaged_key_leads_no_reader_astray() {
+    let lines: String = (0..600)
+        .map(|number| format!("{{\"key\":\"key{number:04}\",\"event\":1}}\n"))
+        .collect();
+    let directory = tempfile::tempdir().expect("makes a directory");
+    let path = directory.path().join("a.db");
+    let store = format!("sqlite:{}", path.display());
+    run_with_input(&["import", "-", "--store", &store], &lines).assert_ok();
+    // The last key of the first step, which now belongs before all others, or behind them.
+    for damaged in [b"\x01ey0255", b"\x7fey0255"] {
+        let mut bytes = fs::read(&path).expect("reads");
+        let places: Vec<usize> = (0..bytes.len() - 7)
+            .filter(|place| &bytes[place + 1..place + 7] == b"ey0255")
+            .collect();
+        assert!(!places.is_empty());
+        for place in places {
+            bytes[place..place + 7].copy_from_slice(damaged);
+        }
+        fs::write(&path, bytes).expect("writes");
+        let verify = run(&["verify", "--store", &store]);
+        assert_eq!(verify.code, Some(1), "{verify:?}");
+        assert!(verify.stderr.contains("structure: "), "{verify:?}");
+        assert_eq!(run(&["export", "--store", &store]).code, Some(1));
+    }
+}
+
 #[test]
 fn a_large_event_is_compared_with_what_is_held() {
     let peer = Peer::start();

@@ -9,7 +9,8 @@ use tokio::sync::Semaphore;
 use crate::same_event::same_event;
 use crate::sink::PutError;
 
-/// The size in bytes of two events up to which they are compared at once: some 100 µs.
+/// The size in bytes of two events up to which they are compared at once, since
+/// that takes less than handing them to another thread is worth.
 pub(super) const LARGE_BYTES: usize = 64 * 1024;
 
 /// Compares one pair of large events at a time, which takes some times their size in memory.

@@ -89,13 +89,14 @@ impl StoreReader {
     ///
     /// When the store can't be read, or the event is damaged.
     pub fn get(&self, key: &str) -> Result<Option<String>, Error> {
-        let event: Option<Vec<u8>> = self
+        let row = self
             .connection
-            .prepare_cached("SELECT event FROM events WHERE key = ?1")
-            .and_then(|mut select| select.query_row([key], |row| bytes(row, 0)).optional())
+            .prepare_cached("SELECT key, event, digest FROM events WHERE key = ?1")
+            .and_then(|mut select| select.query_row([key], RawEvent::read).optional())
             .map_err(store_error(&self.path, "read"))?;
-        let text = event.map(String::from_utf8).transpose();
-        text.map_err(|_| self.damaged(key.as_bytes()))
+        let event = row.map(RawEvent::into_event).transpose();
+        let event = event.map_err(|key| self.damaged(&key))?;
+        Ok(event.map(|event| event.event))
     }
 
     /// How many events there are.
@@ -140,7 +141,7 @@ impl StoreReader {
     pub fn verify(&self, mut progress: impl FnMut(u64)) -> Result<Verification, Error> {
         let mut found = Verification::default();
         let read = self.visit_rows(None, None, |row| {
-            if digest(&row.key, &row.event)[..] != row.digest[..] {
+            if !row.is_whole() {
                 let key = String::from_utf8_lossy(&row.key);
                 found.damaged.push(key.into_owned());
             }
@@ -220,8 +221,25 @@ struct RawEvent {
 }
 
 impl RawEvent {
-    /// The event, or the key where either is no text.
+    fn read(row: &Row<'_>) -> rusqlite::Result<Self> {
+        let bytes = |column| Ok::<_, rusqlite::Error>(row.get_ref(column)?.as_bytes()?.to_vec());
+        Ok(Self {
+            key: bytes(0)?,
+            event: bytes(1)?,
+            digest: bytes(2)?,
+        })
+    }
+
+    /// Whether key and event are those that were put.
+    fn is_whole(&self) -> bool {
+        digest(&self.key, &self.event)[..] == self.digest[..]
+    }
+
+    /// The event, or the key where it is not as it was put.
     fn into_event(self) -> Result<Event, Vec<u8>> {
+        if !self.is_whole() {
+            return Err(self.key);
+        }
         match (String::from_utf8(self.key), String::from_utf8(self.event)) {
             (Ok(key), Ok(event)) => Ok(Event { key, event }),
             (Ok(key), Err(_)) => Err(key.into_bytes()),
@@ -236,18 +254,9 @@ fn read_step(mut rows: Rows<'_>) -> rusqlite::Result<Vec<RawEvent>> {
     while read < STEP_BYTES
         && let Some(row) = rows.next()?
     {
-        let event = RawEvent {
-            key: bytes(row, 0)?,
-            event: bytes(row, 1)?,
-            digest: bytes(row, 2)?,
-        };
+        let event = RawEvent::read(row)?;
         read += event.key.len() + event.event.len();
         events.push(event);
     }
     Ok(events)
-}
-
-/// The bytes of a text or a blob.
-fn bytes(row: &Row<'_>, column: usize) -> rusqlite::Result<Vec<u8>> {
-    Ok(row.get_ref(column)?.as_bytes()?.to_vec())
 }
