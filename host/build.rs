@@ -1,8 +1,9 @@
-//! Builds the guest, encodes it as a component and hands it to the host as `OUT_DIR/peer.wasm`.
+//! Builds the guest and, for the program, the sinks, encodes them as components and hands them to
+//! the host in `OUT_DIR/components`.
 //!
-//! The guest is built for `wasm32-unknown-unknown`: with the active toolchain's own library of
-//! that target where it is installed, else from library source beside a compiler. Never
-//! downloads a toolchain. `ALLDATA_PEER_BUILD_COMPONENT` names a ready component instead.
+//! They are built for `wasm32-unknown-unknown`: with the active toolchain's own library of that
+//! target where it is installed, else from library source beside a compiler. Never downloads a
+//! toolchain. `ALLDATA_PEER_BUILD_COMPONENTS` names a directory of ready components instead.
 
 use std::env;
 use std::ffi::OsString;
@@ -13,7 +14,21 @@ use std::process::Command;
 use wit_component::ComponentEncoder;
 
 const TARGET: &str = "wasm32-unknown-unknown";
-const READY_COMPONENT: &str = "ALLDATA_PEER_BUILD_COMPONENT";
+const READY_COMPONENTS: &str = "ALLDATA_PEER_BUILD_COMPONENTS";
+
+/// The package of the guest, and the file that its component goes to.
+const GUEST: (&str, &str) = ("alldata-peer-guest", "peer.wasm");
+
+/// The same for the sinks, which only the program needs.
+const SINKS: [(&str, &str); 4] = [
+    ("alldata-peer-sink-forward", "forward.wasm"),
+    ("alldata-peer-sink-directory", "directory.wasm"),
+    ("alldata-peer-sink-keyvalue-spin", "keyvalue-spin.wasm"),
+    (
+        "alldata-peer-sink-keyvalue-wasmcloud",
+        "keyvalue-wasmcloud.wasm",
+    ),
+];
 
 /// Where Debian's packages `rustc-web` and `cargo-web` put their programs.
 const DEBIAN_RUSTC: &str = "/usr/bin/rustc";
@@ -26,32 +41,45 @@ const HOW_TO_MEND: &str = "\
 no compiler here can build for wasm32-unknown-unknown. Either of these mends it:
   with rustup:  rustup target add wasm32-unknown-unknown
   on Debian:    apt-get install --no-install-recommends rustc-web cargo-web rust-web-src
-Or set ALLDATA_PEER_BUILD_COMPONENT to the path of a ready component.";
+Or set ALLDATA_PEER_BUILD_COMPONENTS to a directory of components that were built elsewhere:
+peer.wasm, and for the program forward.wasm, directory.wasm, keyvalue-spin.wasm and
+keyvalue-wasmcloud.wasm, as such a build leaves them in target.";
 
 fn main() {
-    let component = PathBuf::from(variable("OUT_DIR")).join("peer.wasm");
+    let components = PathBuf::from(variable("OUT_DIR")).join("components");
+    if let Err(error) = fs::create_dir_all(&components) {
+        fail(&format!("cannot create {}: {error}", components.display()));
+    }
     println!("cargo::rerun-if-changed=build.rs");
-    println!("cargo::rerun-if-env-changed={READY_COMPONENT}");
-    if let Some(ready) = env::var_os(READY_COMPONENT) {
-        println!("cargo::rerun-if-changed={}", ready.display());
-        if let Err(error) = fs::copy(&ready, &component) {
-            fail(&format!("cannot copy {}: {error}", ready.display()));
+    println!("cargo::rerun-if-env-changed={READY_COMPONENTS}");
+    let sinks: &[_] = match env::var_os("CARGO_FEATURE_CLI") {
+        Some(_) => &SINKS,
+        None => &[],
+    };
+    let wanted = std::iter::once(&GUEST).chain(sinks);
+    if let Some(ready) = env::var_os(READY_COMPONENTS) {
+        for (_, file) in wanted {
+            copy(&Path::new(&ready).join(file), &components.join(file));
         }
         return;
     }
     let root = PathBuf::from(variable("CARGO_MANIFEST_DIR")).join("..");
-    for source in [
-        "guest/src",
-        "guest/Cargo.toml",
-        "wit",
-        "Cargo.toml",
-        "Cargo.lock",
-    ] {
+    for source in ["guest", "wit", "Cargo.toml", "Cargo.lock"] {
         println!("cargo::rerun-if-changed={}", root.join(source).display());
     }
-    let module = build_guest(&root, &Toolchain::find());
-    if let Err(error) = encode(&module, &component) {
-        fail(&format!("cannot encode {}: {error}", module.display()));
+    let toolchain = Toolchain::find();
+    for (package, file) in wanted {
+        let module = build(&root, &toolchain, package);
+        if let Err(error) = encode(&module, &components.join(file)) {
+            fail(&format!("cannot encode {}: {error}", module.display()));
+        }
+    }
+}
+
+fn copy(from: &Path, to: &Path) {
+    println!("cargo::rerun-if-changed={}", from.display());
+    if let Err(error) = fs::copy(from, to) {
+        fail(&format!("cannot copy {}: {error}", from.display()));
     }
 }
 
@@ -101,7 +129,7 @@ fn print(rustc: &OsString, arguments: &[&str]) -> Option<PathBuf> {
 
 /// Runs a cargo of its own, with a target directory of its own, so that it neither waits for the
 /// lock of the outer run nor inherits its flags and wrappers.
-fn build_guest(root: &Path, toolchain: &Toolchain) -> PathBuf {
+fn build(root: &Path, toolchain: &Toolchain, package: &str) -> PathBuf {
     let target_dir = PathBuf::from(variable("OUT_DIR")).join("guest");
     let mut cargo = Command::new(&toolchain.cargo);
     for (name, _) in env::vars_os() {
@@ -114,7 +142,7 @@ fn build_guest(root: &Path, toolchain: &Toolchain) -> PathBuf {
         .current_dir(root)
         .env("RUSTC", &toolchain.rustc)
         .env("CARGO_TARGET_DIR", &target_dir)
-        .args(["rustc", "--locked", "--package", "alldata-peer-guest"])
+        .args(["rustc", "--locked", "--package", package])
         .args(["--profile", "guest", "--target", TARGET])
         .args(["--lib", "--crate-type", "cdylib"]);
     if toolchain.build_std {
@@ -127,7 +155,7 @@ fn build_guest(root: &Path, toolchain: &Toolchain) -> PathBuf {
     }
     match cargo.status() {
         Ok(status) if status.success() => {}
-        Ok(status) => fail(&format!("building the guest ended with {status}")),
+        Ok(status) => fail(&format!("building {package} ended with {status}")),
         Err(error) => fail(&format!(
             "cannot run {}: {error}",
             toolchain.cargo.display()
@@ -135,7 +163,8 @@ fn build_guest(root: &Path, toolchain: &Toolchain) -> PathBuf {
     }
     target_dir
         .join(TARGET)
-        .join("guest/alldata_peer_guest.wasm")
+        .join("guest")
+        .join(format!("{}.wasm", package.replace('-', "_")))
 }
 
 /// The active toolchain's own linker, or LLVM's on the path.

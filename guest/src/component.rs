@@ -6,8 +6,7 @@ use alloc::string::{String, ToString};
 
 use wasip2::exports::http::incoming_handler::Guest;
 use wasip2::http::types::{
-    ErrorCode, Fields, IncomingBody, IncomingRequest, Method, OutgoingBody, OutgoingResponse,
-    ResponseOutparam, http_error_code,
+    Fields, IncomingBody, IncomingRequest, Method, OutgoingBody, OutgoingResponse, ResponseOutparam,
 };
 use wasip2::io::streams::StreamError;
 
@@ -27,9 +26,6 @@ const READ_BYTES: u64 = 1024 * 1024;
 
 /// How much `blocking-write-and-flush` takes at once, by its definition in `wasi:io`.
 const WRITE_BYTES: usize = 4096;
-
-/// After how many seconds a client may come back whose body a host had no room for.
-const OVERLOAD_RETRY_SECONDS: u32 = 1;
 
 struct Peer;
 
@@ -79,58 +75,47 @@ fn read_body(request: &IncomingRequest) -> Result<Body, Outcome> {
                 limit: Some(MAX_BODY_BYTES as u64),
             })?,
             Err(StreamError::Closed) => return Ok(body),
-            Err(StreamError::LastOperationFailed(error)) => {
-                return Err(unread(http_error_code(&error)));
-            }
+            // Nor is it asked why: of the platforms there are, one ends on that question.
+            Err(StreamError::LastOperationFailed(_)) => return Err(Outcome::CutOff),
         }
-    }
-}
-
-/// How a request ended whose body could not be read. Our host tells its own limit in
-/// `HTTP-request-body-size`, and that it has too many bodies in `connection-limit-reached`.
-fn unread(error: Option<ErrorCode>) -> Outcome {
-    match error {
-        Some(ErrorCode::HttpRequestBodySize(limit)) => Outcome::TooLarge { limit },
-        Some(ErrorCode::ConnectionReadTimeout | ErrorCode::ConnectionTimeout) => Outcome::TooSlow,
-        Some(ErrorCode::ConnectionLimitReached) => Outcome::Unavailable {
-            retry_after_seconds: OVERLOAD_RETRY_SECONDS,
-        },
-        _ => Outcome::CutOff,
     }
 }
 
 /// The one place that sets the response. A client that is gone by now is no error: what was
 /// put stays put.
+///
+/// An empty body is opened and finished too: not every platform sends a response without one.
 fn respond(out: ResponseOutparam, answer: Answer) {
     let text = answer.problem.as_ref().map(Problem::to_json);
-    let response = OutgoingResponse::new(fields(answer.header, text.as_ref()));
+    let text = text.unwrap_or_default();
+    let response = OutgoingResponse::new(fields(answer.header, &text));
     // Fails for a number that is no status code only; `Outcome::answer` has none.
     let _ = response.set_status_code(answer.status);
-    let body = text.and_then(|text| Some((response.body().ok()?, text)));
+    // Fails for a second call only.
+    let body = response.body();
     ResponseOutparam::set(out, Ok(response));
-    if let Some((body, text)) = body {
-        if let Ok(stream) = body.write() {
-            for chunk in text.as_bytes().chunks(WRITE_BYTES) {
-                if stream.blocking_write_and_flush(chunk).is_err() {
-                    break;
-                }
+    let Ok(body) = body else { return };
+    if !text.is_empty()
+        && let Ok(stream) = body.write()
+    {
+        for chunk in text.as_bytes().chunks(WRITE_BYTES) {
+            if stream.blocking_write_and_flush(chunk).is_err() {
+                break;
             }
         }
-        let _ = OutgoingBody::finish(body, None);
     }
+    let _ = OutgoingBody::finish(body, None);
 }
 
-fn fields(header: Option<(&'static str, String)>, text: Option<&String>) -> Fields {
-    let Some(text) = text else {
-        return Fields::new();
-    };
-    let mut list = alloc::vec![
-        ("content-type".to_string(), PROBLEM_MEDIA_TYPE.into()),
-        (
-            "content-length".to_string(),
-            text.len().to_string().into_bytes()
-        ),
-    ];
+/// The length is always there: not every platform counts the bytes.
+fn fields(header: Option<(&'static str, String)>, text: &str) -> Fields {
+    let mut list = alloc::vec![(
+        "content-length".to_string(),
+        text.len().to_string().into_bytes()
+    )];
+    if !text.is_empty() {
+        list.push(("content-type".to_string(), PROBLEM_MEDIA_TYPE.into()));
+    }
     list.extend(header.map(|(name, value)| (name.to_string(), value.into_bytes())));
     // Fails for a malformed or forbidden field only; these are neither.
     Fields::from_list(&list).unwrap_or_else(|_| Fields::new())

@@ -1,8 +1,10 @@
 //! The AllData peer as a WebAssembly component, and the wire protocol it speaks.
 //!
 //! [`body`] gathers the body of a `_put`, [`decode`] reads it, and [`outcome`] tells how a request
-//! ended and what is answered for it. All are plain code over bytes: the host and the tests use
-//! them natively. Only `component` knows WASI, and it is all that the built component adds.
+//! ended and what is answered for it. [`client`] is the other side of the protocol, and
+//! `same_event` tells whether two events are the same: both are for sinks. All are plain code over
+//! bytes: the host, the sinks and the tests use them natively. Only `component` knows WASI, and it
+//! is all that the built component adds.
 //!
 //! Nothing here keeps state between two requests.
 
@@ -11,8 +13,12 @@
 extern crate alloc;
 
 pub mod body;
+pub mod client;
 pub mod decode;
+mod json_string;
 pub mod outcome;
+#[cfg(feature = "same-event")]
+pub mod same_event;
 
 #[cfg(feature = "component")]
 mod component;

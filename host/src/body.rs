@@ -5,8 +5,8 @@
 //! answer. Never looks into a byte.
 
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -45,6 +45,19 @@ pub(crate) struct BodyBudget {
 pub(crate) struct BodyShare {
     budget: Arc<BodyBudget>,
     bytes: AtomicU64,
+    /// The limit that the body went over.
+    broken: OnceLock<BrokenLimit>,
+}
+
+/// A limit that ends a body. The guest only sees that it ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum BrokenLimit {
+    /// [`BodyLimits::bytes`].
+    Bytes,
+    /// [`BodyLimits::time`].
+    Time,
+    /// That of the [`BodyBudget`].
+    Budget,
 }
 
 impl BodyBudget {
@@ -59,11 +72,28 @@ impl BodyBudget {
         Arc::new(BodyShare {
             budget: Arc::clone(self),
             bytes: AtomicU64::new(0),
+            broken: OnceLock::new(),
         })
     }
 }
 
 impl BodyShare {
+    /// The limit that ended the body, if one did.
+    pub(crate) fn broken_limit(&self) -> Option<BrokenLimit> {
+        self.broken.get().copied()
+    }
+
+    /// Ends the body with an error that stands for `limit`.
+    fn break_limit(&self, limit: BrokenLimit) -> BodyError {
+        // Only the first limit counts.
+        let _ = self.broken.set(limit);
+        match limit {
+            BrokenLimit::Bytes => BodyError::HttpRequestBodySize(None),
+            BrokenLimit::Time => BodyError::ConnectionReadTimeout,
+            BrokenLimit::Budget => BodyError::ConnectionLimitReached,
+        }
+    }
+
     /// Takes so many bytes more, unless that would be too many in all.
     fn take(&self, bytes: u64) -> bool {
         let used = self.budget.used.fetch_add(bytes, Ordering::Relaxed);
@@ -112,12 +142,12 @@ impl LimitedBody {
     fn admit(&mut self, frame: Frame<Bytes>) -> Result<Frame<Bytes>, BodyError> {
         let bytes = frame.data_ref().map_or(0, Bytes::len) as u64;
         let Some(remaining) = self.remaining.checked_sub(bytes) else {
-            return Err(BodyError::HttpRequestBodySize(Some(self.limits.bytes)));
+            return Err(self.share.break_limit(BrokenLimit::Bytes));
         };
         self.remaining = remaining;
         match self.share.take(bytes) {
             true => Ok(frame),
-            false => Err(BodyError::ConnectionLimitReached),
+            false => Err(self.share.break_limit(BrokenLimit::Budget)),
         }
     }
 }
@@ -154,7 +184,7 @@ impl Body for LimitedBody {
         ready!(deadline.as_mut().poll(context));
         // A client this slow is not waited for any longer, not even to drain its body.
         this.incoming = None;
-        Poll::Ready(Some(Err(BodyError::ConnectionReadTimeout)))
+        Poll::Ready(Some(Err(this.share.break_limit(BrokenLimit::Time))))
     }
 
     fn is_end_stream(&self) -> bool {

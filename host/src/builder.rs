@@ -18,6 +18,8 @@ use crate::instances::Instances;
 use crate::listener;
 use crate::server::PeerServer;
 use crate::sink::{self, BoxSink, PutError, PutSink};
+use crate::sinks::DiscardSink;
+use crate::world::World;
 
 /// The port that a server listens on unless it is told another one.
 pub const DEFAULT_PORT: u16 = 8080;
@@ -58,6 +60,7 @@ pub struct PeerServerBuilder {
     port: u16,
     sink: Option<BoxSink>,
     component: Source,
+    world: World,
     max_body_bytes: u64,
     max_bodies_bytes: u64,
     body_timeout: Duration,
@@ -74,6 +77,7 @@ impl Default for PeerServerBuilder {
             port: DEFAULT_PORT,
             sink: None,
             component: Source::BuiltIn,
+            world: World::default(),
             max_body_bytes: DEFAULT_MAX_BODY_BYTES,
             max_bodies_bytes: DEFAULT_MAX_BODIES_BYTES,
             body_timeout: DEFAULT_BODY_TIMEOUT,
@@ -116,7 +120,11 @@ impl PeerServerBuilder {
     }
 
     /// A component of your own in place of the built-in one, as the bytes of its binary. It
-    /// exports `wasi:http/incoming-handler` 0.2.
+    /// exports `wasi:http/incoming-handler` 0.2. Where it does not import `alldata:peer/put-sink`,
+    /// because it has a sink of its own, the server needs none.
+    ///
+    /// A request that waits for what the component itself does is not timed by
+    /// [`sink_timeout`](Self::sink_timeout): such a component has to see to that.
     pub fn component(mut self, bytes: impl Into<Vec<u8>>) -> Self {
         self.component = Source::Bytes(bytes.into());
         self
@@ -125,6 +133,19 @@ impl PeerServerBuilder {
     /// A component of your own in place of the built-in one, from a file.
     pub fn component_file(mut self, path: impl Into<PathBuf>) -> Self {
         self.component = Source::File(path.into());
+        self
+    }
+
+    /// A variable that a component of your own finds in its environment (`wasi:cli/environment`).
+    pub fn component_env(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
+        self.world.variables.push((name.into(), value.into()));
+        self
+    }
+
+    /// A directory that a component of your own may read and write (`wasi:filesystem`), and its
+    /// name there.
+    pub fn component_dir(mut self, path: impl Into<PathBuf>, name: impl Into<String>) -> Self {
+        self.world.directories.push((path.into(), name.into()));
         self
     }
 
@@ -184,7 +205,7 @@ impl PeerServerBuilder {
     ///
     /// # Errors
     ///
-    /// When there is no sink, a setting is out of range, the host name does not resolve, an
+    /// When there is no sink, or one that the component does not call, a setting is out of range, the host name does not resolve, an
     /// address can't be listened on, or the component can't be used.
     pub async fn listen(self) -> Result<PeerServer, Error> {
         check(
@@ -203,8 +224,17 @@ impl PeerServerBuilder {
             self.instance_reuse.into(),
             u32::MAX.into(),
         )?;
-        let sink = self.sink.ok_or(Error::NoSink)?;
-        let guest = self.component.compile(self.max_in_flight).await?;
+        if self.sink.is_none() && matches!(self.component, Source::BuiltIn) {
+            return Err(Error::NoSink);
+        }
+        let guest = self.component.compile(self.max_in_flight, self.world);
+        let guest = guest.await?;
+        let sink = match (self.sink, guest.needs_sink()) {
+            (Some(sink), true) => sink,
+            (None, true) => return Err(Error::NoSink),
+            (Some(_), false) => return Err(Error::UnusedSink),
+            (None, false) => DiscardSink.boxed(),
+        };
         let listeners = listener::bind(self.hostname.as_deref(), self.port).await?;
         let handler = Handler {
             instances: Instances::new(

@@ -24,17 +24,23 @@ use wasmtime_wasi_http::p2::body::HyperOutgoingBody;
 
 use crate::error::Error;
 use crate::imports::{self, MEMORY_BYTES, State};
+use crate::outgoing::OutgoingRequests;
 use crate::put_sink::PutSinkContext;
+use crate::world::World;
 
 /// The component that this crate was built with: what
 /// [`component`](crate::PeerServerBuilder::component) replaces.
-pub static BUILT_IN_COMPONENT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/peer.wasm"));
+pub static BUILT_IN_COMPONENT: &[u8] =
+    include_bytes!(concat!(env!("OUT_DIR"), "/components/peer.wasm"));
+
+/// The name of the interface of sinks, without its version.
+const PUT_SINK: &str = "alldata:peer/put-sink@";
 
 /// What every WebAssembly binary starts with.
 const WASM_MAGIC: &[u8] = b"\0asm";
 
 /// How much linear memory a guest may keep for its next request, in bytes. One that has grown
-/// beyond it, by a large body, is replaced.
+/// beyond what it started with by so much, by a large body, is replaced.
 const KEPT_MEMORY_BYTES: usize = 1024 * 1024 + 512 * 1024;
 
 /// How much of a slot's memory stays resident between two guests, in bytes: what a guest touches
@@ -72,31 +78,53 @@ pub(crate) enum Source {
 
 impl Source {
     /// Compiles a component for at most `in_flight` instances at a time, off the runtime's threads.
-    pub(crate) async fn compile(self, in_flight: u32) -> std::result::Result<Guest, Error> {
+    pub(crate) async fn compile(
+        self,
+        in_flight: u32,
+        world: World,
+    ) -> std::result::Result<Guest, Error> {
         let name = self.to_string();
-        let compiling = tokio::task::spawn_blocking(move || compile(&self, in_flight));
+        let compiling = tokio::task::spawn_blocking(move || {
+            // So that what can't be opened is told now, and not to the first client.
+            world.open()?;
+            let pre = compile(&self, in_flight)?;
+            let outgoing = OutgoingRequests::new();
+            Ok(Guest {
+                pre,
+                world,
+                outgoing,
+            })
+        });
         let compiled = match compiling.await {
             Ok(compiled) => compiled,
             Err(error) => Err(error.into()),
         };
-        compiled
-            .map(|pre| Guest { pre })
-            .map_err(|error| Error::Component {
-                component: name,
-                source: error.into(),
-            })
+        compiled.map_err(|error: wasmtime::Error| Error::Component {
+            component: name,
+            source: error.into(),
+        })
     }
 }
 
 /// A compiled component with everything that it imports, ready to be instantiated.
 pub(crate) struct Guest {
     pre: ProxyPre<State>,
+    world: World,
+    outgoing: OutgoingRequests,
 }
 
 impl Guest {
+    /// Whether it puts into a sink of the host, and not into one of its own.
+    pub(crate) fn needs_sink(&self) -> bool {
+        let component = self.pre.instance_pre().component().component_type();
+        let mut imports = component.imports(self.pre.engine());
+        imports.any(|(name, _)| name.starts_with(PUT_SINK))
+    }
+
     /// A new instance that puts into `sink`.
     pub(crate) async fn instantiate(&self, sink: PutSinkContext) -> Result<Instance> {
-        let mut store = Store::new(self.pre.engine(), State::new(sink));
+        let state = State::new(self.world.open()?, self.outgoing.clone(), sink);
+        let mut store = Store::new(self.pre.engine(), state);
         store.limiter(|state| &mut state.memory);
         let computing = Arc::clone(&store.data().computing);
         // Called where the guest goes on after a tick.

@@ -1,7 +1,7 @@
 //! From a request to its answer, by way of the guest.
 //!
-//! Answers by itself only where there is no guest to answer: overload, a trap, a guest that says
-//! nothing, a body whose announced length is over the limit. Never reads a body.
+//! Answers by itself only where there is no guest to answer, as with overload, a trap or a guest that
+//! says nothing, and for what only the host knows: the limits of a body. Never reads a body.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -17,7 +17,7 @@ use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 use tokio_util::task::TaskTracker;
 
-use crate::body::{BodyBudget, BodyLimits, BodyShare, LimitedBody};
+use crate::body::{BodyBudget, BodyLimits, BodyShare, BrokenLimit, LimitedBody};
 use crate::guest::{GuestAnswer, Response};
 use crate::instances::{Instances, Loan, NoInstance};
 
@@ -54,10 +54,8 @@ impl Handler {
         let share = self.body_budget.share();
         let (limits, tasks) = (self.body_limits, self.tasks.clone());
         let mut request = LimitedBody::new(request, limits, Arc::clone(&share), tasks);
-        if method == Method::POST && announced > self.body_limits.bytes {
-            return respond(&Outcome::TooLarge {
-                limit: Some(self.body_limits.bytes),
-            });
+        if method == Method::POST && announced > limits.bytes {
+            return respond(&over(BrokenLimit::Bytes, limits));
         }
         give_authority(&mut request);
         let loan = match self.instances.lend().await {
@@ -74,13 +72,19 @@ impl Handler {
         };
         let tasks = self.tasks.clone();
         let (sender, answer) = oneshot::channel();
-        Exchange {
-            call: Some(Box::pin(self.call(loan, request, share, sender))),
+        let call = self.call(loan, request, Arc::clone(&share), sender);
+        let exchange = Exchange {
+            call: Some(Box::pin(call)),
             answer,
             runtime: Handle::current(),
             tasks,
+        };
+        let response = exchange.await;
+        match share.broken_limit() {
+            // The guest saw the body end too early, but not why.
+            Some(limit) => respond(&over(limit, limits)),
+            None => response,
         }
-        .await
     }
 
     /// Runs the guest to its end, and keeps it unless it trapped. The body counts as in flight for
@@ -151,6 +155,19 @@ fn give_authority(request: &mut Request<LimitedBody>) {
     if request.uri().authority().is_none() && !has_host {
         let host = HeaderValue::from_static("localhost");
         request.headers_mut().insert(HOST, host);
+    }
+}
+
+/// How a request ended whose body went over a limit.
+fn over(limit: BrokenLimit, limits: BodyLimits) -> Outcome {
+    match limit {
+        BrokenLimit::Bytes => Outcome::TooLarge {
+            limit: Some(limits.bytes),
+        },
+        BrokenLimit::Time => Outcome::TooSlow,
+        BrokenLimit::Budget => Outcome::Unavailable {
+            retry_after_seconds: OVERLOAD_RETRY_SECONDS,
+        },
     }
 }
 

@@ -36,7 +36,6 @@ pub mod store;
 mod error;
 mod group_commit;
 mod put_json;
-mod same_event;
 
 mod body;
 mod handler;
@@ -46,7 +45,9 @@ mod computing;
 mod guest;
 mod imports;
 mod instances;
+mod outgoing;
 mod put_sink;
+mod world;
 
 pub use builder::{
     DEFAULT_BODY_TIMEOUT, DEFAULT_DRAIN_TIMEOUT, DEFAULT_INSTANCE_REUSE, DEFAULT_MAX_BODIES_BYTES,

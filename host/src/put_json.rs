@@ -1,10 +1,6 @@
-//! A put as JSON text: `{"key":…,"event":…}`, as peers send it and as lines of NDJSON hold it.
+//! A put as a line of NDJSON: `{"key":…,"event":…}`.
 
-/// The body of a `_put`, with the event byte for byte as it is.
-pub(crate) fn put_body(key: &str, event: &str) -> String {
-    let key = serde_json::to_string(key).expect("a string always serializes");
-    ["{\"key\":", &key, ",\"event\":", event, "}"].concat()
-}
+use alldata_peer_guest::client::put_body;
 
 /// A line of NDJSON with its end. Line breaks between the tokens of an event, the only ones that
 /// JSON allows, become spaces: everything else stays as it is.

@@ -4,9 +4,9 @@
 
 use std::sync::Arc;
 
+use alldata_peer_guest::same_event::same_event;
 use tokio::sync::Semaphore;
 
-use crate::same_event::same_event;
 use crate::sink::PutError;
 
 /// The size in bytes of two events up to which they are compared at once, since

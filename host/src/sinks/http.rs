@@ -5,17 +5,18 @@
 
 use std::time::Duration;
 
+use alldata_peer_guest::client::{
+    DEFAULT_RETRY_SECONDS, MAX_PROBLEM_BYTES, Refusal, put_body, read_answer,
+};
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Collected, Full, Limited};
-use hyper::header::{HeaderMap, RETRY_AFTER};
-use hyper::{Method, Request, StatusCode, Uri};
+use hyper::header::RETRY_AFTER;
+use hyper::{Method, Request, Uri};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
-use serde::Deserialize;
 
 use crate::error::Error;
-use crate::put_json::put_body;
 use crate::sink::{PutError, PutSink};
 
 /// How long to wait for a connection. A peer on the same network answers in a millisecond.
@@ -25,24 +26,11 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// just as it is taken.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// The most bytes read of a problem document: its detail may be a sink's reason, but is for a
-/// person to read.
-const MAX_PROBLEM_BYTES: usize = 64 * 1024;
-
-/// When to try again where the other peer did not say, or could not be reached.
-const DEFAULT_RETRY_SECONDS: u32 = 1;
-
 /// A sink that is another peer.
 #[derive(Debug)]
 pub struct HttpSink {
     client: Client<HttpConnector, Full<Bytes>>,
     uri: Uri,
-}
-
-/// What is read of a problem document.
-#[derive(Deserialize)]
-struct Problem {
-    detail: String,
 }
 
 impl HttpSink {
@@ -106,7 +94,10 @@ impl HttpSink {
         // Read to its end, so that the connection can be used again.
         let body = Limited::new(body, MAX_PROBLEM_BYTES).collect().await;
         let body = body.map(Collected::to_bytes).unwrap_or_default();
-        outcome(head.status, &head.headers, &body).map_err(HttpPutError::Refused)
+        let retry_after = head.headers.get(RETRY_AFTER);
+        let retry_after = retry_after.and_then(|value| value.to_str().ok());
+        read_answer(head.status.as_u16(), retry_after, &body)
+            .map_err(|refusal| HttpPutError::Refused(refusal.into()))
     }
 }
 
@@ -153,34 +144,20 @@ impl From<HttpPutError> for PutError {
     }
 }
 
-/// What an answer of the other peer means.
-fn outcome(status: StatusCode, headers: &HeaderMap, body: &[u8]) -> Result<(), PutError> {
-    let detail = || match serde_json::from_slice::<Problem>(body) {
-        Ok(problem) => problem.detail,
-        Err(_) => format!("the peer answered {status}"),
-    };
-    match status {
-        StatusCode::CREATED => Ok(()),
-        StatusCode::CONFLICT => Err(PutError::Conflict),
-        StatusCode::UNPROCESSABLE_ENTITY
-        | StatusCode::BAD_REQUEST
-        | StatusCode::PAYLOAD_TOO_LARGE => Err(PutError::Rejected(detail())),
-        StatusCode::SERVICE_UNAVAILABLE | StatusCode::REQUEST_TIMEOUT => {
-            Err(PutError::Unavailable {
-                retry_after_seconds: retry_after(headers),
-            })
+impl From<Refusal> for PutError {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::Conflict => Self::Conflict,
+            Refusal::Rejected(reason) => Self::Rejected(reason),
+            Refusal::Unavailable {
+                retry_after_seconds,
+            } => Self::Unavailable {
+                retry_after_seconds,
+            },
+            Refusal::Unknown => Self::Unknown,
+            Refusal::Failed(reason) => Self::Failed(reason),
         }
-        StatusCode::GATEWAY_TIMEOUT => Err(PutError::Unknown),
-        _ => Err(PutError::Failed(format!("{status}: {}", detail()))),
     }
-}
-
-/// The seconds of `Retry-After`; its form as a date is not one that peers send.
-fn retry_after(headers: &HeaderMap) -> u32 {
-    headers
-        .get(RETRY_AFTER)
-        .and_then(|value| value.to_str().ok()?.parse().ok())
-        .unwrap_or(DEFAULT_RETRY_SECONDS)
 }
 
 /// The causes of an error in one line, without its own text, which only says that it was sending.

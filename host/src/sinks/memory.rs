@@ -4,8 +4,9 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use alldata_peer_guest::same_event::same_event;
+
 use super::comparison::{Comparison, LARGE_BYTES};
-use crate::same_event::same_event;
 use crate::sink::{PutError, PutSink};
 
 /// How many bytes of memory `memory:` takes for its events: what a small machine can spare.

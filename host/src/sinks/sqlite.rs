@@ -3,10 +3,11 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use alldata_peer_guest::same_event::same_event;
+
 use super::comparison::Comparison;
 use crate::error::Error;
 use crate::group_commit::{GroupCommit, Record};
-use crate::same_event::same_event;
 use crate::sink::{PutError, PutSink};
 use crate::store::{StoreReader, StoreWriter, Written};
 

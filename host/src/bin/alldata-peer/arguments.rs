@@ -51,7 +51,7 @@ pub(crate) enum Command {
     Verify(Verify),
     /// Put one event to a peer
     Put(Put),
-    /// Write the built-in WebAssembly component to a file
+    /// Write the WebAssembly component to a file, alone or with a sink
     Component(Component),
 }
 
@@ -64,17 +64,18 @@ pub(crate) struct Serve {
     #[arg(long, env = "ALLDATA_PEER_PORT", default_value_t = DEFAULT_PORT)]
     pub(crate) port: u16,
     /// Where events go: sqlite:PATH, memory:, ndjson:PATH, ndjson:- (standard output),
-    /// http://HOST:PORT/PATH or discard:
-    #[arg(
-        long,
-        env = "ALLDATA_PEER_SINK",
-        value_name = "URL",
-        default_value = "sqlite:alldata.db"
-    )]
-    pub(crate) sink: String,
+    /// http://HOST:PORT/PATH or discard: [default: sqlite:alldata.db]
+    #[arg(long, env = "ALLDATA_PEER_SINK", value_name = "URL")]
+    pub(crate) sink: Option<String>,
     /// WebAssembly component to run in place of the built-in one
     #[arg(long, env = "ALLDATA_PEER_COMPONENT", value_name = "FILE")]
     pub(crate) component: Option<PathBuf>,
+    /// Variable that --component finds in its environment; without a value, that of this program
+    #[arg(long, value_name = "NAME[=VALUE]", requires = "component", value_parser = parse_variable)]
+    pub(crate) env: Vec<(String, String)>,
+    /// Directory that --component may read and write, and its name there if it is another
+    #[arg(long, value_name = "PATH[::NAME]", requires = "component", value_parser = parse_directory)]
+    pub(crate) dir: Vec<(PathBuf, String)>,
     /// Largest body in bytes; a larger one is answered with 413
     #[arg(long, env = "ALLDATA_PEER_MAX_BODY", value_name = "BYTES",
         default_value_t = DEFAULT_MAX_BODY_BYTES,
@@ -197,9 +198,55 @@ pub(crate) struct Put {
 
 #[derive(Debug, Args)]
 pub(crate) struct Component {
+    /// Compose it with this sink, so that it needs no `put-sink` any more
+    #[arg(long, value_name = "NAME")]
+    pub(crate) sink: Option<BuiltInSink>,
+    /// Compose it with the component in this file, which exports `put-sink`
+    #[arg(long, value_name = "FILE", conflicts_with = "sink")]
+    pub(crate) plug: Option<PathBuf>,
     /// File to write, or - for standard output
-    #[arg(long, short, value_name = "FILE")]
-    pub(crate) output: PathBuf,
+    #[arg(long, short, value_name = "FILE", required_unless_present = "wit")]
+    pub(crate) output: Option<PathBuf>,
+    /// Print the WIT for those who write a sink
+    #[arg(long, conflicts_with_all = ["sink", "plug", "output"])]
+    pub(crate) wit: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum BuiltInSink {
+    /// Puts to other peers
+    Forward,
+    /// Keeps each event in a file of a directory
+    Directory,
+    /// Keeps events in a key-value store of Spin
+    KeyvalueSpin,
+    /// Keeps events in a key-value store of wasmCloud
+    KeyvalueWasmcloud,
+}
+
+/// A variable for a component: its name and its value.
+fn parse_variable(text: &str) -> Result<(String, String), String> {
+    let (name, value) = match text.split_once('=') {
+        Some((name, value)) => (name, value.to_owned()),
+        None => {
+            let value = std::env::var(text);
+            let value = value.map_err(|error| format!("no value is given, and here: {error}"))?;
+            (text, value)
+        }
+    };
+    match name {
+        "" => Err("the name is missing".to_owned()),
+        name => Ok((name.to_owned(), value)),
+    }
+}
+
+/// A directory for a component, and its name there.
+fn parse_directory(text: &str) -> Result<(PathBuf, String), String> {
+    let (path, name) = text.split_once("::").unwrap_or((text, text));
+    match path.is_empty() || name.is_empty() {
+        true => Err("a directory is PATH or PATH::NAME".to_owned()),
+        false => Ok((PathBuf::from(path), name.to_owned())),
+    }
 }
 
 fn parse_store(url: &str) -> Result<PathBuf, String> {

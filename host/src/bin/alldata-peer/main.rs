@@ -4,6 +4,7 @@
 //! that is not the command line's own business is in the library.
 
 mod arguments;
+mod component;
 mod export;
 mod import;
 mod logging;
@@ -15,7 +16,7 @@ mod store;
 
 use std::process::ExitCode;
 
-use alldata_peer_server_http::{BUILT_IN_COMPONENT, Error};
+use alldata_peer_server_http::Error;
 use clap::Parser as _;
 
 use arguments::{Arguments, Command};
@@ -36,7 +37,7 @@ fn main() -> ExitCode {
         Command::Import(arguments) => import::import(&arguments),
         Command::Verify(arguments) => store::verify(&arguments),
         Command::Put(arguments) => put::put(arguments),
-        Command::Component(arguments) => output::write_whole(&arguments.output, BUILT_IN_COMPONENT),
+        Command::Component(arguments) => component::component(&arguments),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -52,7 +53,7 @@ fn exit_code(error: &anyhow::Error) -> u8 {
     let is_usage = error.is::<put::NotJson>()
         || matches!(
             error.downcast_ref(),
-            Some(Error::SinkUrl { .. } | Error::Setting { .. })
+            Some(Error::SinkUrl { .. } | Error::Setting { .. } | Error::UnusedSink)
         );
     if is_usage { USAGE } else { 1 }
 }

@@ -6,8 +6,11 @@ use alldata_peer_server_http::{PeerServer, sinks};
 use anyhow::{Context as _, Result};
 
 use crate::arguments::Serve;
-use crate::output;
 use crate::signals::Signals;
+use crate::{component, output};
+
+/// Where events go unless something else is said.
+const DEFAULT_SINK: &str = "sqlite:alldata.db";
 
 /// The exit code when a second signal cuts the end short: that of a program ended by SIGINT.
 const CUT_SHORT: i32 = 130;
@@ -24,7 +27,7 @@ pub(crate) fn serve(arguments: Serve) -> Result<()> {
 async fn run(arguments: Serve) -> Result<()> {
     let mut signals = Signals::listen().context("cannot listen for signals")?;
     let server = listen(&arguments).await?;
-    announce(&server, arguments.sink == "ndjson:-");
+    announce(&server, arguments.sink.as_deref() == Some("ndjson:-"));
     let signal = signals.next().await;
     tracing::info!(signal, "closing");
     let close = async {
@@ -46,7 +49,6 @@ async fn run(arguments: Serve) -> Result<()> {
 async fn listen(arguments: &Serve) -> Result<PeerServer> {
     let mut builder = PeerServer::builder()
         .port(arguments.port)
-        .sink(sinks::open(&arguments.sink)?)
         .max_body_bytes(arguments.max_body)
         .max_bodies_bytes(arguments.max_bodies)
         .body_timeout(arguments.body_timeout())
@@ -58,8 +60,23 @@ async fn listen(arguments: &Serve) -> Result<PeerServer> {
     if let Some(hostname) = arguments.hostname.as_ref().filter(|name| !name.is_empty()) {
         builder = builder.hostname(hostname);
     }
-    if let Some(component) = &arguments.component {
-        builder = builder.component_file(component);
+    let mut needs_sink = true;
+    if let Some(path) = &arguments.component {
+        let bytes = component::read(path)?;
+        needs_sink = component::needs_sink(&bytes, path)?;
+        builder = builder.component(bytes);
+    }
+    for (name, value) in &arguments.env {
+        builder = builder.component_env(name, value);
+    }
+    for (path, name) in &arguments.dir {
+        builder = builder.component_dir(path, name);
+    }
+    // A component with a sink of its own leaves no store behind that nobody uses.
+    match &arguments.sink {
+        Some(url) => builder = builder.sink(sinks::open(url)?),
+        None if needs_sink => builder = builder.sink(sinks::open(DEFAULT_SINK)?),
+        None => {}
     }
     Ok(builder.listen().await?)
 }

@@ -4,7 +4,11 @@
 //! surrogate is unlike any other text. Never recurses, so that no nesting overflows a stack, and
 //! takes time and memory in proportion to the texts. Expects JSON that was found valid.
 
-use std::iter;
+use alloc::string::ToString;
+use alloc::vec::Vec;
+use core::iter;
+
+use crate::json_string::unescape;
 
 /// How deep a value may be nested for anything but its bytes to be compared: far beyond real
 /// events, and few enough that what is open fits a megabyte.
@@ -15,7 +19,8 @@ const MAX_DEPTH: usize = 10_000;
 /// Values are the same when they differ only in white space, in the order of members, in the
 /// escapes of strings or in the spelling of numbers (`1`, `1.0`, `10e-1`). Of a member given
 /// twice the last counts. Texts that are no JSON are the same only byte for byte.
-pub(crate) fn same_event(left: &str, right: &str) -> bool {
+#[must_use]
+pub fn same_event(left: &str, right: &str) -> bool {
     left == right || fingerprint(left).is_some_and(|value| Some(value) == fingerprint(right))
 }
 
@@ -52,7 +57,7 @@ fn fingerprint(text: &str) -> Option<Fingerprint> {
                 None
             }
             b']' | b'}' => Some(open.pop()?.close()),
-            b'"' => Some(hash(b"\"", [unescape(token).as_slice()])),
+            b'"' => Some(hash(b"\"", [&*unescape(token)])),
             b'-' | b'0'..=b'9' => Some(hash_number(token)),
             b't' | b'f' | b'n' => Some(hash(token.as_bytes(), [])),
             // These only keep apart what tells itself apart.
@@ -166,60 +171,10 @@ fn hash_number(text: &str) -> Fingerprint {
     )
 }
 
-/// The text of a JSON string without its quotes and escapes, as UTF-8 in which an unpaired
-/// surrogate has the three bytes that its number would have (WTF-8).
-fn unescape(quoted: &str) -> Vec<u8> {
-    let mut rest = quoted[1..].strip_suffix('"').unwrap_or_default();
-    let mut text = Vec::with_capacity(rest.len());
-    while let Some((plain, escape)) = rest.split_once('\\') {
-        text.extend_from_slice(plain.as_bytes());
-        let (unescaped, length) = match escape.as_bytes() {
-            [b'u', ..] => read_unicode_escape(escape),
-            [b'b', ..] => (0x08, 1),
-            [b'f', ..] => (0x0C, 1),
-            [b'n', ..] => (u32::from(b'\n'), 1),
-            [b'r', ..] => (u32::from(b'\r'), 1),
-            [b't', ..] => (u32::from(b'\t'), 1),
-            [other, ..] => (u32::from(*other), 1),
-            [] => break,
-        };
-        push_code_point(&mut text, unescaped);
-        rest = escape.get(length..).unwrap_or_default();
-    }
-    text.extend_from_slice(rest.as_bytes());
-    text
-}
-
-/// Reads `uXXXX`, or `uXXXX\uXXXX` where the two are a pair of surrogates: the code point and how
-/// many bytes it took.
-fn read_unicode_escape(escape: &str) -> (u32, usize) {
-    let unit = |start: usize| {
-        let digits = escape.get(start..start + 4)?;
-        u32::from_str_radix(digits, 16).ok()
-    };
-    let high = unit(1).unwrap_or_default();
-    if (0xD800..0xDC00).contains(&high)
-        && escape.get(5..7) == Some("\\u")
-        && let Some(low @ 0xDC00..0xE000) = unit(7)
-    {
-        return (0x10000 + ((high - 0xD800) << 10) + (low - 0xDC00), 11);
-    }
-    (high, 5)
-}
-
-fn push_code_point(text: &mut Vec<u8>, code_point: u32) {
-    match char::from_u32(code_point) {
-        Some(char) => text.extend_from_slice(char.encode_utf8(&mut [0; 4]).as_bytes()),
-        None => text.extend_from_slice(&[
-            0xED,
-            0x80 | ((code_point >> 6) & 0x3F) as u8,
-            0x80 | (code_point & 0x3F) as u8,
-        ]),
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use alloc::format;
+
     use super::same_event;
 
     #[test]

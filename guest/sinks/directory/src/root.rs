@@ -1,0 +1,89 @@
+//! The directory that holds the store: found among those that the platform has opened.
+//!
+//! Never creates it: a misspelled name is an error, not a second store.
+
+use alloc::format;
+use alloc::string::String;
+
+use alldata_peer_sink_common::setting;
+use wasip2::filesystem::preopens::get_directories;
+use wasip2::filesystem::types::{Descriptor, DescriptorFlags, OpenFlags, PathFlags};
+
+use crate::store::Failure;
+
+const VARIABLE: &str = "ALLDATA_PEER_DIRECTORY";
+
+/// Opens the root of the store.
+pub(crate) fn open() -> Result<Descriptor, Failure> {
+    let path = setting::read(VARIABLE).ok_or_else(|| {
+        Failure::Broken(format!(
+            "{VARIABLE} is not set: it names the directory to keep events in"
+        ))
+    })?;
+    let opened = get_directories().into_iter().filter_map(|(root, name)| {
+        let below = below(&name, &path)?;
+        Some((name.len(), root, below))
+    });
+    // The longest name is the nearest directory.
+    let (_, root, below) = opened.max_by_key(|(length, ..)| *length).ok_or_else(|| {
+        Failure::Broken(format!(
+            "{VARIABLE} is {path:?}, which is in no directory that the platform has opened"
+        ))
+    })?;
+    // Also where it is the opened directory itself: not every platform syncs that.
+    let opened = root.open_at(
+        PathFlags::SYMLINK_FOLLOW,
+        &below,
+        OpenFlags::DIRECTORY,
+        DescriptorFlags::READ,
+    );
+    opened.map_err(|error| Failure::broken("open", &path, error))
+}
+
+/// The path of `path` below the directory `root`, `.` where they are the same.
+fn below(root: &str, path: &str) -> Option<String> {
+    let (root, path) = (trim(root), trim(path));
+    let rest = match root {
+        // The root of everything, and the working directory.
+        "" if path.starts_with('/') => path,
+        "." if !path.starts_with('/') => path,
+        _ => path.strip_prefix(root)?,
+    };
+    let inside = rest.is_empty() || rest.starts_with('/') || root == "." || root.is_empty();
+    let rest = rest.trim_start_matches('/');
+    let rest = if rest.is_empty() { "." } else { rest };
+    inside.then(|| rest.into())
+}
+
+/// Without what does not change a path.
+fn trim(path: &str) -> &str {
+    let path = path.strip_prefix("./").unwrap_or(path);
+    path.trim_end_matches('/')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::below;
+
+    #[test]
+    fn a_path_is_found_below_a_directory() {
+        for (root, path, rest) in [
+            ("/events", "/events", Some(".")),
+            ("/events/", "/events", Some(".")),
+            ("/events", "/events/", Some(".")),
+            ("/events", "/events/a/b", Some("a/b")),
+            ("events", "events", Some(".")),
+            ("events", "./events/a", Some("a")),
+            ("/", "/events", Some("events")),
+            (".", "events/a", Some("events/a")),
+            (".", ".", Some(".")),
+            ("/events", "/events2", None),
+            ("/events", "events", None),
+            ("/events/a", "/events", None),
+            (".", "/events", None),
+            ("/", "events", None),
+        ] {
+            assert_eq!(below(root, path).as_deref(), rest, "{root} {path}");
+        }
+    }
+}

@@ -1,0 +1,97 @@
+//! One peer after the other, and what their answers mean together.
+//!
+//! Never sends.
+
+use alldata_peer_guest::client::Refusal;
+
+/// Puts to one peer after the other until one has the last word.
+///
+/// What may have been stored by one peer, no later one can deny: after an answer that leaves that
+/// open only a success counts.
+pub(crate) fn first_answer<P>(
+    peers: &[P],
+    mut put: impl FnMut(&P) -> Result<(), Refusal>,
+) -> Result<(), Refusal> {
+    let mut answer = None;
+    for peer in peers {
+        let Err(refusal) = put(peer) else {
+            return Ok(());
+        };
+        let is_last_word = matches!(refusal, Refusal::Conflict | Refusal::Rejected(_));
+        answer = Some(match answer {
+            None => refusal,
+            Some(earlier) => together(earlier, refusal),
+        });
+        if is_last_word {
+            break;
+        }
+    }
+    match answer {
+        None => Ok(()),
+        Some(refusal) => Err(refusal),
+    }
+}
+
+fn together(earlier: Refusal, later: Refusal) -> Refusal {
+    match (earlier, later) {
+        (
+            Refusal::Unavailable {
+                retry_after_seconds: a,
+            },
+            Refusal::Unavailable {
+                retry_after_seconds: b,
+            },
+        ) => Refusal::Unavailable {
+            retry_after_seconds: a.min(b),
+        },
+        (Refusal::Unavailable { .. }, later) => later,
+        (earlier, _) => earlier,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::first_answer;
+    use alldata_peer_guest::client::Refusal;
+
+    fn unavailable(retry_after_seconds: u32) -> Result<(), Refusal> {
+        Err(Refusal::Unavailable {
+            retry_after_seconds,
+        })
+    }
+
+    #[test]
+    fn the_answers_of_all_peers_make_one() {
+        let (conflict, unknown) = (Err(Refusal::Conflict), Err(Refusal::Unknown));
+        let rejected = Err(Refusal::Rejected("No.".into()));
+        let failed = Err(Refusal::Failed("broken".into()));
+        for (answers, together, asked) in [
+            (vec![Ok(()), conflict.clone()], Ok(()), 1),
+            (vec![unavailable(9), Ok(())], Ok(()), 2),
+            (vec![unknown.clone(), failed.clone(), Ok(())], Ok(()), 3),
+            (
+                vec![unavailable(9), conflict.clone(), Ok(())],
+                conflict.clone(),
+                2,
+            ),
+            (vec![rejected.clone(), Ok(())], rejected.clone(), 1),
+            (
+                vec![unavailable(9), unavailable(2), unavailable(5)],
+                unavailable(2),
+                3,
+            ),
+            (vec![unavailable(9), unknown.clone()], unknown.clone(), 2),
+            // What may be stored stays open.
+            (vec![unknown.clone(), unavailable(1)], unknown.clone(), 2),
+            (vec![unknown.clone(), conflict], unknown, 2),
+            (vec![failed.clone(), rejected, Ok(())], failed, 2),
+        ] {
+            let mut count = 0;
+            let answer = first_answer(&answers, |answer| {
+                count += 1;
+                answer.clone()
+            });
+            assert_eq!((answer, count), (together, asked), "{answers:?}");
+        }
+    }
+}

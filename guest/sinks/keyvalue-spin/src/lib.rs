@@ -1,0 +1,125 @@
+//! A sink component that keeps events in a key-value store of Spin
+//! (`wasi:keyvalue@0.2.0-draft2`).
+//!
+//! `ALLDATA_PEER_KEYVALUE_BUCKET` names the store, `default` unless given.
+//!
+//! No function of this interface creates a value only where there is none: a swap of what was not
+//! there overwrites what has come meanwhile, at least in Spin's own store. What is there is swapped
+//! for good, though. So a put first claims its key, by swapping eight zero bytes under another
+//! name for a fingerprint of its event, and then sets the event. Of puts that race, one has the
+//! claim; a put that ended in between is completed by the next one of the same event, and until
+//! then other events for the key are answered with 503.
+//!
+//! The interface promises nothing about what outlasts a loss of power: that is up to the store.
+
+#![cfg_attr(target_arch = "wasm32", no_std)]
+
+extern crate alloc;
+
+use alloc::format;
+use alloc::string::String;
+
+use alldata_peer_sink_common::held::is_same;
+use alldata_peer_sink_common::{keyvalue, log};
+
+mod bindings {
+    #![expect(unsafe_code, reason = "what is generated for an export is unsafe")]
+
+    use crate::Keyvalue;
+
+    wit_bindgen::generate!({
+        path: ["../../../wit", "wit"],
+        world: "alldata:sink-keyvalue-spin/sink",
+        generate_all,
+    });
+    export!(Keyvalue);
+}
+
+use bindings::exports::alldata::peer::put_sink::{Guest, PutError};
+use bindings::wasi::keyvalue::atomics::{Cas, CasError, increment, swap};
+use bindings::wasi::keyvalue::store::{self, Bucket, Error};
+
+/// The name of the sink in its log.
+const NAME: &str = "keyvalue-spin";
+
+/// After how many seconds to try again where another put has the claim.
+const CLAIMED_RETRY_SECONDS: u32 = 1;
+
+/// What a claim is before anybody has it: a counter that was increased by nothing, as stores of
+/// bytes and stores of digits write it.
+const UNCLAIMED: [&[u8]; 2] = [&[0; 8], b"0"];
+
+/// Eight bytes, none but a counter's length may stand under a name that is increased.
+type Fingerprint = [u8; 8];
+
+struct Keyvalue;
+
+impl Guest for Keyvalue {
+    fn put(key: String, event: String) -> Result<(), PutError> {
+        let bucket = store::open(&keyvalue::bucket()).map_err(|error| failed(&error))?;
+        let name = keyvalue::name("event", &key);
+        if let Some(answer) = compare(&bucket, &name, &event)? {
+            return answer;
+        }
+        if !claim(&bucket, &keyvalue::name("claim", &key), fingerprint(&event))? {
+            // Whoever has the claim may have set its event by now.
+            let answer = compare(&bucket, &name, &event)?;
+            return answer.unwrap_or(Err(PutError::Unavailable(CLAIMED_RETRY_SECONDS)));
+        }
+        bucket
+            .set(&name, event.as_bytes())
+            .map_err(|error| failed(&error))?;
+        let answer = compare(&bucket, &name, &event)?;
+        answer.unwrap_or(Err(PutError::Unknown))
+    }
+}
+
+/// What the store holds already, as the answer to a put; `None` where it holds nothing.
+fn compare(
+    bucket: &Bucket,
+    name: &str,
+    event: &str,
+) -> Result<Option<Result<(), PutError>>, PutError> {
+    let held = bucket.get(name).map_err(|error| failed(&error))?;
+    Ok(held.map(|held| match is_same(&held, event) {
+        true => Ok(()),
+        false => Err(PutError::Conflict),
+    }))
+}
+
+/// Claims a key for the event of a fingerprint. `false` where another event has the claim.
+fn claim(bucket: &Bucket, name: &str, fingerprint: Fingerprint) -> Result<bool, PutError> {
+    let error = |error: Error| failed(&error);
+    let read = || bucket.get(name).map_err(error);
+    if read()?.is_none() {
+        increment(bucket, name, 0).map_err(error)?;
+    }
+    let cas = Cas::new(bucket, name).map_err(error)?;
+    let claim = cas.current().map_err(error)?.unwrap_or_default();
+    if !UNCLAIMED.contains(&&*claim) {
+        return Ok(claim == fingerprint);
+    }
+    match swap(cas, &fingerprint) {
+        // Some stores say so of a swap that they made, so the claim itself is asked.
+        Ok(()) | Err(CasError::CasFailed(_)) => Ok(read()?.unwrap_or_default() == fingerprint),
+        Err(CasError::StoreError(error)) => Err(failed(&error)),
+    }
+}
+
+fn fingerprint(event: &str) -> Fingerprint {
+    let mut fingerprint = Fingerprint::default();
+    fingerprint.copy_from_slice(&blake3::hash(event.as_bytes()).as_bytes()[..8]);
+    // All zeros mean that nobody has the claim.
+    fingerprint[0] |= 1;
+    fingerprint
+}
+
+fn failed(error: &Error) -> PutError {
+    let reason = match error {
+        Error::NoSuchStore => format!("there is no store {:?}", keyvalue::bucket()),
+        Error::AccessDenied => format!("the store {:?} may not be used", keyvalue::bucket()),
+        Error::Other(reason) => reason.clone(),
+    };
+    log::write(NAME, &reason);
+    PutError::Failed(reason)
+}

@@ -1,0 +1,105 @@
+//! What a JSON string says: its text without quotes and escapes.
+//!
+//! Expects a string that was found valid; of any other it makes some text, and never panics.
+
+use alloc::borrow::Cow;
+use alloc::vec::Vec;
+
+/// The text of a JSON string, with its quotes, as UTF-8 in which an unpaired surrogate has the
+/// three bytes that its number would have (WTF-8).
+pub(crate) fn unescape(quoted: &str) -> Cow<'_, [u8]> {
+    let inner = quoted.strip_prefix('"').unwrap_or(quoted);
+    let mut rest = inner.strip_suffix('"').unwrap_or_default();
+    if !rest.contains('\\') {
+        return Cow::Borrowed(rest.as_bytes());
+    }
+    let mut text = Vec::with_capacity(rest.len());
+    while let Some((plain, escape)) = rest.split_once('\\') {
+        text.extend_from_slice(plain.as_bytes());
+        let (unescaped, length) = match escape.as_bytes() {
+            [b'u', ..] => read_unicode_escape(escape),
+            [b'b', ..] => (0x08, 1),
+            [b'f', ..] => (0x0C, 1),
+            [b'n', ..] => (u32::from(b'\n'), 1),
+            [b'r', ..] => (u32::from(b'\r'), 1),
+            [b't', ..] => (u32::from(b'\t'), 1),
+            [other, ..] => (u32::from(*other), 1),
+            [] => break,
+        };
+        push_code_point(&mut text, unescaped);
+        rest = escape.get(length..).unwrap_or_default();
+    }
+    text.extend_from_slice(rest.as_bytes());
+    Cow::Owned(text)
+}
+
+/// Reads `uXXXX`, or `uXXXX\uXXXX` where the two are a pair of surrogates: the code point and how
+/// many bytes it took.
+fn read_unicode_escape(escape: &str) -> (u32, usize) {
+    let unit = |start: usize| {
+        let digits = escape.get(start..start + 4)?;
+        u32::from_str_radix(digits, 16).ok()
+    };
+    let high = unit(1).unwrap_or_default();
+    if (0xD800..0xDC00).contains(&high)
+        && escape.get(5..7) == Some("\\u")
+        && let Some(low @ 0xDC00..0xE000) = unit(7)
+    {
+        return (0x10000 + ((high - 0xD800) << 10) + (low - 0xDC00), 11);
+    }
+    (high, 5)
+}
+
+fn push_code_point(text: &mut Vec<u8>, code_point: u32) {
+    match char::from_u32(code_point) {
+        Some(char) => text.extend_from_slice(char.encode_utf8(&mut [0; 4]).as_bytes()),
+        None => text.extend_from_slice(&[
+            0xED,
+            0x80 | ((code_point >> 6) & 0x3F) as u8,
+            0x80 | (code_point & 0x3F) as u8,
+        ]),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::unescape;
+
+    #[test]
+    fn an_unpaired_surrogate_is_no_utf8_and_keeps_its_number() {
+        for (quoted, text) in [
+            (r#""\ud800""#, b"\xED\xA0\x80".as_slice()),
+            (r#""\udbff""#, b"\xED\xAF\xBF"),
+            (r#""\udc00x""#, b"\xED\xB0\x80x"),
+            (r#""\ud800\ud800\udc00""#, b"\xED\xA0\x80\xF0\x90\x80\x80"),
+            (r#""\ud83d\uDE00""#, "😀".as_bytes()),
+            (r#""\ud83d\n""#, b"\xED\xA0\xBD\n"),
+        ] {
+            assert_eq!(&*unescape(quoted), text, "{quoted}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_escaped_comes_back(text in any::<alloc::string::String>()) {
+            let quoted = serde_json::to_string(&text).expect("serializes");
+            prop_assert_eq!(&*unescape(&quoted), text.as_bytes());
+        }
+
+        #[test]
+        fn it_reads_valid_strings_as_serde_json_does(
+            quoted in r#""([^"\\\x00-\x1f]|\\["\\/bfnrt]|\\u[0-9a-fA-F]{4}){0,12}""#,
+        ) {
+            let text = core::str::from_utf8(&unescape(&quoted)).ok().map(alloc::borrow::ToOwned::to_owned);
+            let expected = serde_json::from_str::<alloc::string::String>(&quoted).ok();
+            prop_assert_eq!(text, expected);
+        }
+
+        #[test]
+        fn no_text_makes_it_panic(text in r#"["\\u0-9a-fé]{0,12}"#) {
+            unescape(&text);
+        }
+    }
+}

@@ -1,0 +1,133 @@
+//! `component`: the component alone, or composed with a sink to a complete server.
+//!
+//! Never runs it, and never writes one that is not complete when it should be.
+
+use std::borrow::Cow;
+use std::fs;
+use std::path::Path;
+
+use alldata_peer_server_http::BUILT_IN_COMPONENT;
+use anyhow::{Context as _, Result, bail, ensure};
+use wac_graph::types::{Package, Types};
+use wac_graph::{CompositionGraph, EncodeOptions, PlugError};
+
+use crate::arguments::{BuiltInSink, Component};
+use crate::output;
+
+/// The package of the interfaces between a peer and a sink.
+const INTERFACES: &str = "alldata:peer/";
+
+/// The interface of sinks, without its version.
+const PUT_SINK: &str = "alldata:peer/put-sink@";
+
+/// The names of the two sides in a composition.
+const PEER: &str = "alldata:peer-server";
+const SINK: &str = "alldata:peer-sink";
+
+/// The WIT for those who write a sink: the interface, and the worlds.
+const WIT: [&str; 2] = [
+    include_str!("../../../../wit/put-sink.wit"),
+    include_str!("../../../../wit/worlds.wit"),
+];
+
+/// Writes what was asked for.
+pub(crate) fn component(arguments: &Component) -> Result<()> {
+    let Some(path) = &arguments.output else {
+        return output::write_line(wit().trim_end());
+    };
+    let bytes: Cow<'_, [u8]> = match (arguments.sink, &arguments.plug) {
+        (Some(sink), _) => plug(sink.component())
+            .with_context(|| format!("cannot compose the component with {sink:?}"))?
+            .into(),
+        (None, Some(file)) => plug(&read(file)?)
+            .with_context(|| format!("cannot compose the component with {}", file.display()))?
+            .into(),
+        (None, None) => BUILT_IN_COMPONENT.into(),
+    };
+    output::write_whole(path, &bytes)
+}
+
+/// Reads a component.
+pub(crate) fn read(path: &Path) -> Result<Vec<u8>> {
+    fs::read(path).with_context(|| format!("cannot read {}", path.display()))
+}
+
+/// Whether a component puts into a sink of the host, and not into one of its own.
+pub(crate) fn needs_sink(component: &[u8], path: &Path) -> Result<bool> {
+    let imports = imports(component);
+    let imports =
+        imports.with_context(|| format!("cannot use the component {}", path.display()))?;
+    Ok(imports.iter().any(|name| name.starts_with(PUT_SINK)))
+}
+
+/// The files of a package as one.
+fn wit() -> String {
+    let [first, second] = WIT;
+    let header = first.lines().next().unwrap_or_default();
+    [first, second.strip_prefix(header).unwrap_or(second)].concat()
+}
+
+impl BuiltInSink {
+    fn component(self) -> &'static [u8] {
+        match self {
+            Self::Forward => include_bytes!(concat!(env!("OUT_DIR"), "/components/forward.wasm")),
+            Self::Directory => {
+                include_bytes!(concat!(env!("OUT_DIR"), "/components/directory.wasm"))
+            }
+            Self::KeyvalueSpin => {
+                include_bytes!(concat!(env!("OUT_DIR"), "/components/keyvalue-spin.wasm"))
+            }
+            Self::KeyvalueWasmcloud => {
+                include_bytes!(concat!(
+                    env!("OUT_DIR"),
+                    "/components/keyvalue-wasmcloud.wasm"
+                ))
+            }
+        }
+    }
+}
+
+/// The built-in component with `sink` in the place of its import.
+fn plug(sink: &[u8]) -> Result<Vec<u8>> {
+    let mut graph = CompositionGraph::new();
+    let peer = package(PEER, BUILT_IN_COMPONENT, graph.types_mut())?;
+    let sink = package(SINK, sink, graph.types_mut())?;
+    let exports: Vec<String> = graph.types()[sink.ty()].exports.keys().cloned().collect();
+    let peer = graph.register_package(peer)?;
+    let sink = graph.register_package(sink)?;
+    match wac_graph::plug(&mut graph, vec![sink], peer) {
+        Ok(()) => {}
+        Err(PlugError::NoPlugHappened) => bail!(misfit(&exports)),
+        Err(PlugError::GraphError { source }) => return Err(source),
+    }
+    let composed = graph.encode(EncodeOptions::default())?;
+    let mut missing = imports(&composed)?;
+    missing.retain(|name| name.starts_with(INTERFACES));
+    ensure!(
+        missing.is_empty(),
+        "the result would still import {}, which no platform has",
+        missing.join(" and ")
+    );
+    Ok(composed)
+}
+
+/// Why a component is no sink.
+fn misfit(exports: &[String]) -> String {
+    match exports.iter().find(|name| name.starts_with(PUT_SINK)) {
+        Some(name) => format!("its {name} is not that of `alldata-peer component --wit`"),
+        None if exports.is_empty() => "it exports nothing, so no put-sink either".to_owned(),
+        None => format!("it exports {}, but no put-sink", exports.join(" and ")),
+    }
+}
+
+/// The names of all that a component imports.
+fn imports(component: &[u8]) -> Result<Vec<String>> {
+    let mut types = Types::new();
+    let package = package(PEER, component, &mut types)?;
+    Ok(types[package.ty()].imports.keys().cloned().collect())
+}
+
+fn package(name: &str, component: &[u8], types: &mut Types) -> Result<Package> {
+    let package = Package::from_bytes(name, None, component, types);
+    package.context("it is no WebAssembly component")
+}
