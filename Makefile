@@ -7,7 +7,7 @@ PACKAGE := alldata-peer-server-http
 # Debian's second compiler, which comes with the source of its library.
 DEBIAN_PACKAGES := rustc-web cargo-web rust-web-src
 
-.PHONY: help run test ci setup install fmt clippy doc deny
+.PHONY: help run test node wasmtime-serve ci setup install fmt clippy doc deny
 
 help: ## Say what there is
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 20
@@ -15,8 +15,16 @@ help: ## Say what there is
 run: setup ## Build everything and serve on port 8080
 	$(CARGO) run --locked --release --package $(PACKAGE) --bin alldata-peer -- serve
 
-test: setup ## Run all tests
+test: setup node wasmtime-serve ## Run all tests
 	$(CARGO) test --locked --workspace
+
+node:
+	@node -e 'process.exit(parseInt(process.versions.node) < 20 ? 1 : 0)' 2>/dev/null || \
+	  { echo 'Node.js 20 or newer is missing: see https://nodejs.org' >&2; exit 1; }
+
+# What the tests would build themselves, where it can be seen.
+wasmtime-serve:
+	$(CARGO) build --locked --manifest-path tests/wasmtime-serve/Cargo.toml --target-dir target/wasmtime-serve
 
 ci: fmt clippy test doc deny ## Everything that has to hold before a change lands
 
@@ -25,6 +33,7 @@ install: setup ## Install the program alldata-peer with cargo
 
 fmt:
 	$(CARGO) fmt --all --check
+	$(CARGO) fmt --manifest-path tests/wasmtime-serve/Cargo.toml --check
 
 clippy: setup
 	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings

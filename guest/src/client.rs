@@ -11,6 +11,9 @@ use serde::Deserialize;
 /// is for a person to read.
 pub const MAX_PROBLEM_BYTES: usize = 64 * 1024;
 
+/// The most characters of another's text that go to a log.
+pub const MAX_LOGGED_CHARS: usize = 500;
+
 /// After how many seconds to try again where the peer did not say.
 pub const DEFAULT_RETRY_SECONDS: u32 = 1;
 
@@ -41,6 +44,8 @@ pub enum Refusal {
     Conflict,
     /// The event is refused now and for ever, for this reason.
     Rejected(String),
+    /// This peer does not take the event, for this reason; another one may.
+    Unfit(String),
     /// The event is not stored, but may be later.
     Unavailable {
         /// After how many seconds to try again.
@@ -56,6 +61,8 @@ pub enum Refusal {
 #[derive(Deserialize)]
 struct Problem {
     detail: String,
+    #[serde(default)]
+    retry: bool,
 }
 
 /// What an answer means: its status code, its field `Retry-After` and its body.
@@ -64,29 +71,48 @@ struct Problem {
 ///
 /// When it does not acknowledge the put.
 pub fn read_answer(status: u16, retry_after: Option<&str>, body: &[u8]) -> Result<(), Refusal> {
-    let detail = || match serde_json::from_slice::<Problem>(body) {
-        Ok(problem) => problem.detail,
-        Err(_) => format!("The peer answered {status}."),
+    let problem = serde_json::from_slice::<Problem>(body).ok();
+    let (is_problem, retry) = (
+        problem.is_some(),
+        problem.as_ref().is_some_and(|it| it.retry),
+    );
+    let detail = problem.map(|problem| problem.detail);
+    let detail = detail.unwrap_or_else(|| format!("The peer answered {status}."));
+    // Its form as a date is not one that peers send.
+    let retry_after = retry_after.and_then(|seconds| seconds.parse().ok());
+    let unavailable = Refusal::Unavailable {
+        retry_after_seconds: retry_after.unwrap_or(DEFAULT_RETRY_SECONDS),
     };
-    match status {
-        201 => Ok(()),
-        409 => Err(Refusal::Conflict),
-        400 | 413 | 422 => Err(Refusal::Rejected(detail())),
-        408 | 429 | 503 => Err(Refusal::Unavailable {
-            // Its form as a date is not one that peers send.
-            retry_after_seconds: retry_after
-                .and_then(|seconds| seconds.parse().ok())
-                .unwrap_or(DEFAULT_RETRY_SECONDS),
-        }),
-        504 => Err(Refusal::Unknown),
-        _ => Err(Refusal::Failed(format!("{status}: {}", detail()))),
-    }
+    Err(match status {
+        201 => return Ok(()),
+        409 => Refusal::Conflict,
+        422 => Refusal::Rejected(detail),
+        // The body was cut off on its way.
+        400 if retry => unavailable,
+        400 if is_problem => Refusal::Unfit(detail),
+        413 => Refusal::Unfit(detail),
+        408 | 429 | 503 => unavailable,
+        504 => Refusal::Unknown,
+        _ => Refusal::Failed(one_line(&format!("{status}: {detail}"))),
+    })
+}
+
+/// A text for a log: without control characters, which could pass for another line, and not
+/// longer than [`MAX_LOGGED_CHARS`].
+#[must_use]
+pub fn one_line(text: &str) -> String {
+    let chars = text.chars().take(MAX_LOGGED_CHARS);
+    chars
+        .map(|char| if char.is_control() { ' ' } else { char })
+        .collect()
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Refusal, put_body, read_answer};
-    use crate::decode::decode;
+    use alloc::string::ToString;
+
+    use super::{MAX_LOGGED_CHARS, Refusal, one_line, put_body, read_answer};
+    use crate::decode::{DecodeError, decode};
     use crate::outcome::{Outcome, Problem};
 
     #[test]
@@ -116,6 +142,17 @@ mod tests {
                 Err(unavailable(7)),
             ),
             (Outcome::TooSlow, Err(unavailable(1))),
+            (Outcome::CutOff, Err(unavailable(1))),
+            (
+                Outcome::TooLarge { limit: Some(9) },
+                Err(Refusal::Unfit(
+                    "The body has more than 9 bytes, the limit.".into(),
+                )),
+            ),
+            (
+                Outcome::Malformed(DecodeError::NoEvent),
+                Err(Refusal::Unfit(DecodeError::NoEvent.to_string())),
+            ),
             (Outcome::Unknown, Err(Refusal::Unknown)),
         ] {
             let answer = outcome.answer();
@@ -130,8 +167,17 @@ mod tests {
     }
 
     #[test]
+    fn what_goes_to_a_log_is_one_line() {
+        assert_eq!(one_line("a\nb\u{1b}[0m\u{85}é"), "a b [0m é");
+        assert_eq!(
+            one_line(&"é".repeat(9_999)).chars().count(),
+            MAX_LOGGED_CHARS
+        );
+    }
+
+    #[test]
     fn what_no_peer_answers_is_a_failure_or_an_overload() {
-        for status in [200, 204, 301, 401, 404, 405, 500, 502] {
+        for status in [200, 204, 301, 400, 401, 404, 405, 500, 502] {
             let answer = read_answer(status, Some("3"), b"<html>");
             assert!(matches!(answer, Err(Refusal::Failed(_))), "{status}");
         }

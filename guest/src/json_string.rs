@@ -83,7 +83,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_escaped_comes_back(text in any::<alloc::string::String>()) {
+        fn what_is_escaped_comes_back(text in any::<String>()) {
             let quoted = serde_json::to_string(&text).expect("serializes");
             prop_assert_eq!(&*unescape(&quoted), text.as_bytes());
         }
@@ -92,8 +92,8 @@ mod tests {
         fn it_reads_valid_strings_as_serde_json_does(
             quoted in r#""([^"\\\x00-\x1f]|\\["\\/bfnrt]|\\u[0-9a-fA-F]{4}){0,12}""#,
         ) {
-            let text = core::str::from_utf8(&unescape(&quoted)).ok().map(alloc::borrow::ToOwned::to_owned);
-            let expected = serde_json::from_str::<alloc::string::String>(&quoted).ok();
+            let text = core::str::from_utf8(&unescape(&quoted)).ok().map(ToOwned::to_owned);
+            let expected = serde_json::from_str::<String>(&quoted).ok();
             prop_assert_eq!(text, expected);
         }
 

@@ -8,6 +8,8 @@ use alloc::string::ToString;
 use alloc::vec::Vec;
 use core::iter;
 
+use serde::de::IgnoredAny;
+
 use crate::json_string::unescape;
 
 /// How deep a value may be nested for anything but its bytes to be compared: far beyond real
@@ -22,6 +24,12 @@ const MAX_DEPTH: usize = 10_000;
 #[must_use]
 pub fn same_event(left: &str, right: &str) -> bool {
     left == right || fingerprint(left).is_some_and(|value| Some(value) == fingerprint(right))
+}
+
+/// Whether a text is JSON, however deep it is nested: for those that can't know.
+#[must_use]
+pub fn is_json(text: &str) -> bool {
+    serde_json::from_str::<IgnoredAny>(text).is_ok()
 }
 
 /// A hash that equal values share and different ones do not. 128 bits are enough: nobody finds

@@ -19,7 +19,7 @@ use crate::listener;
 use crate::server::PeerServer;
 use crate::sink::{self, BoxSink, PutError, PutSink};
 use crate::sinks::DiscardSink;
-use crate::world::World;
+use crate::world::{Directory, World};
 
 /// The port that a server listens on unless it is told another one.
 pub const DEFAULT_PORT: u16 = 8080;
@@ -29,7 +29,8 @@ pub const DEFAULT_PORT: u16 = 8080;
 pub const DEFAULT_MAX_BODY_BYTES: u64 = MAX_BODY_BYTES as u64;
 
 /// How many bytes all bodies that are in flight may have together: more than all
-/// ordinary events that are in flight, or 16 of the largest, which take three times as much memory.
+/// ordinary events that are in flight, or 16 of the largest, which take three times as much memory,
+/// and with a composed component up to eight times.
 pub const DEFAULT_MAX_BODIES_BYTES: u64 = 256 * 1024 * 1024;
 
 /// How long a body may take to arrive as a whole: at the largest size, 4.5 Mbit/s.
@@ -123,8 +124,12 @@ impl PeerServerBuilder {
     /// exports `wasi:http/incoming-handler` 0.2. Where it does not import `alldata:peer/put-sink`,
     /// because it has a sink of its own, the server needs none.
     ///
-    /// A request that waits for what the component itself does is not timed by
-    /// [`sink_timeout`](Self::sink_timeout): such a component has to see to that.
+    /// Such a component has [`body_timeout`](Self::body_timeout) and
+    /// [`sink_timeout`](Self::sink_timeout) together for the whole of a request; then its instance
+    /// is dropped, and 504 answered.
+    ///
+    /// A body that goes over a limit ends with an error, and the server answers in the component's
+    /// place: so a component may not put before it has read the body to its end.
     pub fn component(mut self, bytes: impl Into<Vec<u8>>) -> Self {
         self.component = Source::Bytes(bytes.into());
         self
@@ -145,7 +150,8 @@ impl PeerServerBuilder {
     /// A directory that a component of your own may read and write (`wasi:filesystem`), and its
     /// name there.
     pub fn component_dir(mut self, path: impl Into<PathBuf>, name: impl Into<String>) -> Self {
-        self.world.directories.push((path.into(), name.into()));
+        let directory = Directory::new(path.into(), name.into());
+        self.world.directories.push(directory);
         self
     }
 
@@ -205,7 +211,7 @@ impl PeerServerBuilder {
     ///
     /// # Errors
     ///
-    /// When there is no sink, or one that the component does not call, a setting is out of range, the host name does not resolve, an
+    /// When there is no sink, a setting is out of range, the host name does not resolve, an
     /// address can't be listened on, or the component can't be used.
     pub async fn listen(self) -> Result<PeerServer, Error> {
         check(
@@ -229,11 +235,20 @@ impl PeerServerBuilder {
         }
         let guest = self.component.compile(self.max_in_flight, self.world);
         let guest = guest.await?;
+        // It reads the body, and then does what the server's sink would do.
+        let request_time = self.body_timeout.saturating_add(self.sink_timeout);
+        let request_time = (!guest.needs_sink()).then_some(request_time);
         let sink = match (self.sink, guest.needs_sink()) {
             (Some(sink), true) => sink,
             (None, true) => return Err(Error::NoSink),
-            (Some(_), false) => return Err(Error::UnusedSink),
-            (None, false) => DiscardSink.boxed(),
+            (given, false) => {
+                if given.is_some() {
+                    tracing::warn!(
+                        "the component has a sink of its own, and never calls the server's"
+                    );
+                }
+                DiscardSink.boxed()
+            }
         };
         let listeners = listener::bind(self.hostname.as_deref(), self.port).await?;
         let handler = Handler {
@@ -248,6 +263,7 @@ impl PeerServerBuilder {
                 bytes: self.max_body_bytes.min(self.max_bodies_bytes),
                 time: self.body_timeout,
             },
+            request_time,
             body_budget: Arc::new(BodyBudget::new(self.max_bodies_bytes)),
             tasks: TaskTracker::new(),
         };

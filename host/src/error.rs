@@ -13,9 +13,6 @@ pub enum Error {
     /// A server was built without a sink.
     #[error("the server has no sink: give it one with `sink` or `on_put`")]
     NoSink,
-    /// A server was given a sink, but its component has one of its own.
-    #[error("the component has a sink of its own, so the server can't have one")]
-    UnusedSink,
     /// A setting has a value that it can't have.
     #[error("{setting} is {value}, but must be {expected}")]
     Setting {

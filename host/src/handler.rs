@@ -6,6 +6,7 @@
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use alldata_peer_guest::outcome::{Outcome, PROBLEM_MEDIA_TYPE, Problem};
 use bytes::Bytes;
@@ -29,6 +30,9 @@ pub(crate) struct Handler {
     pub(crate) instances: Instances,
     pub(crate) body_limits: BodyLimits,
     pub(crate) body_budget: Arc<BodyBudget>,
+    /// How long a guest may take for a request where its sink is its own, which the server does
+    /// not see.
+    pub(crate) request_time: Option<Duration>,
     /// Guests that outlive their connection, and bodies that are drained.
     pub(crate) tasks: TaskTracker,
 }
@@ -75,6 +79,7 @@ impl Handler {
         let call = self.call(loan, request, Arc::clone(&share), sender);
         let exchange = Exchange {
             call: Some(Box::pin(call)),
+            timed_out: false,
             answer,
             runtime: Handle::current(),
             tasks,
@@ -95,12 +100,33 @@ impl Handler {
         request: Request<LimitedBody>,
         _share: Arc<BodyShare>,
         answer: oneshot::Sender<GuestAnswer>,
-    ) {
-        match loan.instance.handle(request, answer).await {
+    ) -> Ended {
+        let handled = loan.instance.handle(request, answer);
+        let handled = match self.request_time {
+            None => handled.await,
+            Some(time) => match tokio::time::timeout(time, handled).await {
+                Ok(handled) => handled,
+                Err(_elapsed) => {
+                    tracing::error!(?time, "the guest did not answer in time");
+                    return Ended::TimedOut;
+                }
+            },
+        };
+        match handled {
             Ok(()) => self.instances.give_back(loan),
             Err(error) => tracing::error!(error = format!("{error:#}"), "the guest trapped"),
         }
+        Ended::Itself
     }
+}
+
+/// How a call of the guest ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Ended {
+    /// By returning or by a trap.
+    Itself,
+    /// By [`Handler::request_time`]. Its instance is gone.
+    TimedOut,
 }
 
 /// A guest at work, as the answer that it will give.
@@ -108,7 +134,8 @@ impl Handler {
 /// Ready once there is an answer. The guest may not be done by then, or the client may go away
 /// before: dropped with the call unfinished, it hands the call to the runtime.
 struct Exchange {
-    call: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
+    call: Option<Pin<Box<dyn Future<Output = Ended> + Send>>>,
+    timed_out: bool,
     answer: oneshot::Receiver<GuestAnswer>,
     runtime: Handle,
     tasks: TaskTracker,
@@ -119,10 +146,12 @@ impl Future for Exchange {
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Response> {
         if let Some(call) = &mut self.call
-            && call.as_mut().poll(context).is_ready()
+            && let Poll::Ready(ended) = call.as_mut().poll(context)
         {
             self.call = None;
+            self.timed_out = ended == Ended::TimedOut;
         }
+        let timed_out = self.timed_out;
         Pin::new(&mut self.answer)
             .poll(context)
             .map(|answer| match answer {
@@ -131,6 +160,7 @@ impl Future for Exchange {
                     tracing::error!(?error, "the guest answered with an error");
                     respond(&Outcome::Failed)
                 }
+                Err(_dropped) if timed_out => respond(&Outcome::Unknown),
                 Err(_dropped) => {
                     tracing::error!("the guest ended without an answer");
                     respond(&Outcome::Failed)

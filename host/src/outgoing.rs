@@ -9,7 +9,7 @@ use std::time::Duration;
 use http_body_util::BodyExt as _;
 use hyper::http::uri::Scheme;
 use hyper::{Request, Response};
-use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::client::legacy::connect::{CaptureConnection, HttpConnector, capture_connection};
 use hyper_util::client::legacy::{self, Client};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use wasmtime_wasi_http::{Error, RequestOptions, WasiBody, WasiHttpHooks};
@@ -36,7 +36,6 @@ type Transfer = Box<dyn Future<Output = HttpResult<()>> + Send>;
 impl OutgoingRequests {
     pub(crate) fn new() -> Self {
         let mut connector = HttpConnector::new();
-        connector.set_connect_timeout(Some(CONNECT_TIMEOUT));
         connector.set_nodelay(true);
         let client = Client::builder(TokioExecutor::new())
             .pool_idle_timeout(IDLE_TIMEOUT)
@@ -49,19 +48,30 @@ impl OutgoingRequests {
 impl WasiHttpHooks for OutgoingRequests {
     fn send_request(
         &mut self,
-        request: Request<WasiBody>,
+        mut request: Request<WasiBody>,
         options: Option<RequestOptions>,
         _: Transfer,
     ) -> Box<dyn Future<Output = HttpResult<(Response<WasiBody>, Transfer)>> + Send> {
         let Self(client) = self.clone();
-        let timeout = options.and_then(|options| options.first_byte_timeout);
-        let timeout = timeout.unwrap_or(FIRST_BYTE_TIMEOUT);
+        let given = options.as_ref();
+        let connect = given.and_then(|options| options.connect_timeout);
+        let connect = connect.unwrap_or(CONNECT_TIMEOUT);
+        let first_byte = given.and_then(|options| options.first_byte_timeout);
+        let first_byte = first_byte.unwrap_or(FIRST_BYTE_TIMEOUT);
         Box::new(async move {
             if request.uri().scheme() != Some(&Scheme::HTTP) {
-                tracing::warn!(uri = %request.uri(), "a component may only make http: requests");
+                let host = request.uri().host();
+                tracing::warn!(host, "a component may only make http: requests");
                 return Err(Error::HttpRequestDenied);
             }
-            let response = tokio::time::timeout(timeout, client.request(request)).await;
+            let connection = capture_connection(&mut request);
+            let response = client.request(request);
+            let response = tokio::select! {
+                biased;
+                response = tokio::time::timeout(first_byte, response) => response,
+                // Nothing was sent, which a time-out of the connection would leave open.
+                () = no_connection(connection, connect) => return Err(Error::DestinationUnavailable),
+            };
             let response = response.map_err(|_elapsed| Error::ConnectionReadTimeout)?;
             let response = response.map_err(|error| failed(&error))?;
             let response = response.map(|body| body.map_err(Error::Hyper).boxed_unsync());
@@ -69,6 +79,14 @@ impl WasiHttpHooks for OutgoingRequests {
             let transferred: Transfer = Box::new(async { Ok(()) });
             Ok((response, transferred))
         })
+    }
+}
+
+/// Ready when a request has no connection in time; never once it has one.
+async fn no_connection(mut connection: CaptureConnection, timeout: Duration) {
+    let connected = async { drop(connection.wait_for_connection_metadata().await) };
+    if tokio::time::timeout(timeout, connected).await.is_ok() {
+        std::future::pending::<()>().await;
     }
 }
 

@@ -7,10 +7,11 @@
 use std::path::PathBuf;
 use std::pin::Pin;
 use std::task::{Context, Poll};
-use std::{io, mem};
+use std::{fmt, io, mem};
 
 use tokio::io::AsyncWrite;
-use wasmtime::{Result, error::Context as _};
+use wasmtime::error::Context as _;
+use wasmtime::{Result, ensure};
 use wasmtime_wasi::cli::{IsTerminal, StdoutStream};
 use wasmtime_wasi::{FsPerms, WasiCtx};
 
@@ -18,24 +19,87 @@ use wasmtime_wasi::{FsPerms, WasiCtx};
 const MAX_LOG_LINE_BYTES: usize = 8 * 1024;
 
 /// What components are given.
-#[derive(Debug, Clone, Default)]
+#[derive(Clone, Default)]
 pub(crate) struct World {
-    /// Name and value.
+    /// Name and value. A value may be a secret.
     pub(crate) variables: Vec<(String, String)>,
-    /// The directory, and its name in the component.
-    pub(crate) directories: Vec<(PathBuf, String)>,
+    pub(crate) directories: Vec<Directory>,
+}
+
+/// A directory that components are given.
+#[derive(Debug, Clone)]
+pub(crate) struct Directory {
+    path: PathBuf,
+    /// Its name in the component.
+    name: String,
+    /// Device and number of what stood there at the start; `None` before, and where systems do not
+    /// tell.
+    identity: Option<(u64, u64)>,
+}
+
+impl Directory {
+    pub(crate) fn new(path: PathBuf, name: String) -> Self {
+        Self {
+            path,
+            name,
+            identity: None,
+        }
+    }
+
+    fn cannot_open(&self) -> String {
+        format!("cannot open the directory {}", self.path.display())
+    }
+
+    #[cfg(unix)]
+    fn find_identity(&self) -> io::Result<Option<(u64, u64)>> {
+        use std::os::unix::fs::MetadataExt as _;
+        let metadata = std::fs::metadata(&self.path)?;
+        Ok(Some((metadata.dev(), metadata.ino())))
+    }
+
+    #[cfg(not(unix))]
+    fn find_identity(&self) -> io::Result<Option<(u64, u64)>> {
+        std::fs::metadata(&self.path).map(|_| None)
+    }
 }
 
 impl World {
-    /// The world of one instance.
+    /// Looks at the directories, so that they stay the same for all instances.
+    pub(crate) fn settle(&mut self) -> Result<()> {
+        for directory in &mut self.directories {
+            let identity = directory.find_identity();
+            directory.identity = identity.with_context(|| directory.cannot_open())?;
+        }
+        Ok(())
+    }
+
+    /// The world of one instance. A directory that took the place of another is an error: a store
+    /// in two directories would be no store.
     pub(crate) fn open(&self) -> Result<WasiCtx> {
         let mut wasi = WasiCtx::builder();
         wasi.envs(&self.variables).stderr(Log);
-        for (directory, name) in &self.directories {
-            wasi.preopened_dir(directory, name, FsPerms::ReadWrite)
-                .with_context(|| format!("cannot open the directory {}", directory.display()))?;
+        for directory in &self.directories {
+            let identity = directory.find_identity();
+            ensure!(
+                identity.with_context(|| directory.cannot_open())? == directory.identity,
+                "the directory {} is not the one that it was at the start",
+                directory.path.display()
+            );
+            wasi.preopened_dir(&directory.path, &directory.name, FsPerms::ReadWrite)
+                .with_context(|| directory.cannot_open())?;
         }
         Ok(wasi.build())
+    }
+}
+
+impl fmt::Debug for World {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let variables: Vec<&String> = self.variables.iter().map(|(name, _)| name).collect();
+        formatter
+            .debug_struct("World")
+            .field("variables", &variables)
+            .field("directories", &self.directories)
+            .finish()
     }
 }
 

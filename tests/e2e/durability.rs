@@ -257,7 +257,7 @@ fn a_sink_that_hangs_holds_up_the_end_no_longer_than_it_may() {
 }
 
 /// Puts from many connections at a time, each in a row, until they are done or the server is gone.
-struct Load {
+pub(crate) struct Load {
     acknowledgements: Receiver<(String, String)>,
     /// Those that were waited for.
     seen: Events,
@@ -265,7 +265,7 @@ struct Load {
 }
 
 impl Load {
-    fn start(address: SocketAddr, name: &str, connections: usize, puts: usize) -> Self {
+    pub(crate) fn start(address: SocketAddr, name: &str, connections: usize, puts: usize) -> Self {
         let (sender, acknowledgements) = mpsc::channel();
         let threads = (0..connections).map(|connection| {
             let prefix = format!("{name}-{connection:02}");
@@ -280,7 +280,7 @@ impl Load {
     }
 
     /// Waits for so many acknowledgements.
-    fn wait_for(&mut self, count: usize) {
+    pub(crate) fn wait_for(&mut self, count: usize) {
         for _ in 0..count {
             let next = self.acknowledgements.recv_timeout(DEADLINE);
             self.seen.extend([next.expect("a put is acknowledged")]);
@@ -288,7 +288,7 @@ impl Load {
     }
 
     /// Waits for the end and returns every event that was acknowledged.
-    fn finish(self) -> Events {
+    pub(crate) fn finish(self) -> Events {
         let mut events = self.seen;
         events.extend(self.acknowledgements);
         for thread in self.threads {

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use alldata_peer_server_http::{PeerServer, PutError};
 
+use crate::request_table::MALFORMED;
 use crate::support::{Answer, Embedded, Peer, Post};
 
 #[track_caller]
@@ -60,43 +61,6 @@ fn a_head_is_405_without_a_body() {
     // A body would stand before this answer.
     connection.ask(&Post::put("key1", "2")).assert_created();
 }
-
-/// Bodies that are no put, with what the answer says of each.
-const MALFORMED: &[(&[u8], &str)] = &[
-    (b"", "empty"),
-    (b" \t\r\n", "empty"),
-    (b"\xEF\xBB\xBF{\"key\":\"k\",\"event\":1}", "byte order"),
-    (b"key=k&event=1", "line 1 column 1"),
-    (b"{\"key\":\"k\",\n\"event\":\"\xFF\"}", "line 2 column 10"),
-    (b"{\"key\":\"\xED\xA0\x80\",\"event\":1}", "line 1 column 9"),
-    (b"{\"key\":\"k\",\"event\":\"\xC3", "line 1 column 21"),
-    (b"{\"key\":\"k\",\"event\":1", "line 1 column 20"),
-    (b"{\"key\":\"k\",\"event\":", "line 1 column 19"),
-    (b"{\"key\":\"k\",\n\n\"event\":1,}", "line 3 column 11"),
-    (b"{\"key\":\"k\",\"event\":1}\nx", "line 2 column 1"),
-    (b"{\"key\":\"k\",\"event\":1}{}", "line 1 column 22"),
-    (b"{\"key\":\"k\",\"event\":1}\0", "line 1 column 22"),
-    (b"{\"key\":\"k\",\"event\":01}", "line 1 column 21"),
-    (b"{\"key\":\"k\",\"event\":NaN}", "line 1 column 20"),
-    (b"{\"key\":\"k\",\"event\":\"\n\"}", "control character"),
-    (b"{'key':'k','event':1}", "line 1 column 2"),
-    (b"{\"key\":\"k\" /* */,\"event\":1}", "line 1 column 12"),
-    (b"[{\"key\":\"k\",\"event\":1}]", "not an object"),
-    (b"[1", "line 1 column 2"),
-    (b"\"key\"", "not an object"),
-    (b"1", "not an object"),
-    (b"null", "not an object"),
-    (b"{}", "\"key\""),
-    (b"{\"event\":1}", "\"key\""),
-    (b"{\"Key\":\"k\",\"event\":1}", "\"key\""),
-    (b"{\"key\":1,\"event\":1}", "line 1 column 8 is not a"),
-    (b"{\"event\":1,\n \"key\": null}", "line 2 column 9"),
-    (b"{\"key\":[\"k\"],\"event\":1}", "not a string"),
-    (b"{\"key\":\"\",\"event\":1}", "line 1 column 8 is empty"),
-    (b"{\"key\":\"k\"}", "\"event\""),
-    (b"{\"key\":\"k\",\"EVENT\":1}", "\"event\""),
-    (b"{\"key\":\"k\",\"x\":{\"event\":1}}", "\"event\""),
-];
 
 #[test]
 fn a_body_that_is_no_put_is_400_with_the_reason_and_the_place() {

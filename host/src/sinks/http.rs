@@ -148,7 +148,7 @@ impl From<Refusal> for PutError {
     fn from(refusal: Refusal) -> Self {
         match refusal {
             Refusal::Conflict => Self::Conflict,
-            Refusal::Rejected(reason) => Self::Rejected(reason),
+            Refusal::Rejected(reason) | Refusal::Unfit(reason) => Self::Rejected(reason),
             Refusal::Unavailable {
                 retry_after_seconds,
             } => Self::Unavailable {

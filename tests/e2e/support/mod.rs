@@ -1,16 +1,28 @@
 //! What the tests stand on: a peer to test, a client that sends any bytes, and deadlines.
 
 mod client;
+mod composed;
 mod embedded;
+mod event_files;
+mod jco;
+pub(crate) mod keyvalue;
 mod peer;
 mod process;
+mod scripted;
+pub(crate) mod turns;
+mod wasmtime_serve;
 
 use std::time::Duration;
 
 pub(crate) use client::{Answer, Connection, Post, chunked};
+pub(crate) use composed::{SINKS, composed};
 pub(crate) use embedded::Embedded;
-pub(crate) use peer::Peer;
+pub(crate) use event_files::EventFiles;
+pub(crate) use jco::{Jco, componentize};
+pub(crate) use peer::{Peer, PeerBuilder};
 pub(crate) use process::{Output, run, run_with_input};
+pub(crate) use scripted::{Exchange, ScriptedPeer};
+pub(crate) use wasmtime_serve::WasmtimeServe;
 
 /// How long any single wait may take before its test fails. Generous: the machine may be busy.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(60);

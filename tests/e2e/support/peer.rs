@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::thread;
+use std::time::Duration;
 
 use rustix::process::{Pid, Resource, Rlimit, Signal, prlimit};
 use tempfile::TempDir;
@@ -19,8 +20,10 @@ pub(crate) struct PeerBuilder {
     arguments: Vec<String>,
     environment: Vec<(String, String)>,
     directory: Option<TempDir>,
-    outlives_file_size_limit: bool,
+    /// What runs the program, if not the test itself.
+    launcher: Vec<String>,
     log: Stdio,
+    start_deadline: Duration,
 }
 
 /// A running server, killed when dropped.
@@ -69,8 +72,9 @@ impl Peer {
                 .into(),
             environment: Vec::new(),
             directory: None,
-            outlives_file_size_limit: false,
+            launcher: Vec::new(),
             log: Stdio::piped(),
+            start_deadline: DEADLINE,
         }
     }
 
@@ -202,9 +206,21 @@ impl PeerBuilder {
         self
     }
 
+    /// Adds to the environment of the program itself.
+    pub(crate) fn own_env(mut self, name: &str, value: &str) -> Self {
+        self.environment.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
     /// Lets a write beyond the limit of the size of files be an error, and not the end.
-    pub(crate) fn outliving_a_file_size_limit(mut self) -> Self {
-        self.outlives_file_size_limit = true;
+    pub(crate) fn outliving_a_file_size_limit(self) -> Self {
+        // What a shell ignores is ignored by what it turns into.
+        self.launched_by(&["sh", "-c", "trap '' XFSZ; exec \"$0\" \"$@\""])
+    }
+
+    /// Has another program run the server, by turning into it: it is given the command line.
+    pub(crate) fn launched_by(mut self, launcher: &[&str]) -> Self {
+        self.launcher = launcher.iter().map(|word| (*word).to_owned()).collect();
         self
     }
 
@@ -215,14 +231,19 @@ impl PeerBuilder {
         self
     }
 
+    /// Waits longer than for anything else until it listens: it has megabytes to compile.
+    pub(crate) fn starting_within(mut self, deadline: Duration) -> Self {
+        self.start_deadline = deadline;
+        self
+    }
+
     fn command(&self) -> Command {
-        if !self.outlives_file_size_limit {
+        let Some((launcher, words)) = self.launcher.split_first() else {
             return Command::new(PROGRAM);
-        }
-        // What a shell ignores is ignored by what it turns into.
-        let mut shell = Command::new("sh");
-        shell.args(["-c", "trap '' XFSZ; exec \"$0\" \"$@\"", PROGRAM]);
-        shell
+        };
+        let mut command = Command::new(launcher);
+        command.args(words).arg(PROGRAM);
+        command
     }
 
     /// Starts the server and waits until it listens.
@@ -254,7 +275,10 @@ impl PeerBuilder {
         };
         let line = match self.arguments.iter().any(|argument| argument == "ndjson:-") {
             true => peer.log_line("listening on"),
-            false => peer.stdout_line(),
+            false => peer
+                .stdout
+                .recv_timeout(self.start_deadline)
+                .expect("writes where it listens"),
         };
         let address = line.strip_prefix("listening on http://");
         let address = address.and_then(|address| address.parse().ok());
@@ -286,7 +310,7 @@ fn rest(lines: &Receiver<String>) -> Vec<String> {
 }
 
 /// The lines of a stream as they come; the stream is read whether or not a test looks at them.
-fn lines(stream: impl Read + Send + 'static) -> Receiver<String> {
+pub(super) fn lines(stream: impl Read + Send + 'static) -> Receiver<String> {
     let (sender, receiver) = mpsc::channel();
     thread::spawn(move || {
         for line in BufReader::new(stream).lines() {

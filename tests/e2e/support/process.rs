@@ -2,9 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::io::Write as _;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc;
 use std::thread;
+use std::time::Duration;
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -13,6 +15,15 @@ use super::DEADLINE;
 
 /// The program under test.
 pub(crate) const PROGRAM: &str = env!("CARGO_BIN_EXE_alldata-peer");
+
+/// The directory of everything that is built.
+pub(crate) fn target() -> PathBuf {
+    let program = Path::new(PROGRAM);
+    let target = program.parent().and_then(Path::parent);
+    target
+        .expect("the program is in a profile's directory")
+        .to_owned()
+}
 
 /// What a program that has ended wrote.
 #[derive(Debug)]
@@ -29,7 +40,7 @@ pub(crate) fn run(arguments: &[&str]) -> Output {
 
 /// Runs the program to its end with `input` on its standard input.
 pub(crate) fn run_with_input(arguments: &[&str], input: &str) -> Output {
-    finish(Command::new(PROGRAM).args(arguments), input)
+    finish(Command::new(PROGRAM).args(arguments), input, DEADLINE)
 }
 
 impl Output {
@@ -37,7 +48,7 @@ impl Output {
     pub(crate) fn with_environment(arguments: &[&str], variables: &[(&str, &str)]) -> Self {
         let mut command = Command::new(PROGRAM);
         let variables = variables.iter().copied();
-        finish(command.args(arguments).envs(variables), "")
+        finish(command.args(arguments).envs(variables), "", DEADLINE)
     }
 
     /// Holds that the program did what it was asked to, and returns what it wrote.
@@ -83,7 +94,8 @@ struct Line<'a> {
     event: &'a RawValue,
 }
 
-fn finish(command: &mut Command, input: &str) -> Output {
+/// Runs a program to its end, which has to come within `deadline`.
+pub(crate) fn finish(command: &mut Command, input: &str, deadline: Duration) -> Output {
     let mut child = command
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
@@ -95,7 +107,7 @@ fn finish(command: &mut Command, input: &str) -> Output {
     let _ = stdin.write_all(input.as_bytes());
     drop(stdin);
     let id = child.id();
-    let output = within_deadline(id, move || child.wait_with_output()).expect("is read");
+    let output = within_deadline(id, deadline, move || child.wait_with_output()).expect("is read");
     Output {
         code: output.status.code(),
         stdout: String::from_utf8(output.stdout).expect("is text"),
@@ -106,13 +118,17 @@ fn finish(command: &mut Command, input: &str) -> Output {
 /// Waits for a program to end, and kills it at the deadline.
 pub(crate) fn wait(mut child: Child) -> ExitStatus {
     let id = child.id();
-    within_deadline(id, move || child.wait()).expect("is waited for")
+    within_deadline(id, DEADLINE, move || child.wait()).expect("is waited for")
 }
 
-fn within_deadline<T: Send + 'static>(id: u32, wait: impl FnOnce() -> T + Send + 'static) -> T {
+fn within_deadline<T: Send + 'static>(
+    id: u32,
+    deadline: Duration,
+    wait: impl FnOnce() -> T + Send + 'static,
+) -> T {
     let (sender, receiver) = mpsc::channel();
     thread::spawn(move || sender.send(wait()));
-    receiver.recv_timeout(DEADLINE).unwrap_or_else(|_| {
+    receiver.recv_timeout(deadline).unwrap_or_else(|_| {
         kill(id, rustix::process::Signal::KILL);
         panic!("the program did not end in time");
     })

@@ -3,7 +3,7 @@
 //! `ALLDATA_PEER_DIRECTORY` names the directory as the component sees it: one that the platform
 //! has opened for it, or one below.
 //!
-//! An event is acknowledged once its file and the directories above are synced. Files are only
+//! An event is acknowledged, or refused because another is there, once its file and the directories above are synced. Files are only
 //! ever added, by a hard link, so that of two puts that race exactly one wins, and a file is
 //! never seen half written. What a put that was cut off left behind stays in the directory `tmp`.
 

@@ -3,7 +3,6 @@
 //! Never creates it: a misspelled name is an error, not a second store.
 
 use alloc::format;
-use alloc::string::String;
 
 use alldata_peer_sink_common::setting;
 use wasip2::filesystem::preopens::get_directories;
@@ -33,7 +32,7 @@ pub(crate) fn open() -> Result<Descriptor, Failure> {
     // Also where it is the opened directory itself: not every platform syncs that.
     let opened = root.open_at(
         PathFlags::SYMLINK_FOLLOW,
-        &below,
+        below,
         OpenFlags::DIRECTORY,
         DescriptorFlags::READ,
     );
@@ -41,18 +40,17 @@ pub(crate) fn open() -> Result<Descriptor, Failure> {
 }
 
 /// The path of `path` below the directory `root`, `.` where they are the same.
-fn below(root: &str, path: &str) -> Option<String> {
+fn below<'a>(root: &str, path: &'a str) -> Option<&'a str> {
     let (root, path) = (trim(root), trim(path));
     let rest = match root {
+        _ if root == path => ".",
         // The root of everything, and the working directory.
-        "" if path.starts_with('/') => path,
-        "." if !path.starts_with('/') => path,
-        _ => path.strip_prefix(root)?,
+        "" => path.strip_prefix('/')?,
+        "." if path.starts_with('/') => return None,
+        "." => path,
+        _ => path.strip_prefix(root)?.strip_prefix('/')?,
     };
-    let inside = rest.is_empty() || rest.starts_with('/') || root == "." || root.is_empty();
-    let rest = rest.trim_start_matches('/');
-    let rest = if rest.is_empty() { "." } else { rest };
-    inside.then(|| rest.into())
+    Some(rest)
 }
 
 /// Without what does not change a path.
@@ -75,6 +73,7 @@ mod tests {
             ("events", "events", Some(".")),
             ("events", "./events/a", Some("a")),
             ("/", "/events", Some("events")),
+            ("/", "/", Some(".")),
             (".", "events/a", Some("events/a")),
             (".", ".", Some(".")),
             ("/events", "/events2", None),
@@ -83,7 +82,7 @@ mod tests {
             (".", "/events", None),
             ("/", "events", None),
         ] {
-            assert_eq!(below(root, path).as_deref(), rest, "{root} {path}");
+            assert_eq!(below(root, path), rest, "{root} {path}");
         }
     }
 }

@@ -20,6 +20,9 @@ const TEMPORARIES: &str = "tmp";
 /// How much of a file is read or written at once, in bytes: what platforms have room for.
 const CHUNK_BYTES: usize = 64 * 1024;
 
+/// How many names to try for a temporary: one is enough where random numbers are.
+const MAX_NAME_TRIES: usize = 8;
+
 /// Why an event was not acknowledged.
 pub(crate) enum Failure {
     /// The key holds a different event.
@@ -47,16 +50,21 @@ impl Failure {
 pub(crate) fn put(root: &Descriptor, place: &Place, event: &str) -> Result<(), Failure> {
     let directories = enter(root, &place.directories)?;
     let directory = directories.last().unwrap_or(root);
-    if !is_held(directory, &place.file, event)? {
-        add(root, directory, &place.file, event)?;
+    let put = match is_held(directory, &place.file, event) {
+        Ok(false) => add(root, directory, &place.file, event),
+        held => held.map(|_| ()),
+    };
+    if !matches!(put, Ok(()) | Err(Failure::Conflict)) {
+        return put;
     }
-    // Also where the event was there before: whoever put it may not have come so far.
+    // Also where an event was there before, the same or not: whoever put it may not have come so
+    // far, and what a client is told must not be undone.
     for directory in directories.iter().rev().chain([root]) {
         directory.sync().map_err(|error| {
             Failure::NotSynced(format!("cannot sync a directory: {}", error.name()))
         })?;
     }
-    Ok(())
+    put
 }
 
 /// Opens nested directories, and creates those that are missing.
@@ -66,7 +74,9 @@ fn enter(root: &Descriptor, names: &[String]) -> Result<Vec<Descriptor>, Failure
         let parent = directories.last().unwrap_or(root);
         let directory = match open_directory(parent, name) {
             Err(ErrorCode::NoEntry) => {
-                create_directory(parent, name).and_then(|()| open_directory(parent, name))
+                let created = create_directory(parent, name);
+                created.map_err(|error| Failure::broken("create", name, error))?;
+                open_directory(parent, name)
             }
             opened => opened,
         };
@@ -138,7 +148,7 @@ fn add(root: &Descriptor, directory: &Descriptor, name: &str, event: &str) -> Re
 
 /// A new file, and its name.
 fn create_temporary(temporaries: &Descriptor) -> Result<(Descriptor, String), ErrorCode> {
-    loop {
+    for _ in 0..MAX_NAME_TRIES {
         let name = format!("{:016x}", get_random_u64());
         let created = temporaries.open_at(
             PathFlags::empty(),
@@ -151,6 +161,7 @@ fn create_temporary(temporaries: &Descriptor) -> Result<(Descriptor, String), Er
             created => return Ok((created?, name)),
         }
     }
+    Err(ErrorCode::Exist)
 }
 
 /// Writes a file to the disk.

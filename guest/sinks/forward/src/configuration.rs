@@ -12,6 +12,9 @@ const URL: &str = "ALLDATA_PEER_FORWARD_URL";
 const TIMEOUT: &str = "ALLDATA_PEER_FORWARD_TIMEOUT_MS";
 const TOKEN: &str = "ALLDATA_PEER_FORWARD_TOKEN";
 
+/// What is wrong with a URL, whatever it is.
+const FORM: &str = "not http://HOST:PORT/PATH or https://HOST/PATH, without a user name";
+
 /// How long one peer may take, in milliseconds, where nothing else is said: longer than a
 /// synced write on a slow disk, and short enough for a client to wait for the next peer.
 const DEFAULT_TIMEOUT_MS: u64 = 10_000;
@@ -30,7 +33,8 @@ pub(crate) struct Configuration {
 /// The URL of a peer and its parts.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Peer {
-    pub(crate) url: String,
+    /// The URL without its query, which may hold a secret: for the log.
+    pub(crate) name: String,
     pub(crate) is_https: bool,
     pub(crate) authority: String,
     pub(crate) path_with_query: String,
@@ -49,7 +53,12 @@ impl Configuration {
         token: Option<String>,
     ) -> Result<Self, String> {
         let urls = urls.ok_or_else(|| format!("{URL} is not set: it names the peers to put to"))?;
-        let peers = urls.split(',').map(|url| Peer::parse(url.trim()));
+        let urls = urls.split(',').map(str::trim).enumerate();
+        let peers = urls.map(|(index, url)| {
+            // Not as it is: it may hold a password.
+            let number = index + 1;
+            Peer::parse(url).ok_or_else(|| format!("{URL}: its URL number {number} is {FORM}"))
+        });
         let timeout_ms = match timeout_ms {
             None => DEFAULT_TIMEOUT_MS,
             Some(text) => parse_timeout(&text)?,
@@ -68,9 +77,9 @@ impl Configuration {
 }
 
 impl Peer {
-    fn parse(url: &str) -> Result<Self, String> {
-        let fail = || format!("{URL}: {url:?} is not http://HOST:PORT/PATH nor https://HOST/PATH");
-        let (scheme, rest) = url.split_once("://").ok_or_else(fail)?;
+    /// `None` where it is no URL of a peer.
+    fn parse(url: &str) -> Option<Self> {
+        let (scheme, rest) = url.split_once("://")?;
         let is_https = scheme.eq_ignore_ascii_case("https");
         let (authority, path) = match rest.find(['/', '?']) {
             Some(end) => rest.split_at(end),
@@ -78,13 +87,13 @@ impl Peer {
         };
         let is_known = is_https || scheme.eq_ignore_ascii_case("http");
         let is_plain = rest.bytes().all(|byte| byte.is_ascii_graphic()) && !rest.contains('#');
-        // Names and passwords do not belong in a URL that is logged.
         if !is_known || !is_plain || authority.is_empty() || authority.contains('@') {
-            return Err(fail());
+            return None;
         }
         let slash = if path.starts_with('/') { "" } else { "/" };
-        Ok(Self {
-            url: url.to_string(),
+        let (name, _query) = url.split_once('?').unwrap_or((url, ""));
+        Some(Self {
+            name: name.to_string(),
             is_https,
             authority: authority.to_string(),
             path_with_query: format!("{slash}{path}"),
@@ -139,7 +148,7 @@ mod tests {
     #[test]
     fn several_urls_are_peers_in_their_order() {
         let peers = parse("http://a , https://b/", Some("1"), Some("a.b-c~/+=")).expect("is right");
-        let urls: Vec<&str> = peers.peers.iter().map(|peer| &*peer.url).collect();
+        let urls: Vec<&str> = peers.peers.iter().map(|peer| &*peer.name).collect();
         assert_eq!(urls, ["http://a", "https://b/"]);
         assert_eq!(peers.timeout_ms, 1);
     }
@@ -167,6 +176,16 @@ mod tests {
         }
         let error = Configuration::parse(None, None, None).expect_err("there is no URL");
         assert!(error.contains("is not set"), "{error}");
+    }
+
+    #[test]
+    fn no_secret_is_shown() {
+        let error = peer("http://user:geheim@a/").expect_err("has a user name");
+        assert!(!error.contains("geheim"), "{error}");
+        assert_eq!(
+            peer("http://a/b?geheim").expect("is a URL").name,
+            "http://a/b"
+        );
     }
 
     #[test]

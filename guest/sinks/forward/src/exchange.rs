@@ -37,6 +37,19 @@ impl NoAnswer {
         }
     }
 
+    /// Where it is sure that the event is not stored.
+    fn not_stored(self) -> Self {
+        match self.refusal {
+            Refusal::Unknown => Self {
+                refusal: Refusal::Unavailable {
+                    retry_after_seconds: DEFAULT_RETRY_SECONDS,
+                },
+                ..self
+            },
+            _ => self,
+        }
+    }
+
     /// Sent, and then nothing more was heard.
     fn lost(reason: &str) -> Self {
         Self::new(Refusal::Unknown, reason)
@@ -60,20 +73,27 @@ pub(crate) fn put(
     let failed = || NoAnswer::lost("the platform has no stream for the request");
     let body = request.body().map_err(|()| failed())?;
     let stream = body.write().map_err(|()| failed())?;
-    let future = handle(request, Some(options(timeout_ns))).map_err(|code| not_sent(&code))?;
+    let options = RequestOptions::new();
+    // Before the deadline, so that a platform that keeps it can still say that nothing was sent.
+    let _ = options.set_connect_timeout(Some(timeout_ns / 8 * 7));
+    let future = handle(request, Some(options)).map_err(|code| not_sent(&code))?;
     // What can't be sent is told by the answer, which may come before the end of the body.
-    let sent = send(&stream, &parts, &future, &deadline);
+    let is_whole = send(&stream, &parts, &future, &deadline);
     drop(stream);
-    if sent {
+    if is_whole {
         let _ = OutgoingBody::finish(body, None);
     }
-    let response = response(&future, &deadline)?;
+    let response = response(&future, &deadline).map_err(|no_answer| match is_whole {
+        true => no_answer,
+        // No peer puts what it did not get to its end.
+        false => no_answer.not_stored(),
+    })?;
     read(&response, &deadline)
 }
 
 /// The head of the request, or a sentence about what the platform does not take of it.
 fn request(peer: &Peer, token: Option<&str>, length: usize) -> Result<OutgoingRequest, String> {
-    let refused = |what: &str| format!("{}: the platform does not take its {what}", peer.url);
+    let refused = |what: &str| format!("{}: the platform does not take its {what}", peer.name);
     let mut fields = alloc::vec![
         ("content-type".to_string(), b"application/json".to_vec()),
         (
@@ -110,17 +130,7 @@ fn request(peer: &Peer, token: Option<&str>, length: usize) -> Result<OutgoingRe
     Ok(request)
 }
 
-/// Half of the time may go into connecting: then it is still sure that nothing was sent. A
-/// platform need not keep any of these, so there is a deadline beside them.
-fn options(timeout_ns: u64) -> RequestOptions {
-    let options = RequestOptions::new();
-    let _ = options.set_connect_timeout(Some(timeout_ns / 2));
-    let _ = options.set_first_byte_timeout(Some(timeout_ns));
-    let _ = options.set_between_bytes_timeout(Some(timeout_ns));
-    options
-}
-
-/// Sends the body. `false` where the peer does not take it whole, or not in time.
+/// Sends the body. `false` where it is not taken to its end, or not in time.
 fn send(
     stream: &OutputStream,
     parts: &[&[u8]],
@@ -150,7 +160,11 @@ fn send(
             rest = later;
         }
     }
-    stream.flush().is_ok() && room().is_some()
+    // From here on the peer may have it all.
+    if stream.flush().is_ok() {
+        room();
+    }
+    true
 }
 
 /// Waits for the head of the answer.
@@ -172,15 +186,12 @@ fn response(
     }
 }
 
-/// What the answer says. A success is not read to its end: it has none worth reading.
+/// What the answer says. It is read to its end, so that the connection can be used again.
 fn read(response: &IncomingResponse, deadline: &Pollable) -> Result<(), NoAnswer> {
     let status = response.status();
     let retry_after = response.headers().get("retry-after").into_iter().next();
     let retry_after = retry_after.and_then(|value| String::from_utf8(value).ok());
-    let text = match status {
-        201 => Vec::new(),
-        _ => read_body(response, deadline),
-    };
+    let text = read_body(response, deadline);
     read_answer(status, retry_after.as_deref(), &text).map_err(|refusal| NoAnswer {
         reason: match &refusal {
             Refusal::Failed(reason) => Some(reason.clone()),
@@ -216,29 +227,29 @@ fn read_body(response: &IncomingResponse, deadline: &Pollable) -> Vec<u8> {
 }
 
 /// What an error of the exchange means: whether the request can have reached the peer.
+///
+/// Only what every platform tells before it sends counts as not sent. A connection that took too
+/// long is none of that: one platform says so of an answer that is late.
 fn not_sent(code: &ErrorCode) -> NoAnswer {
-    let reason = format!("{code:?}");
-    let refusal = match code {
-        ErrorCode::DnsTimeout
-        | ErrorCode::DnsError(_)
-        | ErrorCode::DestinationNotFound
+    let unavailable = |reason| {
+        let refusal = Refusal::Unavailable {
+            retry_after_seconds: DEFAULT_RETRY_SECONDS,
+        };
+        NoAnswer::new(refusal, reason)
+    };
+    let failed = |reason: &str| NoAnswer::new(Refusal::Failed(reason.into()), reason);
+    match code {
+        ErrorCode::DnsTimeout | ErrorCode::DnsError(_) => unavailable("its name does not resolve"),
+        ErrorCode::DestinationNotFound
         | ErrorCode::DestinationUnavailable
         | ErrorCode::DestinationIpProhibited
-        | ErrorCode::DestinationIpUnroutable
-        | ErrorCode::ConnectionRefused
-        | ErrorCode::ConnectionTimeout
-        | ErrorCode::ConnectionLimitReached
-        | ErrorCode::TlsProtocolError
-        | ErrorCode::TlsCertificateError
-        | ErrorCode::TlsAlertReceived(_) => Refusal::Unavailable {
-            retry_after_seconds: DEFAULT_RETRY_SECONDS,
-        },
-        ErrorCode::HttpRequestDenied
-        | ErrorCode::HttpRequestMethodInvalid
-        | ErrorCode::HttpRequestUriInvalid
-        | ErrorCode::HttpRequestUriTooLong
-        | ErrorCode::ConfigurationError => Refusal::Failed(reason.clone()),
-        _ => Refusal::Unknown,
-    };
-    NoAnswer::new(refusal, reason)
+        | ErrorCode::DestinationIpUnroutable => unavailable("there is no way to it"),
+        ErrorCode::ConnectionRefused => unavailable("it refused the connection"),
+        ErrorCode::ConnectionLimitReached => unavailable("there are too many connections"),
+        ErrorCode::TlsCertificateError => unavailable("its certificate is not valid"),
+        ErrorCode::HttpRequestDenied => failed("the platform does not allow requests to it"),
+        ErrorCode::HttpRequestUriInvalid => failed("the platform does not take its URL"),
+        ErrorCode::InternalError(Some(reason)) => NoAnswer::new(Refusal::Unknown, &**reason),
+        _ => NoAnswer::lost("the connection was lost"),
+    }
 }

@@ -8,7 +8,8 @@
 //!
 //! A peer that acknowledges the event, holds a different one or refuses it for good has the last
 //! word; otherwise the next one is tried. Keeps nothing, and never says that an event is not
-//! stored unless every peer says so.
+//! stored unless every peer says so. What a gateway in front of a peer answers is taken for the
+//! peer's word.
 
 #![cfg_attr(target_arch = "wasm32", no_std)]
 
@@ -51,7 +52,7 @@ impl Guest for Forward {
         let answer = order::first_answer(&configuration.peers, |peer| {
             exchange::put(peer, &configuration, &key, &event).map_err(|no_answer| {
                 if let Some(reason) = no_answer.reason {
-                    log::write(NAME, &format!("{}: {reason}", peer.url));
+                    log::write(NAME, &format!("{}: {reason}", peer.name));
                 }
                 no_answer.refusal
             })
@@ -64,7 +65,7 @@ impl From<Refusal> for PutError {
     fn from(refusal: Refusal) -> Self {
         match refusal {
             Refusal::Conflict => Self::Conflict,
-            Refusal::Rejected(reason) => Self::Rejected(reason),
+            Refusal::Rejected(reason) | Refusal::Unfit(reason) => Self::Rejected(reason),
             Refusal::Unavailable {
                 retry_after_seconds,
             } => Self::Unavailable(retry_after_seconds),

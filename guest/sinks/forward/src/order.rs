@@ -27,7 +27,7 @@ pub(crate) fn first_answer<P>(
         }
     }
     match answer {
-        None => Ok(()),
+        None => Err(Refusal::Failed("there is no peer to put to".into())),
         Some(refusal) => Err(refusal),
     }
 }
@@ -44,7 +44,9 @@ fn together(earlier: Refusal, later: Refusal) -> Refusal {
         ) => Refusal::Unavailable {
             retry_after_seconds: a.min(b),
         },
-        (Refusal::Unavailable { .. }, later) => later,
+        // It may be taken later, or elsewhere.
+        (unavailable @ Refusal::Unavailable { .. }, Refusal::Unfit(_)) => unavailable,
+        (Refusal::Unavailable { .. } | Refusal::Unfit(_), later) => later,
         (earlier, _) => earlier,
     }
 }
@@ -65,6 +67,7 @@ mod tests {
         let (conflict, unknown) = (Err(Refusal::Conflict), Err(Refusal::Unknown));
         let rejected = Err(Refusal::Rejected("No.".into()));
         let failed = Err(Refusal::Failed("broken".into()));
+        let unfit = Err(Refusal::Unfit("Too large.".into()));
         for (answers, together, asked) in [
             (vec![Ok(()), conflict.clone()], Ok(()), 1),
             (vec![unavailable(9), Ok(())], Ok(()), 2),
@@ -81,6 +84,15 @@ mod tests {
                 3,
             ),
             (vec![unavailable(9), unknown.clone()], unknown.clone(), 2),
+            (vec![unfit.clone(), Ok(())], Ok(()), 2),
+            (vec![unfit.clone(), unavailable(2)], unavailable(2), 2),
+            (vec![unavailable(2), unfit.clone()], unavailable(2), 2),
+            (vec![unfit.clone(), unfit.clone()], unfit, 2),
+            (
+                vec![],
+                Err(Refusal::Failed("there is no peer to put to".into())),
+                0,
+            ),
             // What may be stored stays open.
             (vec![unknown.clone(), unavailable(1)], unknown.clone(), 2),
             (vec![unknown.clone(), conflict], unknown, 2),

@@ -7,8 +7,8 @@
 //! there overwrites what has come meanwhile, at least in Spin's own store. What is there is swapped
 //! for good, though. So a put first claims its key, by swapping eight zero bytes under another
 //! name for a fingerprint of its event, and then sets the event. Of puts that race, one has the
-//! claim; a put that ended in between is completed by the next one of the same event, and until
-//! then other events for the key are answered with 503.
+//! claim; a put that ended in between is completed by the next one of the same text, and until
+//! then other events for the key, and other spellings of this one, are answered with 503.
 //!
 //! The interface promises nothing about what outlasts a loss of power: that is up to the store.
 
@@ -45,6 +45,10 @@ const NAME: &str = "keyvalue-spin";
 /// After how many seconds to try again where another put has the claim.
 const CLAIMED_RETRY_SECONDS: u32 = 1;
 
+/// The most bytes of an event: what Spin documents for a value. A larger one would claim its key,
+/// and then never be set.
+const MAX_EVENT_BYTES: usize = 1_000_000;
+
 /// What a claim is before anybody has it: a counter that was increased by nothing, as stores of
 /// bytes and stores of digits write it.
 const UNCLAIMED: [&[u8]; 2] = [&[0; 8], b"0"];
@@ -56,6 +60,10 @@ struct Keyvalue;
 
 impl Guest for Keyvalue {
     fn put(key: String, event: String) -> Result<(), PutError> {
+        if event.len() > MAX_EVENT_BYTES {
+            let reason = format!("The event has more than {MAX_EVENT_BYTES} bytes, the limit.");
+            return Err(PutError::Rejected(reason));
+        }
         let bucket = store::open(&keyvalue::bucket()).map_err(|error| failed(&error))?;
         let name = keyvalue::name("event", &key);
         if let Some(answer) = compare(&bucket, &name, &event)? {
@@ -91,8 +99,12 @@ fn compare(
 fn claim(bucket: &Bucket, name: &str, fingerprint: Fingerprint) -> Result<bool, PutError> {
     let error = |error: Error| failed(&error);
     let read = || bucket.get(name).map_err(error);
-    if read()?.is_none() {
-        increment(bucket, name, 0).map_err(error)?;
+    if read()?.is_none()
+        && let Err(error) = increment(bucket, name, 0)
+        // Stores of digits do not increase a fingerprint, which another put may have swapped in.
+        && read()?.is_none()
+    {
+        return Err(failed(&error));
     }
     let cas = Cas::new(bucket, name).map_err(error)?;
     let claim = cas.current().map_err(error)?.unwrap_or_default();
@@ -115,10 +127,11 @@ fn fingerprint(event: &str) -> Fingerprint {
 }
 
 fn failed(error: &Error) -> PutError {
+    let bucket = keyvalue::bucket();
     let reason = match error {
-        Error::NoSuchStore => format!("there is no store {:?}", keyvalue::bucket()),
-        Error::AccessDenied => format!("the store {:?} may not be used", keyvalue::bucket()),
-        Error::Other(reason) => reason.clone(),
+        Error::NoSuchStore => format!("there is no store {bucket:?}"),
+        Error::AccessDenied => format!("the store {bucket:?} may not be used"),
+        Error::Other(reason) => format!("the store {bucket:?} failed: {reason}"),
     };
     log::write(NAME, &reason);
     PutError::Failed(reason)

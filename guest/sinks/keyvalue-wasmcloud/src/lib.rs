@@ -71,10 +71,11 @@ fn compare(
 }
 
 fn failed(error: &Error) -> PutError {
+    let bucket = keyvalue::bucket();
     let reason = match error {
-        Error::NoSuchStore => format!("there is no bucket {:?}", keyvalue::bucket()),
-        Error::AccessDenied => format!("the bucket {:?} may not be used", keyvalue::bucket()),
-        Error::Other(reason) => reason.clone(),
+        Error::NoSuchStore => format!("there is no bucket {bucket:?}"),
+        Error::AccessDenied => format!("the bucket {bucket:?} may not be used"),
+        Error::Other(reason) => format!("the bucket {bucket:?} failed: {reason}"),
     };
     log::write(NAME, &reason);
     PutError::Failed(reason)

@@ -20,6 +20,9 @@ const INTERFACES: &str = "alldata:peer/";
 /// The interface of sinks, without its version.
 const PUT_SINK: &str = "alldata:peer/put-sink@";
 
+/// What a component exports that can be served, without the last part of its version.
+const HANDLER: &str = "wasi:http/incoming-handler@0.2";
+
 /// The names of the two sides in a composition.
 const PEER: &str = "alldata:peer-server";
 const SINK: &str = "alldata:peer-sink";
@@ -48,15 +51,20 @@ pub(crate) fn component(arguments: &Component) -> Result<()> {
 }
 
 /// Reads a component.
-pub(crate) fn read(path: &Path) -> Result<Vec<u8>> {
+fn read(path: &Path) -> Result<Vec<u8>> {
     fs::read(path).with_context(|| format!("cannot read {}", path.display()))
 }
 
-/// Whether a component puts into a sink of the host, and not into one of its own.
-pub(crate) fn needs_sink(component: &[u8], path: &Path) -> Result<bool> {
-    let imports = imports(component);
-    let imports =
-        imports.with_context(|| format!("cannot use the component {}", path.display()))?;
+/// Whether a component that is to be served puts into a sink of the host, and not into its own.
+pub(crate) fn needs_sink(path: &Path) -> Result<bool> {
+    let cannot_use = || format!("cannot use the component {}", path.display());
+    let (imports, exports) = interfaces(&read(path)?).with_context(cannot_use)?;
+    let is_handler = |name: &String| name.starts_with(HANDLER);
+    ensure!(
+        exports.iter().any(is_handler),
+        "{}: it exports no {HANDLER}",
+        cannot_use()
+    );
     Ok(imports.iter().any(|name| name.starts_with(PUT_SINK)))
 }
 
@@ -101,7 +109,7 @@ fn plug(sink: &[u8]) -> Result<Vec<u8>> {
         Err(PlugError::GraphError { source }) => return Err(source),
     }
     let composed = graph.encode(EncodeOptions::default())?;
-    let mut missing = imports(&composed)?;
+    let (mut missing, _) = interfaces(&composed)?;
     missing.retain(|name| name.starts_with(INTERFACES));
     ensure!(
         missing.is_empty(),
@@ -120,11 +128,13 @@ fn misfit(exports: &[String]) -> String {
     }
 }
 
-/// The names of all that a component imports.
-fn imports(component: &[u8]) -> Result<Vec<String>> {
+/// The names of all that a component imports, and of all that it exports.
+fn interfaces(component: &[u8]) -> Result<(Vec<String>, Vec<String>)> {
     let mut types = Types::new();
     let package = package(PEER, component, &mut types)?;
-    Ok(types[package.ty()].imports.keys().cloned().collect())
+    let world = &types[package.ty()];
+    let names = (world.imports.keys(), world.exports.keys());
+    Ok((names.0.cloned().collect(), names.1.cloned().collect()))
 }
 
 fn package(name: &str, component: &[u8], types: &mut Types) -> Result<Package> {

@@ -51,9 +51,10 @@ fn main() -> ExitCode {
 
 fn exit_code(error: &anyhow::Error) -> u8 {
     let is_usage = error.is::<put::NotJson>()
+        || error.is::<serve::UnusedSink>()
         || matches!(
             error.downcast_ref(),
-            Some(Error::SinkUrl { .. } | Error::Setting { .. } | Error::UnusedSink)
+            Some(Error::SinkUrl { .. } | Error::Setting { .. })
         );
     if is_usage { USAGE } else { 1 }
 }

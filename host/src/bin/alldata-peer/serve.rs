@@ -15,6 +15,11 @@ const DEFAULT_SINK: &str = "sqlite:alldata.db";
 /// The exit code when a second signal cuts the end short: that of a program ended by SIGINT.
 const CUT_SHORT: i32 = 130;
 
+/// A sink was asked for that no event would reach.
+#[derive(Debug, thiserror::Error)]
+#[error("the component has a sink of its own: leave out --sink and ALLDATA_PEER_SINK")]
+pub(crate) struct UnusedSink;
+
 /// Serves until a signal comes, then answers what is in flight.
 pub(crate) fn serve(arguments: Serve) -> Result<()> {
     let runtime = tokio::runtime::Runtime::new().context("cannot start the runtime")?;
@@ -62,9 +67,8 @@ async fn listen(arguments: &Serve) -> Result<PeerServer> {
     }
     let mut needs_sink = true;
     if let Some(path) = &arguments.component {
-        let bytes = component::read(path)?;
-        needs_sink = component::needs_sink(&bytes, path)?;
-        builder = builder.component(bytes);
+        needs_sink = component::needs_sink(path)?;
+        builder = builder.component_file(path);
     }
     for (name, value) in &arguments.env {
         builder = builder.component_env(name, value);
@@ -73,10 +77,13 @@ async fn listen(arguments: &Serve) -> Result<PeerServer> {
         builder = builder.component_dir(path, name);
     }
     // A component with a sink of its own leaves no store behind that nobody uses.
-    match &arguments.sink {
-        Some(url) => builder = builder.sink(sinks::open(url)?),
-        None if needs_sink => builder = builder.sink(sinks::open(DEFAULT_SINK)?),
-        None => {}
+    match (&arguments.sink, needs_sink) {
+        (Some(_), false) => return Err(UnusedSink.into()),
+        (None, false) => {}
+        (url, true) => {
+            let url = url.as_deref().unwrap_or(DEFAULT_SINK);
+            builder = builder.sink(sinks::open(url)?);
+        }
     }
     Ok(builder.listen().await?)
 }

@@ -1,0 +1,114 @@
+//! The composed component on the platforms that it is made for, held to one table of requests.
+//!
+//! Our own host is held to the same table, with its own sink and with each sink component.
+
+use crate::request_table::{self, Platform};
+use crate::support::{Connection, EventFiles, Jco, Peer, Post, WasmtimeServe, composed, run};
+
+/// The name that a component knows its directory by.
+const EVENTS: &str = "/events";
+
+/// A server and the store behind it.
+struct Trial<C, S> {
+    connect: C,
+    stored: S,
+}
+
+impl<C: Fn() -> Connection, S: Fn(&str) -> Option<String>> Platform for Trial<C, S> {
+    fn connect(&self) -> Connection {
+        (self.connect)()
+    }
+
+    fn stored(&self, key: &str) -> Option<String> {
+        (self.stored)(key)
+    }
+}
+
+fn hold(connect: impl Fn() -> Connection, stored: impl Fn(&str) -> Option<String>) {
+    request_table::hold(&Trial { connect, stored });
+}
+
+#[test]
+fn our_host() {
+    let peer = Peer::start();
+    hold(|| peer.connect(), |key| stored_by(&peer, key));
+}
+
+#[test]
+fn our_host_with_the_sink_forward() {
+    let store = Peer::start();
+    let url = format!("ALLDATA_PEER_FORWARD_URL={}", store.url());
+    let peer = Peer::composed_with("forward").env(&url).start();
+    hold(|| peer.connect(), |key| stored_by(&store, key));
+}
+
+#[test]
+fn our_host_with_the_sink_directory() {
+    let events = EventFiles::new();
+    let peer = events.serve().start();
+    hold(|| peer.connect(), |key| events.held(key));
+}
+
+#[test]
+fn wasmtime_serve_with_the_sink_forward() {
+    let (component, store) = (composed("forward"), Peer::start());
+    let url = store.url();
+    let server = WasmtimeServe::start(component, &[("ALLDATA_PEER_FORWARD_URL", &url)], None);
+    hold(|| server.connect(), |key| stored_by(&store, key));
+}
+
+#[test]
+fn wasmtime_serve_with_the_sink_directory() {
+    let (component, events) = (composed("directory"), EventFiles::new());
+    let variables = [("ALLDATA_PEER_DIRECTORY", EVENTS)];
+    let shared = Some((events.root(), EVENTS));
+    let server = WasmtimeServe::start(component, &variables, shared);
+    hold(|| server.connect(), |key| events.held(key));
+}
+
+#[test]
+fn jco_serve_with_the_sink_forward() {
+    let (component, store) = (composed("forward"), Peer::start());
+    let url = store.url();
+    let server = Jco::serve(component, &[("ALLDATA_PEER_FORWARD_URL", &url)], None);
+    hold(|| server.connect(), |key| stored_by(&store, key));
+}
+
+#[test]
+fn jco_serve_with_the_sink_directory() {
+    let (component, events) = (composed("directory"), EventFiles::new());
+    let variables = [("ALLDATA_PEER_DIRECTORY", Jco::DIRECTORY)];
+    let server = Jco::serve(component, &variables, Some(events.root()));
+    hold(|| server.connect(), |key| events.held(key));
+}
+
+/// A failure of a sink ends as an answer and a line in the log, also on a platform that turns much
+/// of what fails into its own end.
+#[test]
+fn a_sink_without_its_settings_says_so_on_every_platform() {
+    let component = composed("forward");
+    let reason = "ALLDATA_PEER_FORWARD_URL is not set";
+    let ours = Peer::composed_with("forward").start();
+    let wasmtime = WasmtimeServe::start(component, &[], None);
+    let jco = Jco::serve(component, &[], None);
+    for _ in 0..2 {
+        for mut connection in [ours.connect(), wasmtime.connect(), jco.connect()] {
+            let answer = connection.ask(&Post::put("key1", "1"));
+            answer.assert_is(500, "Internal Server Error", "unknown", true);
+        }
+        for line in [
+            ours.log_line(reason),
+            wasmtime.log_line(reason),
+            jco.log_line(reason),
+        ] {
+            assert!(line.contains("alldata-peer sink forward: "), "{line}");
+        }
+    }
+}
+
+/// What the store of a peer holds.
+fn stored_by(peer: &Peer, key: &str) -> Option<String> {
+    let output = run(&["get", "--store", &peer.store(), "--", key]);
+    let event = output.stdout.strip_suffix('\n').map(str::to_owned);
+    event.filter(|_| output.code == Some(0))
+}

@@ -1,0 +1,236 @@
+//! The bare sink components over `wasi:keyvalue`, run on buckets that the test holds in memory.
+//!
+//! Every call that reads or writes waits for its turn first, so that a test can let puts take turns
+//! in any order. Never decides that order: that is in `turns`.
+
+mod memory;
+mod spin;
+mod wasmcloud;
+
+use std::future::Future;
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard};
+
+use alldata_peer_server_http::PutError;
+use wasmtime::component::{Component, Linker, ResourceTable};
+use wasmtime::{Config, Engine, PoolingAllocationConfig, Store};
+use wasmtime_wasi::p2::pipe::MemoryOutputPipe;
+use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
+
+use super::turns;
+use memory::{Caller, Crash};
+pub(crate) use memory::{Fault, How, Memory, StoreError};
+
+mod bindings {
+    wasmtime::component::bindgen!({
+        path: "../wit",
+        world: "sink",
+        exports: { default: async },
+    });
+}
+
+use bindings::SinkPre;
+use bindings::exports::alldata::peer::put_sink;
+
+/// How much a put may compute, in instructions: the deadline of a guest that does not stop.
+const FUEL: u64 = 1_000_000_000;
+
+/// The most instances at a time, of all tests that run at once.
+const MAX_INSTANCES: u32 = 200;
+
+/// The most that a put may write to standard error.
+const LOG_BYTES: usize = 1 << 20;
+
+/// A platform with its store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Platform {
+    /// Spin with the store that it has by itself.
+    SpinSqlite,
+    SpinRedis,
+    WasmCloud,
+}
+
+impl Platform {
+    pub(crate) const ALL: [Self; 3] = [Self::SpinSqlite, Self::SpinRedis, Self::WasmCloud];
+
+    /// Those with a compare-and-swap.
+    pub(crate) const SPIN: [Self; 2] = [Self::SpinSqlite, Self::SpinRedis];
+
+    /// The name of its sink.
+    pub(crate) fn sink(self) -> &'static str {
+        match self {
+            Self::SpinSqlite | Self::SpinRedis => "keyvalue-spin",
+            Self::WasmCloud => "keyvalue-wasmcloud",
+        }
+    }
+}
+
+static SPIN: LazyLock<SinkPre<State>> = LazyLock::new(|| {
+    prepare(include_bytes!(concat!(
+        env!("OUT_DIR"),
+        "/components/keyvalue-spin.wasm"
+    )))
+});
+
+static WASMCLOUD: LazyLock<SinkPre<State>> = LazyLock::new(|| {
+    prepare(include_bytes!(concat!(
+        env!("OUT_DIR"),
+        "/components/keyvalue-wasmcloud.wasm"
+    )))
+});
+
+fn prepare(component: &[u8]) -> SinkPre<State> {
+    // Instances come by the thousand, and their memory from a pool costs the system less.
+    let mut pool = PoolingAllocationConfig::new();
+    pool.total_memories(MAX_INSTANCES)
+        .total_stacks(MAX_INSTANCES);
+    let mut config = Config::new();
+    config.consume_fuel(true).allocation_strategy(pool);
+    let engine = Engine::new(&config).expect("makes an engine");
+    let component = Component::new(&engine, component).expect("compiles");
+    let mut linker = Linker::new(&engine);
+    wasmtime_wasi::p2::add_to_linker_async(&mut linker).expect("adds WASI");
+    spin::add_to_linker(&mut linker).expect("adds Spin's draft");
+    wasmcloud::add_to_linker(&mut linker).expect("adds wasmCloud's draft");
+    let instance = linker.instantiate_pre(&component);
+    SinkPre::new(instance.expect("imports what there is")).expect("exports put-sink")
+}
+
+/// A sink component and the buckets that it finds. Its clones share the buckets.
+#[derive(Clone)]
+pub(crate) struct Sink {
+    platform: Platform,
+    memory: Arc<Mutex<Memory>>,
+    variables: Vec<(String, String)>,
+}
+
+/// What became of a put.
+#[derive(Debug, PartialEq)]
+pub(crate) struct Put {
+    /// `None` where it crashed, as a test wanted.
+    pub(crate) answer: Option<Result<(), PutError>>,
+    /// What it wrote to standard error.
+    pub(crate) log: String,
+    /// How many calls of the bucket it made.
+    pub(crate) calls: usize,
+}
+
+impl Sink {
+    /// A sink on a platform whose one bucket, `default`, is empty.
+    pub(crate) fn on(platform: Platform) -> Self {
+        Self::with_bucket(platform, "default")
+    }
+
+    pub(crate) fn with_bucket(platform: Platform, bucket: &str) -> Self {
+        Self {
+            platform,
+            memory: Arc::new(Mutex::new(Memory::new(platform, bucket))),
+            variables: Vec::new(),
+        }
+    }
+
+    pub(crate) fn variable(mut self, name: &str, value: &str) -> Self {
+        self.variables.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    pub(crate) fn memory(&self) -> MutexGuard<'_, Memory> {
+        self.memory.lock().expect("no call panicked")
+    }
+
+    /// The answer to a put that nothing is done to.
+    pub(crate) fn put(&self, key: &str, event: &str) -> Result<(), PutError> {
+        let put = turns::finish(self.begin(key, event, None));
+        put.answer.expect("nothing lets it crash")
+    }
+
+    /// Puts with a fault of the store.
+    pub(crate) fn put_with(&self, fault: Fault, key: &str, event: &str) -> Put {
+        turns::finish(self.begin(key, event, Some(fault)))
+    }
+
+    /// Begins a put by an instance of its own, as platforms do.
+    pub(crate) fn begin(
+        &self,
+        key: &str,
+        event: &str,
+        fault: Option<Fault>,
+    ) -> impl Future<Output = Put> + use<> {
+        let caller = Caller::new(Arc::clone(&self.memory), fault);
+        let log = MemoryOutputPipe::new(LOG_BYTES);
+        let wasi = WasiCtx::builder()
+            .envs(&self.variables)
+            .stderr(log.clone())
+            .build();
+        let sink = match self.platform {
+            Platform::SpinSqlite | Platform::SpinRedis => &SPIN,
+            Platform::WasmCloud => &WASMCLOUD,
+        };
+        let (key, event) = (key.to_owned(), event.to_owned());
+        async move {
+            let mut store = Store::new(sink.engine(), State::new(wasi, caller));
+            store.set_fuel(FUEL).expect("counts fuel");
+            let answer = call(sink, &mut store, &key, &event).await;
+            Put {
+                answer,
+                log: String::from_utf8(log.contents().to_vec()).expect("is text"),
+                calls: store.data().caller.calls(),
+            }
+        }
+    }
+}
+
+async fn call(
+    sink: &SinkPre<State>,
+    store: &mut Store<State>,
+    key: &str,
+    event: &str,
+) -> Option<Result<(), PutError>> {
+    let instance = sink.instantiate_async(&mut *store).await;
+    let instance = instance.expect("is instantiated");
+    let put = instance.alldata_peer_put_sink();
+    match put.call_put(store, key, event).await {
+        Ok(answer) => Some(answer.map_err(PutError::from)),
+        Err(error) if error.root_cause().is::<Crash>() => None,
+        Err(error) => panic!("the sink trapped: {error:?}"),
+    }
+}
+
+/// What the store of an instance holds.
+struct State {
+    table: ResourceTable,
+    wasi: WasiCtx,
+    caller: Caller,
+}
+
+impl State {
+    fn new(wasi: WasiCtx, caller: Caller) -> Self {
+        Self {
+            table: ResourceTable::new(),
+            wasi,
+            caller,
+        }
+    }
+}
+
+impl WasiView for State {
+    fn ctx(&mut self) -> WasiCtxView<'_> {
+        WasiCtxView {
+            ctx: &mut self.wasi,
+            table: &mut self.table,
+        }
+    }
+}
+
+impl From<put_sink::PutError> for PutError {
+    fn from(error: put_sink::PutError) -> Self {
+        match error {
+            put_sink::PutError::Conflict => Self::Conflict,
+            put_sink::PutError::Rejected(reason) => Self::Rejected(reason),
+            put_sink::PutError::Unavailable(retry_after_seconds) => Self::Unavailable {
+                retry_after_seconds,
+            },
+            put_sink::PutError::Unknown => Self::Unknown,
+            put_sink::PutError::Failed(reason) => Self::Failed(reason),
+        }
+    }
+}

@@ -1,0 +1,181 @@
+//! What composed components ask of the platforms that can't be run here, against what those
+//! document, version by version.
+//!
+//! Never runs anything. The components that can be run are in `platforms.rs`.
+
+use std::collections::BTreeMap;
+
+use wasmtime::Engine;
+use wasmtime::component::Component;
+use wasmtime::component::types::ComponentItem;
+
+use crate::support::{SINKS, composed};
+
+/// A platform in the versions that offer the same.
+struct World {
+    platform: &'static str,
+    /// What it offers beside WASI 0.2 and `wasi:http`, with its exact version.
+    drafts: &'static [&'static str],
+    /// The sinks that are made for it.
+    sinks: &'static [&'static str],
+}
+
+const SPIN_KEYVALUE: &[&str] = &[
+    "wasi:keyvalue/store@0.2.0-draft2",
+    "wasi:keyvalue/atomics@0.2.0-draft2",
+    "wasi:keyvalue/batch@0.2.0-draft2",
+];
+
+const WASMCLOUD_KEYVALUE: &[&str] = &[
+    "wasi:keyvalue/store@0.2.0-draft",
+    "wasi:keyvalue/atomics@0.2.0-draft",
+    "wasi:keyvalue/batch@0.2.0-draft",
+];
+
+/// Source: the worlds `spin-http` and `http-trigger` of Spin's repository, and the interfaces that
+/// wasmCloud's host says it provides when it starts.
+const WORLDS: &[World] = &[
+    World {
+        platform: "Spin 4.0 to 4.2, with WASI 0.2.6",
+        drafts: SPIN_KEYVALUE,
+        sinks: &["keyvalue-spin", "forward"],
+    },
+    World {
+        platform: "wasmCloud 2.7 to 2.10, with WASI 0.2.12",
+        drafts: WASMCLOUD_KEYVALUE,
+        sinks: &["keyvalue-wasmcloud", "forward", "directory"],
+    },
+];
+
+/// The functions of WASI 0.2.0 that the components call. Later releases add others.
+const WASI_0_2_0: &[(&str, &[&str])] = &[
+    ("wasi:cli/environment", &["get-environment"]),
+    ("wasi:cli/stderr", &["get-stderr"]),
+    ("wasi:clocks/monotonic-clock", &["subscribe-duration"]),
+    ("wasi:filesystem/preopens", &["get-directories"]),
+    (
+        "wasi:filesystem/types",
+        &[
+            "[method]descriptor.create-directory-at",
+            "[method]descriptor.link-at",
+            "[method]descriptor.open-at",
+            "[method]descriptor.read",
+            "[method]descriptor.sync",
+            "[method]descriptor.unlink-file-at",
+            "[method]descriptor.write",
+        ],
+    ),
+    ("wasi:http/outgoing-handler", &["handle"]),
+    (
+        "wasi:http/types",
+        &[
+            "[constructor]fields",
+            "[constructor]outgoing-request",
+            "[constructor]outgoing-response",
+            "[constructor]request-options",
+            "[method]fields.get",
+            "[method]future-incoming-response.get",
+            "[method]future-incoming-response.subscribe",
+            "[method]incoming-body.stream",
+            "[method]incoming-request.consume",
+            "[method]incoming-request.method",
+            "[method]incoming-response.consume",
+            "[method]incoming-response.headers",
+            "[method]incoming-response.status",
+            "[method]outgoing-body.write",
+            "[method]outgoing-request.body",
+            "[method]outgoing-request.set-authority",
+            "[method]outgoing-request.set-method",
+            "[method]outgoing-request.set-path-with-query",
+            "[method]outgoing-request.set-scheme",
+            "[method]outgoing-response.body",
+            "[method]outgoing-response.set-status-code",
+            "[method]request-options.set-connect-timeout",
+            "[static]fields.from-list",
+            "[static]incoming-body.finish",
+            "[static]outgoing-body.finish",
+            "[static]response-outparam.set",
+        ],
+    ),
+    ("wasi:io/error", &[]),
+    (
+        "wasi:io/poll",
+        &["[method]pollable.block", "[method]pollable.ready", "poll"],
+    ),
+    (
+        "wasi:io/streams",
+        &[
+            "[method]input-stream.blocking-read",
+            "[method]input-stream.read",
+            "[method]input-stream.subscribe",
+            "[method]output-stream.blocking-write-and-flush",
+            "[method]output-stream.check-write",
+            "[method]output-stream.flush",
+            "[method]output-stream.subscribe",
+            "[method]output-stream.write",
+        ],
+    ),
+    ("wasi:random/random", &["get-random-u64"]),
+];
+
+#[test]
+fn a_platform_offers_all_that_its_sinks_import() {
+    for world in WORLDS {
+        for sink in world.sinks {
+            for interface in imports(sink).keys() {
+                assert!(
+                    world.offers(interface),
+                    "{} has no {interface}, which {sink} needs",
+                    world.platform
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn no_function_is_called_that_wasi_0_2_0_lacks() {
+    let known: BTreeMap<_, _> = WASI_0_2_0.iter().copied().collect();
+    for sink in SINKS {
+        for (interface, functions) in imports(sink) {
+            let (name, version) = interface.split_once('@').expect("has a version");
+            if version.contains("draft") {
+                continue;
+            }
+            let known = known.get(name).unwrap_or_else(|| panic!("{sink}: {name}"));
+            for function in functions {
+                assert!(known.contains(&&*function), "{sink}: {name} {function}");
+            }
+        }
+    }
+}
+
+impl World {
+    /// Whether the platform has an interface, by the rule of the component model: releases of
+    /// 0.2 stand for each other as far as the functions are there, and drafts only for themselves.
+    fn offers(&self, interface: &str) -> bool {
+        let (name, version) = interface.split_once('@').expect("has a version");
+        let is_known = WASI_0_2_0.iter().any(|(known, _)| *known == name);
+        let is_release = |version: &str| version.starts_with("0.2.") && !version.contains('-');
+        self.drafts.contains(&interface) || is_known && is_release(version)
+    }
+}
+
+/// The interfaces that a composed component imports, with their functions.
+fn imports(sink: &str) -> BTreeMap<String, Vec<String>> {
+    let engine = Engine::default();
+    let component = Component::from_file(&engine, composed(sink));
+    let component = component.expect("is a component");
+    let imports = component.component_type();
+    let imports = imports.imports(&engine).map(|(interface, item)| {
+        let ComponentItem::ComponentInstance(instance) = item.ty else {
+            panic!("{interface} is no interface");
+        };
+        let functions = instance.exports(&engine);
+        let functions =
+            functions.filter(|(_, item)| matches!(item.ty, ComponentItem::ComponentFunc(_)));
+        let functions = functions.map(|(name, _)| name.to_owned()).collect();
+        (interface.to_owned(), functions)
+    });
+    imports.collect()
+}
