@@ -3,8 +3,9 @@
 //! Never composes anything but the program's own sinks.
 
 use std::fs;
+use std::process::Command;
 
-use crate::support::{Output, Peer, composed, run};
+use crate::support::{EventFiles, Output, Peer, composed, run};
 
 #[test]
 fn a_sink_beside_the_components_own_is_wrong_usage() {
@@ -78,4 +79,52 @@ fn what_a_component_is_to_be_given_is_checked_before_it_starts() {
             "{sentence}"
         );
     }
+}
+
+/// A pipe where an event's file is to be lets the sink wait for ever, like a disk that hangs.
+#[test]
+fn a_component_that_hangs_is_504_and_does_not_keep_its_place() {
+    let events = EventFiles::new();
+    let place = events.place("hangs");
+    fs::create_dir_all(place.parent().expect("is below")).expect("makes a directory");
+    let made = Command::new("mkfifo").arg(&place).status();
+    assert!(made.expect("runs").success());
+    let limits = [
+        "--body-timeout",
+        "1",
+        "--sink-timeout",
+        "1",
+        "--max-in-flight",
+        "1",
+    ];
+    let peer = events.serve().arguments(&limits).start();
+    for _ in 0..2 {
+        let answer = peer.put("hangs", "1");
+        answer.assert_is(504, "Gateway Timeout", "unknown", true);
+        peer.log_line("did not answer in time");
+    }
+    peer.put("key1", "1").assert_created();
+}
+
+/// A store in two directories would be no store. One instance for each request shows at once what
+/// a kept one would show later.
+#[test]
+fn a_directory_that_takes_the_place_of_another_is_refused() {
+    let events = EventFiles::new();
+    let inner = events.root().join("inner");
+    fs::create_dir(&inner).expect("makes a directory");
+    let dir = format!("{}::/events", inner.display());
+    let peer = Peer::composed_with("directory")
+        .arguments(&["--dir", &dir, "--instance-reuse", "1"])
+        .env("ALLDATA_PEER_DIRECTORY=/events")
+        .start();
+    peer.put("key1", "1").assert_created();
+    let moved = events.root().join("moved");
+    fs::rename(&inner, &moved).expect("is moved");
+    fs::create_dir(&inner).expect("makes a directory");
+    peer.put("key1", "2").assert_problem(500);
+    peer.log_line("is not the one that it was at the start");
+    fs::remove_dir(&inner).expect("is removed");
+    fs::rename(&moved, &inner).expect("is moved back");
+    peer.put("key1", "2").assert_problem(409);
 }
