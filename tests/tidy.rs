@@ -91,6 +91,32 @@ fn the_map_of_the_folders_is_true() {
     );
 }
 
+/// Variables that the manifests and the README name are read somewhere.
+#[test]
+fn the_variables_that_are_documented_are_there() {
+    let sources: Vec<String> = rust_files().into_iter().map(|(_, text)| text).collect();
+    let is_unknown = |name: &&str| {
+        !sources
+            .iter()
+            .any(|text| text.contains(&format!("\"{name}\"")))
+    };
+    for file in [
+        "README.md",
+        "deploy/spin/spin.toml",
+        "deploy/wasmcloud/.wash/config.yaml",
+        "deploy/wasmcloud/workloaddeployment.yaml",
+    ] {
+        let text = fs::read_to_string(root().join(file)).expect("reads");
+        let words = text.split(|char: char| !char.is_ascii_uppercase() && char != '_');
+        let variables = words.filter(|word| word.starts_with("ALLDATA_PEER_"));
+        assert_none(
+            variables
+                .filter(is_unknown)
+                .map(|name| format!("{file} has {name}")),
+        );
+    }
+}
+
 #[track_caller]
 fn assert_none(findings: impl Iterator<Item = String>) {
     let findings: Vec<String> = findings.collect();

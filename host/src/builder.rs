@@ -235,10 +235,11 @@ impl PeerServerBuilder {
         }
         let guest = self.component.compile(self.max_in_flight, self.world);
         let guest = guest.await?;
-        // It reads the body, and then does what the server's sink would do.
+        let needs_sink = guest.needs_sink();
+        // One with its own reads the body, and then does what the server's sink would do.
         let request_time = self.body_timeout.saturating_add(self.sink_timeout);
-        let request_time = (!guest.needs_sink()).then_some(request_time);
-        let sink = match (self.sink, guest.needs_sink()) {
+        let request_time = (!needs_sink).then_some(request_time);
+        let sink = match (self.sink, needs_sink) {
             (Some(sink), true) => sink,
             (None, true) => return Err(Error::NoSink),
             (given, false) => {

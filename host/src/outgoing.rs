@@ -3,7 +3,6 @@
 //! Keeps connections for the next request. Speaks no TLS, as the server itself does not, and
 //! never sends a request twice.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use http_body_util::BodyExt as _;
@@ -26,7 +25,7 @@ const FIRST_BYTE_TIMEOUT: Duration = Duration::from_secs(600);
 
 /// Makes requests; clones share their connections.
 #[derive(Clone)]
-pub(crate) struct OutgoingRequests(Arc<Client<HttpConnector, WasiBody>>);
+pub(crate) struct OutgoingRequests(Client<HttpConnector, WasiBody>);
 
 type HttpResult<T> = Result<T, Error>;
 
@@ -41,7 +40,7 @@ impl OutgoingRequests {
             .pool_idle_timeout(IDLE_TIMEOUT)
             .pool_timer(TokioTimer::new())
             .build(connector);
-        Self(Arc::new(client))
+        Self(client)
     }
 }
 

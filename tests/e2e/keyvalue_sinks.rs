@@ -53,6 +53,23 @@ fn an_event_is_kept_byte_for_byte() {
     }
 }
 
+/// What Spin documents as the most bytes of a value.
+const SPIN_VALUE_BYTES: usize = 1_000_000;
+
+#[test]
+fn an_event_that_spin_would_not_set_claims_no_key() {
+    let event = |bytes: usize| format!("\"{}\"", "x".repeat(bytes - 2));
+    for platform in Platform::SPIN {
+        let sink = Sink::on(platform);
+        let answer = sink.put("key1", &event(SPIN_VALUE_BYTES + 1));
+        assert!(
+            matches!(&answer, Err(PutError::Rejected(reason)) if reason.contains("1000000")),
+            "{platform:?}: {answer:?}"
+        );
+        assert_eq!(sink.put("key1", &event(SPIN_VALUE_BYTES)), Ok(()));
+    }
+}
+
 /// What is no text can't be an event of this sink, so it is a different one.
 #[test]
 fn what_others_left_under_a_name_stays() {

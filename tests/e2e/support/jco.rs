@@ -9,15 +9,14 @@ use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
-use std::sync::mpsc::Receiver;
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process_group};
 use tempfile::TempDir;
 
-use super::peer::lines;
+use super::Connection;
+use super::lines::Lines;
 use super::process::{finish, target};
-use super::{Connection, DEADLINE};
 
 /// What is installed, and what jco loads beside it.
 const FILES: [(&str, &str); 4] = [
@@ -38,7 +37,7 @@ const PREPARATION_DEADLINE: Duration = Duration::from_secs(600);
 pub(crate) struct Jco {
     child: Child,
     address: SocketAddr,
-    log: Receiver<String>,
+    log: Lines,
     /// Where jco puts what it makes of the component. It is not asked to clean up: killed, it can't.
     _temporary: TempDir,
 }
@@ -71,7 +70,7 @@ impl Jco {
             .stderr(Stdio::piped())
             .spawn()
             .expect("starts");
-        let log = lines(child.stderr.take().expect("is piped"));
+        let log = Lines::of(child.stderr.take().expect("is piped"));
         let mut server = Self {
             child,
             address: SocketAddr::from(([127, 0, 0, 1], 0)),
@@ -93,17 +92,7 @@ impl Jco {
 
     /// Waits for a line on standard error that has `text` in it.
     pub(crate) fn log_line(&self, text: &str) -> String {
-        let mut log = String::new();
-        loop {
-            let Ok(line) = self.log.recv_timeout(DEADLINE) else {
-                panic!("no line with {text:?} in the log:\n{log}");
-            };
-            if line.contains(text) {
-                return line;
-            }
-            log.push_str(&line);
-            log.push('\n');
-        }
+        self.log.with(text)
     }
 }
 

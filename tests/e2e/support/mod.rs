@@ -6,6 +6,7 @@ mod embedded;
 mod event_files;
 mod jco;
 pub(crate) mod keyvalue;
+mod lines;
 mod peer;
 mod process;
 mod scripted;

@@ -1,17 +1,15 @@
 //! The program as a server, in a directory of its own.
 
 use std::fs::OpenOptions;
-use std::io::{BufRead as _, BufReader, Read};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
-use std::thread;
 use std::time::Duration;
 
 use rustix::process::{Pid, Resource, Rlimit, Signal, prlimit};
 use tempfile::TempDir;
 
+use super::lines::Lines;
 use super::process::{PROGRAM, kill, run, wait};
 use super::{Answer, Connection, DEADLINE, Post};
 
@@ -30,8 +28,8 @@ pub(crate) struct PeerBuilder {
 pub(crate) struct Peer {
     /// `None` once it was waited for.
     child: Option<Child>,
-    stdout: Receiver<String>,
-    stderr: Receiver<String>,
+    stdout: Lines,
+    stderr: Lines,
     directory: TempDir,
     address: SocketAddr,
 }
@@ -137,30 +135,22 @@ impl Peer {
 
     /// The next line on standard output.
     pub(crate) fn stdout_line(&self) -> String {
-        self.stdout
-            .recv_timeout(DEADLINE)
-            .expect("writes a line to standard output")
+        self.stdout.next(DEADLINE)
     }
 
     /// Waits for a line on standard error that has `text` in it.
     pub(crate) fn log_line(&self, text: &str) -> String {
-        loop {
-            let line = self.stderr.recv_timeout(DEADLINE);
-            let line = line.unwrap_or_else(|_| panic!("no line with {text:?} in the log"));
-            if line.contains(text) {
-                return line;
-            }
-        }
+        self.stderr.with(text)
     }
 
     /// What is left on standard output when the server has ended.
     pub(crate) fn rest_of_stdout(&self) -> Vec<String> {
-        rest(&self.stdout)
+        self.stdout.rest()
     }
 
     /// What is left on standard error when the server has ended.
     pub(crate) fn rest_of_stderr(&self) -> Vec<String> {
-        rest(&self.stderr)
+        self.stderr.rest()
     }
 
     /// From now on no file of the server grows beyond so many bytes; `None` lifts that.
@@ -261,10 +251,10 @@ impl PeerBuilder {
             .stderr(self.log)
             .spawn()
             .expect("starts");
-        let stdout = lines(child.stdout.take().expect("is piped"));
+        let stdout = Lines::of(child.stdout.take().expect("is piped"));
         let stderr = match child.stderr.take() {
-            Some(stderr) => lines(stderr),
-            None => lines(std::io::empty()),
+            Some(stderr) => Lines::of(stderr),
+            None => Lines::of(std::io::empty()),
         };
         let mut peer = Peer {
             child: Some(child),
@@ -275,10 +265,7 @@ impl PeerBuilder {
         };
         let line = match self.arguments.iter().any(|argument| argument == "ndjson:-") {
             true => peer.log_line("listening on"),
-            false => peer
-                .stdout
-                .recv_timeout(self.start_deadline)
-                .expect("writes where it listens"),
+            false => peer.stdout.next(self.start_deadline),
         };
         let address = line.strip_prefix("listening on http://");
         let address = address.and_then(|address| address.parse().ok());
@@ -295,30 +282,4 @@ impl Drop for Peer {
             let _ = child.wait();
         }
     }
-}
-
-/// The lines up to the end of a stream.
-fn rest(lines: &Receiver<String>) -> Vec<String> {
-    let mut rest = Vec::new();
-    loop {
-        match lines.recv_timeout(DEADLINE) {
-            Ok(line) => rest.push(line),
-            Err(RecvTimeoutError::Disconnected) => return rest,
-            Err(RecvTimeoutError::Timeout) => panic!("the stream does not end"),
-        }
-    }
-}
-
-/// The lines of a stream as they come; the stream is read whether or not a test looks at them.
-pub(super) fn lines(stream: impl Read + Send + 'static) -> Receiver<String> {
-    let (sender, receiver) = mpsc::channel();
-    thread::spawn(move || {
-        for line in BufReader::new(stream).lines() {
-            let Ok(line) = line else { return };
-            if sender.send(line).is_err() {
-                return;
-            }
-        }
-    });
-    receiver
 }

@@ -4,17 +4,16 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
-use std::sync::mpsc::Receiver;
 
-use super::peer::lines;
+use super::Connection;
+use super::lines::Lines;
 use super::process::target;
-use super::{Connection, DEADLINE};
 
 /// A component that `wasmtime serve` runs; it ends when this is dropped.
 pub(crate) struct WasmtimeServe {
     child: Child,
     address: SocketAddr,
-    log: Receiver<String>,
+    log: Lines,
 }
 
 impl WasmtimeServe {
@@ -39,7 +38,7 @@ impl WasmtimeServe {
             .stderr(Stdio::piped())
             .spawn()
             .expect("starts");
-        let log = lines(child.stderr.take().expect("is piped"));
+        let log = Lines::of(child.stderr.take().expect("is piped"));
         let mut server = Self {
             child,
             address: SocketAddr::from(([127, 0, 0, 1], 0)),
@@ -58,13 +57,7 @@ impl WasmtimeServe {
 
     /// Waits for a line on standard error that has `text` in it.
     pub(crate) fn log_line(&self, text: &str) -> String {
-        loop {
-            let line = self.log.recv_timeout(DEADLINE);
-            let line = line.unwrap_or_else(|_| panic!("no line with {text:?} in the log"));
-            if line.contains(text) {
-                return line;
-            }
-        }
+        self.log.with(text)
     }
 }
 

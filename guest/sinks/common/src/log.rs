@@ -5,16 +5,9 @@
 use alldata_peer_guest::client::one_line;
 use wasip2::cli::stderr::get_stderr;
 
-/// How much `blocking-write-and-flush` takes at once, by its definition in `wasi:io`.
-const WRITE_BYTES: usize = 4096;
-
-/// Writes a line. Nobody is left to tell when that fails.
+/// Writes a line, of which `blocking-write-and-flush` takes 4096 bytes and `one_line` leaves fewer.
+/// Nobody is left to tell when that fails.
 pub fn write(sink: &str, message: &str) {
     let line = alloc::format!("alldata-peer sink {sink}: {}\n", one_line(message));
-    let stderr = get_stderr();
-    for chunk in line.as_bytes().chunks(WRITE_BYTES) {
-        if stderr.blocking_write_and_flush(chunk).is_err() {
-            return;
-        }
-    }
+    let _ = get_stderr().blocking_write_and_flush(line.as_bytes());
 }

@@ -76,7 +76,7 @@ pub(crate) fn put(
     let options = RequestOptions::new();
     // Before the deadline, so that a platform that keeps it can still say that nothing was sent.
     let _ = options.set_connect_timeout(Some(timeout_ns / 8 * 7));
-    let future = handle(request, Some(options)).map_err(|code| not_sent(&code))?;
+    let future = handle(request, Some(options)).map_err(|code| meaning(&code))?;
     // What can't be sent is told by the answer, which may come before the end of the body.
     let is_whole = send(&stream, &parts, &future, &deadline);
     drop(stream);
@@ -176,7 +176,7 @@ fn response(
     loop {
         match future.get() {
             Some(Ok(Ok(response))) => return Ok(response),
-            Some(Ok(Err(code))) => return Err(not_sent(&code)),
+            Some(Ok(Err(code))) => return Err(meaning(&code)),
             Some(Err(())) => return Err(NoAnswer::lost("the platform lost the answer")),
             None if deadline.ready() => return Err(NoAnswer::lost("no answer in time")),
             None => {
@@ -230,7 +230,7 @@ fn read_body(response: &IncomingResponse, deadline: &Pollable) -> Vec<u8> {
 ///
 /// Only what every platform tells before it sends counts as not sent. A connection that took too
 /// long is none of that: one platform says so of an answer that is late.
-fn not_sent(code: &ErrorCode) -> NoAnswer {
+fn meaning(code: &ErrorCode) -> NoAnswer {
     let unavailable = |reason| {
         let refusal = Refusal::Unavailable {
             retry_after_seconds: DEFAULT_RETRY_SECONDS,

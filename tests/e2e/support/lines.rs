@@ -1,0 +1,59 @@
+//! What a program writes, line by line, as it comes.
+//!
+//! Read whether or not a test looks at it, so that no program waits for its reader.
+
+use std::io::{BufRead as _, BufReader, Read};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
+use std::thread;
+use std::time::Duration;
+
+use super::DEADLINE;
+
+/// The lines of a stream that nobody has looked at yet.
+pub(crate) struct Lines(Receiver<String>);
+
+impl Lines {
+    pub(crate) fn of(stream: impl Read + Send + 'static) -> Self {
+        let (sender, receiver) = mpsc::channel();
+        thread::spawn(move || {
+            for line in BufReader::new(stream).lines() {
+                let Ok(line) = line else { return };
+                if sender.send(line).is_err() {
+                    return;
+                }
+            }
+        });
+        Self(receiver)
+    }
+
+    /// The next line, which has to come within `deadline`.
+    #[track_caller]
+    pub(crate) fn next(&self, deadline: Duration) -> String {
+        self.0.recv_timeout(deadline).expect("writes a line")
+    }
+
+    /// Waits for a line that has `text` in it.
+    #[track_caller]
+    pub(crate) fn with(&self, text: &str) -> String {
+        let mut others = Vec::new();
+        loop {
+            match self.0.recv_timeout(DEADLINE) {
+                Ok(line) if line.contains(text) => return line,
+                Ok(line) => others.push(line),
+                Err(_) => panic!("no line with {text:?}:\n{}", others.join("\n")),
+            }
+        }
+    }
+
+    /// The lines up to the end of the stream.
+    pub(crate) fn rest(&self) -> Vec<String> {
+        let mut rest = Vec::new();
+        loop {
+            match self.0.recv_timeout(DEADLINE) {
+                Ok(line) => rest.push(line),
+                Err(RecvTimeoutError::Disconnected) => return rest,
+                Err(RecvTimeoutError::Timeout) => panic!("the stream does not end"),
+            }
+        }
+    }
+}
