@@ -34,6 +34,14 @@ const SINKS: [(&str, &str); 4] = [
 const DEBIAN_RUSTC: &str = "/usr/bin/rustc";
 const DEBIAN_CARGO: &str = "/usr/bin/cargo";
 
+/// The stack of a component, in bytes: nothing in them recurses. The linker's own choice of a
+/// megabyte would be most of what an instance has to be given and to be cleared of.
+const STACK: &str = "link-arg=-zstack-size=65536";
+
+/// The memory that a component starts with, in bytes: enough for a small event, since growing costs
+/// an instance more than having it from the beginning.
+const MEMORY: &str = "link-arg=--initial-memory=262144";
+
 /// Names under which the linker of LLVM stands on the path, as Debian and others install it.
 const LINKERS: [&str; 4] = ["rust-lld", "wasm-ld", "wasm-ld-19", "wasm-ld-16"];
 
@@ -153,7 +161,7 @@ fn build(root: &Path, toolchain: &Toolchain, package: &str) -> PathBuf {
             cargo.env("CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_LINKER", linker);
         }
     }
-    match cargo.status() {
+    match cargo.args(["--", "-C", STACK, "-C", MEMORY]).status() {
         Ok(status) if status.success() => {}
         Ok(status) => fail(&format!("building {package} ended with {status}")),
         Err(error) => fail(&format!(

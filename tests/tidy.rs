@@ -159,7 +159,22 @@ fn long_functions(text: &str) -> Vec<(usize, usize)> {
     });
     starts
         .filter_map(|(start, line)| {
+            // What only declares a function has no body that could be long.
+            let opening = lines[start..]
+                .iter()
+                .find(|line| line.ends_with(['{', '}', ';']))?;
+            opening.strip_suffix('{')?;
             let indent = &line[..line.len() - line.trim_start().len()];
+            let is_declared_only = lines[start..]
+                .iter()
+                .find_map(|line| match line.trim_end() {
+                    line if line.ends_with(';') => Some(true),
+                    line if line.ends_with('{') => Some(false),
+                    _ => None,
+                });
+            if is_declared_only == Some(true) {
+                return None;
+            }
             let end = format!("{indent}}}");
             let length = lines[start..].iter().position(|line| *line == end)? + 1;
             (length > MAX_FUNCTION_LINES).then_some((start + 1, length))
@@ -175,4 +190,10 @@ fn a_long_function_is_found() {
         [(1, 72)]
     );
     assert_eq!(long_functions("fn short() {\n    x();\n}\n"), []);
+    assert_eq!(
+        long_functions(&format!("fn none();\nfn long() {{\n{body}}}\n")),
+        [(2, 72)]
+    );
+    let declared = format!("    fn declared(\n        &self,\n    ) -> u8;\n{body}    }}\n");
+    assert_eq!(long_functions(&declared), []);
 }

@@ -1,8 +1,10 @@
-//! The component: `wasi:http/incoming-handler` on one side, `put-sink` on the other.
+//! The component: `wasi:http/incoming-handler` and the shorter `put-handler` on one side, `put-sink`
+//! on the other.
 //!
 //! The only file that knows WASI. Never judges a body and never picks a status code.
 
 use alloc::string::{String, ToString};
+use alloc::vec::Vec;
 
 use wasip2::exports::http::incoming_handler::Guest;
 use wasip2::http::types::{
@@ -15,10 +17,16 @@ use crate::decode::{MAX_BODY_BYTES, Put, decode};
 use crate::outcome::{Answer, Outcome, PROBLEM_MEDIA_TYPE, Problem};
 
 mod bindings {
+    #![expect(unsafe_code, reason = "what is generated for an export is unsafe")]
+
+    use super::Peer;
+
     wit_bindgen::generate!({ path: "../wit", world: "peer" });
+    export!(Peer);
 }
 
 use bindings::alldata::peer::put_sink::{self, PutError};
+use bindings::exports::alldata::peer::put_handler;
 
 /// How much one read asks for: more than a host hands over at once, so that it is never the
 /// component that splits a body.
@@ -35,15 +43,35 @@ impl Guest for Peer {
     fn handle(request: IncomingRequest, out: ResponseOutparam) {
         let outcome = match request.method() {
             Method::Post => match read_body(&request) {
-                Ok(body) => match decode(body.bytes()) {
-                    Ok(put) => store(&put),
-                    Err(error) => Outcome::Malformed(error),
-                },
+                Ok(body) => handle_put(body.bytes()),
                 Err(outcome) => outcome,
             },
             _ => Outcome::MethodNotAllowed,
         };
         respond(out, outcome.answer());
+    }
+}
+
+impl put_handler::Guest for Peer {
+    fn handle_put(body: Vec<u8>) -> put_handler::Answer {
+        let answer = handle_put(&body).answer();
+        put_handler::Answer {
+            status: answer.status,
+            header: answer.header.map(|(name, value)| (name.to_string(), value)),
+            problem: answer
+                .problem
+                .as_ref()
+                .map(Problem::to_json)
+                .unwrap_or_default(),
+        }
+    }
+}
+
+/// What becomes of a body that arrived whole.
+fn handle_put(body: &[u8]) -> Outcome {
+    match decode(body) {
+        Ok(put) => store(&put),
+        Err(error) => Outcome::Malformed(error),
     }
 }
 

@@ -10,13 +10,15 @@ use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt as _;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 use tokio::runtime::Handle;
 use tokio::time::Sleep;
 use tokio_util::task::TaskTracker;
 use wasmtime_wasi_http::Error as BodyError;
+
+use crate::local::Local;
 
 /// How much of an unread body is read and thrown away, in bytes: as much as the largest body
 /// that is ever taken, so that whoever sends up to twice the limit still gets the answer.
@@ -43,7 +45,7 @@ pub(crate) struct BodyBudget {
 
 /// What one request has of a [`BodyBudget`]. Dropped, it gives that back.
 pub(crate) struct BodyShare {
-    budget: Arc<BodyBudget>,
+    budget: Local<BodyBudget>,
     bytes: AtomicU64,
     /// The limit that the body went over.
     broken: OnceLock<BrokenLimit>,
@@ -68,9 +70,9 @@ impl BodyBudget {
         }
     }
 
-    pub(crate) fn share(self: &Arc<Self>) -> Arc<BodyShare> {
+    pub(crate) fn share(this: &Local<Self>) -> Arc<BodyShare> {
         Arc::new(BodyShare {
-            budget: Arc::clone(self),
+            budget: this.clone(),
             bytes: AtomicU64::new(0),
             broken: OnceLock::new(),
         })
@@ -118,7 +120,7 @@ pub(crate) struct LimitedBody {
     /// Set only when the body has to be waited for: most are there with the head.
     deadline: Option<Pin<Box<Sleep>>>,
     share: Arc<BodyShare>,
-    tasks: TaskTracker,
+    tasks: Local<TaskTracker>,
 }
 
 impl LimitedBody {
@@ -126,7 +128,7 @@ impl LimitedBody {
         request: hyper::Request<Incoming>,
         limits: BodyLimits,
         share: Arc<BodyShare>,
-        tasks: TaskTracker,
+        tasks: Local<TaskTracker>,
     ) -> hyper::Request<Self> {
         request.map(|incoming| Self {
             incoming: Some(incoming),
@@ -136,6 +138,31 @@ impl LimitedBody {
             share,
             tasks,
         })
+    }
+
+    /// All of the body, once it has arrived.
+    ///
+    /// # Errors
+    ///
+    /// When it ends before that.
+    pub(crate) async fn whole(mut self) -> Result<Bytes, BodyError> {
+        let first = self.next_data().await?.unwrap_or_default();
+        // Most bodies are there as one.
+        let Some(second) = self.next_data().await? else {
+            return Ok(first);
+        };
+        let mut whole = BytesMut::from(first);
+        whole.extend_from_slice(&second);
+        while let Some(data) = self.next_data().await? {
+            whole.extend_from_slice(&data);
+        }
+        Ok(whole.freeze())
+    }
+
+    async fn next_data(&mut self) -> Result<Option<Bytes>, BodyError> {
+        let frame = self.frame().await.transpose()?;
+        // Nothing comes after trailers.
+        Ok(frame.and_then(|frame| frame.into_data().ok()))
     }
 
     /// Counts a frame.
@@ -164,9 +191,15 @@ impl Body for LimitedBody {
         let Some(incoming) = &mut this.incoming else {
             return Poll::Ready(None);
         };
-        if let Poll::Ready(frame) = Pin::new(incoming).poll_frame(context) {
+        if let Poll::Ready(frame) = Pin::new(&mut *incoming).poll_frame(context) {
             return Poll::Ready(match frame {
-                Some(Ok(frame)) => Some(this.admit(frame)),
+                Some(Ok(frame)) => {
+                    // Where its length was told, there is no waiting for an end.
+                    if incoming.is_end_stream() {
+                        this.incoming = None;
+                    }
+                    Some(this.admit(frame))
+                }
                 Some(Err(error)) => {
                     this.incoming = None;
                     Some(Err(BodyError::Hyper(error)))

@@ -4,18 +4,19 @@
 
 use std::future::Future;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::Duration;
 
 use alldata_peer_guest::decode::MAX_BODY_BYTES;
 use tokio_util::task::TaskTracker;
 
 use crate::body::{BodyBudget, BodyLimits};
+use crate::engine::CompileCache;
 use crate::error::Error;
 use crate::guest::Source;
 use crate::handler::Handler;
-use crate::instances::Instances;
+use crate::instances::Lending;
 use crate::listener;
+use crate::local::Local;
 use crate::server::PeerServer;
 use crate::sink::{self, BoxSink, PutError, PutSink};
 use crate::sinks::DiscardSink;
@@ -61,6 +62,7 @@ pub struct PeerServerBuilder {
     port: u16,
     sink: Option<BoxSink>,
     component: Source,
+    compile_cache: CompileCache,
     world: World,
     max_body_bytes: u64,
     max_bodies_bytes: u64,
@@ -78,6 +80,7 @@ impl Default for PeerServerBuilder {
             port: DEFAULT_PORT,
             sink: None,
             component: Source::BuiltIn,
+            compile_cache: CompileCache::None,
             world: World::default(),
             max_body_bytes: DEFAULT_MAX_BODY_BYTES,
             max_bodies_bytes: DEFAULT_MAX_BODIES_BYTES,
@@ -152,6 +155,20 @@ impl PeerServerBuilder {
     pub fn component_dir(mut self, path: impl Into<PathBuf>, name: impl Into<String>) -> Self {
         let directory = Directory::new(path.into(), name.into());
         self.world.directories.push(directory);
+        self
+    }
+
+    /// A directory in which compiled components are kept, so that the next start need not compile
+    /// them again. Not given: none. Whoever can write there can have this process run any code.
+    pub fn compile_cache(mut self, directory: impl Into<PathBuf>) -> Self {
+        self.compile_cache = CompileCache::Directory(directory.into());
+        self
+    }
+
+    /// The same in the place that wasmtime has for it, below the directory for caches of the user
+    /// whom this process runs as. Where there is none, nothing is kept.
+    pub fn user_compile_cache(mut self) -> Self {
+        self.compile_cache = CompileCache::User;
         self
     }
 
@@ -233,8 +250,10 @@ impl PeerServerBuilder {
         if self.sink.is_none() && matches!(self.component, Source::BuiltIn) {
             return Err(Error::NoSink);
         }
-        let guest = self.component.compile(self.max_in_flight, self.world);
-        let guest = guest.await?;
+        let compiling = self
+            .component
+            .compile(self.max_in_flight, self.compile_cache, self.world);
+        let guest = compiling.await?;
         let needs_sink = guest.needs_sink();
         // One with its own reads the body, and then does what the server's sink would do.
         let request_time = self.body_timeout.saturating_add(self.sink_timeout);
@@ -252,21 +271,21 @@ impl PeerServerBuilder {
             }
         };
         let listeners = listener::bind(self.hostname.as_deref(), self.port).await?;
+        let lending = Lending {
+            sink: sink.clone(),
+            sink_timeout: self.sink_timeout,
+            reuse: self.instance_reuse,
+            max_in_flight: self.max_in_flight,
+        };
         let handler = Handler {
-            instances: Instances::new(
-                guest,
-                sink.clone(),
-                self.sink_timeout,
-                self.instance_reuse,
-                self.max_in_flight,
-            ),
+            guests: guest.lend(lending),
             body_limits: BodyLimits {
                 bytes: self.max_body_bytes.min(self.max_bodies_bytes),
                 time: self.body_timeout,
             },
             request_time,
-            body_budget: Arc::new(BodyBudget::new(self.max_bodies_bytes)),
-            tasks: TaskTracker::new(),
+            body_budget: Local::new(BodyBudget::new(self.max_bodies_bytes)),
+            tasks: Local::new(TaskTracker::new()),
         };
         Ok(PeerServer::start(
             self.hostname,

@@ -2,39 +2,95 @@
 //!
 //! Never runs a guest.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::num::NonZeroUsize;
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread;
 use std::time::Duration;
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use wasmtime::PoolConcurrencyLimitError;
 
-use crate::guest::{Guest, Instance};
+use crate::computing::{Clock, ComputingTime};
+use crate::direct::DirectPre;
+use crate::local::Local;
+use crate::proxy::WholePre;
 use crate::put_sink::PutSinkContext;
 use crate::sink::BoxSink;
+use crate::time_out::TimeOut;
 
-/// Lends instances, at most so many at a time.
-pub(crate) struct Instances {
-    guest: Guest,
-    sink: BoxSink,
-    sink_timeout: Duration,
-    /// How many requests one instance handles before it is replaced.
-    reuse: u32,
-    in_flight: Arc<Semaphore>,
-    idle: Mutex<Vec<Kept>>,
+/// The instances of a component, by how they are called.
+pub(crate) enum Guests {
+    Direct(Local<Instances<DirectPre>>),
+    Whole(Local<Instances<WholePre>>),
 }
 
+impl Guests {
+    /// A reference for another connection.
+    pub(crate) fn apart(&self) -> Self {
+        match self {
+            Self::Direct(instances) => Self::Direct(instances.apart()),
+            Self::Whole(instances) => Self::Whole(instances.apart()),
+        }
+    }
+}
+
+/// A component that is ready to be instantiated.
+pub(crate) trait Pre: Send + Sync + 'static {
+    type Instance: Send + 'static;
+
+    /// A new instance, whose time is measured by `computing`.
+    fn instantiate(
+        &self,
+        sink: PutSinkContext,
+        computing: Arc<ComputingTime>,
+    ) -> impl Future<Output = wasmtime::Result<Self::Instance>> + Send;
+
+    /// Whether an instance has nothing left from its last request that the next would pay for.
+    fn is_clean(instance: &Self::Instance) -> bool;
+}
+
+/// How instances are lent.
+pub(crate) struct Lending {
+    /// Where all of them put.
+    pub(crate) sink: BoxSink,
+    /// How long that may take.
+    pub(crate) sink_timeout: Duration,
+    /// How many requests one instance handles before it is replaced.
+    pub(crate) reuse: u32,
+    /// How many are lent at a time.
+    pub(crate) max_in_flight: u32,
+}
+
+/// Lends instances, at most so many at a time.
+pub(crate) struct Instances<P: Pre> {
+    pre: P,
+    clock: Clock,
+    lending: Lending,
+    in_flight: AtomicU32,
+    shelves: Box<[Shelf<P>]>,
+}
+
+/// Instances that wait for a request. There is one for each processor, so that threads which run at
+/// the same time meet at none, and apart in memory, so that they share no line of a cache.
+#[repr(align(128))]
+struct Shelf<P: Pre>(Mutex<Vec<Kept<P>>>);
+
 /// An instance with the number of requests that it may still handle.
-struct Kept {
-    instance: Instance,
+struct Kept<P: Pre> {
+    instance: P::Instance,
     requests_left: u32,
 }
 
 /// An instance on loan. Dropped, it is gone; given back, it may be lent again.
-pub(crate) struct Loan {
-    pub(crate) instance: Instance,
+pub(crate) struct Loan<P: Pre> {
+    pub(crate) instance: P::Instance,
     requests_left: u32,
-    _place: OwnedSemaphorePermit,
+    // Free again after the instance is gone, which has the room for it.
+    place: Place<P>,
 }
+
+/// One of the places for requests in flight, free again when this is dropped.
+struct Place<P: Pre>(Local<Instances<P>>);
 
 /// Why no instance was lent.
 pub(crate) enum NoInstance {
@@ -44,71 +100,100 @@ pub(crate) enum NoInstance {
     Broken(wasmtime::Error),
 }
 
-impl Instances {
-    pub(crate) fn new(
-        guest: Guest,
-        sink: BoxSink,
-        sink_timeout: Duration,
-        reuse: u32,
-        in_flight: u32,
-    ) -> Self {
+impl<P: Pre> Instances<P> {
+    pub(crate) fn new(pre: P, clock: Clock, lending: Lending) -> Self {
+        let processors = thread::available_parallelism().map_or(1, NonZeroUsize::get);
+        let shelf = || Shelf(Mutex::new(Vec::new()));
         Self {
-            guest,
-            sink,
-            sink_timeout,
-            reuse,
-            in_flight: Arc::new(Semaphore::new(in_flight as usize)),
-            idle: Mutex::new(Vec::new()),
+            pre,
+            clock,
+            lending,
+            in_flight: AtomicU32::new(0),
+            shelves: (0..processors).map(|_| shelf()).collect(),
         }
     }
 
-    /// Lends the instance that was given back last, whose memory is warm, or a new one.
-    pub(crate) async fn lend(&self) -> Result<Loan, NoInstance> {
-        let place = Arc::clone(&self.in_flight)
-            .try_acquire_owned()
-            .map_err(|_| NoInstance::Busy)?;
-        let kept = self.lock_idle().pop();
+    /// Lends the instance that was given back last here, whose memory is warm, or another, or a new
+    /// one.
+    pub(crate) async fn lend(this: &Local<Self>) -> Result<Loan<P>, NoInstance> {
+        let place = Self::take_place(this).ok_or(NoInstance::Busy)?;
         let Kept {
             instance,
             requests_left,
-        } = match kept {
+        } = match this.pick() {
             Some(kept) => kept,
             None => Kept {
-                instance: self.instantiate().await?,
-                requests_left: self.reuse,
+                instance: this.instantiate().await?,
+                requests_left: this.lending.reuse,
             },
         };
         Ok(Loan {
             instance,
             requests_left: requests_left.saturating_sub(1),
-            _place: place,
+            place,
         })
     }
 
-    /// Takes back an instance that handled its request without a trap.
-    pub(crate) fn give_back(&self, loan: Loan) {
-        if loan.requests_left > 0 && loan.instance.is_clean() {
-            self.lock_idle().push(Kept {
-                instance: loan.instance,
-                requests_left: loan.requests_left,
+    fn take_place(this: &Local<Self>) -> Option<Place<P>> {
+        // Made first, so that it is given back in any case.
+        let place = Place(this.clone());
+        let taken = this.in_flight.fetch_add(1, Ordering::Relaxed);
+        (taken < this.lending.max_in_flight).then_some(place)
+    }
+
+    /// An instance of the thread's own shelf, or of another.
+    fn pick(&self) -> Option<Kept<P>> {
+        let own = self.shelf().lock().pop();
+        own.or_else(|| self.shelves.iter().find_map(|shelf| shelf.lock().pop()))
+    }
+
+    /// The shelf of this thread.
+    fn shelf(&self) -> &Shelf<P> {
+        static THREADS: AtomicUsize = AtomicUsize::new(0);
+        thread_local! {
+            static NUMBER: usize = THREADS.fetch_add(1, Ordering::Relaxed);
+        }
+        let number = NUMBER.try_with(|number| *number).unwrap_or_default();
+        &self.shelves[number % self.shelves.len()]
+    }
+
+    async fn instantiate(&self) -> Result<P::Instance, NoInstance> {
+        let computing = Arc::new(ComputingTime::new(self.clock.clone()));
+        let sink = PutSinkContext {
+            sink: self.lending.sink.clone(),
+            time_out: TimeOut::new(self.lending.sink_timeout),
+        };
+        let instance = self.pre.instantiate(sink, computing);
+        instance
+            .await
+            .map_err(|error| match error.is::<PoolConcurrencyLimitError>() {
+                true => NoInstance::Busy,
+                false => NoInstance::Broken(error),
+            })
+    }
+}
+
+impl<P: Pre> Loan<P> {
+    /// Gives an instance back that handled its request without a trap.
+    pub(crate) fn give_back(self) {
+        if self.requests_left > 0 && P::is_clean(&self.instance) {
+            self.place.0.shelf().lock().push(Kept {
+                instance: self.instance,
+                requests_left: self.requests_left,
             });
         }
     }
+}
 
-    async fn instantiate(&self) -> Result<Instance, NoInstance> {
-        let context = PutSinkContext {
-            sink: self.sink.clone(),
-            timeout: self.sink_timeout,
-        };
-        let instance = self.guest.instantiate(context).await;
-        instance.map_err(|error| match error.is::<PoolConcurrencyLimitError>() {
-            true => NoInstance::Busy,
-            false => NoInstance::Broken(error),
-        })
-    }
-
+impl<P: Pre> Shelf<P> {
     /// A push or a pop can't leave the list half done, so a poisoned lock is still good.
-    fn lock_idle(&self) -> std::sync::MutexGuard<'_, Vec<Kept>> {
-        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Vec<Kept<P>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<P: Pre> Drop for Place<P> {
+    fn drop(&mut self) {
+        self.0.in_flight.fetch_sub(1, Ordering::Relaxed);
     }
 }

@@ -37,16 +37,27 @@ mod error;
 mod group_commit;
 mod put_json;
 
+mod answer;
 mod body;
+mod closing;
 mod handler;
 mod listener;
+mod local;
+mod work;
+
+mod engine;
+mod guest;
+mod instances;
 
 mod computing;
-mod guest;
-mod imports;
-mod instances;
-mod outgoing;
+mod direct;
+mod limits;
 mod put_sink;
+mod time_out;
+
+mod exchange;
+mod outgoing;
+mod proxy;
 mod world;
 
 pub use builder::{

@@ -4,12 +4,12 @@
 //! itself: the time-out, and that a panic is an answer.
 
 use std::panic::AssertUnwindSafe;
-use std::time::Duration;
 
 use futures_util::FutureExt as _;
 use wasmtime::component::{HasSelf, Linker};
 
 use crate::sink::{BoxSink, PutError, PutSink};
+use crate::time_out::TimeOut;
 
 mod bindings {
     wasmtime::component::bindgen!({
@@ -21,10 +21,13 @@ mod bindings {
 
 use bindings::alldata::peer::put_sink::{self, Host};
 
+/// The name of the interface, without its version.
+pub(crate) const PUT_SINK: &str = "alldata:peer/put-sink@";
+
 /// The sink of one guest instance.
 pub(crate) struct PutSinkContext {
     pub(crate) sink: BoxSink,
-    pub(crate) timeout: Duration,
+    pub(crate) time_out: TimeOut,
 }
 
 impl Host for PutSinkContext {
@@ -35,11 +38,12 @@ impl Host for PutSinkContext {
     ) -> wasmtime::Result<Result<(), put_sink::PutError>> {
         // The call is inside the future, so that a panic before the first await is caught too.
         let put = AssertUnwindSafe(async { self.sink.put(key, event).await }).catch_unwind();
-        let result = match tokio::time::timeout(self.timeout, put).await {
-            Ok(Ok(result)) => result,
-            Ok(Err(panic)) => Err(PutError::Failed(panic_text(&*panic))),
-            Err(_elapsed) => {
-                tracing::warn!(timeout = ?self.timeout, "the sink did not answer in time");
+        let result = match self.time_out.hold(put).await {
+            Some(Ok(result)) => result,
+            Some(Err(panic)) => Err(PutError::Failed(panic_text(&*panic))),
+            None => {
+                let timeout = self.time_out.after();
+                tracing::warn!(?timeout, "the sink did not answer in time");
                 Err(PutError::Unknown)
             }
         };

@@ -6,7 +6,7 @@ use std::convert::Infallible;
 use std::fmt;
 use std::net::SocketAddr;
 use std::panic::AssertUnwindSafe;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -14,19 +14,24 @@ use std::time::Duration;
 use futures_util::FutureExt as _;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::net::TcpStream;
+use hyper_util::rt::TokioIo;
+use hyper_util::server::graceful::GracefulConnection;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::Mutex;
-use tokio_util::sync::CancellationToken;
 
 use crate::builder::PeerServerBuilder;
+use crate::closing::{Closing, Phase};
 use crate::handler::Handler;
 use crate::listener::{self, Listener};
 use crate::sink::{BoxSink, PutSink as _};
 
-/// How long a connection may be idle, or take to send the head of a request: longer than clients
-/// keep an unused connection, so that it is rarely this end that closes one.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(75);
+/// How often a server looks whether a connection has had a request.
+const IDLE_TICK: Duration = Duration::from_secs(15);
+
+/// How many times in a row it must have had none to be ended: 75 to 90 s in which it may be idle, or
+/// take to send the head of a request. That is longer than clients keep an unused connection, so it
+/// is rarely this end that closes one.
+const IDLE_TICKS: u32 = 5;
 
 /// How often a closing server looks whether a connection has a request in service.
 const CLOSING_TICK: Duration = Duration::from_millis(500);
@@ -54,10 +59,7 @@ pub struct PeerServer {
 #[derive(Clone)]
 struct Shared {
     handler: Arc<Handler>,
-    /// No new connections, no further request on those there are.
-    closing: CancellationToken,
-    /// No waiting any more for what is in flight.
-    aborting: CancellationToken,
+    closing: Arc<Closing>,
 }
 
 impl PeerServer {
@@ -75,8 +77,7 @@ impl PeerServer {
     ) -> Self {
         let shared = Shared {
             handler: Arc::new(handler),
-            closing: CancellationToken::new(),
-            aborting: CancellationToken::new(),
+            closing: Arc::default(),
         };
         let addresses = listeners.iter().map(|listener| listener.address).collect();
         for listener in listeners {
@@ -118,10 +119,24 @@ impl PeerServer {
         self.local_addr().port()
     }
 
+    /// Serves a connection that was accepted elsewhere, such as one over TLS or a Unix socket, until
+    /// it ends. To this server it is like one of its own, also when that closes; one that comes
+    /// after that has begun is dropped.
+    pub async fn serve_connection<S>(&self, stream: S)
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        if self.shared.closing.has_begun(Phase::Closing) {
+            return;
+        }
+        let serving = self.shared.clone().serve(stream);
+        self.shared.handler.tasks.track_future(serving).await;
+    }
+
     /// Stops accepting connections, answers what is in flight, up to the drain time-out, and
     /// flushes the sink. Closing twice is fine: the second call waits for the first.
     pub async fn close(&self) {
-        self.shared.closing.cancel();
+        self.shared.closing.begin(Phase::Closing);
         let mut closed = self.closed.lock().await;
         if *closed {
             return;
@@ -133,7 +148,7 @@ impl PeerServer {
             .is_err()
         {
             tracing::warn!(tasks = tasks.len(), "closing with requests in flight");
-            self.shared.aborting.cancel();
+            self.shared.closing.begin(Phase::Aborting);
         }
         self.flush().await;
         *closed = true;
@@ -163,7 +178,7 @@ impl fmt::Debug for PeerServer {
 
 impl Drop for PeerServer {
     fn drop(&mut self) {
-        self.shared.closing.cancel();
+        self.shared.closing.begin(Phase::Closing);
     }
 }
 
@@ -172,7 +187,7 @@ impl Shared {
     async fn accept(self, listener: Listener) {
         while let Some(stream) = self
             .closing
-            .run_until_cancelled(listener::accept(&listener.socket))
+            .unless(Phase::Closing, listener::accept(&listener.socket))
             .await
         {
             let serving = self.clone().serve(stream);
@@ -181,54 +196,103 @@ impl Shared {
     }
 
     /// Serves one connection, request by request.
-    async fn serve(self, stream: TcpStream) {
-        let in_service = AtomicUsize::new(0);
+    async fn serve(self, stream: impl AsyncRead + AsyncWrite + Unpin + 'static) {
+        let (handler, requests) = (self.handler.apart(), Requests::default());
         let service = service_fn(|request| {
-            let handler = Arc::clone(&self.handler);
-            let in_service = &in_service;
+            let (handler, requests) = (&handler, &requests);
             async move {
-                in_service.fetch_add(1, Ordering::Relaxed);
+                requests.begin();
                 let answer = handler.handle(request).await;
-                in_service.fetch_sub(1, Ordering::Relaxed);
+                requests.end();
                 Ok::<_, Infallible>(answer)
             }
         });
         let connection = http1::Builder::new()
             // A client may end its side of the connection once it has sent its request.
             .half_close(true)
-            .timer(TokioTimer::new())
-            .header_read_timeout(HEAD_TIMEOUT)
+            // Answers are small: one copy costs less than a list of buffers.
+            .writev(false)
             .serve_connection(TokioIo::new(stream), service);
         let mut connection = pin!(connection);
-        let served = async {
+        let serving = async {
             tokio::select! {
-                // In this order, so that no answer after the beginning of the end fails to say
-                // that it is the last.
                 biased;
-                () = self.closing.cancelled() => {}
-                result = connection.as_mut() => return result,
+                result = connection.as_mut() => result,
+                () = requests.cease() => Ok(()),
             }
-            // A request that has arrived but was not read yet is in flight too.
-            if in_service.load(Ordering::Relaxed) == 0
-                && let Some(result) = connection.as_mut().now_or_never()
-            {
-                return result;
-            }
-            connection.as_mut().graceful_shutdown();
-            let mut idle_ticks = 0;
-            while idle_ticks < CLOSING_GRACE_TICKS {
-                tokio::select! {
-                    biased;
-                    result = connection.as_mut() => return result,
-                    () = tokio::time::sleep(CLOSING_TICK) => {}
-                }
-                let is_idle = in_service.load(Ordering::Relaxed) == 0;
-                idle_ticks = if is_idle { idle_ticks + 1 } else { 0 };
-            }
-            Ok(())
         };
-        if let Some(Err(error)) = self.aborting.run_until_cancelled(served).await {
+        // No answer after the beginning of the end fails to say that it is the last.
+        let served = match self.closing.unless(Phase::Closing, serving).await {
+            Some(result) => Some(result),
+            None => {
+                let ending = end(connection, &requests);
+                self.closing.unless(Phase::Aborting, ending).await
+            }
+        };
+        if let Some(Err(error)) = served {
             tracing::debug!(%error, "a connection ended with an error");
+        }
+    }
+}
+
+/// Ends a connection once its last request is answered, or at once where it has none.
+async fn end<C>(mut connection: Pin<&mut C>, requests: &Requests) -> hyper::Result<()>
+where
+    C: GracefulConnection<Error = hyper::Error>,
+{
+    // A request that has arrived but was not read yet is in flight too.
+    if requests.in_service() == 0
+        && let Some(result) = connection.as_mut().now_or_never()
+    {
+        return result;
+    }
+    connection.as_mut().graceful_shutdown();
+    let mut idle_ticks = 0;
+    while idle_ticks < CLOSING_GRACE_TICKS {
+        tokio::select! {
+            biased;
+            result = connection.as_mut() => return result,
+            () = tokio::time::sleep(CLOSING_TICK) => {}
+        }
+        let is_idle = requests.in_service() == 0;
+        idle_ticks = if is_idle { idle_ticks + 1 } else { 0 };
+    }
+    Ok(())
+}
+
+/// Counts the requests of a connection. Only its own task does, so no addition is lost.
+#[derive(Default)]
+struct Requests {
+    begun: AtomicUsize,
+    ended: AtomicUsize,
+}
+
+impl Requests {
+    fn begin(&self) {
+        self.begun.store(self.begun() + 1, Ordering::Relaxed);
+    }
+
+    fn end(&self) {
+        let ended = self.ended.load(Ordering::Relaxed);
+        self.ended.store(ended + 1, Ordering::Relaxed);
+    }
+
+    fn begun(&self) -> usize {
+        self.begun.load(Ordering::Relaxed)
+    }
+
+    fn in_service(&self) -> usize {
+        self.begun() - self.ended.load(Ordering::Relaxed)
+    }
+
+    /// Ready when there was none for [`IDLE_TICKS`]. A timer for each request would cost more.
+    async fn cease(&self) {
+        let (mut ticks, mut seen) = (0, 0);
+        while ticks < IDLE_TICKS {
+            tokio::time::sleep(IDLE_TICK).await;
+            let is_idle = self.in_service() == 0 && self.begun() == seen;
+            ticks = if is_idle { ticks + 1 } else { 0 };
+            seen = self.begun();
         }
     }
 }

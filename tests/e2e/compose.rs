@@ -12,7 +12,7 @@ use tempfile::TempDir;
 use wasmparser::Validator;
 use wit_parser::{Resolve, WorldItem};
 
-use crate::component::names;
+use crate::component::{EXPORTS, names};
 use crate::support::{Peer, SINKS, composed, run};
 
 /// The most bytes of the component alone: it is to be fetched and compiled where that takes time.
@@ -61,8 +61,8 @@ fn every_sink_composes_to_what_imports_only_what_platforms_have() {
         let (imports, exports) = names(&component);
         let expected = IMPORTS.iter().chain(own).map(|name| (*name).to_owned());
         assert_eq!(imports, expected.collect(), "{sink}");
-        let handler = BTreeSet::from(["wasi:http/incoming-handler@0.2.12".to_owned()]);
-        assert_eq!(exports, handler, "{sink}");
+        let expected = BTreeSet::from(EXPORTS.map(str::to_owned));
+        assert_eq!(exports, expected, "{sink}");
         Validator::new()
             .validate_all(&component)
             .unwrap_or_else(|error| panic!("{sink}: {error}"));
@@ -209,7 +209,8 @@ fn the_wit_is_whole_and_has_the_world_of_a_sink() {
     };
     let put_sink = vec![Some(PUT_SINK.to_owned())];
     assert_eq!(world("sink"), (vec![], put_sink.clone()));
-    assert_eq!(world("peer"), (put_sink, vec![]));
+    let put_handler = vec![Some(EXPORTS[0].to_owned())];
+    assert_eq!(world("peer"), (put_sink, put_handler));
 }
 
 /// A sink that takes everything and keeps nothing.

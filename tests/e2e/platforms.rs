@@ -3,7 +3,9 @@
 //! Our own host is held to the same table, with its own sink and with each sink component.
 
 use crate::request_table::{self, Platform};
-use crate::support::{Connection, EventFiles, Jco, Peer, Post, WasmtimeServe, composed, run};
+use crate::support::{
+    Connection, EventFiles, Jco, Peer, Post, WasmtimeServe, composed, handler_only_file, run,
+};
 
 /// The name that a component knows its directory by.
 const EVENTS: &str = "/events";
@@ -31,6 +33,15 @@ fn hold(connect: impl Fn() -> Connection, stored: impl Fn(&str) -> Option<String
 #[test]
 fn our_host() {
     let peer = Peer::start();
+    hold(|| peer.connect(), |key| stored_by(&peer, key));
+}
+
+/// A component that has no shorter way is called as every platform would.
+#[test]
+fn our_host_through_wasi_http() {
+    let component = handler_only_file().to_str().expect("is text");
+    let peer = Peer::builder().arguments(&["--component", component]);
+    let peer = peer.start();
     hold(|| peer.connect(), |key| stored_by(&peer, key));
 }
 

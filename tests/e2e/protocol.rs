@@ -291,7 +291,7 @@ fn no_nesting_is_too_deep() {
 }
 
 /// Request targets, one a line.
-const TARGETS: &str = "/
+pub(crate) const TARGETS: &str = "/
 /_put
 /_put/
 /a/b/c
@@ -319,7 +319,7 @@ fn any_path_and_query_is_taken() {
 }
 
 /// Header fields that mean something elsewhere or look odd, one a line; `\r` parts two of them.
-const FIELDS: &str = "Content-Type: text/plain
+pub(crate) const FIELDS: &str = "Content-Type: text/plain
 Content-Type: application/json; charset=utf-16
 Content-Encoding: gzip
 Accept: text/html;q=0.1
@@ -354,14 +354,15 @@ fn any_headers_are_taken() {
     server.send(&many).assert_created();
 }
 
+/// Values of `Host`, parted by spaces.
+pub(crate) const HOSTS: &str =
+    "peer 127.0.0.1:8080 [::1]:8080 a_b.example PEER.example. peer: n\u{e4}me";
+
 #[test]
 fn any_host_is_taken() {
     let (server, puts) = Embedded::capturing();
-    let hosts = "peer 127.0.0.1:8080 [::1]:8080 a_b.example PEER.example. peer: n\u{e4}me";
-    for host in hosts.split(' ').chain([""]) {
-        let request = String::from_utf8(Post::put("key1", "1").bytes()).expect("is text");
-        let request = request.replace("Host: peer\r\n", &format!("Host: {host}\r\n"));
-        let answer = server.connect().send(request).answer();
+    for host in HOSTS.split(' ').chain([""]) {
+        let answer = server.send(&Post::put("key1", "1").host(host));
         assert_eq!(answer.status, 201, "{host:?}: {}", answer.text());
         puts.try_recv().expect("is put");
     }

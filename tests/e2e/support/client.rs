@@ -60,6 +60,15 @@ impl Connection {
         }
     }
 
+    /// Reads the next answer, unless the server ends the connection before it.
+    pub(crate) fn answer_or_end(&mut self) -> Option<Answer> {
+        match self.0.fill_buf() {
+            Ok([]) => None,
+            Err(error) if error.kind() == ErrorKind::ConnectionReset => None,
+            _ => Some(self.answer()),
+        }
+    }
+
     /// Reads the next answer to a `HEAD`, which has no body.
     pub(crate) fn answer_to_head(&mut self) -> Answer {
         self.any_answer(true)
@@ -251,6 +260,12 @@ impl Post {
 
     pub(crate) fn target(mut self, target: &str) -> Self {
         target.clone_into(&mut self.target);
+        self
+    }
+
+    /// Replaces the `Host`, which comes first.
+    pub(crate) fn host(mut self, host: &str) -> Self {
+        self.headers[0] = format!("Host: {host}");
         self
     }
 

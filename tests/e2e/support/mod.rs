@@ -4,14 +4,17 @@ mod client;
 mod composed;
 mod embedded;
 mod event_files;
+mod handler_only;
 mod jco;
 pub(crate) mod keyvalue;
 mod lines;
 mod peer;
 mod process;
+pub(crate) mod put_handler_guest;
 mod scripted;
 pub(crate) mod turns;
 mod wasmtime_serve;
+mod wire;
 
 use std::time::Duration;
 
@@ -19,11 +22,13 @@ pub(crate) use client::{Answer, Connection, Post, chunked};
 pub(crate) use composed::{SINKS, composed};
 pub(crate) use embedded::Embedded;
 pub(crate) use event_files::EventFiles;
+pub(crate) use handler_only::{handler_beside, handler_only, handler_only_file};
 pub(crate) use jco::{Jco, componentize};
 pub(crate) use peer::{Peer, PeerBuilder};
 pub(crate) use process::{Output, run, run_with_input};
 pub(crate) use scripted::{Exchange, ScriptedPeer};
 pub(crate) use wasmtime_serve::WasmtimeServe;
+pub(crate) use wire::Wire;
 
 /// How long any single wait may take before its test fails. Generous: the machine may be busy.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(60);

@@ -10,13 +10,15 @@ use rustix::process::{Pid, Resource, Rlimit, Signal, prlimit};
 use tempfile::TempDir;
 
 use super::lines::Lines;
-use super::process::{PROGRAM, kill, run, wait};
+use super::process::{COMPILE_CACHE, PROGRAM, kill, program, run, wait};
 use super::{Answer, Connection, DEADLINE, Post};
 
 /// A server in the making. Its sink is the default one unless told otherwise.
 pub(crate) struct PeerBuilder {
     arguments: Vec<String>,
     environment: Vec<(String, String)>,
+    /// Variables that the program does not find, also where the test has them.
+    unset: Vec<&'static str>,
     directory: Option<TempDir>,
     /// What runs the program, if not the test itself.
     launcher: Vec<String>,
@@ -69,6 +71,7 @@ impl Peer {
                 .map(str::to_owned)
                 .into(),
             environment: Vec::new(),
+            unset: Vec::new(),
             directory: None,
             launcher: Vec::new(),
             log: Stdio::piped(),
@@ -76,7 +79,8 @@ impl Peer {
         }
     }
 
-    /// A server without arguments: what it is told stands in the environment.
+    /// A server without arguments: what it is told stands in the environment, as where it keeps
+    /// compiled components.
     pub(crate) fn from_environment(variables: &[(&str, &str)]) -> PeerBuilder {
         let mut builder = Self::builder();
         builder.arguments = vec!["serve".to_owned()];
@@ -202,6 +206,12 @@ impl PeerBuilder {
         self
     }
 
+    /// Has the program keep compiled components where it does so by itself.
+    pub(crate) fn own_compile_cache(mut self) -> Self {
+        self.unset.push(COMPILE_CACHE.0);
+        self
+    }
+
     /// Lets a write beyond the limit of the size of files be an error, and not the end.
     pub(crate) fn outliving_a_file_size_limit(self) -> Self {
         // What a shell ignores is ignored by what it turns into.
@@ -229,10 +239,10 @@ impl PeerBuilder {
 
     fn command(&self) -> Command {
         let Some((launcher, words)) = self.launcher.split_first() else {
-            return Command::new(PROGRAM);
+            return program();
         };
         let mut command = Command::new(launcher);
-        command.args(words).arg(PROGRAM);
+        command.args(words).arg(PROGRAM).envs([COMPILE_CACHE]);
         command
     }
 
@@ -242,6 +252,9 @@ impl PeerBuilder {
         let directory = self
             .directory
             .unwrap_or_else(|| tempfile::tempdir().expect("makes a directory"));
+        for name in self.unset {
+            command.env_remove(name);
+        }
         let mut child = command
             .args(&self.arguments)
             .envs(self.environment)

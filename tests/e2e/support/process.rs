@@ -16,6 +16,20 @@ use super::DEADLINE;
 /// The program under test.
 pub(crate) const PROGRAM: &str = env!("CARGO_BIN_EXE_alldata-peer");
 
+/// Where servers of tests keep compiled components, unless a test says otherwise: so that they start
+/// at once, and touch no directory of the user.
+pub(crate) const COMPILE_CACHE: (&str, &str) = (
+    "ALLDATA_PEER_COMPILE_CACHE",
+    concat!(env!("CARGO_TARGET_TMPDIR"), "/compile-cache"),
+);
+
+/// A command line that begins with the program under test.
+pub(crate) fn program() -> Command {
+    let mut command = Command::new(PROGRAM);
+    command.envs([COMPILE_CACHE]);
+    command
+}
+
 /// The directory of everything that is built.
 pub(crate) fn target() -> PathBuf {
     let program = Path::new(PROGRAM);
@@ -40,13 +54,13 @@ pub(crate) fn run(arguments: &[&str]) -> Output {
 
 /// Runs the program to its end with `input` on its standard input.
 pub(crate) fn run_with_input(arguments: &[&str], input: &str) -> Output {
-    finish(Command::new(PROGRAM).args(arguments), input, DEADLINE)
+    finish(program().args(arguments), input, DEADLINE)
 }
 
 impl Output {
     /// Runs the program to its end with these variables in its environment.
     pub(crate) fn with_environment(arguments: &[&str], variables: &[(&str, &str)]) -> Self {
-        let mut command = Command::new(PROGRAM);
+        let mut command = program();
         let variables = variables.iter().copied();
         finish(command.args(arguments).envs(variables), "", DEADLINE)
     }

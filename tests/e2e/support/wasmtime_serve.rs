@@ -24,6 +24,8 @@ impl WasmtimeServe {
         directory: Option<(&Path, &str)>,
     ) -> Self {
         let mut command = Command::new(program());
+        // It keeps compiled components too, and not in a directory of the user.
+        command.env("XDG_CACHE_HOME", env!("CARGO_TARGET_TMPDIR"));
         command.args(["-S", "cli", "--addr", "127.0.0.1:0"]);
         for (name, value) in variables {
             command.args(["--env", &format!("{name}={value}")]);

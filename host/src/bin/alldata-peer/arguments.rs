@@ -1,5 +1,6 @@
 //! The command line: what can be said, and what it means when nothing is said.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -70,6 +71,10 @@ pub(crate) struct Serve {
     /// WebAssembly component to run in place of the built-in one
     #[arg(long, env = "ALLDATA_PEER_COMPONENT", value_name = "FILE")]
     pub(crate) component: Option<PathBuf>,
+    /// Directory that keeps compiled components for the next start, or nothing to keep none
+    /// [default: wasmtime's, in the user's directory for caches]
+    #[arg(long, env = "ALLDATA_PEER_COMPILE_CACHE", value_name = "DIRECTORY")]
+    pub(crate) compile_cache: Option<OsString>,
     /// Variable that --component finds in its environment; without a value, that of this program
     #[arg(long, value_name = "NAME[=VALUE]", requires = "component", value_parser = parse_variable)]
     pub(crate) env: Vec<(String, String)>,

@@ -27,9 +27,10 @@ const HANDLER: &str = "wasi:http/incoming-handler@0.2";
 const PEER: &str = "alldata:peer-server";
 const SINK: &str = "alldata:peer-sink";
 
-/// The WIT for those who write a sink: the interface, and the worlds.
-const WIT: [&str; 2] = [
+/// The WIT for those who write a sink: the interfaces, and the worlds.
+const WIT: [&str; 3] = [
     include_str!("../../../../wit/put-sink.wit"),
+    include_str!("../../../../wit/put-handler.wit"),
     include_str!("../../../../wit/worlds.wit"),
 ];
 
@@ -68,11 +69,13 @@ pub(crate) fn needs_sink(path: &Path) -> Result<bool> {
     Ok(imports.iter().any(|name| name.starts_with(PUT_SINK)))
 }
 
-/// The files of a package as one.
+/// The files of a package as one, which names the package once.
 fn wit() -> String {
-    let [first, second] = WIT;
-    let header = first.lines().next().unwrap_or_default();
-    [first, second.strip_prefix(header).unwrap_or(second)].concat()
+    let header = WIT[0].lines().next().unwrap_or_default();
+    let rest = WIT
+        .iter()
+        .map(|file| file.strip_prefix(header).unwrap_or(file));
+    std::iter::once(header).chain(rest).collect()
 }
 
 impl BuiltInSink {

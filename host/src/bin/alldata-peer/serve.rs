@@ -70,6 +70,11 @@ async fn listen(arguments: &Serve) -> Result<PeerServer> {
         needs_sink = component::needs_sink(path)?;
         builder = builder.component_file(path);
     }
+    builder = match &arguments.compile_cache {
+        None => builder.user_compile_cache(),
+        Some(nothing) if nothing.is_empty() => builder,
+        Some(directory) => builder.compile_cache(directory),
+    };
     for (name, value) in &arguments.env {
         builder = builder.component_env(name, value);
     }

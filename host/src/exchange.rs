@@ -1,0 +1,120 @@
+//! A request that a guest handles through `wasi:http`, from its call to its answer.
+//!
+//! Never reads a body, and never looks into an answer.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use alldata_peer_guest::outcome::Outcome;
+use http_body_util::Either;
+use hyper::Request;
+use hyper::header::{HOST, HeaderValue};
+use tokio::sync::oneshot;
+use tokio_util::task::TaskTracker;
+
+use crate::answer::{Response, respond};
+use crate::body::{BodyShare, LimitedBody};
+use crate::instances::Loan;
+use crate::local::Local;
+use crate::proxy::{SetAnswer, WholePre};
+use crate::work::Work;
+
+/// A guest at work, as the answer that it will give.
+///
+/// Ready once there is an answer. The guest may not be done by then, and goes on.
+pub(crate) struct Exchange {
+    call: Work<Ended>,
+    answer: oneshot::Receiver<SetAnswer>,
+    timed_out: bool,
+}
+
+/// How a call of the guest ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Ended {
+    /// By returning or by a trap.
+    Itself,
+    /// By its time. Its instance is gone.
+    TimedOut,
+}
+
+impl Exchange {
+    /// Lets a guest handle `request`, in no more than `time` where that is given.
+    pub(crate) fn begin(
+        loan: Loan<WholePre>,
+        mut request: Request<LimitedBody>,
+        share: Arc<BodyShare>,
+        time: Option<Duration>,
+        tasks: &Local<TaskTracker>,
+    ) -> Self {
+        give_authority(&mut request);
+        let (sender, answer) = oneshot::channel();
+        Self {
+            call: Work::new(call(loan, request, share, time, sender), tasks),
+            answer,
+            timed_out: false,
+        }
+    }
+}
+
+/// Runs the guest to its end, and keeps it unless it trapped. The body counts as in flight for as
+/// long, since the guest holds it.
+async fn call(
+    mut loan: Loan<WholePre>,
+    request: Request<LimitedBody>,
+    _share: Arc<BodyShare>,
+    time: Option<Duration>,
+    answer: oneshot::Sender<SetAnswer>,
+) -> Ended {
+    let handled = loan.instance.handle(request, answer);
+    let handled = match time {
+        None => handled.await,
+        Some(time) => match tokio::time::timeout(time, handled).await {
+            Ok(handled) => handled,
+            Err(_elapsed) => {
+                tracing::error!(?time, "the guest did not answer in time");
+                return Ended::TimedOut;
+            }
+        },
+    };
+    match handled {
+        Ok(()) => loan.give_back(),
+        Err(error) => tracing::error!(error = format!("{error:#}"), "the guest trapped"),
+    }
+    Ended::Itself
+}
+
+impl Future for Exchange {
+    type Output = Response;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Response> {
+        if let Poll::Ready(ended) = Pin::new(&mut self.call).poll(context) {
+            self.timed_out = ended == Ended::TimedOut;
+        }
+        let answer = ready!(Pin::new(&mut self.answer).poll(context));
+        Poll::Ready(match answer {
+            Ok(Ok(response)) => response.map(Either::Right),
+            Ok(Err(error)) => {
+                tracing::error!(?error, "the guest answered with an error");
+                respond(&Outcome::Failed)
+            }
+            Err(_dropped) if self.timed_out => respond(&Outcome::Unknown),
+            Err(_dropped) => {
+                tracing::error!("the guest ended without an answer");
+                respond(&Outcome::Failed)
+            }
+        })
+    }
+}
+
+/// WASI wants an authority for every request, as text. HTTP/1.0 knows requests without one, and a
+/// `Host` may have any bytes.
+fn give_authority(request: &mut Request<LimitedBody>) {
+    let host = request.headers().get(HOST);
+    let has_host = host.is_some_and(|host| host.to_str().is_ok());
+    if request.uri().authority().is_none() && !has_host {
+        let host = HeaderValue::from_static("localhost");
+        request.headers_mut().insert(HOST, host);
+    }
+}

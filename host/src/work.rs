@@ -1,0 +1,57 @@
+//! Work that goes on when nobody waits for it any more: what was read whole is put.
+//!
+//! Costs no task as long as somebody waits. Never starts work by itself.
+
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use tokio::runtime::Handle;
+use tokio_util::task::TaskTracker;
+
+use crate::local::Local;
+
+/// Work as a future. Dropped before its end, it hands the work to the runtime.
+pub(crate) struct Work<T: 'static> {
+    /// `None` once it is done.
+    work: Option<Pin<Box<dyn Future<Output = T> + Send>>>,
+    tasks: Local<TaskTracker>,
+}
+
+impl<T> Work<T> {
+    /// Work that is one of `tasks` where it outlives who waits for it.
+    pub(crate) fn new(
+        work: impl Future<Output = T> + Send + 'static,
+        tasks: &Local<TaskTracker>,
+    ) -> Self {
+        Self {
+            work: Some(Box::pin(work)),
+            tasks: tasks.clone(),
+        }
+    }
+}
+
+impl<T> Future for Work<T> {
+    type Output = T;
+
+    /// Pending for ever once the work is done.
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<T> {
+        let Some(work) = &mut self.work else {
+            return Poll::Pending;
+        };
+        let done = ready!(work.as_mut().poll(context));
+        self.work = None;
+        Poll::Ready(done)
+    }
+}
+
+impl<T> Drop for Work<T> {
+    fn drop(&mut self) {
+        // A connection is dropped by its runtime, or else after it.
+        if let Some(work) = self.work.take()
+            && let Ok(runtime) = Handle::try_current()
+        {
+            let work = async { drop(work.await) };
+            self.tasks.spawn_on(work, &runtime);
+        }
+    }
+}

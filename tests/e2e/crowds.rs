@@ -1,0 +1,197 @@
+//! Many connections that put at once: each put that is acknowledged reached the sink once.
+//!
+//! Never measures how fast that is.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::Instant;
+
+use alldata_peer_server_http::{BUILT_IN_COMPONENT, PeerServer, PeerServerBuilder};
+use tokio::runtime::Builder;
+use tokio::task::yield_now;
+
+use crate::support::{Connection, DEADLINE, Embedded, Post, handler_only};
+
+/// How many clients put at a time, each on a connection of its own.
+const CLIENTS: usize = 64;
+
+/// How many puts each of them has acknowledged.
+const PUTS: usize = 40;
+
+/// The puts that reached a sink, and how many it had at a time.
+#[derive(Default)]
+struct Reached {
+    puts: Mutex<HashMap<String, Vec<String>>>,
+    now: AtomicUsize,
+    most: AtomicUsize,
+}
+
+/// A server whose sink takes its time, so that others come in between.
+fn serve(builder: PeerServerBuilder) -> (Embedded, Arc<Reached>) {
+    let reached = Arc::new(Reached::default());
+    let sink = Arc::clone(&reached);
+    let builder = builder.on_put(move |key, event| {
+        let sink = Arc::clone(&sink);
+        async move {
+            let now = sink.now.fetch_add(1, Ordering::SeqCst) + 1;
+            sink.most.fetch_max(now, Ordering::SeqCst);
+            for _ in 0..event.len() % 7 {
+                yield_now().await;
+            }
+            let mut puts = sink.puts.lock().expect("is not poisoned");
+            puts.entry(key).or_default().push(event);
+            sink.now.fetch_sub(1, Ordering::SeqCst);
+            Ok(())
+        }
+    });
+    // More threads than processors, as on a machine that has other work too.
+    let mut runtime = Builder::new_multi_thread();
+    let runtime = runtime.worker_threads(6).enable_all().build();
+    let runtime = runtime.expect("starts a runtime");
+    let server = runtime.block_on(builder.hostname("127.0.0.1").port(0).listen());
+    let server = server.expect("listens");
+    (Embedded { runtime, server }, reached)
+}
+
+/// The event of a put, between a few bytes and a hundred thousand.
+fn event(client: usize, put: usize) -> String {
+    let bytes = match (client + put) % 16 {
+        0 => 100_000 + client,
+        _ => (client * put) % 500,
+    };
+    format!("\"{client} {put} {}\"", "\u{e9}".repeat(bytes / 2))
+}
+
+/// Puts until all is acknowledged, and returns how many times that was put off.
+fn put_all(connection: &mut Connection, client: usize) -> usize {
+    let (mut refused, start) = (0, Instant::now());
+    for number in 0..PUTS {
+        let put = Post::put(&format!("{client}-{number}"), &event(client, number));
+        loop {
+            let answer = connection.ask(&put);
+            if answer.status == 201 {
+                break;
+            }
+            assert_eq!(answer.assert_problem(503)["stored"], "no");
+            refused += 1;
+            assert!(start.elapsed() < DEADLINE, "{refused} times refused");
+            thread::yield_now();
+        }
+    }
+    refused
+}
+
+/// Has all clients put, holds that the sink has just what they put, and returns how often they
+/// were refused.
+fn crowd(builder: PeerServerBuilder, most: usize) -> usize {
+    let (server, reached) = serve(builder);
+    let refused = thread::scope(|scope| {
+        let clients = (0..CLIENTS).map(|client| {
+            let mut connection = server.connect();
+            scope.spawn(move || put_all(&mut connection, client))
+        });
+        let clients: Vec<_> = clients.collect();
+        clients
+            .into_iter()
+            .map(|client| client.join().expect("puts"))
+            .sum()
+    });
+    server.close();
+    let puts = reached.puts.lock().expect("is not poisoned");
+    assert_eq!(puts.len(), CLIENTS * PUTS);
+    for (client, number) in (0..CLIENTS).flat_map(|client| (0..PUTS).map(move |put| (client, put)))
+    {
+        let key = format!("{client}-{number}");
+        assert!(
+            puts.get(&key) == Some(&vec![event(client, number)]),
+            "{key}"
+        );
+    }
+    let at_a_time = reached.most.load(Ordering::SeqCst);
+    assert!(at_a_time <= most, "{at_a_time} at a time");
+    refused
+}
+
+#[test]
+fn with_a_place_for_each_nobody_is_refused() {
+    for places in [u32::try_from(CLIENTS).expect("is small"), 1024] {
+        let builder = PeerServer::builder().max_in_flight(places);
+        assert_eq!(crowd(builder, CLIENTS), 0, "{places} places");
+    }
+}
+
+#[test]
+fn with_fewer_places_than_clients_what_is_acknowledged_is_put_once() {
+    crowd(PeerServer::builder().max_in_flight(4), 4);
+}
+
+#[test]
+fn instances_that_are_soon_replaced_lose_nothing() {
+    let places = u32::try_from(CLIENTS).expect("is small");
+    let builder = PeerServer::builder().instance_reuse(3);
+    assert_eq!(crowd(builder.max_in_flight(places), CLIENTS), 0);
+    let builder = PeerServer::builder().instance_reuse(1);
+    crowd(builder.max_in_flight(8), 8);
+}
+
+#[test]
+fn a_component_without_a_put_handler_loses_nothing_either() {
+    let builder = || PeerServer::builder().component(handler_only());
+    let places = u32::try_from(CLIENTS).expect("is small");
+    assert_eq!(crowd(builder().max_in_flight(places), CLIENTS), 0);
+    crowd(builder().max_in_flight(4).instance_reuse(3), 4);
+}
+
+/// Puts until the server ends the connection, and returns how many it acknowledged. Only the last
+/// answer says that it is the last.
+fn put_until_the_end(connection: &mut Connection, client: usize) -> usize {
+    for number in 0.. {
+        let put = Post::put(&format!("{client}-{number}"), "\"any\"");
+        connection.try_send(put.bytes());
+        let Some(answer) = connection.answer_or_end() else {
+            return number;
+        };
+        answer.assert_created();
+        if answer.header("connection") == Some("close") {
+            assert_eq!(connection.answer_or_end(), None);
+            return number + 1;
+        }
+    }
+    unreachable!("there is a number for each put")
+}
+
+#[test]
+fn a_server_that_closes_has_put_all_that_it_acknowledged() {
+    for component in [BUILT_IN_COMPONENT, handler_only()] {
+        let (server, reached) = serve(PeerServer::builder().component(component));
+        let acknowledged = thread::scope(|scope| {
+            let clients = (0..CLIENTS).map(|client| {
+                let mut connection = server.connect();
+                scope.spawn(move || put_until_the_end(&mut connection, client))
+            });
+            let clients: Vec<_> = clients.collect();
+            let start = Instant::now();
+            while reached.puts.lock().expect("is not poisoned").len() < CLIENTS * PUTS {
+                assert!(start.elapsed() < DEADLINE, "the puts do not come");
+                thread::yield_now();
+            }
+            server.close();
+            let clients = clients.into_iter();
+            clients
+                .map(|client| client.join().expect("puts"))
+                .collect::<Vec<_>>()
+        });
+        let puts = reached.puts.lock().expect("is not poisoned");
+        for (client, acknowledged) in acknowledged.into_iter().enumerate() {
+            for number in 0..acknowledged {
+                assert!(
+                    puts.contains_key(&format!("{client}-{number}")),
+                    "{client}-{number}"
+                );
+            }
+        }
+        assert!(puts.values().all(|events| events.len() == 1), "put twice");
+    }
+}

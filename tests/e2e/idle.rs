@@ -1,0 +1,187 @@
+//! When a connection is ended that has nothing to do, and when it is not.
+//!
+//! On a clock that jumps to whatever is waited for next, so that minutes take no time.
+
+use std::future::pending;
+use std::sync::Arc;
+use std::time::Duration;
+
+use alldata_peer_server_http::{BUILT_IN_COMPONENT, PeerServer, PeerServerBuilder, PutError};
+use tokio::time::{Instant, timeout};
+
+use crate::support::{Post, Wire, handler_only};
+
+/// Runs a test that waits on a clock of its own.
+fn on_a_clock(test: impl Future<Output = ()>) {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .start_paused(true)
+        .build();
+    runtime.expect("starts a runtime").block_on(test);
+}
+
+async fn listen(builder: PeerServerBuilder) -> Arc<PeerServer> {
+    let builder = builder.hostname("127.0.0.1").port(0);
+    Arc::new(builder.listen().await.expect("listens"))
+}
+
+/// A server whose sink takes as many seconds as the event says.
+async fn slow_server() -> Arc<PeerServer> {
+    let builder = PeerServer::builder().on_put(|_, event| async move {
+        pass(event.parse().expect("is a number")).await;
+        Ok(())
+    });
+    let longest = Duration::from_secs(3600);
+    listen(builder.sink_timeout(longest).body_timeout(longest)).await
+}
+
+/// Lets so many seconds pass.
+async fn pass(seconds: u64) {
+    let nothing = timeout(Duration::from_secs(seconds), pending::<()>());
+    nothing.await.expect_err("never comes");
+}
+
+/// Holds that the server ends the connection when it was idle for as long as is promised, without a
+/// word.
+async fn assert_ends(wire: &mut Wire, idle_since: Instant) {
+    assert_eq!(wire.rest().await, b"");
+    assert_idle_since(idle_since);
+}
+
+fn assert_idle_since(idle_since: Instant) {
+    let idle = idle_since.elapsed();
+    let promised = Duration::from_secs(75)..=Duration::from_millis(90_100);
+    assert!(promised.contains(&idle), "{idle:?}");
+}
+
+#[test]
+fn a_connection_without_a_request_is_ended() {
+    on_a_clock(async {
+        let server = slow_server().await;
+        for seconds in [0, 7, 20] {
+            pass(seconds).await;
+            let start = Instant::now();
+            assert_ends(&mut Wire::to(&server), start).await;
+        }
+    });
+}
+
+#[test]
+fn a_head_that_does_not_come_to_its_end_is_no_request() {
+    on_a_clock(async {
+        let server = slow_server().await;
+        let start = Instant::now();
+        let mut wire = Wire::to(&server);
+        wire.send("POST /_put HTTP/1.1\r\nHost: ").await;
+        pass(60).await;
+        wire.send("peer\r\n").await;
+        assert_ends(&mut wire, start).await;
+    });
+}
+
+#[test]
+fn a_connection_is_ended_when_its_last_request_was_long_ago() {
+    on_a_clock(async {
+        let server = slow_server().await;
+        for seconds in [0, 1, 14, 15, 16, 29, 44, 59, 60, 74] {
+            let mut wire = Wire::to(&server);
+            pass(seconds).await;
+            wire.ask(&Post::put("key1", "0")).await.assert_created();
+            let answered = Instant::now();
+            assert_ends(&mut wire, answered).await;
+        }
+    });
+}
+
+#[test]
+fn a_connection_that_has_a_request_each_minute_stays() {
+    on_a_clock(async {
+        let server = slow_server().await;
+        let mut wire = Wire::to(&server);
+        for number in 0..100 {
+            let post = match number % 3 {
+                0 => Post::put("key1", "0"),
+                1 => Post::new("{"),
+                _ => Post::put("key1", "0").method("PUT"),
+            };
+            wire.ask(&post).await;
+            pass(60 + number % 15).await;
+        }
+        let start = Instant::now();
+        wire.ask(&Post::put("key1", "0")).await.assert_created();
+        assert_ends(&mut wire, start).await;
+    });
+}
+
+#[test]
+fn a_put_that_waits_in_the_sink_is_no_idleness() {
+    on_a_clock(async {
+        let server = slow_server().await;
+        let mut wire = Wire::to(&server);
+        for seconds in [74, 89, 91, 300, 1] {
+            let put = Post::put("key1", &seconds.to_string());
+            wire.ask(&put).await.assert_created();
+        }
+        let start = Instant::now();
+        assert_ends(&mut wire, start).await;
+    });
+}
+
+#[test]
+fn puts_that_wait_for_one_another_are_no_idleness() {
+    on_a_clock(async {
+        let server = slow_server().await;
+        let mut wire = Wire::to(&server);
+        for _ in 0..3 {
+            wire.send(Post::put("key1", "100").bytes()).await;
+        }
+        for _ in 0..3 {
+            wire.answer().await.assert_created();
+        }
+    });
+}
+
+#[test]
+fn a_body_that_takes_its_time_is_no_idleness() {
+    on_a_clock(async {
+        let server = slow_server().await;
+        let mut wire = Wire::to(&server);
+        let put = Post::put("key1", "0");
+        wire.send(put.head()).await;
+        for part in put.bytes()[put.head().len()..].chunks(2) {
+            pass(70).await;
+            wire.send(part).await;
+        }
+        wire.answer().await.assert_created();
+    });
+}
+
+/// Nor may it keep a connection for ever by taking nothing of its answer.
+#[test]
+fn a_client_that_does_not_read_its_answer_is_not_waited_for() {
+    on_a_clock(async {
+        for component in [BUILT_IN_COMPONENT, handler_only()] {
+            // More than the pipe and the server's buffer hold.
+            let reason = "No. ".repeat(500_000);
+            let builder = PeerServer::builder().on_put(move |_, _| {
+                let rejected = PutError::Rejected(reason.clone());
+                async { Err(rejected) }
+            });
+            let server = listen(builder.component(component)).await;
+            let mut wire = Wire::to(&server);
+            wire.send(Post::put("key1", "1").bytes()).await;
+            let start = Instant::now();
+            timeout(Duration::from_secs(600), &mut wire.serving)
+                .await
+                .expect("is in time")
+                .expect("did not panic");
+            assert_idle_since(start);
+            let closing = Instant::now();
+            server.close().await;
+            assert!(
+                closing.elapsed() < Duration::from_secs(5),
+                "something is left"
+            );
+        }
+    });
+}

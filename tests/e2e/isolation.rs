@@ -1,0 +1,133 @@
+//! An instance that is kept carries nothing from one request to the next.
+//!
+//! Never asks when an instance is replaced: `instances` does.
+
+use std::sync::mpsc::{self, Receiver};
+
+use alldata_peer_server_http::{PeerServer, PeerServerBuilder, PutError};
+
+use crate::support::{Answer, Embedded, Post, handler_only};
+
+/// How many requests a server is sent.
+const REQUESTS: usize = 240;
+
+/// A word that is in one request only.
+fn secret(number: usize) -> String {
+    format!("s3cr3t-{number:04}-\u{e9}\u{1F600}")
+}
+
+/// The requests, whose sizes go up and down. What one leaves behind would be in the way of the next.
+fn request(number: usize) -> Post {
+    let secret = secret(number);
+    let many = |bytes: usize| secret.repeat(bytes / secret.len());
+    let large = |bytes: usize| format!("[\"{}\", {number}]", many(bytes));
+    match number % 12 {
+        0 => Post::put(&format!("key-{secret}"), &format!("\"{secret}\"")),
+        1 => Post::new(format!("{{\"key\":\"{secret}\",\"event\":{secret}")),
+        2 => Post::put(&many(1000), "1"),
+        3 => Post::put(&format!("large-{secret}"), &large(300_000)),
+        4 => Post::put("k", "1"),
+        5 => Post::put(&format!("refused-{secret}"), &large(100)),
+        6 => Post::new(many(200_000)),
+        7 => Post::new(format!(
+            "{{\"key\":\"\\u00e9\\ud83d\\ude00{secret}\",\"event\":1}}"
+        )),
+        8 => Post::put(
+            &format!("larger-{secret}"),
+            &large(700_000 * (1 + number % 5)),
+        ),
+        9 => Post::new("{"),
+        10 => Post::put(&many(1200), &large(60_000)),
+        _ => chunked(&large(400_000 + number), &secret),
+    }
+}
+
+/// A put in chunks of any size, some of hundreds of kilobytes.
+fn chunked(event: &str, key: &str) -> Post {
+    let body = format!("{{\"event\":{event},\"key\":\"chunks-{key}\"}}");
+    let (first, rest) = body.as_bytes().split_at(7);
+    let (second, third) = rest.split_at(rest.len() / 4);
+    Post::chunks(&[first, second, third])
+}
+
+/// A server whose sink refuses some keys and says which, and hands all puts to the test.
+fn serve(builder: PeerServerBuilder) -> (Embedded, Receiver<(String, String)>) {
+    let (sender, puts) = mpsc::channel();
+    let builder = builder.on_put(move |key, event| {
+        sender.send((key.clone(), event.clone())).expect("is read");
+        async move {
+            match key.strip_prefix("refused-") {
+                Some(rest) => Err(PutError::Rejected(format!("Not {rest} of {event}."))),
+                None => Ok(()),
+            }
+        }
+    });
+    (Embedded::start(builder), puts)
+}
+
+/// Sends all requests, and holds that no answer tells of another one. The answers, and the puts.
+fn send_all(builder: PeerServerBuilder) -> (Vec<Answer>, Vec<(String, String)>) {
+    let (server, puts) = serve(builder);
+    let mut connection = server.connect();
+    let answers = (0..REQUESTS).map(|number| {
+        let mut answer = connection.ask(&request(number));
+        let text = answer.text();
+        assert!(
+            !text.replace(&secret(number), "").contains("s3cr3t"),
+            "{text}"
+        );
+        answer.headers.retain(|(name, _)| name != "date");
+        answer
+    });
+    (answers.collect(), puts.try_iter().collect())
+}
+
+#[test]
+fn one_instance_answers_and_puts_as_many_do() {
+    let fresh = send_all(PeerServer::builder().instance_reuse(1));
+    let statuses: Vec<u16> = fresh.0[..12].iter().map(|answer| answer.status).collect();
+    let expected = [201, 400, 201, 201, 201, 422, 400, 201, 201, 400, 400, 201];
+    assert_eq!(statuses, expected);
+    for number in (0..REQUESTS).filter(|number| number % 12 == 0) {
+        let key = format!("key-{}", secret(number));
+        let event = format!("\"{}\"", secret(number));
+        assert!(fresh.1.contains(&(key, event)), "{number}");
+    }
+    // No place for more than one of them at a time.
+    let builders = [
+        PeerServer::builder(),
+        PeerServer::builder().component(handler_only()),
+    ];
+    for kept in builders.map(|builder| send_all(builder.max_in_flight(1))) {
+        for (number, answers) in kept.0.iter().zip(&fresh.0).enumerate() {
+            assert_eq!(told(answers.0), told(answers.1), "{number}");
+        }
+        assert!(kept.1 == fresh.1, "other puts reached the sink");
+    }
+}
+
+/// A status with its fields in the order of their names, and a body.
+fn told(answer: &Answer) -> (u16, Vec<&(String, String)>, String) {
+    let mut headers: Vec<_> = answer.headers.iter().collect();
+    headers.sort();
+    (answer.status, headers, answer.text())
+}
+
+/// What a client sent and did not finish is in no buffer that the next one's body goes into.
+#[test]
+fn what_was_cut_off_is_in_no_later_put() {
+    let (server, puts) = serve(PeerServer::builder().max_in_flight(1));
+    for number in 0..20 {
+        let whole = Post::put(
+            &secret(number),
+            &format!("\"{}\"", "s3cr3t".repeat(number * 9000)),
+        );
+        let whole = whole.bytes();
+        let mut cut = server.connect();
+        cut.try_send(&whole[..whole.len() - 2]).finish().rest();
+        server.put("short", "1").assert_created();
+        let put = puts.try_recv().expect("is put");
+        assert_eq!(put, ("short".to_owned(), "1".to_owned()));
+    }
+    assert!(puts.try_recv().is_err(), "what was cut off is put");
+}

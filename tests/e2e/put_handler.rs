@@ -1,0 +1,225 @@
+//! Guests that misbehave when their `put-handler` is called: the client gets a 500 that tells
+//! nothing, and the next request is served.
+//!
+//! The guests are components in text form, each with one fault. Those that are called through
+//! `wasi:http` are in `bad_guests`.
+
+use std::num::NonZeroUsize;
+use std::thread::available_parallelism;
+
+use alldata_peer_server_http::sinks::DiscardSink;
+use alldata_peer_server_http::{Error, PeerServer};
+
+use crate::component::names;
+use crate::support::put_handler_guest::{
+    CREATED, HANDLE_PUT, RECORD, TEXT, builder, guest_of_type, guest_that, guest_with_field,
+};
+use crate::support::{Embedded, Post, handler_beside};
+
+/// Holds that every request on one connection is answered with a 500 that tells nothing.
+#[track_caller]
+fn assert_fails_and_lives_on(guest: &str) {
+    let server = Embedded::start(builder(guest).max_in_flight(1));
+    let mut connection = server.connect();
+    for _ in 0..3 {
+        let answer = connection.ask(&Post::put("key1", "1"));
+        let detail = answer.assert_is(500, "Internal Server Error", "unknown", true);
+        assert!(detail.contains("log"), "{detail}");
+        for trace in ["wasm", "guest", "trap", "memory"] {
+            assert!(!answer.text().contains(trace), "{}", answer.text());
+        }
+    }
+    server.close();
+}
+
+/// Without this, each of the others could fail for a reason that is not its own.
+#[test]
+fn a_guest_that_does_no_wrong_answers() {
+    let server = Embedded::start(builder(&guest_with_field(418, "x-name|a value")));
+    let answer = server.put("key1", "1");
+    assert_eq!(
+        (answer.status, answer.text().as_str()),
+        (418, "x-name|a value")
+    );
+    assert_eq!(answer.header("x-name"), Some("a value"));
+    assert_eq!(
+        answer.header("content-type"),
+        Some("application/problem+json")
+    );
+    let server = Embedded::start(builder(&guest_that("", CREATED, "")));
+    let answer = server.put("key1", "1");
+    answer.assert_created();
+    assert_eq!(answer.header("content-type"), None);
+}
+
+#[test]
+fn a_guest_that_traps_is_a_500() {
+    assert_fails_and_lives_on(&guest_that("unreachable", CREATED, ""));
+}
+
+#[test]
+fn a_guest_that_overflows_its_stack_is_a_500() {
+    let call = "(drop (call 1 (local.get 0) (local.get 1)))";
+    assert_fails_and_lives_on(&guest_that(call, CREATED, ""));
+}
+
+#[test]
+fn a_guest_that_traps_when_it_starts_is_a_500() {
+    let start = guest_that("", CREATED, "");
+    let start = start.replace(
+        "(global ",
+        "(func $start unreachable) (start $start) (global ",
+    );
+    assert_fails_and_lives_on(&start);
+}
+
+#[test]
+fn a_status_that_is_none_is_a_500() {
+    for status in [0, 1, 99, 1000, 0xFFFF] {
+        let mut answer = CREATED;
+        answer[0] = status;
+        assert_fails_and_lives_on(&guest_that("", answer, ""));
+    }
+}
+
+/// HTTP sends these before an answer, never in its place.
+#[test]
+fn a_status_that_is_only_for_the_way_is_a_500() {
+    for status in [100, 101, 103, 199] {
+        let mut answer = CREATED;
+        answer[0] = status;
+        assert_fails_and_lives_on(&guest_that("", answer, ""));
+    }
+}
+
+#[test]
+fn a_field_that_is_none_is_a_500() {
+    for field in [
+        "|value",
+        "a name|value",
+        "a:b|value",
+        "n\u{e4}me|value",
+        "name|a\r\nb: c",
+        "name|a\nb",
+        "name|a\0b",
+    ] {
+        assert_fails_and_lives_on(&guest_with_field(201, field));
+    }
+}
+
+/// How an answer is framed, and what becomes of its connection, is the host's to say.
+#[test]
+fn a_field_that_frames_the_answer_is_not_the_guests_to_set() {
+    for field in [
+        "content-length|5",
+        "content-length|x",
+        "transfer-encoding|chunked",
+        "connection|keep-alive, upgrade",
+        "upgrade|websocket",
+    ] {
+        assert_fails_and_lives_on(&guest_with_field(422, field));
+    }
+}
+
+#[test]
+fn an_answer_that_is_not_in_memory_is_a_500() {
+    let far = 0xFFF0;
+    for returns in ["(i32.const 65520)", "(i32.const -4)", "(i32.const 17)"] {
+        let guest = guest_that(&format!("(return {returns})"), CREATED, "");
+        assert_fails_and_lives_on(&guest);
+    }
+    for answer in [
+        [201, 0, 0, 0, 0, 0, far, 17],
+        [201, 0, 0, 0, 0, 0, 0, u32::MAX],
+        [201, 0, 0, 0, 0, 0, u32::MAX, u32::MAX],
+        [201, 1, far, 17, TEXT, 1, 0, 0],
+        [201, 1, TEXT, 1, TEXT, 0x8000_0000, 0, 0],
+        [201, 2, TEXT, 1, TEXT, 1, 0, 0],
+    ] {
+        assert_fails_and_lives_on(&guest_that("", answer, "a"));
+    }
+}
+
+#[test]
+fn a_text_that_is_not_unicode_is_a_500() {
+    for answer in [[422, 0, 0, 0, 0, 0, TEXT, 1], [201, 1, TEXT, 1, 0, 0, 0, 0]] {
+        // The first byte of a character of two.
+        assert_fails_and_lives_on(&guest_that("", answer, "\u{e9}"));
+    }
+}
+
+#[test]
+fn a_guest_that_has_no_room_for_the_body_is_a_500() {
+    let guest = guest_that("", CREATED, "");
+    for place in ["(i32.const 65530)", "(i32.const -1)", "unreachable"] {
+        assert_fails_and_lives_on(&guest.replace("(i32.const 1024)", place));
+    }
+}
+
+#[test]
+fn a_guest_that_wants_too_much_memory_does_not_get_it() {
+    // 1,600 pages are 100 MiB; the guest traps where it does not get them.
+    let grow = "(if (i32.eq (memory.grow (i32.const 1600)) (i32.const -1)) (then unreachable))";
+    assert_fails_and_lives_on(&guest_that(grow, CREATED, ""));
+}
+
+#[test]
+fn a_guest_in_a_loop_is_stopped_and_keeps_nobody_waiting() {
+    let body_of_3 = "(if (i32.eq (local.get $bytes) (i32.const 3)) (then (loop (br 0))))";
+    let server = Embedded::start(builder(&guest_that(body_of_3, CREATED, "")));
+    // More than there are threads to run them on.
+    let threads = available_parallelism().map_or(1, NonZeroUsize::get);
+    let mut looping: Vec<_> = (0..=threads).map(|_| server.connect()).collect();
+    for connection in &mut looping {
+        connection.send(Post::new("abc").bytes());
+    }
+    server.send(&Post::new("abcd")).assert_created();
+    for connection in &mut looping {
+        connection.answer().assert_problem(500);
+        connection.ask(&Post::new("abcd")).assert_created();
+    }
+    server.close();
+}
+
+/// Components whose `handle-put` has another type.
+fn guests_of_another_type() -> [String; 5] {
+    let body = r#"(func (export "handle-put") (param i32 i32) (result i32) (i32.const 16))"#;
+    let records = [
+        RECORD.replace("u16", "s16"),
+        RECORD.replace("problem", "body"),
+        RECORD.replace("(option (tuple string string))", "(option string)"),
+    ];
+    let [status, problem, header] = records.map(|it| guest_of_type(body, HANDLE_PUT, &it));
+    let string = HANDLE_PUT.replace("(list u8)", "string");
+    let signed = HANDLE_PUT.replace("u8", "s8");
+    let [string, signed] = [string, signed].map(|it| guest_of_type(body, &it, RECORD));
+    [status, problem, header, string, signed]
+}
+
+#[test]
+fn a_handler_of_another_type_and_no_other_is_an_error_at_the_start() {
+    for guest in guests_of_another_type() {
+        let builder = builder(&guest).port(0);
+        let runtime = tokio::runtime::Runtime::new().expect("starts a runtime");
+        let error = runtime.block_on(builder.listen());
+        let error = error.expect_err("does not start");
+        assert!(matches!(error, Error::Component { .. }), "{error:?}");
+        let error = format!("{:#}", anyhow::Error::from(error));
+        assert!(error.contains("-handler"), "{error}");
+    }
+}
+
+/// A later version of the interface must not be taken for this one.
+#[test]
+fn beside_a_handler_of_another_type_the_one_of_wasi_http_is_called() {
+    for guest in guests_of_another_type() {
+        let other = wat::parse_str(guest).expect("is a component");
+        let component = handler_beside(Some(&other));
+        let exports = names(&component).1;
+        assert!(exports.contains("alldata:peer/put-handler@0.1.0"));
+        let builder = PeerServer::builder().sink(DiscardSink);
+        let server = Embedded::start(builder.component(component));
+        server.put("key1", "1").assert_created();
+        server.send(&Post::new("{")).assert_problem(400);
+    }
+}

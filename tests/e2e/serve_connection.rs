@@ -1,0 +1,194 @@
+//! Connections that were accepted elsewhere: served like the server's own, also at its end.
+//!
+//! When an idle one is ended is in `idle`.
+
+use std::sync::Arc;
+use std::sync::mpsc::{self, Receiver};
+
+use alldata_peer_server_http::{BUILT_IN_COMPONENT, PeerServer, PeerServerBuilder, PutError};
+use tokio::runtime::Runtime;
+use tokio::sync::Notify;
+use tokio::time::timeout;
+
+use crate::support::{DEADLINE, Post, Wire, handler_only};
+
+/// A server whose sink lets a put wait if its event is not a number, until the test says so.
+struct Trial {
+    runtime: Runtime,
+    server: Arc<PeerServer>,
+    entered: Receiver<String>,
+    stored: Receiver<String>,
+    go_on: Arc<Notify>,
+}
+
+impl Trial {
+    fn start(builder: PeerServerBuilder) -> Self {
+        let (enter, entered) = mpsc::channel();
+        let (store, stored) = mpsc::channel();
+        let go_on = Arc::new(Notify::new());
+        let gate = Arc::clone(&go_on);
+        let builder = builder.on_put(move |key, event| {
+            let (enter, store, gate) = (enter.clone(), store.clone(), Arc::clone(&gate));
+            async move {
+                if event == "\"waits\"" {
+                    enter.send(key.clone()).expect("the test waits");
+                    gate.notified().await;
+                    // A server may have begun to end while this was polled: now it knows.
+                    tokio::task::yield_now().await;
+                }
+                let sent = store.send(key);
+                sent.map_err(|error| PutError::Failed(error.to_string()))
+            }
+        });
+        let runtime = Runtime::new().expect("starts a runtime");
+        let listening = builder.hostname("127.0.0.1").port(0).listen();
+        let server = Arc::new(runtime.block_on(listening).expect("listens"));
+        Self {
+            runtime,
+            server,
+            entered,
+            stored,
+            go_on,
+        }
+    }
+
+    fn wait_for_put(&self, key: &str) {
+        let entered = self.entered.recv_timeout(DEADLINE);
+        assert_eq!(entered.expect("reaches the sink"), key);
+    }
+
+    fn assert_stored(&self, key: &str) {
+        let stored = self.stored.recv_timeout(DEADLINE);
+        assert_eq!(stored.expect("is stored"), key);
+    }
+}
+
+#[test]
+fn what_is_put_over_any_stream_is_stored() {
+    let trial = Trial::start(PeerServer::builder());
+    trial.runtime.block_on(async {
+        let mut wire = Wire::to(&trial.server);
+        for number in 0..10 {
+            let put = Post::put(&format!("key{number}"), &number.to_string());
+            wire.ask(&put).await.assert_created();
+            trial.assert_stored(&format!("key{number}"));
+            wire.ask(&Post::new("{")).await.assert_problem(400);
+        }
+        // More than the pipe holds at a time.
+        let large = format!("\"{}\"", "x".repeat(3_000_000));
+        wire.ask(&Post::put("large", &large)).await.assert_created();
+        let last = Post::put("last", "1").header("Connection: close");
+        wire.ask(&last).await.assert_created();
+        assert_eq!(wire.rest().await, b"");
+    });
+}
+
+#[test]
+fn closing_ends_those_that_are_idle() {
+    let trial = Trial::start(PeerServer::builder().drain_timeout(DEADLINE * 10));
+    trial.runtime.block_on(async {
+        let mut untouched = Wire::to(&trial.server);
+        let mut idle = Wire::to(&trial.server);
+        idle.ask(&Post::put("key1", "1")).await.assert_created();
+        let closing = timeout(DEADLINE, trial.server.close());
+        closing.await.expect("closes");
+        assert_eq!(untouched.rest().await, b"");
+        assert_eq!(idle.rest().await, b"");
+    });
+}
+
+#[test]
+fn closing_answers_what_is_in_flight_first() {
+    let trial = Trial::start(PeerServer::builder());
+    trial.runtime.block_on(async {
+        let mut wire = Wire::to(&trial.server);
+        wire.send(Post::put("key1", "\"waits\"").bytes()).await;
+        trial.wait_for_put("key1");
+        let server = Arc::clone(&trial.server);
+        let closing = tokio::spawn(async move { server.close().await });
+        // Only a server that closes ends a connection that has nothing to do.
+        assert_eq!(Wire::to(&trial.server).rest().await, b"");
+        assert!(!closing.is_finished());
+        trial.go_on.notify_one();
+        let answer = wire.answer().await;
+        answer.assert_created();
+        assert_eq!(answer.header("connection"), Some("close"));
+        let closed = timeout(DEADLINE, closing).await.expect("closes");
+        closed.expect("did not panic");
+        trial.assert_stored("key1");
+    });
+}
+
+#[test]
+fn the_drain_timeout_ends_them_too() {
+    let builder = PeerServer::builder().drain_timeout(std::time::Duration::from_millis(1));
+    let trial = Trial::start(builder);
+    trial.runtime.block_on(async {
+        let mut wire = Wire::to(&trial.server);
+        wire.send(Post::put("key1", "\"waits\"").bytes()).await;
+        trial.wait_for_put("key1");
+        trial.server.close().await;
+        assert_eq!(wire.rest().await, b"");
+        trial.go_on.notify_one();
+    });
+    trial.assert_stored("key1");
+}
+
+#[test]
+fn a_put_is_completed_though_nobody_serves_its_connection_any_more() {
+    for component in [BUILT_IN_COMPONENT, handler_only()] {
+        let trial = Trial::start(PeerServer::builder().component(component));
+        trial.runtime.block_on(async {
+            let mut wire = Wire::to(&trial.server);
+            wire.send(Post::put("key1", "\"waits\"").bytes()).await;
+            trial.wait_for_put("key1");
+            wire.serving.abort();
+            let ended = (&mut wire.serving).await;
+            assert!(ended.is_err_and(|error| error.is_cancelled()));
+            // A server that closes waits for it.
+            let server = Arc::clone(&trial.server);
+            let closing = tokio::spawn(async move { server.close().await });
+            assert_eq!(Wire::to(&trial.server).rest().await, b"");
+            assert!(!closing.is_finished());
+            trial.go_on.notify_one();
+            let closed = timeout(DEADLINE, closing).await.expect("closes");
+            closed.expect("did not panic");
+        });
+        trial.assert_stored("key1");
+    }
+}
+
+/// The sink was flushed, and nothing comes after that.
+#[test]
+fn what_is_handed_over_after_the_end_is_not_served() {
+    let trial = Trial::start(PeerServer::builder());
+    trial.runtime.block_on(trial.server.close());
+    // On this thread alone, so that the request is there before it is looked for.
+    let mut runtime = tokio::runtime::Builder::new_current_thread();
+    let runtime = runtime.enable_all().build().expect("starts a runtime");
+    runtime.block_on(async {
+        let mut wire = Wire::to(&trial.server);
+        wire.send(Post::put("late", "1").bytes()).await;
+        assert_eq!(wire.rest().await, b"");
+    });
+    trial.stored.try_recv().expect_err("nothing is put");
+}
+
+/// Each waits in the sink alone, and the client's end gets them in its order.
+#[test]
+fn puts_of_one_connection_wait_for_one_another() {
+    let trial = Trial::start(PeerServer::builder());
+    trial.runtime.block_on(async {
+        let mut wire = Wire::to(&trial.server);
+        let keys = ["key1", "key2", "key3"];
+        let puts = keys.map(|key| Post::put(key, "\"waits\"").bytes());
+        wire.send(puts.concat()).await;
+        for key in keys {
+            trial.wait_for_put(key);
+            assert!(trial.entered.try_recv().is_err(), "two at a time");
+            trial.go_on.notify_one();
+            wire.answer().await.assert_created();
+            trial.assert_stored(key);
+        }
+    });
+}

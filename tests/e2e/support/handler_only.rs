@@ -1,0 +1,63 @@
+//! The built-in component without its `put-handler`, so that a host has to call it through
+//! `wasi:http`.
+//!
+//! Never changes what it does: it is the built-in one, in a component that exports less.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+
+use alldata_peer_server_http::BUILT_IN_COMPONENT;
+use wac_graph::types::Package;
+use wac_graph::{CompositionGraph, EncodeOptions};
+
+/// What it exports, without its version.
+const HANDLER: &str = "wasi:http/incoming-handler@";
+
+/// The bytes of the component.
+pub(crate) fn handler_only() -> &'static [u8] {
+    static COMPONENT: OnceLock<Vec<u8>> = OnceLock::new();
+    COMPONENT.get_or_init(|| handler_beside(None))
+}
+
+/// The file of the component.
+pub(crate) fn handler_only_file() -> &'static Path {
+    static FILE: OnceLock<PathBuf> = OnceLock::new();
+    FILE.get_or_init(|| {
+        let file = Path::new(env!("CARGO_TARGET_TMPDIR")).join("handler-only.wasm");
+        fs::write(&file, handler_only()).expect("writes");
+        file
+    })
+}
+
+/// The same with all that another component exports.
+pub(crate) fn handler_beside(other: Option<&[u8]>) -> Vec<u8> {
+    let mut graph = CompositionGraph::new();
+    export(
+        &mut graph,
+        "alldata:peer-server",
+        BUILT_IN_COMPONENT,
+        HANDLER,
+    );
+    if let Some(other) = other {
+        export(&mut graph, "alldata:other", other, "");
+    }
+    // What they import stays an import, since nothing here gives them that.
+    graph.encode(EncodeOptions::default()).expect("encodes")
+}
+
+/// Adds what a component exports under names that start with `prefix`.
+fn export(graph: &mut CompositionGraph, name: &str, component: &[u8], prefix: &str) {
+    let package = Package::from_bytes(name, None, component, graph.types_mut());
+    let package = package.expect("is a component");
+    let exports = graph.types()[package.ty()].exports.keys();
+    let exports = exports.filter(|export| export.starts_with(prefix)).cloned();
+    let exports: Vec<String> = exports.collect();
+    let package = graph.register_package(package).expect("is the first");
+    let instance = graph.instantiate(package);
+    for name in exports {
+        let export = graph.alias_instance_export(instance, &name);
+        let export = export.expect("is exported");
+        graph.export(export, name).expect("is exported once");
+    }
+}

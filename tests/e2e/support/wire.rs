@@ -1,0 +1,94 @@
+//! A client at the other end of a pipe in memory, for a server that is handed its connections.
+//!
+//! Waits with the clock of its runtime, so that a test may let hours pass in no time.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use alldata_peer_server_http::PeerServer;
+use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::{BufReader, DuplexStream};
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+
+use super::{Answer, Post};
+
+/// How many bytes are under way in one direction at a time.
+const PIPE_BYTES: usize = 1024;
+
+/// How long any single wait may take: longer than a server keeps a connection without a request.
+const WIRE_DEADLINE: Duration = Duration::from_secs(600);
+
+/// The client's end.
+pub(crate) struct Wire {
+    stream: BufReader<DuplexStream>,
+    /// Ends with the server's end.
+    pub(crate) serving: JoinHandle<()>,
+}
+
+impl Wire {
+    /// Hands a server one end. To be called on its runtime.
+    pub(crate) fn to(server: &Arc<PeerServer>) -> Self {
+        let (near, far) = tokio::io::duplex(PIPE_BYTES);
+        let server = Arc::clone(server);
+        Self {
+            stream: BufReader::new(near),
+            serving: tokio::spawn(async move { server.serve_connection(far).await }),
+        }
+    }
+
+    pub(crate) async fn send(&mut self, bytes: impl AsRef<[u8]>) {
+        let sent = self.stream.get_mut().write_all(bytes.as_ref());
+        let sent = timeout(WIRE_DEADLINE, sent).await;
+        sent.expect("is in time").expect("sends");
+    }
+
+    pub(crate) async fn ask(&mut self, post: &Post) -> Answer {
+        self.send(post.bytes()).await;
+        self.answer().await
+    }
+
+    /// Reads the next answer, which has its length announced.
+    pub(crate) async fn answer(&mut self) -> Answer {
+        let read = timeout(WIRE_DEADLINE, self.read_answer());
+        read.await.expect("is in time")
+    }
+
+    async fn read_answer(&mut self) -> Answer {
+        let status_line = self.line().await;
+        let status = status_line.split(' ').nth(1);
+        let status = status.and_then(|code| code.parse().ok());
+        let mut answer = Answer {
+            status: status.unwrap_or_else(|| panic!("no status line: {status_line:?}")),
+            headers: Vec::new(),
+            body: Vec::new(),
+        };
+        while let Some((name, value)) = self.line().await.split_once(": ") {
+            let name = name.to_ascii_lowercase();
+            answer.headers.push((name, value.to_owned()));
+        }
+        let length = answer.header("content-length").expect("has a length");
+        let mut body = vec![0; length.parse().expect("is a number")];
+        let read = self.stream.read_exact(&mut body).await;
+        read.expect("reads the whole body");
+        answer.body = body;
+        answer
+    }
+
+    async fn line(&mut self) -> String {
+        let mut line = String::new();
+        let read = self.stream.read_line(&mut line).await;
+        assert_ne!(read.expect("reads"), 0, "the connection has ended");
+        line.trim_end().to_owned()
+    }
+
+    /// Waits until the server has ended the connection, and returns what it still sent.
+    pub(crate) async fn rest(&mut self) -> Vec<u8> {
+        let mut rest = Vec::new();
+        let read = timeout(WIRE_DEADLINE, self.stream.read_to_end(&mut rest)).await;
+        read.expect("is in time").expect("reads");
+        let ended = timeout(WIRE_DEADLINE, &mut self.serving).await;
+        ended.expect("is in time").expect("did not panic");
+        rest
+    }
+}
