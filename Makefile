@@ -7,10 +7,16 @@ PACKAGE := alldata-peer-server-http
 # Debian's second compiler, which comes with the source of its library.
 DEBIAN_PACKAGES := rustc-web cargo-web rust-web-src
 
+# Where the results of benchmarks go, and what else the program that measures is told.
+BENCH_DIR ?= target/bench
+BENCH_FLAGS ?=
+BENCH := target/release/alldata-peer-bench
+
 .PHONY: help run test node wasmtime-serve ci setup install fmt clippy doc deny
+.PHONY: bench bench-endurance bench-micro bench-build bench-tools
 
 help: ## Say what there is
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 20
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 24
 
 run: setup ## Build everything and serve on port 8080
 	$(CARGO) run --locked --release --package $(PACKAGE) --bin alldata-peer -- serve
@@ -25,6 +31,34 @@ node:
 # What the tests would build themselves, where it can be seen.
 wasmtime-serve:
 	$(CARGO) build --locked --manifest-path tests/wasmtime-serve/Cargo.toml --target-dir target/wasmtime-serve
+
+bench: bench-build bench-tools ## Compare servers; BENCH_DIR=docs refreshes what the documentation shows
+	$(BENCH) --output $(BENCH_DIR) compare $(BENCH_FLAGS)
+
+bench-endurance: bench-build bench-tools ## Put millions of events, and look whether cost or memory grow
+	$(BENCH) --output $(BENCH_DIR) endurance $(BENCH_FLAGS)
+
+bench-micro: setup ## Measure the parts of a put, each alone
+	$(CARGO) bench --locked --package alldata-peer-bench --bench micro -- $(BENCH_FLAGS)
+
+bench-build: setup
+	$(CARGO) build --locked --release --package $(PACKAGE) --package alldata-peer-bench
+
+# wrk is needed. Of the others, what can't be had leaves a gap in the table.
+bench-tools:
+	@if ! command -v wrk >/dev/null; then \
+	  if command -v apt-get >/dev/null && test "$$(id -u)" = 0; then \
+	    apt-get update -qq && DEBIAN_FRONTEND=noninteractive \
+	      apt-get install -qq -y --no-install-recommends wrk; \
+	  else \
+	    echo 'wrk is missing: sudo apt-get install wrk' >&2; exit 1; \
+	  fi; \
+	fi
+	@has() { command -v "$$1" >/dev/null || test -x "target/tools/bin/$$1"; }; \
+	has oha || $(CARGO) install oha --version 1.16.0 --locked \
+	  --root target/tools --target-dir target/oha || true; \
+	has wasmtime || $(CARGO) install wasmtime-cli --version 48.0.8 --locked \
+	  --root target/tools --target-dir target/wasmtime-cli || true
 
 ci: fmt clippy test doc deny ## Everything that has to hold before a change lands
 

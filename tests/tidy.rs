@@ -18,7 +18,7 @@ const MAX_MAIN_LINES: usize = 100;
 const MAX_ARCHITECTURE_LINES: usize = 150;
 
 /// The folders that hold Rust.
-const FOLDERS: [&str; 3] = ["guest", "host", "tests"];
+const FOLDERS: [&str; 4] = ["bench", "guest", "host", "tests"];
 
 #[test]
 fn every_file_opens_with_what_it_owns() {

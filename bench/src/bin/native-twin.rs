@@ -1,0 +1,80 @@
+//! The native twin: plain hyper with the same decoding and the same sinks, and no WebAssembly.
+//!
+//! What a put costs at least. Never limits a body, a time or a number of requests, never drains:
+//! what the server does beyond this is part of what is measured.
+
+#![expect(
+    clippy::print_stdout,
+    reason = "the address is what the program has to say"
+)]
+
+use std::convert::Infallible;
+use std::env;
+
+use alldata_peer_guest::decode::decode;
+use alldata_peer_guest::outcome::Outcome;
+use alldata_peer_server_http::sink::BoxSink;
+use alldata_peer_server_http::{PutError, PutSink as _, sinks};
+use anyhow::{Context as _, Result};
+use bytes::Bytes;
+use http_body_util::{BodyExt as _, Full};
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::{Request, Response};
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpListener;
+
+#[tokio::main]
+async fn main() -> Result<()> {
+    let url = env::args().nth(1).context("usage: native-twin SINK")?;
+    let sink = sinks::open(&url)?;
+    let listener = TcpListener::bind("127.0.0.1:0").await?;
+    println!("listening on http://{}", listener.local_addr()?);
+    loop {
+        let (stream, _) = listener.accept().await?;
+        stream.set_nodelay(true)?;
+        let sink = sink.clone();
+        tokio::spawn(async move {
+            let service = service_fn(|request| answer(request, &sink));
+            let connection = http1::Builder::new().serve_connection(TokioIo::new(stream), service);
+            // A client that goes away is how every measurement ends.
+            let _ = connection.await;
+        });
+    }
+}
+
+async fn answer(
+    request: Request<Incoming>,
+    sink: &BoxSink,
+) -> Result<Response<Full<Bytes>>, Infallible> {
+    let answer = put(request, sink).await.answer();
+    let body = answer.problem.map(|problem| problem.to_json());
+    let mut response = Response::new(Full::from(body.unwrap_or_default()));
+    *response.status_mut() =
+        hyper::StatusCode::from_u16(answer.status).expect("an outcome's status is a valid one");
+    Ok(response)
+}
+
+async fn put(request: Request<Incoming>, sink: &BoxSink) -> Outcome {
+    let Ok(body) = request.into_body().collect().await else {
+        return Outcome::CutOff;
+    };
+    let body = body.to_bytes();
+    let (key, event) = match decode(&body) {
+        Ok(put) => (put.key.into_owned(), put.event.to_owned()),
+        Err(error) => return Outcome::Malformed(error),
+    };
+    match sink.put(key, event).await {
+        Ok(()) => Outcome::Stored,
+        Err(PutError::Conflict) => Outcome::Conflict,
+        Err(PutError::Rejected(reason)) => Outcome::Rejected(reason),
+        Err(PutError::Unavailable {
+            retry_after_seconds,
+        }) => Outcome::Unavailable {
+            retry_after_seconds,
+        },
+        Err(PutError::Unknown) => Outcome::Unknown,
+        Err(PutError::Failed(_)) => Outcome::Failed,
+    }
+}

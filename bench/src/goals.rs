@@ -1,0 +1,207 @@
+//! What was to be reached, and whether it was.
+//!
+//! Only says so: nothing fails because of it.
+
+use crate::latency;
+use crate::results::{CONNECTIONS, EVENT_BYTES, Figure, Load, Results};
+use crate::server::Server;
+use crate::spread::Spread;
+use crate::{startup, sweep, waiting};
+
+/// One goal with what was measured.
+pub(crate) struct Goal {
+    pub(crate) what: String,
+    /// `None` where it was not measured.
+    pub(crate) measured: Option<Spread>,
+    pub(crate) limit: Limit,
+}
+
+/// What is good enough.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) enum Limit {
+    AtMost(f64),
+    AtLeast(f64),
+}
+
+/// How much the processor time of one server's put may be of another's.
+const CPU: [(Server, Server, f64); 6] = [
+    (Server::PeerDiscard, Server::TwinDiscard, 1.3),
+    (Server::PeerSqlite, Server::TwinSqlite, 1.15),
+    (Server::PeerDiscard, Server::Node, 0.65),
+    (Server::PeerDiscard, Server::WasmtimeReuse, 0.5),
+    (Server::PeerDiscard, Server::Wasmtime, 0.08),
+    (Server::PeerFresh, Server::Wasmtime, 0.4),
+];
+
+/// How many of the twin's puts per second a durable server makes at least.
+const RATE: f64 = 0.9;
+
+/// How much the slowest answers may be slower than the twin's, at a rate that both can take.
+const P99: f64 = 2.0;
+
+/// The most memory with all connections busy, in MB.
+const MEMORY_MB: f64 = 40.0;
+
+/// The most memory for one more put that waits, in KiB.
+const MEMORY_OF_PUT_KIB: f64 = 64.0;
+
+/// The most time to the first 201, in milliseconds.
+const START_MILLIS: f64 = 15.0;
+const COLD_START_MILLIS: f64 = 80.0;
+
+/// How much dearer a put may be at its dearest than at its cheapest, whatever the number of
+/// connections or of puts before it.
+pub(crate) const FLAT: f64 = 1.1;
+
+impl Limit {
+    fn is_reached(self, value: f64) -> bool {
+        match self {
+            Self::AtMost(most) => value <= most,
+            Self::AtLeast(least) => value >= least,
+        }
+    }
+}
+
+impl Goal {
+    /// Whether the median reaches it, in a word.
+    pub(crate) fn verdict(&self) -> &'static str {
+        match self.measured {
+            None => "not measured",
+            Some(spread) if self.limit.is_reached(spread.median) => "reached",
+            Some(_) => "missed",
+        }
+    }
+}
+
+/// All goals.
+pub(crate) fn all(results: &Results) -> Vec<Goal> {
+    let mut goals = Vec::new();
+    for load in EVENT_BYTES.map(Load::of_events) {
+        let ratio = |server, of, figure| {
+            let (value, of) = (
+                results.values(server, load, figure),
+                results.values(of, load, figure),
+            );
+            Spread::of_ratios(value, of)
+        };
+        let bytes = load.event_bytes;
+        goals.extend(CPU.map(|(server, of, most)| Goal {
+            what: format!(
+                "CPU per put, {bytes} bytes: {} / {}",
+                server.name(),
+                of.name()
+            ),
+            measured: ratio(server, of, Figure::Cpu),
+            limit: Limit::AtMost(most),
+        }));
+        goals.push(Goal {
+            what: format!(
+                "puts/s, {bytes} bytes: {} / its twin",
+                Server::PeerSqlite.name()
+            ),
+            measured: ratio(Server::PeerSqlite, Server::TwinSqlite, Figure::Rate),
+            limit: Limit::AtLeast(RATE),
+        });
+    }
+    goals.extend(one_load(results));
+    goals.push(Goal {
+        what: "CPU per put, dearest / cheapest number of connections".to_owned(),
+        measured: flatness(results, Server::PeerDiscard),
+        limit: Limit::AtMost(FLAT),
+    });
+    goals
+}
+
+/// The goals for one load alone.
+fn one_load(results: &Results) -> [Goal; 6] {
+    let small = Load::of_events(EVENT_BYTES[0]);
+    let at_rate = |figure| {
+        let [twin, peer] = latency::SERVERS.map(|server| results.values(server, small, figure));
+        Spread::of_ratios(peer, twin)
+    };
+    let peer = |load, figure| results.spread(Server::PeerDiscard, load, figure);
+    let goal = |what: &str, measured, most| Goal {
+        what: what.to_owned(),
+        measured,
+        limit: Limit::AtMost(most),
+    };
+    [
+        goal(
+            "p99 at half of the highest rate: alldata-peer / native twin",
+            at_rate(Figure::P99AtRate),
+            P99,
+        ),
+        goal(
+            "CPU per put at that rate: alldata-peer / native twin",
+            at_rate(Figure::CpuAtRate),
+            CPU[0].2,
+        ),
+        goal(
+            &format!("peak memory in MB, {CONNECTIONS} connections"),
+            peer(small, Figure::PeakMemory),
+            MEMORY_MB,
+        ),
+        goal(
+            "memory in KiB for each further put that waits",
+            results.spread(Server::SlowSink, waiting::load(), Figure::MemoryOfPut),
+            MEMORY_OF_PUT_KIB,
+        ),
+        goal(
+            "start to first 201 in ms, compiled before",
+            peer(startup::load(), Figure::Start),
+            START_MILLIS,
+        ),
+        goal(
+            "start to first 201 in ms, nothing compiled before",
+            peer(startup::load(), Figure::ColdStart),
+            COLD_START_MILLIS,
+        ),
+    ]
+}
+
+/// How much dearer a put is on the dearest number of connections than on the cheapest.
+pub(crate) fn flatness(results: &Results, server: Server) -> Option<Spread> {
+    let medians: Option<Vec<f64>> = sweep::CONNECTIONS
+        .iter()
+        .map(|connections| {
+            let load = Load::on_connections(*connections);
+            let spread = results.spread(server, load, Figure::CpuInSweep)?;
+            Some(spread.median)
+        })
+        .collect();
+    let medians = Spread::of(&medians?)?;
+    Spread::of(&[medians.greatest / medians.least])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Limit, all};
+    use crate::results::{Figure, Load, Results};
+    use crate::server::Server;
+
+    #[test]
+    fn a_limit_is_good_enough_itself() {
+        assert!(Limit::AtMost(1.3).is_reached(1.3));
+        assert!(!Limit::AtMost(1.3).is_reached(1.31));
+        assert!(Limit::AtLeast(0.9).is_reached(0.9));
+        assert!(!Limit::AtLeast(0.9).is_reached(0.89));
+    }
+
+    #[test]
+    fn goals_are_judged_by_the_ratios_of_rounds() {
+        let mut results = Results::default();
+        let load = Load::of_events(100);
+        for (twin, peer) in [(7.0, 9.0), (14.0, 17.0), (7.0, 14.0)] {
+            results.add(Server::TwinDiscard, load, Figure::Cpu, twin);
+            results.add(Server::PeerDiscard, load, Figure::Cpu, peer);
+        }
+        let goals = all(&results);
+        let of = |what: &str| goals.iter().find(|goal| goal.what.starts_with(what));
+        let goal = of("CPU per put, 100 bytes: alldata-peer, discard / native twin");
+        let goal = goal.expect("is a goal");
+        assert_eq!(goal.measured.expect("is measured").median, 9.0 / 7.0);
+        assert_eq!(goal.verdict(), "reached");
+        let goal = of("CPU per put, 4096 bytes").expect("is a goal");
+        assert_eq!(goal.verdict(), "not measured");
+    }
+}

@@ -1,0 +1,116 @@
+//! Measures AllData peer servers side by side on one machine.
+//!
+//! Never asserts anything about time: it fails only where a server does not do what it is measured
+//! for. What loads the servers is wrk and oha, never a generator of its own.
+
+#![expect(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a report on standard output, and how far it is on standard error"
+)]
+
+mod process;
+mod server;
+mod tools;
+
+mod oha;
+mod wrk;
+
+mod results;
+mod spread;
+
+mod latency;
+mod startup;
+mod sweep;
+mod throughput;
+mod waiting;
+
+mod chart;
+mod endurance;
+mod goals;
+mod machine;
+mod report;
+
+use std::fs;
+use std::path::PathBuf;
+
+use anyhow::{Context as _, Result};
+use clap::{Args, Parser, Subcommand};
+
+use crate::endurance::Endurance;
+use crate::latency::Latency;
+use crate::results::Results;
+use crate::startup::Startup;
+use crate::sweep::Sweep;
+use crate::throughput::Throughput;
+use crate::tools::Tools;
+
+/// Measures AllData peer servers side by side.
+#[derive(Debug, Parser)]
+struct Arguments {
+    /// Directory for the results as CSV and as a chart
+    #[arg(
+        long,
+        value_name = "DIR",
+        default_value = "target/bench",
+        global = true
+    )]
+    output: PathBuf,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Compare all servers
+    Compare(Compare),
+    /// Put millions of events, and look whether cost or memory grow
+    Endurance(Endurance),
+}
+
+#[derive(Debug, Args)]
+struct Compare {
+    #[command(flatten)]
+    throughput: Throughput,
+    #[command(flatten)]
+    latency: Latency,
+    #[command(flatten)]
+    sweep: Sweep,
+    #[command(flatten)]
+    startup: Startup,
+}
+
+fn main() -> Result<()> {
+    let arguments = Arguments::parse();
+    let output = arguments.output;
+    fs::create_dir_all(&output).with_context(|| format!("cannot make {}", output.display()))?;
+    let tools = Tools::find()?;
+    println!("{}", machine::describe(&tools));
+    match arguments.command {
+        Command::Compare(compare) => {
+            let results = compare.run(&tools)?;
+            println!("{}", report::markdown(&results));
+            fs::write(output.join("performance.csv"), results.csv())?;
+            fs::write(output.join("performance.svg"), chart::svg(&results)?)?;
+        }
+        Command::Endurance(endurance) => {
+            let series = endurance.run(&tools)?;
+            println!("{}", endurance::markdown(&series));
+            fs::write(output.join("endurance.csv"), endurance::csv(&series))?;
+        }
+    }
+    eprintln!("results are in {}", output.display());
+    Ok(())
+}
+
+impl Compare {
+    fn run(&self, tools: &Tools) -> Result<Results> {
+        let mut results = Results::default();
+        self.throughput.measure(tools, &mut results)?;
+        self.latency.measure(tools, &mut results)?;
+        self.sweep.measure(tools, &mut results)?;
+        self.startup.measure(tools, &mut results)?;
+        waiting::measure(tools, &mut results)?;
+        Ok(results)
+    }
+}

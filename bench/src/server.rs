@@ -1,0 +1,271 @@
+//! The servers that are compared, and one of them while it runs.
+//!
+//! Knows how each is started and what it says once it listens; nothing of what is measured.
+
+use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
+use std::net::{SocketAddr, TcpStream};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{self, Receiver};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use tempfile::TempDir;
+
+use crate::process::{self, Memory};
+use crate::tools::Tools;
+
+/// How long a server may take to start, or to answer one put.
+const DEADLINE: Duration = Duration::from_secs(30);
+
+/// The original's documented behaviour on Node.
+const NODE_SERVER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/node/server.js");
+
+/// A server that can be measured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Server {
+    TwinDiscard,
+    PeerDiscard,
+    Node,
+    WasmtimeReuse,
+    Wasmtime,
+    PeerFresh,
+    TwinSqlite,
+    PeerSqlite,
+    /// The library with a sink that never answers.
+    SlowSink,
+}
+
+impl Server {
+    /// Those that are compared, in the order of the table.
+    pub(crate) const COMPARED: [Self; 8] = [
+        Self::TwinDiscard,
+        Self::PeerDiscard,
+        Self::Node,
+        Self::WasmtimeReuse,
+        Self::Wasmtime,
+        Self::PeerFresh,
+        Self::TwinSqlite,
+        Self::PeerSqlite,
+    ];
+
+    /// Its name in tables.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::TwinDiscard => "native twin, discard",
+            Self::PeerDiscard => "alldata-peer, discard",
+            Self::Node => "the original on Node",
+            Self::WasmtimeReuse => "wasmtime serve, instances reused",
+            Self::Wasmtime => "wasmtime serve, as it comes",
+            Self::PeerFresh => "alldata-peer, fresh instances",
+            Self::TwinSqlite => "native twin, sqlite",
+            Self::PeerSqlite => "alldata-peer, sqlite",
+            Self::SlowSink => "alldata-peer, embedded",
+        }
+    }
+
+    /// Whether what it is made of is on this machine.
+    pub(crate) fn is_there(self, tools: &Tools) -> bool {
+        match self {
+            Self::Node => tools.node.is_some(),
+            Self::WasmtimeReuse | Self::Wasmtime => tools.wasmtime.is_some(),
+            _ => true,
+        }
+    }
+
+    /// Starts it with the compiled components that earlier runs have left.
+    pub(crate) fn start(self, tools: &Tools) -> Result<Running> {
+        self.start_with_cache(tools, &tools.scratch.path().join("cache"))
+    }
+
+    /// Starts it with this directory in place of the user's for caches.
+    pub(crate) fn start_with_cache(self, tools: &Tools, cache: &Path) -> Result<Running> {
+        let store = tempfile::tempdir_in(tools.scratch.path())?;
+        let mut command = self.command(tools, &store.path().join("store.db"))?;
+        command.env("XDG_CACHE_HOME", cache);
+        Running::start(command, store).with_context(|| format!("cannot start {}", self.name()))
+    }
+
+    fn command(self, tools: &Tools, store: &Path) -> Result<Command> {
+        let sqlite = format!("sqlite:{}", store.display());
+        let peer = |arguments: &[&str]| {
+            let mut command = Command::new(&tools.peer);
+            command.args(["serve", "--hostname", "127.0.0.1", "--port", "0"]);
+            command.args(arguments);
+            command
+        };
+        let twin = |sink: &str| {
+            let mut command = Command::new(&tools.twin);
+            command.arg(sink);
+            command
+        };
+        let wasmtime = |arguments: &[&str]| {
+            let program = tools.wasmtime.as_ref().context("there is no wasmtime")?;
+            let mut command = Command::new(program);
+            command.args(["serve", "--addr", "127.0.0.1:0"]);
+            command.args(arguments).arg(&tools.composed);
+            anyhow::Ok(command)
+        };
+        Ok(match self {
+            Self::TwinDiscard => twin("discard:"),
+            Self::TwinSqlite => twin(&sqlite),
+            Self::PeerDiscard => peer(&["--sink", "discard:"]),
+            Self::PeerFresh => peer(&["--sink", "discard:", "--instance-reuse", "1"]),
+            Self::PeerSqlite => peer(&["--sink", &sqlite]),
+            Self::WasmtimeReuse => wasmtime(&["--max-instance-reuse-count", "1000000"])?,
+            Self::Wasmtime => wasmtime(&[])?,
+            Self::Node => {
+                let mut command = Command::new(tools.node.as_ref().context("there is no Node")?);
+                command.arg(NODE_SERVER);
+                command
+            }
+            Self::SlowSink => Command::new(&tools.slow_sink),
+        })
+    }
+}
+
+/// A server that listens; it ends when this is dropped, and its store is gone.
+pub(crate) struct Running {
+    child: Child,
+    started: Instant,
+    address: SocketAddr,
+    lines: Receiver<String>,
+    store: TempDir,
+}
+
+impl Running {
+    fn start(mut command: Command, store: TempDir) -> Result<Self> {
+        // What it says about itself stands on either stream.
+        let (reader, writer) = io::pipe()?;
+        command
+            .stdin(Stdio::piped())
+            .stdout(writer.try_clone()?)
+            .stderr(writer);
+        let started = Instant::now();
+        let child = command.spawn()?;
+        // The pipe ends with the server only once nobody else can write to it.
+        drop(command);
+        let (sender, lines) = mpsc::channel();
+        thread::spawn(move || {
+            for line in BufReader::new(reader).lines().map_while(Result::ok) {
+                // Read to the end whether or not anyone listens, so that the server never waits.
+                let _ = sender.send(line);
+            }
+        });
+        let mut running = Self {
+            child,
+            started,
+            address: SocketAddr::from(([127, 0, 0, 1], 0)),
+            lines,
+            store,
+        };
+        running.address = running.announced()?;
+        Ok(running)
+    }
+
+    /// Waits for the line that says where it listens.
+    fn announced(&self) -> Result<SocketAddr> {
+        let mut others = Vec::new();
+        while let Ok(line) = self.lines.recv_timeout(DEADLINE) {
+            if let Some(address) = parse_address(&line) {
+                return Ok(address);
+            }
+            others.push(line);
+        }
+        bail!("it does not say where it listens: {}", others.join("\n"))
+    }
+
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// How long ago it was started.
+    pub(crate) fn age(&self) -> Duration {
+        self.started.elapsed()
+    }
+
+    /// The processor time that it took so far, in seconds.
+    pub(crate) fn cpu_seconds(&self) -> Result<f64> {
+        process::cpu_seconds(self.child.id())
+    }
+
+    pub(crate) fn memory(&self) -> Result<Memory> {
+        process::memory(self.child.id())
+    }
+
+    /// The bytes of all files of its store.
+    pub(crate) fn store_bytes(&self) -> Result<u64> {
+        let files = self.store.path().read_dir()?;
+        files.map(|file| Ok(file?.metadata()?.len())).sum()
+    }
+
+    /// Sends it a line, and returns the next that it writes.
+    pub(crate) fn ask(&mut self, line: &str) -> Result<String> {
+        let stdin = self.child.stdin.as_mut();
+        writeln!(stdin.context("its input is closed")?, "{line}")?;
+        Ok(self.lines.recv_timeout(DEADLINE)?)
+    }
+
+    /// Sends one put on a connection of its own, which is returned: the answer is yet to come.
+    pub(crate) fn send(&self, key: &str) -> Result<TcpStream> {
+        let body = format!(r#"{{"key":"{key}","event":{{"customer":1}}}}"#);
+        let mut stream = TcpStream::connect(self.address)?;
+        stream.set_read_timeout(Some(DEADLINE))?;
+        let (host, length) = (self.address, body.len());
+        let head = format!("POST /_put HTTP/1.1\r\nHost: {host}\r\nContent-Length: {length}\r\n");
+        stream.write_all(format!("{head}\r\n{body}").as_bytes())?;
+        Ok(stream)
+    }
+
+    /// Puts one event, which has to be answered with 201: wrk takes any 2xx for a success.
+    pub(crate) fn put(&self, key: &str) -> Result<()> {
+        let mut status = [0; "HTTP/1.1 201".len()];
+        self.send(key)?.read_exact(&mut status)?;
+        let answered = String::from_utf8_lossy(&status);
+        ensure!(&status == b"HTTP/1.1 201", "it answered {answered:?}");
+        Ok(())
+    }
+
+    /// Fails if it has ended.
+    pub(crate) fn check(&mut self) -> Result<()> {
+        match self.child.try_wait()? {
+            None => Ok(()),
+            Some(status) => {
+                let lines: Vec<String> = self.lines.try_iter().collect();
+                bail!("it ended with {status}: {}", lines.join("\n"))
+            }
+        }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// The address in a line such as `listening on http://127.0.0.1:8080`.
+fn parse_address(line: &str) -> Option<SocketAddr> {
+    let (_, address) = line.split_once(" on http://")?;
+    address.trim_end_matches('/').parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::parse_address;
+
+    #[test]
+    fn a_server_says_where_it_listens() {
+        let address = Some(([127, 0, 0, 1], 39111).into());
+        for (line, address) in [
+            ("listening on http://127.0.0.1:39111", address),
+            ("Serving HTTP on http://127.0.0.1:39111/", address),
+            ("a warning", None),
+        ] {
+            assert_eq!(parse_address(line), address, "{line}");
+        }
+    }
+}

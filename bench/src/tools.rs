@@ -1,0 +1,87 @@
+//! Where the programs are that measure and are measured.
+//!
+//! Never installs one: that is the Makefile's.
+
+use std::env;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context as _, Result, ensure};
+use tempfile::TempDir;
+
+/// A sink that does nothing, as a component.
+const NO_OP_SINK: &str = include_str!("../components/no-op-sink.wat");
+
+/// The programs, and a directory for what they leave behind. It is below that of the build, so that
+/// a store in it is on a disk, and goes away with this.
+pub(crate) struct Tools {
+    pub(crate) peer: PathBuf,
+    pub(crate) twin: PathBuf,
+    pub(crate) slow_sink: PathBuf,
+    pub(crate) wrk: PathBuf,
+    pub(crate) oha: Option<PathBuf>,
+    pub(crate) node: Option<PathBuf>,
+    pub(crate) wasmtime: Option<PathBuf>,
+    /// The peer's component with [`NO_OP_SINK`], complete.
+    pub(crate) composed: PathBuf,
+    pub(crate) scratch: TempDir,
+}
+
+impl Tools {
+    /// Finds them in the search path, beside this program, or where the Makefile installs them.
+    pub(crate) fn find() -> Result<Self> {
+        let program = env::current_exe()?;
+        let built = program.parent().context("this program has no directory")?;
+        let target = built.parent().context("it is in no target directory")?;
+        let peer = built.join("alldata-peer");
+        ensure!(peer.exists(), "{} is not built", peer.display());
+        let scratch = tempfile::Builder::new()
+            .prefix("bench-")
+            .tempdir_in(target)?;
+        let composed = compose(&peer, scratch.path())?;
+        let installed = target.join("tools/bin");
+        let optional = |name: &str| {
+            let path = search(name, &installed);
+            if path.is_none() {
+                eprintln!("{name} is not there: what needs it is left out");
+            }
+            path
+        };
+        Ok(Self {
+            twin: built.join("native-twin"),
+            slow_sink: built.join("slow-sink"),
+            wrk: search("wrk", &installed).context("wrk is not there: apt-get install wrk")?,
+            oha: optional("oha"),
+            node: optional("node"),
+            wasmtime: optional("wasmtime"),
+            peer,
+            composed,
+            scratch,
+        })
+    }
+}
+
+fn search(name: &str, installed: &Path) -> Option<PathBuf> {
+    let path = env::var_os("PATH").unwrap_or_default();
+    env::split_paths(&path)
+        .chain([installed.to_owned()])
+        .map(|directory| directory.join(name))
+        .find(|path| path.is_file())
+}
+
+/// Composes the peer's component with the sink that does nothing.
+fn compose(peer: &Path, directory: &Path) -> Result<PathBuf> {
+    let sink = directory.join("no-op-sink.wasm");
+    let composed = directory.join("peer.wasm");
+    fs::write(&sink, wat::parse_str(NO_OP_SINK)?)?;
+    let status = Command::new(peer)
+        .arg("component")
+        .arg("--plug")
+        .arg(&sink)
+        .arg("-o")
+        .arg(&composed)
+        .status()?;
+    ensure!(status.success(), "the component can't be composed");
+    Ok(composed)
+}

@@ -1,0 +1,59 @@
+//! What a put costs in memory while it waits for its sink.
+
+use std::net::TcpStream;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, ensure};
+
+use crate::results::{Figure, Load, Results};
+use crate::server::{Running, Server};
+use crate::tools::Tools;
+
+/// How many puts wait, first and then.
+const WAITING: [usize; 2] = [64, 1000];
+
+/// How long it may take until they do.
+const DEADLINE: Duration = Duration::from_secs(30);
+
+/// How often it is looked whether they do.
+const TICK: Duration = Duration::from_millis(10);
+
+/// Compares the memory with few and with many puts waiting.
+pub(crate) fn measure(tools: &Tools, results: &mut Results) -> Result<()> {
+    let [few, many] = WAITING;
+    eprintln!("{few} and {many} puts waiting");
+    let mut running = Server::SlowSink.start(tools)?;
+    let mut streams = Vec::new();
+    let with_few = resident(&mut running, &mut streams, few)?;
+    let with_many = resident(&mut running, &mut streams, many)?;
+    let bytes_per_put = (with_many - with_few) / (many - few) as f64;
+    results.add(
+        Server::SlowSink,
+        load(),
+        Figure::MemoryOfPut,
+        bytes_per_put / 1024.0,
+    );
+    Ok(())
+}
+
+/// What the result stands under.
+pub(crate) fn load() -> Load {
+    Load {
+        event_bytes: r#"{"customer":1}"#.len(),
+        connections: WAITING[1],
+    }
+}
+
+/// The resident memory in bytes once so many puts wait.
+fn resident(running: &mut Running, streams: &mut Vec<TcpStream>, waiting: usize) -> Result<f64> {
+    while streams.len() < waiting {
+        streams.push(running.send(&format!("key{}", streams.len()))?);
+    }
+    let start = Instant::now();
+    while running.ask("")?.parse::<usize>()? < waiting {
+        ensure!(start.elapsed() < DEADLINE, "not all puts reach the sink");
+        thread::sleep(TICK);
+    }
+    Ok(running.memory()?.resident as f64)
+}
