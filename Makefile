@@ -10,7 +10,7 @@ DEBIAN_PACKAGES := rustc-web cargo-web rust-web-src
 # Where the results of benchmarks go, and what else the program that measures is told.
 BENCH_DIR ?= target/bench
 BENCH_FLAGS ?=
-BENCH := target/release/alldata-peer-bench
+BENCH := $(or $(CARGO_TARGET_DIR),target)/release/alldata-peer-bench
 
 .PHONY: help run test node wasmtime-serve ci setup install fmt clippy doc deny
 .PHONY: bench bench-endurance bench-micro bench-build bench-tools
@@ -32,10 +32,10 @@ node:
 wasmtime-serve:
 	$(CARGO) build --locked --manifest-path tests/wasmtime-serve/Cargo.toml --target-dir target/wasmtime-serve
 
-bench: bench-build bench-tools ## Compare servers; BENCH_DIR=docs refreshes what the documentation shows
+bench: bench-tools bench-build ## Compare servers; BENCH_DIR=docs refreshes what the documentation shows
 	$(BENCH) --output $(BENCH_DIR) compare $(BENCH_FLAGS)
 
-bench-endurance: bench-build bench-tools ## Put millions of events, and look whether cost or memory grow
+bench-endurance: bench-tools bench-build ## Put millions of events, and look whether cost or memory grow
 	$(BENCH) --output $(BENCH_DIR) endurance $(BENCH_FLAGS)
 
 bench-micro: setup ## Measure the parts of a put, each alone

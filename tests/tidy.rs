@@ -165,16 +165,6 @@ fn long_functions(text: &str) -> Vec<(usize, usize)> {
                 .find(|line| line.ends_with(['{', '}', ';']))?;
             opening.strip_suffix('{')?;
             let indent = &line[..line.len() - line.trim_start().len()];
-            let is_declared_only = lines[start..]
-                .iter()
-                .find_map(|line| match line.trim_end() {
-                    line if line.ends_with(';') => Some(true),
-                    line if line.ends_with('{') => Some(false),
-                    _ => None,
-                });
-            if is_declared_only == Some(true) {
-                return None;
-            }
             let end = format!("{indent}}}");
             let length = lines[start..].iter().position(|line| *line == end)? + 1;
             (length > MAX_FUNCTION_LINES).then_some((start + 1, length))

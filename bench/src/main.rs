@@ -88,10 +88,13 @@ fn main() -> Result<()> {
     println!("{}", machine::describe(&tools));
     match arguments.command {
         Command::Compare(compare) => {
-            let results = compare.run(&tools)?;
+            let mut results = Results::default();
+            let measured = compare.run(&tools, &mut results);
+            // What there is, also where something could not be measured.
             println!("{}", report::markdown(&results));
             fs::write(output.join("performance.csv"), results.csv())?;
             fs::write(output.join("performance.svg"), chart::svg(&results)?)?;
+            measured?;
         }
         Command::Endurance(endurance) => {
             let series = endurance.run(&tools)?;
@@ -104,13 +107,11 @@ fn main() -> Result<()> {
 }
 
 impl Compare {
-    fn run(&self, tools: &Tools) -> Result<Results> {
-        let mut results = Results::default();
-        self.throughput.measure(tools, &mut results)?;
-        self.latency.measure(tools, &mut results)?;
-        self.sweep.measure(tools, &mut results)?;
-        self.startup.measure(tools, &mut results)?;
-        waiting::measure(tools, &mut results)?;
-        Ok(results)
+    fn run(&self, tools: &Tools, results: &mut Results) -> Result<()> {
+        self.throughput.measure(tools, results)?;
+        self.latency.measure(tools, results)?;
+        self.sweep.measure(tools, results)?;
+        self.startup.measure(tools, results)?;
+        waiting::measure(tools, results)
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! Knows how each is started and what it says once it listens; nothing of what is measured.
 
+use std::env;
 use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
@@ -83,6 +84,11 @@ impl Server {
     pub(crate) fn start_with_cache(self, tools: &Tools, cache: &Path) -> Result<Running> {
         let store = tempfile::tempdir_in(tools.scratch.path())?;
         let mut command = self.command(tools, &store.path().join("store.db"))?;
+        for (name, _) in env::vars_os() {
+            if changes_figures(&name.to_string_lossy()) {
+                command.env_remove(name);
+            }
+        }
         command.env("XDG_CACHE_HOME", cache);
         Running::start(command, store).with_context(|| format!("cannot start {}", self.name()))
     }
@@ -245,6 +251,12 @@ impl Drop for Running {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// Whether a variable of whoever measures would change what is measured.
+fn changes_figures(variable: &str) -> bool {
+    let others = ["NODE_OPTIONS", "RUST_LOG", "TOKIO_WORKER_THREADS"];
+    variable.starts_with("ALLDATA_PEER_") || others.contains(&variable)
 }
 
 /// The address in a line such as `listening on http://127.0.0.1:8080`.

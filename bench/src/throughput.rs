@@ -43,7 +43,10 @@ impl Throughput {
                     "round {round} of {}: events of {} bytes",
                     self.rounds, load.event_bytes
                 );
-                for server in Server::COMPARED {
+                // Each round begins with another, so that none always follows the same one.
+                let first = round as usize % Server::COMPARED.len();
+                let servers = Server::COMPARED.iter().cycle().skip(first);
+                for server in servers.take(Server::COMPARED.len()).copied() {
                     if server.is_there(tools) {
                         self.measure_one(tools, server, load, results)
                             .with_context(|| format!("cannot measure {}", server.name()))?;

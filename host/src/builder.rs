@@ -1,6 +1,6 @@
 //! The settings of a server, their defaults, and what they may be.
 //!
-//! Reads no environment and no file but a component's.
+//! Reads no environment, and no file but a component's, or what was kept of compiling one.
 
 use std::future::Future;
 use std::path::PathBuf;
@@ -10,7 +10,7 @@ use alldata_peer_guest::decode::MAX_BODY_BYTES;
 use tokio_util::task::TaskTracker;
 
 use crate::body::{BodyBudget, BodyLimits};
-use crate::engine::CompileCache;
+use crate::engine::open_cache;
 use crate::error::Error;
 use crate::guest::Source;
 use crate::handler::Handler;
@@ -62,7 +62,7 @@ pub struct PeerServerBuilder {
     port: u16,
     sink: Option<BoxSink>,
     component: Source,
-    compile_cache: CompileCache,
+    compile_cache: Option<PathBuf>,
     world: World,
     max_body_bytes: u64,
     max_bodies_bytes: u64,
@@ -80,7 +80,7 @@ impl Default for PeerServerBuilder {
             port: DEFAULT_PORT,
             sink: None,
             component: Source::BuiltIn,
-            compile_cache: CompileCache::None,
+            compile_cache: None,
             world: World::default(),
             max_body_bytes: DEFAULT_MAX_BODY_BYTES,
             max_bodies_bytes: DEFAULT_MAX_BODIES_BYTES,
@@ -161,14 +161,7 @@ impl PeerServerBuilder {
     /// A directory in which compiled components are kept, so that the next start need not compile
     /// them again. Not given: none. Whoever can write there can have this process run any code.
     pub fn compile_cache(mut self, directory: impl Into<PathBuf>) -> Self {
-        self.compile_cache = CompileCache::Directory(directory.into());
-        self
-    }
-
-    /// The same in the place that wasmtime has for it, below the directory for caches of the user
-    /// whom this process runs as. Where there is none, nothing is kept.
-    pub fn user_compile_cache(mut self) -> Self {
-        self.compile_cache = CompileCache::User;
+        self.compile_cache = Some(directory.into());
         self
     }
 
@@ -208,7 +201,7 @@ impl PeerServerBuilder {
         self
     }
 
-    /// How many requests are handled at a time, 1 to [`MAX_IN_FLIGHT`] and
+    /// How many requests guests handle at a time, 1 to [`MAX_IN_FLIGHT`] and
     /// [`DEFAULT_MAX_IN_FLIGHT`] unless given. Those beyond are answered with 503.
     pub fn max_in_flight(mut self, requests: u32) -> Self {
         self.max_in_flight = requests;
@@ -229,7 +222,8 @@ impl PeerServerBuilder {
     /// # Errors
     ///
     /// When there is no sink, a setting is out of range, the host name does not resolve, an
-    /// address can't be listened on, or the component can't be used.
+    /// address can't be listened on, the component can't be used, or there is no keeping it in the
+    /// directory for that.
     pub async fn listen(self) -> Result<PeerServer, Error> {
         check(
             "max_body_bytes",
@@ -250,10 +244,15 @@ impl PeerServerBuilder {
         if self.sink.is_none() && matches!(self.component, Source::BuiltIn) {
             return Err(Error::NoSink);
         }
-        let compiling = self
-            .component
-            .compile(self.max_in_flight, self.compile_cache, self.world);
-        let guest = compiling.await?;
+        let cache = self.compile_cache.as_deref().map(|directory| {
+            open_cache(directory).map_err(|error| Error::CompileCache {
+                directory: directory.to_owned(),
+                source: error.into(),
+            })
+        });
+        let (component, world) = (self.component, self.world);
+        let guest = component.compile(self.max_in_flight, cache.transpose()?, world);
+        let guest = guest.await?;
         let needs_sink = guest.needs_sink();
         // One with its own reads the body, and then does what the server's sink would do.
         let request_time = self.body_timeout.saturating_add(self.sink_timeout);

@@ -15,10 +15,13 @@ use wasmtime::{Engine, Result, Store};
 use crate::computing::ComputingTime;
 use crate::instances::Pre;
 use crate::limits::{self, MemoryLimit, Watched};
-use crate::put_sink::{self, PUT_SINK, PutSinkContext};
+use crate::put_sink::{self, PutSinkContext};
 
 /// The interface that a component is called through.
 const PUT_HANDLER: &str = "alldata:peer/put-handler@0.1.0";
+
+/// The sink that such a component puts into.
+const KNOWN_PUT_SINK: &str = "alldata:peer/put-sink@0.1.0";
 
 /// What such a component imports beside `put-sink`, for others to call it through `wasi:http`. Its
 /// `put-handler` calls none of it.
@@ -125,13 +128,19 @@ fn find_handle_put(component: &Component) -> Option<ComponentExportIndex> {
     is_known.then_some(index)
 }
 
-/// Whether a component imports `put-sink`, and else only what is not called.
+/// Whether a component imports `put-sink` as it is here, and else only what is not called.
 fn imports_no_more(engine: &Engine, component: &Component) -> bool {
     let component = component.component_type();
-    let imports = || component.imports(engine).map(|(name, _)| name);
-    imports().any(|name| name.starts_with(PUT_SINK))
-        && imports().all(|name| {
-            name.starts_with(PUT_SINK) || NOT_CALLED.iter().any(|known| name.starts_with(known))
+    let is_known_sink = component.imports(engine).any(|(name, import)| {
+        let ComponentItem::ComponentInstance(sink) = import.ty else {
+            return false;
+        };
+        let mut items = sink.exports(engine).map(|(name, _)| name);
+        name == KNOWN_PUT_SINK && items.all(|item| ["put", "put-error"].contains(&item))
+    });
+    is_known_sink
+        && component.imports(engine).all(|(name, _)| {
+            name == KNOWN_PUT_SINK || NOT_CALLED.iter().any(|known| name.starts_with(known))
         })
 }
 

@@ -2,9 +2,8 @@
 //!
 //! Never sees a component.
 
-use std::path::PathBuf;
+use std::path::Path;
 
-use wasmtime::error::Context as _;
 use wasmtime::{
     Cache, CacheConfig, Config, Enabled, Engine, InstanceAllocationStrategy,
     PoolingAllocationConfig, Result,
@@ -23,43 +22,19 @@ const CORE_INSTANCES: u32 = 32;
 /// Memories that one component may have: a peer and sinks composed with it.
 const MEMORIES: u32 = 4;
 
-/// Where compiled components are kept from one start of a server to the next.
-///
-/// Whoever can write there can have the server run any code.
-#[derive(Debug, Clone, Default)]
-pub(crate) enum CompileCache {
-    /// Nowhere.
-    #[default]
-    None,
-    /// In the place that wasmtime has for it, below the user's directory for caches. Without such a
-    /// place, nowhere.
-    User,
-    Directory(PathBuf),
-}
-
-impl CompileCache {
-    fn open(&self) -> Result<Option<Cache>> {
-        let mut config = CacheConfig::new();
-        match self {
-            Self::None => Ok(None),
-            Self::User => Ok(Cache::new(config)
-                .inspect_err(|error| tracing::info!("compiled components are not kept: {error:#}"))
-                .ok()),
-            Self::Directory(path) => {
-                let failed = || format!("cannot keep compiled components in {}", path.display());
-                config.with_directory(std::path::absolute(path).with_context(failed)?);
-                Cache::new(config).with_context(failed).map(Some)
-            }
-        }
-    }
+/// Opens a directory that keeps compiled components, which is made if it is not there.
+pub(crate) fn open_cache(directory: &Path) -> Result<Cache> {
+    let mut config = CacheConfig::new();
+    config.with_directory(std::path::absolute(directory)?);
+    Cache::new(config)
 }
 
 /// An engine with a slot for every guest, or one that allocates each guest anew where the system
 /// does not lend so much address space.
-pub(crate) fn engine(in_flight: u32, cache: &CompileCache) -> Result<Engine> {
+pub(crate) fn engine(in_flight: u32, cache: Option<Cache>) -> Result<Engine> {
     let mut config = Config::new();
     config.concurrency_support(false).epoch_interruption(true);
-    config.cache(cache.open()?);
+    config.cache(cache);
     let mut pool = PoolingAllocationConfig::new();
     pool.total_component_instances(in_flight)
         .total_core_instances(in_flight.saturating_mul(CORE_INSTANCES))

@@ -47,6 +47,14 @@ pub enum Error {
         /// What the engine said.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+    /// Compiled components can't be kept where they were to be.
+    #[error("cannot keep compiled components in {}", directory.display())]
+    CompileCache {
+        /// The directory.
+        directory: PathBuf,
+        /// What the engine said.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
     /// The URL of a sink is not one.
     #[error("{url:?} is no sink: {reason}")]
     SinkUrl {

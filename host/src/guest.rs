@@ -1,4 +1,4 @@
-//! The guest: compiled once, instantiated as often as needed, one request at a time.
+//! The guest: where a component comes from, and how it is compiled, once.
 //!
 //! Knows which of the two ways a component is called: `direct` or, through `wasi:http`, `proxy`. Never
 //! calls it.
@@ -8,11 +8,11 @@ use std::fs;
 use std::path::PathBuf;
 
 use wasmtime::component::Component;
-use wasmtime::{Result, ensure};
+use wasmtime::{Cache, Result, ensure};
 
 use crate::computing::Clock;
 use crate::direct::DirectPre;
-use crate::engine::{CompileCache, engine};
+use crate::engine::engine;
 use crate::error::Error;
 use crate::instances::{Guests, Instances, Lending};
 use crate::local::Local;
@@ -41,7 +41,7 @@ impl Source {
     pub(crate) async fn compile(
         self,
         in_flight: u32,
-        cache: CompileCache,
+        cache: Option<Cache>,
         mut world: World,
     ) -> std::result::Result<Guest, Error> {
         let name = self.to_string();
@@ -49,7 +49,7 @@ impl Source {
             // So that what can't be opened is told now, and not to the first client.
             world.settle()?;
             world.open()?;
-            compile(&self, in_flight, &cache, world)
+            compile(&self, in_flight, cache, world)
         });
         let compiled = match compiling.await {
             Ok(compiled) => compiled,
@@ -94,7 +94,7 @@ impl Guest {
     }
 }
 
-fn compile(source: &Source, in_flight: u32, cache: &CompileCache, world: World) -> Result<Guest> {
+fn compile(source: &Source, in_flight: u32, cache: Option<Cache>, world: World) -> Result<Guest> {
     let binary: Cow<'_, [u8]> = match source {
         Source::BuiltIn => BUILT_IN_COMPONENT.into(),
         Source::Bytes(bytes) => bytes.into(),

@@ -1,7 +1,8 @@
 //! From a request to its answer, by way of a guest.
 //!
-//! Answers by itself only where there is no guest to answer, as with overload or a trap, and for what
-//! only the host knows: the limits of a body. Never judges a body.
+//! Answers by itself where there is no guest to answer, as with overload or a trap, and for what is
+//! not the guest's to know: the limits of a body, and on the short way the method and a body that was
+//! cut off. Never judges a body.
 
 use std::sync::Arc;
 use std::time::Duration;

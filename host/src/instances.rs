@@ -117,19 +117,21 @@ impl<P: Pre> Instances<P> {
     /// one.
     pub(crate) async fn lend(this: &Local<Self>) -> Result<Loan<P>, NoInstance> {
         let place = Self::take_place(this).ok_or(NoInstance::Busy)?;
-        let Kept {
-            instance,
-            requests_left,
-        } = match this.pick() {
+        let kept = match this.pick() {
             Some(kept) => kept,
-            None => Kept {
-                instance: this.instantiate().await?,
-                requests_left: this.lending.reuse,
+            None => match this.instantiate().await {
+                Ok(instance) => Kept {
+                    instance,
+                    requests_left: this.lending.reuse,
+                },
+                // There are as many as there are places, so one has been given back meanwhile.
+                Err(NoInstance::Busy) => this.pick().ok_or(NoInstance::Busy)?,
+                Err(broken) => return Err(broken),
             },
         };
         Ok(Loan {
-            instance,
-            requests_left: requests_left.saturating_sub(1),
+            instance: kept.instance,
+            requests_left: kept.requests_left.saturating_sub(1),
             place,
         })
     }

@@ -17,7 +17,9 @@ use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use hyper_util::server::graceful::GracefulConnection;
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::runtime::Handle;
 use tokio::sync::Mutex;
+use tokio::task::JoinHandle;
 
 use crate::builder::PeerServerBuilder;
 use crate::closing::{Closing, Phase};
@@ -51,8 +53,18 @@ pub struct PeerServer {
     shared: Shared,
     sink: BoxSink,
     drain_timeout: Duration,
+    runtime: Handle,
     /// Whether `close` has done its work.
     closed: Mutex<bool>,
+}
+
+/// A task that ends when nobody waits for it any more.
+struct AbortOnDrop(JoinHandle<()>);
+
+impl Drop for AbortOnDrop {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
 }
 
 /// What the tasks of a server share.
@@ -90,6 +102,7 @@ impl PeerServer {
             shared,
             sink,
             drain_timeout,
+            runtime: Handle::current(),
             closed: Mutex::new(false),
         }
     }
@@ -121,16 +134,24 @@ impl PeerServer {
 
     /// Serves a connection that was accepted elsewhere, such as one over TLS or a Unix socket, until
     /// it ends. To this server it is like one of its own, also when that closes; one that comes
-    /// after that has begun is dropped.
+    /// after that has begun is dropped. It is served by the runtime of the server, and dropping the
+    /// future ends it.
     pub async fn serve_connection<S>(&self, stream: S)
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
+        // In this order, so that a server which closes meanwhile waits for it.
+        let tasks = &self.shared.handler.tasks;
+        let token = tasks.token();
         if self.shared.closing.has_begun(Phase::Closing) {
             return;
         }
         let serving = self.shared.clone().serve(stream);
-        self.shared.handler.tasks.track_future(serving).await;
+        let mut serving = AbortOnDrop(tasks.spawn_on(serving, &self.runtime));
+        drop(token);
+        if let Err(error) = (&mut serving.0).await {
+            tracing::error!(%error, "a connection was not served to its end");
+        }
     }
 
     /// Stops accepting connections, answers what is in flight, up to the drain time-out, and

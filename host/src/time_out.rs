@@ -38,7 +38,11 @@ impl TimeOut {
             if let Poll::Ready(output) = future.as_mut().poll(context) {
                 return Poll::Ready(Some(output));
             }
-            let deadline = *deadline.get_or_insert_with(|| Instant::now() + *after);
+            // Beyond what a clock can tell nothing is ended.
+            let deadline = deadline.get_or_insert_with(|| Instant::now().checked_add(*after));
+            let Some(deadline) = *deadline else {
+                return Poll::Pending;
+            };
             let timer = timer.get_or_insert_with(|| Box::pin(sleep_until(deadline)));
             loop {
                 ready!(timer.as_mut().poll(context));
@@ -72,6 +76,13 @@ mod tests {
         let began = Instant::now();
         assert_eq!(time_out.hold(pending::<()>()).await, None);
         assert_eq!(began.elapsed(), AFTER);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_may_take_for_ever_is_not_ended() {
+        let mut time_out = TimeOut::new(Duration::MAX);
+        let long = time_out.hold(tokio::time::sleep(1000 * AFTER));
+        assert_eq!(long.await, Some(()));
     }
 
     #[tokio::test(start_paused = true)]

@@ -46,7 +46,7 @@ impl<T> Future for Work<T> {
 
 impl<T> Drop for Work<T> {
     fn drop(&mut self) {
-        // A connection is dropped by its runtime, or else after it.
+        // Connections are tasks, which their runtime drops, or else its end.
         if let Some(work) = self.work.take()
             && let Ok(runtime) = Handle::try_current()
         {

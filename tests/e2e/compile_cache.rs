@@ -86,7 +86,7 @@ fn without_another_word_it_is_the_users_directory_for_caches() {
     let names: Vec<_> = below
         .map(|entry| entry.expect("lists").file_name())
         .collect();
-    assert_eq!(names, ["wasmtime"]);
+    assert_eq!(names, ["alldata-peer"]);
 }
 
 #[test]

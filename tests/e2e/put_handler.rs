@@ -209,6 +209,25 @@ fn a_handler_of_another_type_and_no_other_is_an_error_at_the_start() {
     }
 }
 
+/// What the host does not have must be told at the start, and not to each client.
+#[test]
+fn a_sink_that_the_host_does_not_have_is_an_error_at_the_start() {
+    let known = r#""alldata:peer/put-sink@0.1.0" (instance)"#;
+    let body = r#"(func (export "handle-put") (param i32 i32) (result i32) (i32.const 16))"#;
+    let guest = guest_of_type(body, HANDLE_PUT, RECORD);
+    for other in [
+        r#""alldata:peer/put-sink@0.2.0" (instance)"#,
+        r#""alldata:peer/put-sink@0.1.0" (instance (export "take" (func)))"#,
+    ] {
+        let guest = guest.replace(known, other);
+        assert!(guest.contains(other));
+        let runtime = tokio::runtime::Runtime::new().expect("starts a runtime");
+        let error = runtime.block_on(builder(&guest).port(0).listen());
+        let error = error.expect_err("does not start");
+        assert!(matches!(error, Error::Component { .. }), "{error:?}");
+    }
+}
+
 /// A later version of the interface must not be taken for this one.
 #[test]
 fn beside_a_handler_of_another_type_the_one_of_wasi_http_is_called() {

@@ -37,7 +37,11 @@ async fn main() -> Result<()> {
         let sink = sink.clone();
         tokio::spawn(async move {
             let service = service_fn(|request| answer(request, &sink));
-            let connection = http1::Builder::new().serve_connection(TokioIo::new(stream), service);
+            // As the server that it is compared with, where that costs nothing.
+            let connection = http1::Builder::new()
+                .half_close(true)
+                .writev(false)
+                .serve_connection(TokioIo::new(stream), service);
             // A client that goes away is how every measurement ends.
             let _ = connection.await;
         });

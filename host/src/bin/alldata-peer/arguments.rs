@@ -72,7 +72,7 @@ pub(crate) struct Serve {
     #[arg(long, env = "ALLDATA_PEER_COMPONENT", value_name = "FILE")]
     pub(crate) component: Option<PathBuf>,
     /// Directory that keeps compiled components for the next start, or nothing to keep none
-    /// [default: wasmtime's, in the user's directory for caches]
+    /// [default: alldata-peer in the user's directory for caches]
     #[arg(long, env = "ALLDATA_PEER_COMPILE_CACHE", value_name = "DIRECTORY")]
     pub(crate) compile_cache: Option<OsString>,
     /// Variable that --component finds in its environment; without a value, that of this program

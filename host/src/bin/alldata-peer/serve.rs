@@ -1,9 +1,12 @@
 //! `serve`: a server from its flags to its end.
 
+use std::fs;
 use std::io::{self, Write as _};
+use std::path::PathBuf;
 
 use alldata_peer_server_http::{PeerServer, sinks};
 use anyhow::{Context as _, Result};
+use etcetera::{BaseStrategy as _, choose_base_strategy};
 
 use crate::arguments::Serve;
 use crate::signals::Signals;
@@ -11,6 +14,9 @@ use crate::{component, output};
 
 /// Where events go unless something else is said.
 const DEFAULT_SINK: &str = "sqlite:alldata.db";
+
+/// The name of the directory among those of other programs that keep what can be made anew.
+const CACHE: &str = "alldata-peer";
 
 /// The exit code when a second signal cuts the end short: that of a program ended by SIGINT.
 const CUT_SHORT: i32 = 130;
@@ -70,11 +76,9 @@ async fn listen(arguments: &Serve) -> Result<PeerServer> {
         needs_sink = component::needs_sink(path)?;
         builder = builder.component_file(path);
     }
-    builder = match &arguments.compile_cache {
-        None => builder.user_compile_cache(),
-        Some(nothing) if nothing.is_empty() => builder,
-        Some(directory) => builder.compile_cache(directory),
-    };
+    if let Some(directory) = compile_cache(arguments) {
+        builder = builder.compile_cache(directory);
+    }
     for (name, value) in &arguments.env {
         builder = builder.component_env(name, value);
     }
@@ -91,6 +95,20 @@ async fn listen(arguments: &Serve) -> Result<PeerServer> {
         }
     }
     Ok(builder.listen().await?)
+}
+
+/// Where compiled components are kept: where that was said, or else in the user's directory for
+/// caches, if there is one.
+fn compile_cache(arguments: &Serve) -> Option<PathBuf> {
+    if let Some(directory) = &arguments.compile_cache {
+        return (!directory.is_empty()).then(|| directory.into());
+    }
+    let directory = choose_base_strategy().ok()?.cache_dir().join(CACHE);
+    let made = fs::create_dir_all(&directory);
+    if let Err(error) = &made {
+        tracing::info!(%error, "{} keeps no compiled components", directory.display());
+    }
+    made.ok().map(|()| directory)
 }
 
 /// Says where the server listens: one line on standard output, or on standard error where
