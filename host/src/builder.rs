@@ -124,15 +124,18 @@ impl PeerServerBuilder {
     }
 
     /// A component of your own in place of the built-in one, as the bytes of its binary. It
-    /// exports `wasi:http/incoming-handler` 0.2. Where it does not import `alldata:peer/put-sink`,
-    /// because it has a sink of its own, the server needs none.
+    /// exports `wasi:http/incoming-handler` 0.2. One that also exports `alldata:peer/put-handler`, and
+    /// imports no more than the built-in one does, is called through that, and may call nothing but
+    /// `put-sink` then.
     ///
-    /// Such a component has [`body_timeout`](Self::body_timeout) and
+    /// Where a component does not import `alldata:peer/put-sink`, because it has a sink of its own,
+    /// the server needs none. Such a one has [`body_timeout`](Self::body_timeout) and
     /// [`sink_timeout`](Self::sink_timeout) together for the whole of a request; then its instance
     /// is dropped, and 504 answered.
     ///
     /// A body that goes over a limit ends with an error, and the server answers in the component's
-    /// place: so a component may not put before it has read the body to its end.
+    /// place: so a component may not put before it has read the body to its end. Its own answer has
+    /// to be read within a minute.
     pub fn component(mut self, bytes: impl Into<Vec<u8>>) -> Self {
         self.component = Source::Bytes(bytes.into());
         self
