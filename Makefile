@@ -8,9 +8,10 @@ PACKAGE := alldata-peer-server-http
 DEBIAN_PACKAGES := rustc-web cargo-web rust-web-src
 
 # Where the results of benchmarks go, and what else the program that measures is told.
-BENCH_DIR ?= target/bench
+TARGET := $(or $(CARGO_TARGET_DIR),target)
+BENCH_DIR ?= $(TARGET)/bench
 BENCH_FLAGS ?=
-BENCH := $(or $(CARGO_TARGET_DIR),target)/release/alldata-peer-bench
+BENCH := $(TARGET)/release/alldata-peer-bench
 
 .PHONY: help run test node wasmtime-serve ci setup install fmt clippy doc deny
 .PHONY: bench bench-endurance bench-micro bench-build bench-tools
@@ -54,11 +55,11 @@ bench-tools:
 	    echo 'wrk is missing: sudo apt-get install wrk' >&2; exit 1; \
 	  fi; \
 	fi
-	@has() { command -v "$$1" >/dev/null || test -x "target/tools/bin/$$1"; }; \
+	@has() { command -v "$$1" >/dev/null || test -x "$(TARGET)/tools/bin/$$1"; }; \
 	has oha || $(CARGO) install oha --version 1.16.0 --locked \
-	  --root target/tools --target-dir target/oha || true; \
+	  --root $(TARGET)/tools --target-dir $(TARGET)/oha || true; \
 	has wasmtime || $(CARGO) install wasmtime-cli --version 48.0.8 --locked \
-	  --root target/tools --target-dir target/wasmtime-cli || true
+	  --root $(TARGET)/tools --target-dir $(TARGET)/wasmtime-cli || true
 
 ci: fmt clippy test doc deny ## Everything that has to hold before a change lands
 

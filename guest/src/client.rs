@@ -113,7 +113,7 @@ mod tests {
 
     use super::{MAX_LOGGED_CHARS, Refusal, one_line, put_body, read_answer};
     use crate::decode::{DecodeError, decode};
-    use crate::outcome::{Outcome, Problem};
+    use crate::outcome::Outcome;
 
     #[test]
     fn what_is_sent_is_what_is_decoded() {
@@ -156,9 +156,8 @@ mod tests {
             (Outcome::Unknown, Err(Refusal::Unknown)),
         ] {
             let answer = outcome.answer();
-            let body = answer.problem.as_ref().map(Problem::to_json);
+            let body = answer.body();
             let retry_after = answer.header.map(|(_, value)| value);
-            let body = body.unwrap_or_default();
             assert_eq!(
                 read_answer(answer.status, retry_after.as_deref(), body.as_bytes()),
                 meant

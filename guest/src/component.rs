@@ -14,7 +14,7 @@ use wasip2::io::streams::StreamError;
 
 use crate::body::{Body, TooLarge};
 use crate::decode::{MAX_BODY_BYTES, Put, decode};
-use crate::outcome::{Answer, Outcome, PROBLEM_MEDIA_TYPE, Problem};
+use crate::outcome::{Answer, Outcome, PROBLEM_MEDIA_TYPE};
 
 mod bindings {
     #![expect(unsafe_code, reason = "what is generated for an export is unsafe")]
@@ -57,12 +57,8 @@ impl put_handler::Guest for Peer {
         let answer = handle_put(&body).answer();
         put_handler::Answer {
             status: answer.status,
+            problem: answer.body(),
             header: answer.header.map(|(name, value)| (name.to_string(), value)),
-            problem: answer
-                .problem
-                .as_ref()
-                .map(Problem::to_json)
-                .unwrap_or_default(),
         }
     }
 }
@@ -114,8 +110,7 @@ fn read_body(request: &IncomingRequest) -> Result<Body, Outcome> {
 ///
 /// An empty body is opened and finished too: not every platform sends a response without one.
 fn respond(out: ResponseOutparam, answer: Answer) {
-    let text = answer.problem.as_ref().map(Problem::to_json);
-    let text = text.unwrap_or_default();
+    let text = answer.body();
     let response = OutgoingResponse::new(fields(answer.header, &text));
     // Fails for a number that is no status code only; `Outcome::answer` has none.
     let _ = response.set_status_code(answer.status);

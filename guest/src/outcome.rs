@@ -149,6 +149,15 @@ impl Outcome {
 }
 
 impl Answer {
+    /// The body as text: the problem as JSON, or nothing.
+    #[must_use]
+    pub fn body(&self) -> String {
+        self.problem
+            .as_ref()
+            .map(Problem::to_json)
+            .unwrap_or_default()
+    }
+
     fn with(mut self, name: &'static str, value: String) -> Self {
         self.header = Some((name, value));
         self

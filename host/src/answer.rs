@@ -2,7 +2,7 @@
 //!
 //! Never decides what is answered.
 
-use alldata_peer_guest::outcome::{Outcome, PROBLEM_MEDIA_TYPE, Problem};
+use alldata_peer_guest::outcome::{Outcome, PROBLEM_MEDIA_TYPE};
 use bytes::Bytes;
 use http_body_util::{Either, Full};
 use hyper::StatusCode;
@@ -27,11 +27,10 @@ pub(crate) enum NoAnswer {
 /// What the guest would answer for `outcome`, where there is no guest to do it.
 pub(crate) fn respond(outcome: &Outcome) -> Response {
     let answer = outcome.answer();
-    let problem = answer.problem.as_ref().map(Problem::to_json);
-    let header = answer
-        .header
-        .map(|(name, value)| (HeaderName::from_static(name), value));
-    let response = complete(answer.status, header, problem.unwrap_or_default());
+    let (status, problem) = (answer.status, answer.body());
+    let header = answer.header;
+    let header = header.map(|(name, value)| (HeaderName::from_static(name), value));
+    let response = complete(status, header, problem);
     response.expect("outcomes have status codes of RFC 9110 and printable fields")
 }
 

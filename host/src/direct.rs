@@ -36,6 +36,7 @@ pub(crate) struct DirectPre {
 /// An instance of it, which takes one put at a time.
 pub(crate) struct Direct {
     store: Store<State>,
+    computing: Arc<ComputingTime>,
     handle_put: TypedFunc<(Bytes,), (PutAnswer,)>,
 }
 
@@ -90,7 +91,11 @@ impl Pre for DirectPre {
         let instance = computing.measure(instantiating).await?;
         let handle_put = instance.get_typed_func(&mut store, self.handle_put)?;
         store.data_mut().memory.settle();
-        Ok(Direct { store, handle_put })
+        Ok(Direct {
+            store,
+            computing,
+            handle_put,
+        })
     }
 
     fn is_clean(instance: &Direct) -> bool {
@@ -131,25 +136,25 @@ fn find_handle_put(component: &Component) -> Option<ComponentExportIndex> {
 /// Whether a component imports `put-sink` as it is here, and else only what is not called.
 fn imports_no_more(engine: &Engine, component: &Component) -> bool {
     let component = component.component_type();
-    let is_known_sink = component.imports(engine).any(|(name, import)| {
-        let ComponentItem::ComponentInstance(sink) = import.ty else {
-            return false;
-        };
-        let mut items = sink.exports(engine).map(|(name, _)| name);
-        name == KNOWN_PUT_SINK && items.all(|item| ["put", "put-error"].contains(&item))
-    });
-    is_known_sink
-        && component.imports(engine).all(|(name, _)| {
-            name == KNOWN_PUT_SINK || NOT_CALLED.iter().any(|known| name.starts_with(known))
-        })
+    let mut has_sink = false;
+    let no_more = component
+        .imports(engine)
+        .all(|(name, import)| match import.ty {
+            ComponentItem::ComponentInstance(sink) if name == KNOWN_PUT_SINK => {
+                has_sink = true;
+                let mut items = sink.exports(engine);
+                items.all(|(item, _)| ["put", "put-error"].contains(&item))
+            }
+            _ => NOT_CALLED.iter().any(|known| name.starts_with(known)),
+        });
+    no_more && has_sink
 }
 
 impl Direct {
     /// Lets the guest handle a `POST` with this body. An error is a trap: the instance is spoilt.
     pub(crate) async fn handle_put(&mut self, body: Bytes) -> Result<PutAnswer> {
-        let computing = Arc::clone(&self.store.data().computing);
         let call = self.handle_put.call_async(&mut self.store, (body,));
-        let (answer,) = computing.measure(call).await?;
+        let (answer,) = self.computing.measure(call).await?;
         Ok(answer)
     }
 }

@@ -137,10 +137,10 @@ impl<P: Pre> Instances<P> {
     }
 
     fn take_place(this: &Local<Self>) -> Option<Place<P>> {
-        // Made first, so that it is given back in any case.
-        let place = Place(this.clone());
-        let taken = this.in_flight.fetch_add(1, Ordering::Relaxed);
-        (taken < this.lending.max_in_flight).then_some(place)
+        let one_more = |taken| (taken < this.lending.max_in_flight).then_some(taken + 1);
+        let (set, read) = (Ordering::Relaxed, Ordering::Relaxed);
+        let taken = this.in_flight.fetch_update(set, read, one_more);
+        taken.is_ok().then(|| Place(this.clone()))
     }
 
     /// An instance of the thread's own shelf, or of another.

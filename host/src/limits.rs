@@ -2,6 +2,8 @@
 //!
 //! Never ends a request: a guest that goes beyond traps, and that is for others to answer.
 
+use std::time::Duration;
+
 use wasmtime::{Engine, ResourceLimiter, Result, Store, UpdateDeadline, ensure};
 
 use crate::computing::ComputingTime;
@@ -20,7 +22,7 @@ const KEPT_MEMORY_BYTES: usize = 512 * 1024;
 
 /// How long a guest may compute for one request, not counting when it waits. The largest body takes
 /// the built-in one less than a tenth of a second.
-const MAX_COMPUTING_TIME: std::time::Duration = std::time::Duration::from_secs(5);
+const MAX_COMPUTING_TIME: Duration = Duration::from_secs(5);
 
 /// What the store of a guest holds, so that it can be held within limits.
 pub(crate) trait Watched: Send + 'static {

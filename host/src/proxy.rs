@@ -37,6 +37,7 @@ pub(crate) struct WholePre {
 /// An instance of it, which takes one request at a time.
 pub(crate) struct Whole {
     store: Store<State>,
+    computing: Arc<ComputingTime>,
     proxy: Proxy,
 }
 
@@ -82,7 +83,11 @@ impl Pre for WholePre {
         let instantiating = self.pre.instantiate_async(&mut store);
         let proxy = computing.measure(instantiating).await?;
         store.data_mut().memory.settle();
-        Ok(Whole { store, proxy })
+        Ok(Whole {
+            store,
+            computing,
+            proxy,
+        })
     }
 
     fn is_clean(instance: &Whole) -> bool {
@@ -102,11 +107,9 @@ impl Whole {
         let mut http = self.store.data_mut().http();
         let request = http.new_incoming_request(Scheme::Http, request)?;
         let out = http.new_response_outparam(answer)?;
-        let computing = Arc::clone(&self.store.data().computing);
         let handler = self.proxy.wasi_http_incoming_handler();
-        computing
-            .measure(handler.call_handle(&mut self.store, request, out))
-            .await
+        let call = handler.call_handle(&mut self.store, request, out);
+        self.computing.measure(call).await
     }
 }
 

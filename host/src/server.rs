@@ -19,7 +19,7 @@ use hyper_util::server::graceful::GracefulConnection;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::runtime::Handle;
 use tokio::sync::Mutex;
-use tokio::task::JoinHandle;
+use tokio_util::task::AbortOnDropHandle;
 
 use crate::builder::PeerServerBuilder;
 use crate::closing::{Closing, Phase};
@@ -56,15 +56,6 @@ pub struct PeerServer {
     runtime: Handle,
     /// Whether `close` has done its work.
     closed: Mutex<bool>,
-}
-
-/// A task that ends when nobody waits for it any more.
-struct AbortOnDrop(JoinHandle<()>);
-
-impl Drop for AbortOnDrop {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
 }
 
 /// What the tasks of a server share.
@@ -147,9 +138,9 @@ impl PeerServer {
             return;
         }
         let serving = self.shared.clone().serve(stream);
-        let mut serving = AbortOnDrop(tasks.spawn_on(serving, &self.runtime));
+        let serving = AbortOnDropHandle::new(tasks.spawn_on(serving, &self.runtime));
         drop(token);
-        if let Err(error) = (&mut serving.0).await {
+        if let Err(error) = serving.await {
             tracing::error!(%error, "a connection was not served to its end");
         }
     }
@@ -242,7 +233,6 @@ impl Shared {
                 () = requests.cease() => Ok(()),
             }
         };
-        // No answer after the beginning of the end fails to say that it is the last.
         let served = match self.closing.unless(Phase::Closing, serving).await {
             Some(result) => Some(result),
             None => {
@@ -261,7 +251,8 @@ async fn end<C>(mut connection: Pin<&mut C>, requests: &Requests) -> hyper::Resu
 where
     C: GracefulConnection<Error = hyper::Error>,
 {
-    // A request that has arrived but was not read yet is in flight too.
+    // A request that has arrived but was not read yet is in flight too. Where its answer is there at
+    // once, it is the only one that does not say that it is the last.
     if requests.in_service() == 0
         && let Some(result) = connection.as_mut().now_or_never()
     {

@@ -1,8 +1,8 @@
 //! A time-out that costs next to nothing as long as nothing takes that long.
 //!
 //! A timer for each put would have to be set and unset with a lock that all threads share. Here one
-//! stays set from put to put, and is set anew only when it has gone off: too early for the put that is
-//! under way then, which it is set for now. Never ends anything early.
+//! stays set from put to put. When it goes off, that is too early for a put that began after it was
+//! set: only then is it set again, for the time of that put. Never ends anything early.
 
 use std::future::poll_fn;
 use std::pin::{Pin, pin};

@@ -53,8 +53,7 @@ async fn answer(
     sink: &BoxSink,
 ) -> Result<Response<Full<Bytes>>, Infallible> {
     let answer = put(request, sink).await.answer();
-    let body = answer.problem.map(|problem| problem.to_json());
-    let mut response = Response::new(Full::from(body.unwrap_or_default()));
+    let mut response = Response::new(Full::from(answer.body()));
     *response.status_mut() =
         hyper::StatusCode::from_u16(answer.status).expect("an outcome's status is a valid one");
     Ok(response)
