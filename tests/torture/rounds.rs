@@ -1,0 +1,93 @@
+//! Rounds of a fault: how many there are, what is random in each, and what came of them.
+//!
+//! A run of all tests has a few rounds of each fault. `make torture` asks for more by the variables
+//! below. Never makes a fault itself.
+
+use std::env;
+use std::ops::AddAssign;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::str::FromStr;
+use std::time::{Duration, Instant};
+
+use fastrand::Rng;
+
+/// How many rounds of each fault there are to be.
+const ROUNDS: &str = "ALLDATA_PEER_TORTURE_ROUNDS";
+
+/// After how many seconds no further round of a fault begins.
+const SECONDS: &str = "ALLDATA_PEER_TORTURE_SECONDS";
+
+/// The seed of the first round, to see it again; each round after it has the next number.
+const SEED: &str = "ALLDATA_PEER_TORTURE_SEED";
+
+/// The rounds of one fault.
+pub(crate) struct Rounds {
+    fault: &'static str,
+    rounds: u64,
+    time: Duration,
+    seed: u64,
+}
+
+/// What became of the puts of a round.
+#[derive(Debug, Default, Clone, Copy)]
+pub(crate) struct Tally {
+    /// Answered with 201. Each was found again, once and unchanged, or the round has failed.
+    pub(crate) acknowledged: u64,
+    /// Answered that they are not stored.
+    pub(crate) refused: u64,
+    /// Not answered, or answered that nobody knows.
+    pub(crate) unknown: u64,
+}
+
+impl AddAssign for Tally {
+    fn add_assign(&mut self, other: Self) {
+        self.acknowledged += other.acknowledged;
+        self.refused += other.refused;
+        self.unknown += other.unknown;
+    }
+}
+
+impl Rounds {
+    /// So many rounds of a fault, unless the environment asks for others.
+    pub(crate) fn of(fault: &'static str, usual: u64) -> Self {
+        Self {
+            fault,
+            rounds: asked(ROUNDS).unwrap_or(usual),
+            time: asked(SECONDS).map_or(Duration::MAX, Duration::from_secs),
+            // Small enough to be typed again.
+            seed: asked(SEED).unwrap_or_else(|| fastrand::u64(..1_000_000_000)),
+        }
+    }
+
+    /// Plays one round after the other, and says what came of them. One that fails says how to see it
+    /// again.
+    pub(crate) fn play(self, mut round: impl FnMut(&mut Rng) -> Tally) {
+        let (start, mut played, mut tally) = (Instant::now(), 0, Tally::default());
+        while played < self.rounds && (played == 0 || start.elapsed() < self.time) {
+            let seed = self.seed + played;
+            let outcome = catch_unwind(AssertUnwindSafe(|| round(&mut Rng::with_seed(seed))));
+            tally += outcome.unwrap_or_else(|panic| {
+                let fault = self.fault;
+                println!("{fault}: again with make torture FAULT={fault} ROUNDS=1 SEED={seed}");
+                resume_unwind(panic)
+            });
+            played += 1;
+        }
+        println!(
+            "{}: {played} rounds from seed {} in {} s: {} acknowledged, {} refused, {} unknown, none lost",
+            self.fault,
+            self.seed,
+            start.elapsed().as_secs(),
+            tally.acknowledged,
+            tally.refused,
+            tally.unknown
+        );
+    }
+}
+
+/// A number that the environment gives.
+fn asked<T: FromStr>(variable: &str) -> Option<T> {
+    let value = env::var(variable).ok().filter(|value| !value.is_empty())?;
+    let number = value.parse().ok();
+    Some(number.unwrap_or_else(|| panic!("{variable} is no number: {value}")))
+}
