@@ -17,6 +17,10 @@ pub const PROBLEM_MEDIA_TYPE: &str = "application/problem+json";
 pub enum Outcome {
     /// The event is stored, now or by an earlier put of the same key and event.
     Stored,
+    /// The request has no `Host` or more than one, so that nobody knows for whom it is.
+    NotOneHost,
+    /// The body has a transfer coding that is not known here.
+    UnknownTransferCoding,
     /// The method is not `POST`.
     MethodNotAllowed,
     /// The body is not a `_put`.
@@ -104,6 +108,14 @@ impl Outcome {
                 header: None,
                 problem: None,
             },
+            Self::NotOneHost => {
+                let detail = "The request must have exactly one field Host.";
+                problem(400, "Bad Request", detail, No, false)
+            }
+            Self::UnknownTransferCoding => {
+                let detail = "The only transfer coding that is known here is chunked.";
+                problem(501, "Not Implemented", detail, No, false)
+            }
             Self::MethodNotAllowed => {
                 let detail = "Only POST puts an event here.";
                 problem(405, "Method Not Allowed", detail, No, false).with("allow", "POST".into())

@@ -1,9 +1,10 @@
 //! The body of a request on its way to the guest, within its limits.
 //!
-//! Bounds its bytes and its time, and the bytes of all bodies together. A body that the guest
+//! Bounds its bytes, its time and its pace, and the bytes of all bodies together. A body that the guest
 //! leaves unread is drained for a while, so that a client that is still sending can read its
 //! answer. Never looks into a byte.
 
+use std::num::NonZeroU64;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -14,11 +15,14 @@ use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt as _;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 use tokio::runtime::Handle;
-use tokio::time::Sleep;
-use tokio_util::task::TaskTracker;
+use tokio::time::{Instant, Sleep, sleep_until};
 use wasmtime_wasi_http::Error as BodyError;
 
+use crate::activity::{Activity, OpenBody};
 use crate::local::Local;
+
+/// How long a body may take whatever its pace: lost packets are sent again within that.
+const PACE_GRACE: Duration = Duration::from_secs(5);
 
 /// How much of an unread body is read and thrown away, in bytes: as much as the largest body
 /// that is ever taken, so that whoever sends up to twice the limit still gets the answer.
@@ -34,6 +38,40 @@ pub(crate) struct BodyLimits {
     pub(crate) bytes: u64,
     /// The most time from the head of the request to the end of its body.
     pub(crate) time: Duration,
+    /// The least bytes in a second, on the average and after [`PACE_GRACE`].
+    pub(crate) rate: Option<NonZeroU64>,
+}
+
+impl BodyLimits {
+    /// How long a body may take of which so many bytes have arrived.
+    fn time_for(&self, arrived: u64) -> Duration {
+        let Some(rate) = self.rate else {
+            return self.time;
+        };
+        let paced = PACE_GRACE.saturating_add(Duration::from_secs(arrived / rate));
+        self.time.min(paced)
+    }
+}
+
+impl Waiting {
+    fn begin() -> Self {
+        let since = Instant::now();
+        Self {
+            since,
+            timer: Box::pin(sleep_until(since)),
+        }
+    }
+
+    /// Ready once the wait has taken `time`. Beyond what a clock can tell it may take for ever.
+    fn poll_deadline(&mut self, time: Duration, context: &mut Context<'_>) -> Poll<()> {
+        let Some(deadline) = self.since.checked_add(time) else {
+            return Poll::Pending;
+        };
+        if self.timer.deadline() != deadline {
+            self.timer.as_mut().reset(deadline);
+        }
+        self.timer.as_mut().poll(context)
+    }
 }
 
 /// The bytes of all bodies that are in flight at a time.
@@ -56,7 +94,7 @@ pub(crate) struct BodyShare {
 pub(crate) enum BrokenLimit {
     /// [`BodyLimits::bytes`].
     Bytes,
-    /// [`BodyLimits::time`].
+    /// [`BodyLimits::time`] or [`BodyLimits::rate`].
     Time,
     /// That of the [`BodyBudget`].
     Budget,
@@ -114,13 +152,18 @@ impl Drop for BodyShare {
 /// A body that ends with an error once it goes over its limits.
 pub(crate) struct LimitedBody {
     /// `None` once nothing more is to be read of it.
-    incoming: Option<Incoming>,
+    incoming: Option<(Incoming, OpenBody)>,
     limits: BodyLimits,
     remaining: u64,
     /// Set only when the body has to be waited for: most are there with the head.
-    deadline: Option<Pin<Box<Sleep>>>,
+    waiting: Option<Waiting>,
     share: Arc<BodyShare>,
-    tasks: Local<TaskTracker>,
+}
+
+/// The wait for a body, from when it was not all there.
+struct Waiting {
+    since: Instant,
+    timer: Pin<Box<Sleep>>,
 }
 
 impl LimitedBody {
@@ -128,15 +171,14 @@ impl LimitedBody {
         request: hyper::Request<Incoming>,
         limits: BodyLimits,
         share: Arc<BodyShare>,
-        tasks: Local<TaskTracker>,
+        activity: &Arc<Activity>,
     ) -> hyper::Request<Self> {
         request.map(|incoming| Self {
-            incoming: Some(incoming),
+            incoming: Some((incoming, OpenBody::new(activity))),
             limits,
             remaining: limits.bytes,
-            deadline: None,
+            waiting: None,
             share,
-            tasks,
         })
     }
 
@@ -188,7 +230,7 @@ impl Body for LimitedBody {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let this = &mut *self;
-        let Some(incoming) = &mut this.incoming else {
+        let Some((incoming, _)) = &mut this.incoming else {
             return Poll::Ready(None);
         };
         if let Poll::Ready(frame) = Pin::new(&mut *incoming).poll_frame(context) {
@@ -210,44 +252,43 @@ impl Body for LimitedBody {
                 }
             });
         }
-        let time = this.limits.time;
-        let deadline = this
-            .deadline
-            .get_or_insert_with(|| Box::pin(tokio::time::sleep(time)));
-        ready!(deadline.as_mut().poll(context));
+        let arrived = this.limits.bytes - this.remaining;
+        let waiting = this.waiting.get_or_insert_with(Waiting::begin);
+        ready!(waiting.poll_deadline(this.limits.time_for(arrived), context));
         // A client this slow is not waited for any longer, not even to drain its body.
         this.incoming = None;
         Poll::Ready(Some(Err(this.share.break_limit(BrokenLimit::Time))))
     }
 
     fn is_end_stream(&self) -> bool {
-        self.incoming.as_ref().is_none_or(Incoming::is_end_stream)
+        let incoming = self.incoming.as_ref();
+        incoming.is_none_or(|(incoming, _)| incoming.is_end_stream())
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.incoming
-            .as_ref()
-            .map_or_else(SizeHint::default, Incoming::size_hint)
+        let incoming = self.incoming.as_ref();
+        incoming.map_or_else(SizeHint::default, |(incoming, _)| incoming.size_hint())
     }
 }
 
 impl Drop for LimitedBody {
     fn drop(&mut self) {
-        let Some(incoming) = self.incoming.take() else {
+        let Some((incoming, open)) = self.incoming.take() else {
             return;
         };
         if incoming.is_end_stream() {
             return;
         }
         if let Ok(runtime) = Handle::try_current() {
-            let drained = tokio::time::timeout(DRAIN_TIME, drain(incoming));
-            self.tasks.spawn_on(drained, &runtime);
+            let tasks = open.tasks().clone();
+            let drained = tokio::time::timeout(DRAIN_TIME, drain(incoming, open));
+            tasks.spawn_on(drained, &runtime);
         }
     }
 }
 
 /// Reads and throws away up to [`DRAIN_BYTES`].
-async fn drain(mut incoming: Incoming) {
+async fn drain(mut incoming: Incoming, _open: OpenBody) {
     let mut left = DRAIN_BYTES;
     while let Some(Ok(frame)) = incoming.frame().await {
         match left.checked_sub(frame.data_ref().map_or(0, Bytes::len)) {

@@ -13,8 +13,8 @@ use wasmtime::component::{
 use wasmtime::{Engine, Result, Store};
 
 use crate::computing::ComputingTime;
+use crate::guest_limits::{self, GuestLimits, GuestMemory, Watched};
 use crate::instances::Pre;
-use crate::limits::{self, MemoryLimit, Watched};
 use crate::put_sink::{self, PutSinkContext};
 
 /// The interface that a component is called through.
@@ -31,6 +31,7 @@ const NOT_CALLED: [&str; 2] = ["wasi:http/types@", "wasi:io/"];
 pub(crate) struct DirectPre {
     pre: InstancePre<State>,
     handle_put: ComponentExportIndex,
+    limits: GuestLimits,
 }
 
 /// An instance of it, which takes one put at a time.
@@ -51,14 +52,18 @@ pub(crate) struct PutAnswer {
 
 /// What the store of an instance holds.
 struct State {
-    memory: MemoryLimit,
+    memory: GuestMemory,
     computing: Arc<ComputingTime>,
     put_sink: PutSinkContext,
 }
 
 impl DirectPre {
     /// Readies a component. `None` for one that has to be called through `wasi:http`.
-    pub(crate) fn new(engine: &Engine, component: &Component) -> Result<Option<Self>> {
+    pub(crate) fn new(
+        engine: &Engine,
+        component: &Component,
+        limits: GuestLimits,
+    ) -> Result<Option<Self>> {
         let Some(handle_put) = find_handle_put(component) else {
             return Ok(None);
         };
@@ -69,7 +74,11 @@ impl DirectPre {
         put_sink::add_to_linker(&mut linker, |state: &mut State| &mut state.put_sink)?;
         linker.define_unknown_imports_as_traps(component)?;
         let pre = linker.instantiate_pre(component)?;
-        Ok(Some(Self { pre, handle_put }))
+        Ok(Some(Self {
+            pre,
+            handle_put,
+            limits,
+        }))
     }
 }
 
@@ -82,11 +91,11 @@ impl Pre for DirectPre {
         computing: Arc<ComputingTime>,
     ) -> Result<Direct> {
         let state = State {
-            memory: MemoryLimit::default(),
+            memory: GuestMemory::new(self.limits),
             computing: Arc::clone(&computing),
             put_sink,
         };
-        let mut store = limits::store(self.pre.engine(), state);
+        let mut store = guest_limits::store(self.pre.engine(), self.limits, state);
         let instantiating = self.pre.instantiate_async(&mut store);
         let instance = computing.measure(instantiating).await?;
         let handle_put = instance.get_typed_func(&mut store, self.handle_put)?;
@@ -154,13 +163,15 @@ impl Direct {
     /// Lets the guest handle a `POST` with this body. An error is a trap: the instance is spoilt.
     pub(crate) async fn handle_put(&mut self, body: Bytes) -> Result<PutAnswer> {
         let call = self.handle_put.call_async(&mut self.store, (body,));
-        let (answer,) = self.computing.measure(call).await?;
-        Ok(answer)
+        match self.computing.measure(call).await {
+            Ok((answer,)) => Ok(answer),
+            Err(trap) => Err(self.store.data().memory.explain(trap)),
+        }
     }
 }
 
 impl Watched for State {
-    fn memory(&mut self) -> &mut MemoryLimit {
+    fn memory(&mut self) -> &mut GuestMemory {
         &mut self.memory
     }
 

@@ -9,7 +9,7 @@ use wasmtime::{
     PoolingAllocationConfig, Result,
 };
 
-use crate::limits::MEMORY_BYTES;
+use crate::guest_limits::MEMORY_BYTES;
 
 /// How much of a slot's memory stays resident between two guests, in bytes: what a guest touches
 /// for a small event. Clearing it costs less than faulting it in again.

@@ -12,12 +12,11 @@ use http_body_util::Either;
 use hyper::Request;
 use hyper::header::{HOST, HeaderValue};
 use tokio::sync::oneshot;
-use tokio_util::task::TaskTracker;
 
+use crate::activity::Activity;
 use crate::answer::{Response, respond};
 use crate::body::{BodyShare, LimitedBody};
 use crate::instances::Loan;
-use crate::local::Local;
 use crate::proxy::{SetAnswer, WholePre};
 use crate::work::Work;
 
@@ -27,14 +26,17 @@ use crate::work::Work;
 pub(crate) struct Exchange {
     call: Work<Ended>,
     answer: oneshot::Receiver<SetAnswer>,
-    timed_out: bool,
+    /// `None` as long as the guest runs.
+    ended: Option<Ended>,
 }
 
 /// How a call of the guest ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy)]
 enum Ended {
-    /// By returning or by a trap.
-    Itself,
+    /// By returning.
+    Returned,
+    /// By a trap, which is logged.
+    Trapped,
     /// By its time. Its instance is gone.
     TimedOut,
 }
@@ -46,14 +48,14 @@ impl Exchange {
         mut request: Request<LimitedBody>,
         share: Arc<BodyShare>,
         time: Option<Duration>,
-        tasks: &Local<TaskTracker>,
+        activity: &Arc<Activity>,
     ) -> Self {
         give_authority(&mut request);
         let (sender, answer) = oneshot::channel();
         Self {
-            call: Work::new(call(loan, request, share, time, sender), tasks),
+            call: Work::new(call(loan, request, share, time, sender), activity),
             answer,
-            timed_out: false,
+            ended: None,
         }
     }
 }
@@ -79,10 +81,15 @@ async fn call(
         },
     };
     match handled {
-        Ok(()) => loan.give_back(),
-        Err(error) => tracing::error!(error = format!("{error:#}"), "the guest trapped"),
+        Ok(()) => {
+            loan.give_back();
+            Ended::Returned
+        }
+        Err(error) => {
+            tracing::error!(error = format!("{error:#}"), "the guest trapped");
+            Ended::Trapped
+        }
     }
-    Ended::Itself
 }
 
 impl Future for Exchange {
@@ -90,7 +97,7 @@ impl Future for Exchange {
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Response> {
         if let Poll::Ready(ended) = Pin::new(&mut self.call).poll(context) {
-            self.timed_out = ended == Ended::TimedOut;
+            self.ended = Some(ended);
         }
         let answer = ready!(Pin::new(&mut self.answer).poll(context));
         Poll::Ready(match answer {
@@ -99,11 +106,14 @@ impl Future for Exchange {
                 tracing::error!(?error, "the guest answered with an error");
                 respond(&Outcome::Failed)
             }
-            Err(_dropped) if self.timed_out => respond(&Outcome::Unknown),
-            Err(_dropped) => {
-                tracing::error!("the guest ended without an answer");
-                respond(&Outcome::Failed)
-            }
+            Err(_dropped) => match self.ended {
+                Some(Ended::TimedOut) => respond(&Outcome::Unknown),
+                Some(Ended::Trapped) => respond(&Outcome::Failed),
+                Some(Ended::Returned) | None => {
+                    tracing::error!("the guest ended without an answer");
+                    respond(&Outcome::Failed)
+                }
+            },
         })
     }
 }

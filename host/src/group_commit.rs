@@ -21,15 +21,37 @@ const MAX_BATCH_PUTS: usize = 1024;
 /// the number of writes. One large event goes beyond it.
 const MAX_BATCH_BYTES: usize = 4 * 1024 * 1024;
 
-/// The most puts that wait for a write: twice what a server has in flight at most, since those
-/// that timed out wait on.
-const MAX_QUEUED_PUTS: usize = 8192;
+/// The most puts that wait for a write, unless another number is set: twice what a server has in
+/// flight at most, since those that timed out wait on.
+pub const DEFAULT_MAX_QUEUED_PUTS: usize = 8192;
 
-/// The size in bytes at which the queue takes no further put: half a second of a slow disk.
-const MAX_QUEUED_BYTES: usize = 64 * 1024 * 1024;
+/// The size in bytes at which the queue takes no further put, unless another one is set: half a
+/// second of a slow disk.
+pub const DEFAULT_MAX_QUEUED_BYTES: usize = 64 * 1024 * 1024;
+
+/// The most puts that a queue may be allowed to hold: their places alone take some 100 MB.
+pub const MAX_QUEUED_PUTS: usize = 1_048_576;
 
 /// After how many seconds a put may be tried again for which there was no place in the queue.
 const QUEUE_RETRY_SECONDS: u32 = 1;
+
+/// How much may wait for a write. A put for which there is no place is unavailable.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct QueueLimits {
+    /// The most puts, up to [`MAX_QUEUED_PUTS`].
+    pub puts: usize,
+    /// The size in bytes of their keys and events at which no further put is taken.
+    pub bytes: usize,
+}
+
+impl Default for QueueLimits {
+    fn default() -> Self {
+        Self {
+            puts: DEFAULT_MAX_QUEUED_PUTS,
+            bytes: DEFAULT_MAX_QUEUED_BYTES,
+        }
+    }
+}
 
 /// What a put asks to write.
 #[derive(Debug, Clone)]
@@ -59,6 +81,7 @@ pub(crate) struct GroupCommit<W: Writer> {
     /// `None` only while this is dropped.
     queue: Option<SyncSender<Job<W>>>,
     queued_bytes: Arc<AtomicUsize>,
+    max_queued_bytes: usize,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -69,8 +92,8 @@ struct Job<W: Writer> {
 
 impl<W: Writer> GroupCommit<W> {
     /// Starts the thread of `writer`.
-    pub(crate) fn start(name: &str, writer: W) -> io::Result<Self> {
-        let (queue, jobs) = sync_channel(MAX_QUEUED_PUTS);
+    pub(crate) fn start(name: &str, limits: QueueLimits, writer: W) -> io::Result<Self> {
+        let (queue, jobs) = sync_channel(limits.puts.clamp(1, MAX_QUEUED_PUTS));
         let queued_bytes = Arc::new(AtomicUsize::new(0));
         let counter = Arc::clone(&queued_bytes);
         let thread = thread::Builder::new()
@@ -79,6 +102,7 @@ impl<W: Writer> GroupCommit<W> {
         Ok(Self {
             queue: Some(queue),
             queued_bytes,
+            max_queued_bytes: limits.bytes,
             thread: Some(thread),
         })
     }
@@ -90,7 +114,7 @@ impl<W: Writer> GroupCommit<W> {
             retry_after_seconds: QUEUE_RETRY_SECONDS,
         };
         let bytes = record.bytes();
-        if self.queued_bytes.fetch_add(bytes, Ordering::Relaxed) > MAX_QUEUED_BYTES {
+        if self.queued_bytes.fetch_add(bytes, Ordering::Relaxed) >= self.max_queued_bytes {
             self.queued_bytes.fetch_sub(bytes, Ordering::Relaxed);
             return Err(full);
         }

@@ -14,7 +14,9 @@ use crate::computing::Clock;
 use crate::direct::DirectPre;
 use crate::engine::engine;
 use crate::error::Error;
+use crate::guest_limits::GuestLimits;
 use crate::instances::{Guests, Instances, Lending};
+use crate::limits::Limits;
 use crate::local::Local;
 use crate::proxy::WholePre;
 use crate::put_sink::PUT_SINK;
@@ -37,10 +39,11 @@ pub(crate) enum Source {
 }
 
 impl Source {
-    /// Compiles a component for at most `in_flight` instances at a time, off the runtime's threads.
+    /// Compiles a component for as many instances at a time as `limits` say, off the runtime's
+    /// threads.
     pub(crate) async fn compile(
         self,
-        in_flight: u32,
+        limits: Limits,
         cache: Option<Cache>,
         mut world: World,
     ) -> std::result::Result<Guest, Error> {
@@ -49,7 +52,7 @@ impl Source {
             // So that what can't be opened is told now, and not to the first client.
             world.settle()?;
             world.open()?;
-            compile(&self, in_flight, cache, world)
+            compile(&self, &limits, cache, world)
         });
         let compiled = match compiling.await {
             Ok(compiled) => compiled,
@@ -94,7 +97,7 @@ impl Guest {
     }
 }
 
-fn compile(source: &Source, in_flight: u32, cache: Option<Cache>, world: World) -> Result<Guest> {
+fn compile(source: &Source, limits: &Limits, cache: Option<Cache>, world: World) -> Result<Guest> {
     let binary: Cow<'_, [u8]> = match source {
         Source::BuiltIn => BUILT_IN_COMPONENT.into(),
         Source::Bytes(bytes) => bytes.into(),
@@ -104,11 +107,15 @@ fn compile(source: &Source, in_flight: u32, cache: Option<Cache>, world: World) 
         binary.starts_with(WASM_MAGIC),
         "it is no WebAssembly binary: it does not start with \\0asm"
     );
-    let engine = engine(in_flight, cache)?;
+    let engine = engine(limits.max_in_flight, cache)?;
     let component = Component::from_binary(&engine, &binary)?;
-    let way = match DirectPre::new(&engine, &component)? {
+    let limits = GuestLimits {
+        memory_bytes: usize::try_from(limits.max_guest_memory_bytes).unwrap_or(usize::MAX),
+        time: limits.max_guest_time,
+    };
+    let way = match DirectPre::new(&engine, &component, limits)? {
         Some(pre) => Way::Direct(pre),
-        None => Way::Whole(WholePre::new(&engine, &component, world)?),
+        None => Way::Whole(WholePre::new(&engine, &component, limits, world)?),
     };
     let clock = Clock::start(&engine)?;
     Ok(Guest {

@@ -10,10 +10,10 @@ use std::time::Duration;
 use alldata_peer_guest::outcome::Outcome;
 use bytes::Bytes;
 use hyper::body::{Body as _, Incoming};
-use hyper::header::{CONNECTION, EXPECT, HeaderValue};
-use hyper::{Method, Request};
-use tokio_util::task::TaskTracker;
+use hyper::header::{CONNECTION, EXPECT, HOST, HeaderValue, TRANSFER_ENCODING};
+use hyper::{Method, Request, Version};
 
+use crate::activity::Activity;
 use crate::answer::{Response, respond, respond_with};
 use crate::body::{BodyBudget, BodyLimits, BodyShare, BrokenLimit, LimitedBody};
 use crate::direct::DirectPre;
@@ -33,8 +33,8 @@ pub(crate) struct Handler {
     /// How long a guest may take for a request where its sink is its own, which the server does
     /// not see.
     pub(crate) request_time: Option<Duration>,
-    /// Guests that outlive their connection, and bodies that are drained.
-    pub(crate) tasks: Local<TaskTracker>,
+    /// What goes on on the connection.
+    pub(crate) activity: Arc<Activity>,
 }
 
 impl Handler {
@@ -45,7 +45,7 @@ impl Handler {
             body_limits: self.body_limits,
             body_budget: self.body_budget.apart(),
             request_time: self.request_time,
-            tasks: self.tasks.apart(),
+            activity: Arc::new(self.activity.apart()),
         }
     }
 
@@ -53,22 +53,30 @@ impl Handler {
     /// guest running: what was read whole is put.
     pub(crate) async fn handle(&self, request: Request<Incoming>) -> Response {
         let may_withhold_body = request.headers().contains_key(EXPECT);
-        let mut response = self.answer(request).await;
+        let ambiguity = ambiguity(&request);
+        let mut response = self.answer(request, ambiguity.as_ref()).await;
         // A client that expects `100 Continue` and is refused may send its body or not. Whatever
-        // it sends next could be read as either, so it is told to send nothing more.
-        if may_withhold_body && !response.status().is_success() {
+        // it sends next could be read as either, so it is told to send nothing more. Nor is
+        // anything taken after a request that others may read as two.
+        if ambiguity.is_some() || may_withhold_body && !response.status().is_success() {
             let close = HeaderValue::from_static("close");
             response.headers_mut().insert(CONNECTION, close);
         }
         response
     }
 
-    async fn answer(&self, request: Request<Incoming>) -> Response {
+    /// Answers a request that may have been judged by its head.
+    async fn answer(&self, request: Request<Incoming>, judged: Option<&Outcome>) -> Response {
         let share = BodyBudget::share(&self.body_budget);
-        let answer = self.let_guest_answer(request, &share).await;
+        let limits = self.body_limits;
+        let request = LimitedBody::new(request, limits, Arc::clone(&share), &self.activity);
+        let answer = match judged {
+            Some(outcome) => Err(outcome.clone()),
+            None => self.let_guest_answer(request, &share).await,
+        };
         match (share.broken_limit(), answer) {
             // Who read the body saw it end too early, but not why.
-            (Some(limit), _) => respond(&over(limit, self.body_limits)),
+            (Some(limit), _) => respond(&over(limit, limits)),
             (None, Ok(response)) => response,
             (None, Err(outcome)) => respond(&outcome),
         }
@@ -77,15 +85,13 @@ impl Handler {
     /// What a guest answers, or how the request ended without one.
     async fn let_guest_answer(
         &self,
-        request: Request<Incoming>,
+        request: Request<LimitedBody>,
         share: &Arc<BodyShare>,
     ) -> Result<Response, Outcome> {
         let announced = request.body().size_hint().lower();
         let is_post = *request.method() == Method::POST;
-        let (limits, tasks) = (self.body_limits, self.tasks.clone());
-        let request = LimitedBody::new(request, limits, Arc::clone(share), tasks);
-        if is_post && announced > limits.bytes {
-            return Err(over(BrokenLimit::Bytes, limits));
+        if is_post && announced > self.body_limits.bytes {
+            return Err(over(BrokenLimit::Bytes, self.body_limits));
         }
         match &self.guests {
             Guests::Direct(_) if !is_post => Err(Outcome::MethodNotAllowed),
@@ -93,12 +99,12 @@ impl Handler {
                 let body = request.into_body().whole().await;
                 let body = body.map_err(|_ended_early| Outcome::CutOff)?;
                 let put = put(instances.clone(), body, Arc::clone(share));
-                Work::new(put, &self.tasks).await
+                Work::new(put, &self.activity).await
             }
             Guests::Whole(instances) => {
                 let loan = Instances::lend(instances).await.map_err(no_instance)?;
                 let (share, time) = (Arc::clone(share), self.request_time);
-                Ok(Exchange::begin(loan, request, share, time, &self.tasks).await)
+                Ok(Exchange::begin(loan, request, share, time, &self.activity).await)
             }
         }
     }
@@ -121,6 +127,20 @@ async fn put(
         tracing::error!(%error, "the guest answered what is no answer");
         Outcome::Failed
     })
+}
+
+/// How a request ends that hyper takes, but that another server may take for a different one: for
+/// another host (RFC 9112, section 3.2), or with another body (section 6.1).
+fn ambiguity(request: &Request<Incoming>) -> Option<Outcome> {
+    let mut hosts = request.headers().get_all(HOST).iter();
+    let has_host = hosts.next().is_some() || request.version() == Version::HTTP_10;
+    if !has_host || hosts.next().is_some() {
+        return Some(Outcome::NotOneHost);
+    }
+    let mut codings = request.headers().get_all(TRANSFER_ENCODING).iter();
+    let is_chunked = |coding: &HeaderValue| coding.as_bytes().eq_ignore_ascii_case(b"chunked");
+    let is_known = codings.next().is_none_or(is_chunked) && codings.next().is_none();
+    (!is_known).then_some(Outcome::UnknownTransferCoding)
 }
 
 /// How a request ends for which there is no guest.

@@ -6,15 +6,16 @@ use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
-use std::time::Duration;
 
 use wasmtime::PoolConcurrencyLimitError;
 
 use crate::computing::{Clock, ComputingTime};
 use crate::direct::DirectPre;
+use crate::limits::Limits;
 use crate::local::Local;
 use crate::proxy::WholePre;
 use crate::put_sink::PutSinkContext;
+use crate::seldom::Seldom;
 use crate::sink::BoxSink;
 use crate::time_out::TimeOut;
 
@@ -53,12 +54,9 @@ pub(crate) trait Pre: Send + Sync + 'static {
 pub(crate) struct Lending {
     /// Where all of them put.
     pub(crate) sink: BoxSink,
-    /// How long that may take.
-    pub(crate) sink_timeout: Duration,
-    /// How many requests one instance handles before it is replaced.
-    pub(crate) reuse: u32,
-    /// How many are lent at a time.
-    pub(crate) max_in_flight: u32,
+    /// How long that may take, how many requests one instance handles before it is replaced, and how
+    /// many are lent at a time.
+    pub(crate) limits: Limits,
 }
 
 /// Lends instances, at most so many at a time.
@@ -67,6 +65,7 @@ pub(crate) struct Instances<P: Pre> {
     clock: Clock,
     lending: Lending,
     in_flight: AtomicU32,
+    failing: Arc<Seldom>,
     shelves: Box<[Shelf<P>]>,
 }
 
@@ -109,6 +108,7 @@ impl<P: Pre> Instances<P> {
             clock,
             lending,
             in_flight: AtomicU32::new(0),
+            failing: Arc::default(),
             shelves: (0..processors).map(|_| shelf()).collect(),
         }
     }
@@ -122,7 +122,7 @@ impl<P: Pre> Instances<P> {
             None => match this.instantiate().await {
                 Ok(instance) => Kept {
                     instance,
-                    requests_left: this.lending.reuse,
+                    requests_left: this.lending.limits.instance_reuse,
                 },
                 // There are as many as there are places, so one has been given back meanwhile.
                 Err(NoInstance::Busy) => this.pick().ok_or(NoInstance::Busy)?,
@@ -137,7 +137,7 @@ impl<P: Pre> Instances<P> {
     }
 
     fn take_place(this: &Local<Self>) -> Option<Place<P>> {
-        let one_more = |taken| (taken < this.lending.max_in_flight).then_some(taken + 1);
+        let one_more = |taken| (taken < this.lending.limits.max_in_flight).then_some(taken + 1);
         let (set, read) = (Ordering::Relaxed, Ordering::Relaxed);
         let taken = this.in_flight.fetch_update(set, read, one_more);
         taken.is_ok().then(|| Place(this.clone()))
@@ -163,7 +163,8 @@ impl<P: Pre> Instances<P> {
         let computing = Arc::new(ComputingTime::new(self.clock.clone()));
         let sink = PutSinkContext {
             sink: self.lending.sink.clone(),
-            time_out: TimeOut::new(self.lending.sink_timeout),
+            time_out: TimeOut::new(self.lending.limits.sink_timeout),
+            failing: Arc::clone(&self.failing),
         };
         let instance = self.pre.instantiate(sink, computing);
         instance

@@ -27,6 +27,7 @@
 //! nothing: it says what it has to say through [`tracing`].
 
 mod builder;
+mod limits;
 mod server;
 
 pub mod sink;
@@ -37,12 +38,16 @@ mod error;
 mod group_commit;
 mod put_json;
 
+mod activity;
+mod closing;
+mod connection;
+mod listener;
+
 mod answer;
 mod body;
-mod closing;
 mod handler;
-mod listener;
 mod local;
+mod seldom;
 mod work;
 
 mod engine;
@@ -51,7 +56,7 @@ mod instances;
 
 mod computing;
 mod direct;
-mod limits;
+mod guest_limits;
 mod put_sink;
 mod time_out;
 
@@ -60,12 +65,15 @@ mod outgoing;
 mod proxy;
 mod world;
 
-pub use builder::{
-    DEFAULT_BODY_TIMEOUT, DEFAULT_DRAIN_TIMEOUT, DEFAULT_INSTANCE_REUSE, DEFAULT_MAX_BODIES_BYTES,
-    DEFAULT_MAX_BODY_BYTES, DEFAULT_MAX_IN_FLIGHT, DEFAULT_PORT, DEFAULT_SINK_TIMEOUT,
-    MAX_IN_FLIGHT, PeerServerBuilder,
-};
+pub use builder::{DEFAULT_PORT, PeerServerBuilder};
 pub use error::{Error, SqliteError};
 pub use guest::BUILT_IN_COMPONENT;
+pub use limits::{
+    DEFAULT_BODY_TIMEOUT, DEFAULT_DRAIN_TIMEOUT, DEFAULT_HEAD_TIMEOUT, DEFAULT_IDLE_TIMEOUT,
+    DEFAULT_INSTANCE_REUSE, DEFAULT_MAX_BODIES_BYTES, DEFAULT_MAX_BODY_BYTES,
+    DEFAULT_MAX_CONNECTIONS, DEFAULT_MAX_GUEST_MEMORY_BYTES, DEFAULT_MAX_GUEST_TIME,
+    DEFAULT_MAX_HEAD_BYTES, DEFAULT_MAX_HEAD_FIELDS, DEFAULT_MAX_IN_FLIGHT, DEFAULT_MIN_BODY_RATE,
+    DEFAULT_SINK_TIMEOUT, MAX_CONNECTIONS, MAX_HEAD_BYTES, MAX_HEAD_FIELDS, MAX_IN_FLIGHT,
+};
 pub use server::PeerServer;
 pub use sink::{PutError, PutSink};

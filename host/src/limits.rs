@@ -1,88 +1,294 @@
-//! What holds a guest within its limits: how much memory it has, and how long it computes.
+//! The limits of a server: what each one is unless it is set, how it is set, and what it may be.
 //!
-//! Never ends a request: a guest that goes beyond traps, and that is for others to answer.
+//! Never holds anything to a limit: that is for those who are given it. Those of a store's queue are
+//! with the queue.
 
 use std::time::Duration;
 
-use wasmtime::{Engine, ResourceLimiter, Result, Store, UpdateDeadline, ensure};
+use alldata_peer_guest::decode::MAX_BODY_BYTES;
 
-use crate::computing::ComputingTime;
+use crate::builder::PeerServerBuilder;
+use crate::error::Error;
 
-/// The most bytes of one linear memory: a body of 16 MiB, twice that while its buffer grows, and
-/// the rest for the guest itself.
-pub(crate) const MEMORY_BYTES: usize = 64 * 1024 * 1024;
+/// How many connections are served at a time: more than peers and their pools open, and few enough
+/// that all of them, with half a head each, take less than 300 MB.
+pub const DEFAULT_MAX_CONNECTIONS: u32 = 8192;
 
-/// The most linear memory of one guest, in bytes: of a peer, and of a sink that is composed with
-/// it and holds an event of its own, and another one to compare it with.
-const ALL_MEMORY_BYTES: usize = 2 * MEMORY_BYTES;
+/// The most connections that may be served at a time: as many as a system lends file descriptors to
+/// one process.
+pub const MAX_CONNECTIONS: u32 = 1_048_576;
 
-/// How much linear memory a guest may keep for its next request, in bytes, beyond what it started
-/// with. One that has grown by more, by a large body, is replaced.
-const KEPT_MEMORY_BYTES: usize = 512 * 1024;
+/// The size in bytes of a request line and its header fields: four times what peers and the proxies
+/// between them send at their most talkative.
+pub const DEFAULT_MAX_HEAD_BYTES: u32 = 32 * 1024;
+
+/// The largest size in bytes that a head may be allowed to have.
+pub const MAX_HEAD_BYTES: u32 = 1024 * 1024;
+
+/// How many header fields a request may have. Room for so many is on the stack of whoever parses
+/// them; for more it would be allocated for each request.
+pub const DEFAULT_MAX_HEAD_FIELDS: u32 = 100;
+
+/// The most header fields that a request may be allowed to have.
+pub const MAX_HEAD_FIELDS: u32 = 1000;
+
+/// How long the head of a request may take from its first byte to its last. It is one packet.
+pub const DEFAULT_HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long a connection may be without a request: longer than clients keep an unused connection, so
+/// that it is rarely this end that closes one.
+pub const DEFAULT_IDLE_TIMEOUT: Duration = Duration::from_secs(75);
+
+/// The largest body in bytes, and what a lower setting may not exceed: the built-in component's
+/// own limit.
+pub const DEFAULT_MAX_BODY_BYTES: u64 = MAX_BODY_BYTES as u64;
+
+/// How many bytes all bodies that are in flight may have together: more than all
+/// ordinary events that are in flight, or 16 of the largest, which take three times as much memory,
+/// and with a composed component up to eight times.
+pub const DEFAULT_MAX_BODIES_BYTES: u64 = 256 * 1024 * 1024;
+
+/// How long a body may take to arrive as a whole: at the largest size, 4.5 Mbit/s.
+pub const DEFAULT_BODY_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// How many bytes of a body have to arrive in a second, on the average and after some grace: a
+/// fifth of what the slowest mobile networks carry.
+pub const DEFAULT_MIN_BODY_RATE: u64 = 256;
+
+/// How long a sink may take for a put.
+pub const DEFAULT_SINK_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// How long a closing server waits for what is in flight: longer than a sink may take.
+pub const DEFAULT_DRAIN_TIMEOUT: Duration = Duration::from_secs(35);
+
+/// How many requests are handled at a time. Each waits for the sink, not for a processor, so the
+/// number is much larger than that of the cores; its price is address space and some memory.
+pub const DEFAULT_MAX_IN_FLIGHT: u32 = 1024;
+
+/// The most requests that may be handled at a time: what an engine's pool can address.
+pub const MAX_IN_FLIGHT: u32 = 4096;
+
+/// How many requests one instance of the guest handles before it is replaced. It keeps no state
+/// between them, so this only bounds what a leak could cost.
+pub const DEFAULT_INSTANCE_REUSE: u32 = 1_000_000;
+
+/// How much memory one instance of the guest may have, in bytes: a body of 16 MiB, twice that while
+/// its buffer grows, and as much again for a sink that is composed with it and compares two events.
+pub const DEFAULT_MAX_GUEST_MEMORY_BYTES: u64 = 128 * 1024 * 1024;
 
 /// How long a guest may compute for one request, not counting when it waits. The largest body takes
 /// the built-in one less than a tenth of a second.
-const MAX_COMPUTING_TIME: Duration = Duration::from_secs(5);
+pub const DEFAULT_MAX_GUEST_TIME: Duration = Duration::from_secs(5);
 
-/// What the store of a guest holds, so that it can be held within limits.
-pub(crate) trait Watched: Send + 'static {
-    fn memory(&mut self) -> &mut MemoryLimit;
-    fn computing(&self) -> &ComputingTime;
+/// All limits of a server.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Limits {
+    pub(crate) max_connections: u32,
+    pub(crate) max_head_bytes: u32,
+    pub(crate) max_head_fields: u32,
+    pub(crate) head_timeout: Duration,
+    pub(crate) idle_timeout: Duration,
+    pub(crate) max_body_bytes: u64,
+    pub(crate) max_bodies_bytes: u64,
+    pub(crate) body_timeout: Duration,
+    pub(crate) min_body_rate: u64,
+    pub(crate) sink_timeout: Duration,
+    pub(crate) drain_timeout: Duration,
+    pub(crate) max_in_flight: u32,
+    pub(crate) instance_reuse: u32,
+    pub(crate) max_guest_memory_bytes: u64,
+    pub(crate) max_guest_time: Duration,
 }
 
-/// A store whose guest stays within its limits.
-pub(crate) fn store<S: Watched>(engine: &Engine, state: S) -> Store<S> {
-    let mut store = Store::new(engine, state);
-    store.limiter(|state| state.memory());
-    // Called where the guest goes on after a tick.
-    store.epoch_deadline_callback(|store| {
-        ensure!(
-            store.data().computing().total() <= MAX_COMPUTING_TIME,
-            "it computed for more than {MAX_COMPUTING_TIME:?}"
-        );
-        Ok(UpdateDeadline::Yield(1))
-    });
-    store.set_epoch_deadline(1);
-    store
-}
-
-/// Counts the linear memory of all modules of a guest, and holds it under [`ALL_MEMORY_BYTES`].
-#[derive(Default)]
-pub(crate) struct MemoryLimit {
-    bytes: usize,
-    /// What it started with: a sink that brings a language of its own brings megabytes of it.
-    initial_bytes: usize,
-}
-
-impl MemoryLimit {
-    /// Takes what the guest has by now as what it started with.
-    pub(crate) fn settle(&mut self) {
-        self.initial_bytes = self.bytes;
-    }
-
-    /// Whether the guest has grown so little that it may be kept.
-    pub(crate) fn is_small(&self) -> bool {
-        self.bytes - self.initial_bytes <= KEPT_MEMORY_BYTES
-    }
-}
-
-impl ResourceLimiter for MemoryLimit {
-    fn memory_growing(&mut self, current: usize, desired: usize, _: Option<usize>) -> Result<bool> {
-        let bytes = self.bytes.saturating_add(desired.saturating_sub(current));
-        let grows = bytes <= ALL_MEMORY_BYTES;
-        if grows {
-            self.bytes = bytes;
-        } else {
-            tracing::warn!(
-                bytes,
-                limit = ALL_MEMORY_BYTES,
-                "the guest may not have so much memory"
-            );
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            max_connections: DEFAULT_MAX_CONNECTIONS,
+            max_head_bytes: DEFAULT_MAX_HEAD_BYTES,
+            max_head_fields: DEFAULT_MAX_HEAD_FIELDS,
+            head_timeout: DEFAULT_HEAD_TIMEOUT,
+            idle_timeout: DEFAULT_IDLE_TIMEOUT,
+            max_body_bytes: DEFAULT_MAX_BODY_BYTES,
+            max_bodies_bytes: DEFAULT_MAX_BODIES_BYTES,
+            body_timeout: DEFAULT_BODY_TIMEOUT,
+            min_body_rate: DEFAULT_MIN_BODY_RATE,
+            sink_timeout: DEFAULT_SINK_TIMEOUT,
+            drain_timeout: DEFAULT_DRAIN_TIMEOUT,
+            max_in_flight: DEFAULT_MAX_IN_FLIGHT,
+            instance_reuse: DEFAULT_INSTANCE_REUSE,
+            max_guest_memory_bytes: DEFAULT_MAX_GUEST_MEMORY_BYTES,
+            max_guest_time: DEFAULT_MAX_GUEST_TIME,
         }
-        Ok(grows)
+    }
+}
+
+impl Limits {
+    /// Holds that each is what it may be.
+    pub(crate) fn check(&self) -> Result<(), Error> {
+        let most = |setting, value, most| (setting, value, 1..=most);
+        let settings = [
+            most(
+                "max_connections",
+                self.max_connections.into(),
+                MAX_CONNECTIONS.into(),
+            ),
+            most(
+                "max_head_bytes",
+                self.max_head_bytes.into(),
+                MAX_HEAD_BYTES.into(),
+            ),
+            most(
+                "max_head_fields",
+                self.max_head_fields.into(),
+                MAX_HEAD_FIELDS.into(),
+            ),
+            most(
+                "max_body_bytes",
+                self.max_body_bytes,
+                DEFAULT_MAX_BODY_BYTES,
+            ),
+            most("max_bodies_bytes", self.max_bodies_bytes, u64::MAX),
+            most(
+                "max_in_flight",
+                self.max_in_flight.into(),
+                MAX_IN_FLIGHT.into(),
+            ),
+            most(
+                "instance_reuse",
+                self.instance_reuse.into(),
+                u32::MAX.into(),
+            ),
+            most(
+                "max_guest_memory_bytes",
+                self.max_guest_memory_bytes,
+                DEFAULT_MAX_GUEST_MEMORY_BYTES,
+            ),
+        ];
+        for (setting, value, range) in settings {
+            if !range.contains(&value) {
+                return Err(Error::Setting {
+                    setting,
+                    value: value.to_string(),
+                    expected: format!("1 to {}", range.end()),
+                });
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The limits.
+impl PeerServerBuilder {
+    /// How many connections are served at a time, 1 to [`MAX_CONNECTIONS`] and
+    /// [`DEFAULT_MAX_CONNECTIONS`] unless given. Those beyond wait until there is room. Connections
+    /// that were accepted elsewhere do not count.
+    pub fn max_connections(mut self, connections: u32) -> Self {
+        self.limits.max_connections = connections;
+        self
     }
 
-    fn table_growing(&mut self, _: usize, desired: usize, maximum: Option<usize>) -> Result<bool> {
-        Ok(maximum.is_none_or(|maximum| desired <= maximum))
+    /// The size in bytes of a request line and its header fields with all that separates them, 1 to
+    /// [`MAX_HEAD_BYTES`] and [`DEFAULT_MAX_HEAD_BYTES`] unless given. A larger one is answered with
+    /// 431, and its connection is closed.
+    pub fn max_head_bytes(mut self, bytes: u32) -> Self {
+        self.limits.max_head_bytes = bytes;
+        self
+    }
+
+    /// How many header fields a request may have, 1 to [`MAX_HEAD_FIELDS`] and
+    /// [`DEFAULT_MAX_HEAD_FIELDS`] unless given. One with more is answered with 431, and its
+    /// connection is closed.
+    pub fn max_head_fields(mut self, fields: u32) -> Self {
+        self.limits.max_head_fields = fields;
+        self
+    }
+
+    /// How long the head of a request may take from its first byte to its last,
+    /// [`DEFAULT_HEAD_TIMEOUT`] unless given. Then its connection is closed.
+    pub fn head_timeout(mut self, timeout: Duration) -> Self {
+        self.limits.head_timeout = timeout;
+        self
+    }
+
+    /// How long a connection may be without a request, [`DEFAULT_IDLE_TIMEOUT`] unless given. It is
+    /// closed no sooner, and no later than a fifth of that after. So is one whose client does not
+    /// read its answer.
+    pub fn idle_timeout(mut self, timeout: Duration) -> Self {
+        self.limits.idle_timeout = timeout;
+        self
+    }
+
+    /// The largest body in bytes: 1 to [`DEFAULT_MAX_BODY_BYTES`]. A larger one is answered
+    /// with 413.
+    pub fn max_body_bytes(mut self, bytes: u64) -> Self {
+        self.limits.max_body_bytes = bytes;
+        self
+    }
+
+    /// How many bytes all bodies that are in flight may have together,
+    /// [`DEFAULT_MAX_BODIES_BYTES`] unless given. One that goes beyond is answered with 503, or
+    /// with 413 where it does so alone.
+    pub fn max_bodies_bytes(mut self, bytes: u64) -> Self {
+        self.limits.max_bodies_bytes = bytes;
+        self
+    }
+
+    /// How long a body may take to arrive as a whole, [`DEFAULT_BODY_TIMEOUT`] unless given. A
+    /// slower one is answered with 408.
+    pub fn body_timeout(mut self, timeout: Duration) -> Self {
+        self.limits.body_timeout = timeout;
+        self
+    }
+
+    /// How many bytes of a body have to arrive in a second, on the average since its beginning,
+    /// after 5 s of grace; [`DEFAULT_MIN_BODY_RATE`] unless given, and 0 for none. A slower one is
+    /// answered with 408.
+    pub fn min_body_rate(mut self, bytes_per_second: u64) -> Self {
+        self.limits.min_body_rate = bytes_per_second;
+        self
+    }
+
+    /// How long the sink may take for a put, [`DEFAULT_SINK_TIMEOUT`] unless given. A slower one
+    /// is answered with 504.
+    pub fn sink_timeout(mut self, timeout: Duration) -> Self {
+        self.limits.sink_timeout = timeout;
+        self
+    }
+
+    /// How long [`PeerServer::close`](crate::PeerServer::close) waits for what is in flight,
+    /// [`DEFAULT_DRAIN_TIMEOUT`] unless given.
+    pub fn drain_timeout(mut self, timeout: Duration) -> Self {
+        self.limits.drain_timeout = timeout;
+        self
+    }
+
+    /// How many requests guests handle at a time, 1 to [`MAX_IN_FLIGHT`] and
+    /// [`DEFAULT_MAX_IN_FLIGHT`] unless given. Those beyond are answered with 503.
+    pub fn max_in_flight(mut self, requests: u32) -> Self {
+        self.limits.max_in_flight = requests;
+        self
+    }
+
+    /// How many requests one instance of the guest handles before it is replaced,
+    /// [`DEFAULT_INSTANCE_REUSE`] unless given; 1 is a fresh instance for every request. One
+    /// that trapped is always replaced.
+    pub fn instance_reuse(mut self, requests: u32) -> Self {
+        self.limits.instance_reuse = requests;
+        self
+    }
+
+    /// How many bytes of linear memory one instance of the guest may have, 1 to
+    /// [`DEFAULT_MAX_GUEST_MEMORY_BYTES`]. One that needs more traps: 500. For a body, the built-in
+    /// one needs up to three times its size.
+    pub fn max_guest_memory_bytes(mut self, bytes: u64) -> Self {
+        self.limits.max_guest_memory_bytes = bytes;
+        self
+    }
+
+    /// How long a guest may compute for one request, not counting when it waits,
+    /// [`DEFAULT_MAX_GUEST_TIME`] unless given. One that takes longer is stopped: 500.
+    pub fn max_guest_time(mut self, time: Duration) -> Self {
+        self.limits.max_guest_time = time;
+        self
     }
 }

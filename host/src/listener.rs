@@ -9,6 +9,7 @@ use std::time::Duration;
 use tokio::net::{TcpListener, TcpSocket, TcpStream, lookup_host};
 
 use crate::error::Error;
+use crate::seldom::Seldom;
 
 /// How many connections the system holds until they are accepted: a burst of as many clients as
 /// are served at a time.
@@ -24,8 +25,9 @@ const FREE_PORT_TRIES: usize = 16;
 
 /// A socket that listens, with the address that it was really given.
 pub(crate) struct Listener {
-    pub(crate) socket: TcpListener,
+    socket: TcpListener,
     pub(crate) address: SocketAddr,
+    failing: Seldom,
 }
 
 /// Listens on every address of `hostname`, or on any IPv4 address.
@@ -104,7 +106,11 @@ fn bind_one(address: SocketAddr) -> io::Result<Listener> {
     socket.bind(address)?;
     let socket = socket.listen(BACKLOG)?;
     let address = socket.local_addr()?;
-    Ok(Listener { socket, address })
+    Ok(Listener {
+        socket,
+        address,
+        failing: Seldom::default(),
+    })
 }
 
 /// Whether the machine does not have the address or its family.
@@ -115,23 +121,32 @@ fn is_absent(error: &io::Error) -> bool {
         || error.raw_os_error() == Some(FAMILY_NOT_SUPPORTED)
 }
 
-/// The next connection.
-pub(crate) async fn accept(listener: &TcpListener) -> TcpStream {
-    loop {
-        match listener.accept().await {
-            Ok((stream, _peer)) => {
-                // Answers are small and complete: waiting to fill a packet only delays them.
-                if let Err(error) = stream.set_nodelay(true) {
-                    tracing::debug!(%error, "cannot set TCP_NODELAY");
+impl Listener {
+    /// The next connection.
+    pub(crate) async fn accept(&mut self) -> TcpStream {
+        let mut failures: u64 = 0;
+        loop {
+            match self.socket.accept().await {
+                Ok((stream, _peer)) => {
+                    if failures > 0 {
+                        tracing::info!(failures, "accepting connections again");
+                    }
+                    // Answers are small and complete: waiting to fill a packet only delays them.
+                    if let Err(error) = stream.set_nodelay(true) {
+                        tracing::debug!(%error, "cannot set TCP_NODELAY");
+                    }
+                    return stream;
                 }
-                return stream;
-            }
-            Err(error) if error.kind() == ErrorKind::ConnectionAborted => {
-                tracing::debug!(%error, "a client was gone before it was accepted");
-            }
-            Err(error) => {
-                tracing::warn!(%error, "cannot accept a connection");
-                tokio::time::sleep(ACCEPT_PAUSE).await;
+                Err(error) if error.kind() == ErrorKind::ConnectionAborted => {
+                    tracing::debug!(%error, "a client was gone before it was accepted");
+                }
+                Err(error) => {
+                    failures += 1;
+                    if let Some(left_out) = self.failing.say(&error.to_string()) {
+                        tracing::warn!(%error, left_out, "cannot accept a connection");
+                    }
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
             }
         }
     }

@@ -18,8 +18,8 @@ use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
 use crate::body::LimitedBody;
 use crate::computing::ComputingTime;
+use crate::guest_limits::{self, GuestLimits, GuestMemory, Watched};
 use crate::instances::Pre;
-use crate::limits::{self, MemoryLimit, Watched};
 use crate::outgoing::OutgoingRequests;
 use crate::put_sink::{self, PutSinkContext};
 use crate::world::World;
@@ -30,6 +30,7 @@ pub(crate) type SetAnswer = std::result::Result<hyper::Response<HyperOutgoingBod
 /// Any component, ready to be instantiated.
 pub(crate) struct WholePre {
     pre: ProxyPre<State>,
+    limits: GuestLimits,
     world: World,
     outgoing: OutgoingRequests,
 }
@@ -44,7 +45,7 @@ pub(crate) struct Whole {
 /// What the store of an instance holds.
 pub(crate) struct State {
     table: ResourceTable,
-    memory: MemoryLimit,
+    memory: GuestMemory,
     computing: Arc<ComputingTime>,
     wasi: WasiCtx,
     http: WasiHttpCtx,
@@ -53,9 +54,15 @@ pub(crate) struct State {
 }
 
 impl WholePre {
-    pub(crate) fn new(engine: &Engine, component: &Component, world: World) -> Result<Self> {
+    pub(crate) fn new(
+        engine: &Engine,
+        component: &Component,
+        limits: GuestLimits,
+        world: World,
+    ) -> Result<Self> {
         Ok(Self {
             pre: ProxyPre::new(linker(engine)?.instantiate_pre(component)?)?,
+            limits,
             world,
             outgoing: OutgoingRequests::new(),
         })
@@ -72,14 +79,14 @@ impl Pre for WholePre {
     ) -> Result<Whole> {
         let state = State {
             table: ResourceTable::new(),
-            memory: MemoryLimit::default(),
+            memory: GuestMemory::new(self.limits),
             computing: Arc::clone(&computing),
             wasi: self.world.open()?,
             http: WasiHttpCtx::new(),
             outgoing: self.outgoing.clone(),
             put_sink,
         };
-        let mut store = limits::store(self.pre.engine(), state);
+        let mut store = guest_limits::store(self.pre.engine(), self.limits, state);
         let instantiating = self.pre.instantiate_async(&mut store);
         let proxy = computing.measure(instantiating).await?;
         store.data_mut().memory.settle();
@@ -109,7 +116,8 @@ impl Whole {
         let out = http.new_response_outparam(answer)?;
         let handler = self.proxy.wasi_http_incoming_handler();
         let call = handler.call_handle(&mut self.store, request, out);
-        self.computing.measure(call).await
+        let handled = self.computing.measure(call).await;
+        handled.map_err(|trap| self.store.data().memory.explain(trap))
     }
 }
 
@@ -123,7 +131,7 @@ fn linker(engine: &Engine) -> Result<Linker<State>> {
 }
 
 impl Watched for State {
-    fn memory(&mut self) -> &mut MemoryLimit {
+    fn memory(&mut self) -> &mut GuestMemory {
         &mut self.memory
     }
 

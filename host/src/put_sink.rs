@@ -4,10 +4,12 @@
 //! itself: the time-out, and that a panic is an answer.
 
 use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
 
 use futures_util::FutureExt as _;
 use wasmtime::component::{HasSelf, Linker};
 
+use crate::seldom::Seldom;
 use crate::sink::{BoxSink, PutError, PutSink};
 use crate::time_out::TimeOut;
 
@@ -28,6 +30,8 @@ pub(crate) const PUT_SINK: &str = "alldata:peer/put-sink@";
 pub(crate) struct PutSinkContext {
     pub(crate) sink: BoxSink,
     pub(crate) time_out: TimeOut,
+    /// What all instances say of it.
+    pub(crate) failing: Arc<Seldom>,
 }
 
 impl Host for PutSinkContext {
@@ -43,12 +47,16 @@ impl Host for PutSinkContext {
             Some(Err(panic)) => Err(PutError::Failed(panic_text(&*panic))),
             None => {
                 let timeout = self.time_out.after();
-                tracing::warn!(?timeout, "the sink did not answer in time");
+                if let Some(left_out) = self.failing.say("") {
+                    tracing::warn!(?timeout, left_out, "the sink did not answer in time");
+                }
                 Err(PutError::Unknown)
             }
         };
-        if let Err(error @ PutError::Failed(_)) = &result {
-            tracing::error!(%error, "put failed");
+        if let Err(error @ PutError::Failed(reason)) = &result
+            && let Some(left_out) = self.failing.say(reason)
+        {
+            tracing::error!(%error, left_out, "put failed");
         }
         Ok(result.map_err(put_sink::PutError::from))
     }

@@ -3,29 +3,29 @@
 //! Costs no task as long as somebody waits. Never starts work by itself.
 
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use tokio::runtime::Handle;
-use tokio_util::task::TaskTracker;
 
-use crate::local::Local;
+use crate::activity::Activity;
 
 /// Work as a future. Dropped before its end, it hands the work to the runtime.
 pub(crate) struct Work<T: 'static> {
     /// `None` once it is done.
     work: Option<Pin<Box<dyn Future<Output = T> + Send>>>,
-    tasks: Local<TaskTracker>,
+    activity: Arc<Activity>,
 }
 
 impl<T> Work<T> {
-    /// Work that is one of `tasks` where it outlives who waits for it.
+    /// Work that is one of the tasks of `activity` where it outlives who waits for it.
     pub(crate) fn new(
         work: impl Future<Output = T> + Send + 'static,
-        tasks: &Local<TaskTracker>,
+        activity: &Arc<Activity>,
     ) -> Self {
         Self {
             work: Some(Box::pin(work)),
-            tasks: tasks.clone(),
+            activity: Arc::clone(activity),
         }
     }
 }
@@ -51,7 +51,7 @@ impl<T> Drop for Work<T> {
             && let Ok(runtime) = Handle::try_current()
         {
             let work = async { drop(work.await) };
-            self.tasks.spawn_on(work, &runtime);
+            self.activity.tasks.spawn_on(work, &runtime);
         }
     }
 }

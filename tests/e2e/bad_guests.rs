@@ -2,9 +2,13 @@
 //!
 //! The guests are components in text form, each with one fault. Never tests the built-in one.
 
-use alldata_peer_server_http::{PeerServer, sinks::DiscardSink};
+use std::fs;
 
-use crate::support::{Connection, Embedded, Post};
+use alldata_peer_server_http::{PeerServer, sinks::DiscardSink};
+use rustix::process::Signal;
+
+use crate::support::put_handler_guest::{self, CREATED, guest_that};
+use crate::support::{Connection, Embedded, Peer, Post};
 
 /// A component that exports the handler, with `handle` as the body of its only function.
 fn guest(handle: &str) -> Vec<u8> {
@@ -96,6 +100,51 @@ fn a_guest_that_wants_too_much_memory_does_not_get_it() {
     let server = serve(grow);
     let detail = server.put("key1", "1").detail(500);
     assert!(detail.contains("log"), "{detail}");
+}
+
+/// It asks for all that it may have, and then for one page more.
+#[test]
+fn a_guest_gets_as_much_memory_as_it_may_have_and_no_page_more() {
+    // It traps where either is other than it should be. It has a page from the start.
+    let grow = |pages: u32, wrong: &str| {
+        format!(
+            "(if ({wrong} (memory.grow (i32.const {pages})) (i32.const -1)) (then unreachable))"
+        )
+    };
+    let does = grow(15, "i32.eq") + &grow(1, "i32.ne");
+    let builder = put_handler_guest::builder(&guest_that(&does, CREATED, ""));
+    let server = Embedded::start(builder.max_guest_memory_bytes(16 * 64 * 1024));
+    let mut connection = server.connect();
+    for _ in 0..3 {
+        connection.ask(&Post::put("key1", "1")).assert_created();
+    }
+}
+
+#[test]
+fn what_ends_a_guest_is_logged_once_with_its_reason() {
+    let too_much = "(if (i32.eq (memory.grow (i32.const 1600)) (i32.const -1)) (then unreachable))";
+    for (handle, reason) in [
+        ("unreachable", "wasm `unreachable` instruction executed"),
+        ("(loop (br 0))", "it computed for more than 1s"),
+        (too_much, "it wanted 104923136 bytes of memory"),
+    ] {
+        let directory = tempfile::tempdir().expect("makes a directory");
+        let file = directory.path().join("guest.wasm");
+        fs::write(&file, guest(handle)).expect("writes");
+        let file = file.to_str().expect("is text");
+        let arguments = ["--component", file, "--max-guest-time", "1"];
+        let mut peer = Peer::builder().arguments(&arguments).start();
+        for _ in 0..2 {
+            peer.put("key1", "1").assert_problem(500);
+        }
+        peer.signal(Signal::TERM);
+        assert_eq!(peer.wait().code(), Some(0));
+        let log = peer.rest_of_stderr();
+        let traps = log.iter().filter(|line| line.contains("guest"));
+        let traps: Vec<&String> = traps.collect();
+        assert_eq!(traps.len(), 2, "{log:#?}");
+        assert!(traps.iter().all(|trap| trap.contains(reason)), "{log:#?}");
+    }
 }
 
 #[test]

@@ -7,7 +7,7 @@ use std::io::{self, Read as _, Seek as _, SeekFrom, Stdout, Write as _};
 use std::path::{Path, PathBuf};
 
 use crate::error::Error;
-use crate::group_commit::{GroupCommit, Record, Writer};
+use crate::group_commit::{GroupCommit, QueueLimits, Record, Writer};
 use crate::put_json::put_line;
 use crate::sink::{PutError, PutSink};
 
@@ -26,6 +26,15 @@ impl NdjsonSink {
     /// When the file can't be opened and read, another sink has it open, or the thread can't be
     /// started.
     pub fn append(path: &Path) -> Result<Self, Error> {
+        Self::append_with_queue(path, QueueLimits::default())
+    }
+
+    /// The same with other limits of what may wait for a write.
+    ///
+    /// # Errors
+    ///
+    /// As for [`append`](Self::append).
+    pub fn append_with_queue(path: &Path, limits: QueueLimits) -> Result<Self, Error> {
         let fail = |source| Error::File {
             operation: "open",
             path: path.to_owned(),
@@ -43,7 +52,7 @@ impl NdjsonSink {
             sync_directory(path).map_err(fail)?;
         }
         let torn = is_torn(&mut file).map_err(fail)?;
-        Self::start(path, Output::File(file), torn)
+        Self::start(path, limits, Output::File(file), torn)
     }
 
     /// Writes to standard output.
@@ -52,16 +61,25 @@ impl NdjsonSink {
     ///
     /// When the thread can't be started.
     pub fn stdout() -> Result<Self, Error> {
-        Self::start(Path::new("-"), Output::Stdout(io::stdout()), false)
+        Self::stdout_with_queue(QueueLimits::default())
     }
 
-    fn start(path: &Path, output: Output, torn: bool) -> Result<Self, Error> {
+    /// The same with other limits of what may wait for a write.
+    ///
+    /// # Errors
+    ///
+    /// As for [`stdout`](Self::stdout).
+    pub fn stdout_with_queue(limits: QueueLimits) -> Result<Self, Error> {
+        Self::start(Path::new("-"), limits, Output::Stdout(io::stdout()), false)
+    }
+
+    fn start(path: &Path, limits: QueueLimits, output: Output, torn: bool) -> Result<Self, Error> {
         let writer = LineWriter {
             path: path.to_owned(),
             output,
             torn,
         };
-        GroupCommit::start("ndjson-writer", writer)
+        GroupCommit::start("ndjson-writer", limits, writer)
             .map(Self)
             .map_err(|source| Error::Thread {
                 path: path.to_owned(),

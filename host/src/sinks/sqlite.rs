@@ -7,7 +7,7 @@ use alldata_peer_guest::same_event::same_event;
 
 use super::comparison::Comparison;
 use crate::error::Error;
-use crate::group_commit::{GroupCommit, Record};
+use crate::group_commit::{GroupCommit, QueueLimits, Record};
 use crate::sink::{PutError, PutSink};
 use crate::store::{StoreReader, StoreWriter, Written};
 
@@ -30,12 +30,21 @@ impl SqliteSink {
     /// When the file can't be opened, is no store of a version that is known here, or the thread
     /// can't be started.
     pub fn open(path: &Path) -> Result<Self, Error> {
+        Self::open_with_queue(path, QueueLimits::default())
+    }
+
+    /// The same with other limits of what may wait for a write.
+    ///
+    /// # Errors
+    ///
+    /// As for [`open`](Self::open).
+    pub fn open_with_queue(path: &Path, limits: QueueLimits) -> Result<Self, Error> {
         let writer = StoreWriter::open(path)?;
-        let commits =
-            GroupCommit::start("sqlite-writer", writer).map_err(|source| Error::Thread {
-                path: path.to_owned(),
-                source,
-            })?;
+        let commits = GroupCommit::start("sqlite-writer", limits, writer);
+        let commits = commits.map_err(|source| Error::Thread {
+            path: path.to_owned(),
+            source,
+        })?;
         Ok(Self {
             path: path.to_owned(),
             commits,

@@ -2,17 +2,11 @@
 
 use std::ffi::OsString;
 use std::path::PathBuf;
-use std::time::Duration;
 
-use alldata_peer_server_http::{
-    DEFAULT_BODY_TIMEOUT, DEFAULT_DRAIN_TIMEOUT, DEFAULT_INSTANCE_REUSE, DEFAULT_MAX_BODIES_BYTES,
-    DEFAULT_MAX_BODY_BYTES, DEFAULT_MAX_IN_FLIGHT, DEFAULT_PORT, DEFAULT_SINK_TIMEOUT,
-    MAX_IN_FLIGHT,
-};
+use alldata_peer_server_http::DEFAULT_PORT;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-/// The longest time-out in seconds: an hour, after which nobody waits any more.
-const MAX_TIMEOUT_SECONDS: u64 = 3600;
+use crate::limits::Limits;
 
 /// An AllData peer server: takes events over HTTP and keeps them.
 #[derive(Debug, Parser)]
@@ -81,55 +75,8 @@ pub(crate) struct Serve {
     /// Directory that --component may read and write, and its name there if it is another
     #[arg(long, value_name = "PATH[::NAME]", requires = "component", value_parser = parse_directory)]
     pub(crate) dir: Vec<(PathBuf, String)>,
-    /// Largest body in bytes; a larger one is answered with 413
-    #[arg(long, env = "ALLDATA_PEER_MAX_BODY", value_name = "BYTES",
-        default_value_t = DEFAULT_MAX_BODY_BYTES,
-        value_parser = clap::value_parser!(u64).range(1..=DEFAULT_MAX_BODY_BYTES))]
-    pub(crate) max_body: u64,
-    /// Bytes that all bodies in flight may have together; one that goes beyond is answered with 503
-    #[arg(long, env = "ALLDATA_PEER_MAX_BODIES", value_name = "BYTES",
-        default_value_t = DEFAULT_MAX_BODIES_BYTES,
-        value_parser = clap::value_parser!(u64).range(1..))]
-    pub(crate) max_bodies: u64,
-    /// How long a body may take to arrive; a slower one is answered with 408
-    #[arg(long, env = "ALLDATA_PEER_BODY_TIMEOUT", value_name = "SECONDS",
-        default_value_t = DEFAULT_BODY_TIMEOUT.as_secs(),
-        value_parser = clap::value_parser!(u64).range(1..=MAX_TIMEOUT_SECONDS))]
-    body_timeout: u64,
-    /// How long the sink may take for a put; a slower one is answered with 504
-    #[arg(long, env = "ALLDATA_PEER_SINK_TIMEOUT", value_name = "SECONDS",
-        default_value_t = DEFAULT_SINK_TIMEOUT.as_secs(),
-        value_parser = clap::value_parser!(u64).range(1..=MAX_TIMEOUT_SECONDS))]
-    sink_timeout: u64,
-    /// How long to wait at the end for what is in flight
-    #[arg(long, env = "ALLDATA_PEER_DRAIN_TIMEOUT", value_name = "SECONDS",
-        default_value_t = DEFAULT_DRAIN_TIMEOUT.as_secs(),
-        value_parser = clap::value_parser!(u64).range(1..=MAX_TIMEOUT_SECONDS))]
-    drain_timeout: u64,
-    /// How many requests are handled at a time; those beyond are answered with 503
-    #[arg(long, env = "ALLDATA_PEER_MAX_IN_FLIGHT", value_name = "REQUESTS",
-        default_value_t = DEFAULT_MAX_IN_FLIGHT,
-        value_parser = clap::value_parser!(u32).range(1..=i64::from(MAX_IN_FLIGHT)))]
-    pub(crate) max_in_flight: u32,
-    /// How many requests one instance of the component handles before it is replaced
-    #[arg(long, env = "ALLDATA_PEER_INSTANCE_REUSE", value_name = "REQUESTS",
-        default_value_t = DEFAULT_INSTANCE_REUSE,
-        value_parser = clap::value_parser!(u32).range(1..))]
-    pub(crate) instance_reuse: u32,
-}
-
-impl Serve {
-    pub(crate) fn body_timeout(&self) -> Duration {
-        Duration::from_secs(self.body_timeout)
-    }
-
-    pub(crate) fn sink_timeout(&self) -> Duration {
-        Duration::from_secs(self.sink_timeout)
-    }
-
-    pub(crate) fn drain_timeout(&self) -> Duration {
-        Duration::from_secs(self.drain_timeout)
-    }
+    #[command(flatten)]
+    pub(crate) limits: Limits,
 }
 
 /// The store that a command works on, which a server may be using meanwhile.

@@ -58,15 +58,8 @@ async fn run(arguments: Serve) -> Result<()> {
 }
 
 async fn listen(arguments: &Serve) -> Result<PeerServer> {
-    let mut builder = PeerServer::builder()
-        .port(arguments.port)
-        .max_body_bytes(arguments.max_body)
-        .max_bodies_bytes(arguments.max_bodies)
-        .body_timeout(arguments.body_timeout())
-        .sink_timeout(arguments.sink_timeout())
-        .drain_timeout(arguments.drain_timeout())
-        .max_in_flight(arguments.max_in_flight)
-        .instance_reuse(arguments.instance_reuse);
+    let limits = &arguments.limits;
+    let mut builder = limits.set(PeerServer::builder().port(arguments.port));
     // A variable of the environment that is set to nothing is as good as not set.
     if let Some(hostname) = arguments.hostname.as_ref().filter(|name| !name.is_empty()) {
         builder = builder.hostname(hostname);
@@ -91,7 +84,7 @@ async fn listen(arguments: &Serve) -> Result<PeerServer> {
         (None, false) => {}
         (url, true) => {
             let url = url.as_deref().unwrap_or(DEFAULT_SINK);
-            builder = builder.sink(sinks::open(url)?);
+            builder = builder.sink(sinks::open_with_queue(url, limits.queue())?);
         }
     }
     Ok(builder.listen().await?)

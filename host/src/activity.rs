@@ -1,0 +1,134 @@
+//! What goes on on a connection: requests in service, bodies that arrive, heads that have begun.
+//!
+//! Only counts, so that a request is not slowed down by being watched. Never reads a clock, and never
+//! ends anything.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::task::{Context, Poll, ready};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio_util::task::TaskTracker;
+
+/// The activity of one connection.
+#[derive(Debug, Default)]
+pub(crate) struct Activity {
+    /// Those of the whole server, for what may outlive the connection.
+    pub(crate) tasks: TaskTracker,
+    /// Requests. Only the connection's own task counts them, so no addition is lost.
+    begun: AtomicUsize,
+    ended: AtomicUsize,
+    /// Bodies of which more may come, also after their request was answered.
+    open_bodies: AtomicUsize,
+    /// Whether bytes have come that belong to no request.
+    has_half_head: AtomicBool,
+}
+
+/// A body of which more may come, until this is dropped.
+#[derive(Debug)]
+pub(crate) struct OpenBody(Arc<Activity>);
+
+/// A stream that tells when bytes come.
+#[derive(Debug)]
+pub(crate) struct Observed<S> {
+    stream: S,
+    activity: Arc<Activity>,
+}
+
+impl Activity {
+    /// That of another connection of the same server.
+    pub(crate) fn apart(&self) -> Self {
+        Self {
+            tasks: self.tasks.clone(),
+            ..Self::default()
+        }
+    }
+
+    pub(crate) fn begin_request(&self) {
+        self.has_half_head.store(false, Ordering::Relaxed);
+        self.begun.store(self.begun() + 1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn end_request(&self) {
+        let ended = self.ended.load(Ordering::Relaxed);
+        self.ended.store(ended + 1, Ordering::Relaxed);
+    }
+
+    /// How many requests there have been.
+    pub(crate) fn begun(&self) -> usize {
+        self.begun.load(Ordering::Relaxed)
+    }
+
+    /// Whether a request is in service, or its body still arrives.
+    pub(crate) fn is_busy(&self) -> bool {
+        self.begun() != self.ended.load(Ordering::Relaxed)
+            || self.open_bodies.load(Ordering::Relaxed) > 0
+    }
+
+    /// Whether the head of a further request has begun.
+    pub(crate) fn has_half_head(&self) -> bool {
+        self.has_half_head.load(Ordering::Relaxed)
+    }
+}
+
+impl OpenBody {
+    pub(crate) fn new(activity: &Arc<Activity>) -> Self {
+        activity.open_bodies.fetch_add(1, Ordering::Relaxed);
+        Self(Arc::clone(activity))
+    }
+
+    /// For what is to go on with the body.
+    pub(crate) fn tasks(&self) -> &TaskTracker {
+        &self.0.tasks
+    }
+}
+
+impl Drop for OpenBody {
+    fn drop(&mut self) {
+        self.0.open_bodies.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl<S> Observed<S> {
+    pub(crate) fn new(stream: S, activity: &Arc<Activity>) -> Self {
+        Self {
+            stream,
+            activity: Arc::clone(activity),
+        }
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Observed<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        ready!(Pin::new(&mut self.stream).poll_read(context, buffer))?;
+        if buffer.filled().len() > before && !self.activity.is_busy() {
+            self.activity.has_half_head.store(true, Ordering::Relaxed);
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Observed<S> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(context, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+}

@@ -1,0 +1,139 @@
+//! The limits of `serve`: their flags, and what they set.
+
+use std::time::Duration;
+
+use alldata_peer_server_http::sinks::{
+    DEFAULT_MAX_QUEUED_BYTES, DEFAULT_MAX_QUEUED_PUTS, MAX_QUEUED_PUTS, QueueLimits,
+};
+use alldata_peer_server_http::{
+    DEFAULT_BODY_TIMEOUT, DEFAULT_DRAIN_TIMEOUT, DEFAULT_HEAD_TIMEOUT, DEFAULT_IDLE_TIMEOUT,
+    DEFAULT_INSTANCE_REUSE, DEFAULT_MAX_BODIES_BYTES, DEFAULT_MAX_BODY_BYTES,
+    DEFAULT_MAX_CONNECTIONS, DEFAULT_MAX_GUEST_MEMORY_BYTES, DEFAULT_MAX_GUEST_TIME,
+    DEFAULT_MAX_HEAD_BYTES, DEFAULT_MAX_HEAD_FIELDS, DEFAULT_MAX_IN_FLIGHT, DEFAULT_MIN_BODY_RATE,
+    DEFAULT_SINK_TIMEOUT, MAX_CONNECTIONS, MAX_HEAD_BYTES, MAX_HEAD_FIELDS, MAX_IN_FLIGHT,
+    PeerServerBuilder,
+};
+use clap::builder::RangedU64ValueParser;
+use clap::{Args, value_parser};
+
+use crate::open_files;
+
+/// The longest time-out in seconds: an hour, after which nobody waits any more.
+const MAX_TIMEOUT_SECONDS: u64 = 3600;
+
+/// The limits of a server.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Limits")]
+pub(crate) struct Limits {
+    /// Connections at a time; those beyond wait
+    #[arg(long, env = "ALLDATA_PEER_MAX_CONNECTIONS", value_name = "CONNECTIONS",
+        default_value_t = DEFAULT_MAX_CONNECTIONS,
+        value_parser = value_parser!(u32).range(1..=i64::from(MAX_CONNECTIONS)))]
+    max_connections: u32,
+    /// Bytes of a request line and its header fields; a larger head is answered with 431
+    #[arg(long, env = "ALLDATA_PEER_MAX_HEAD", value_name = "BYTES",
+        default_value_t = DEFAULT_MAX_HEAD_BYTES,
+        value_parser = value_parser!(u32).range(1..=i64::from(MAX_HEAD_BYTES)))]
+    max_head: u32,
+    /// Header fields of a request; one with more is answered with 431
+    #[arg(long, env = "ALLDATA_PEER_MAX_FIELDS", value_name = "FIELDS",
+        default_value_t = DEFAULT_MAX_HEAD_FIELDS,
+        value_parser = value_parser!(u32).range(1..=i64::from(MAX_HEAD_FIELDS)))]
+    max_fields: u32,
+    /// How long the head of a request may take to arrive; then its connection is closed
+    #[arg(long, env = "ALLDATA_PEER_HEAD_TIMEOUT", value_name = "SECONDS",
+        default_value_t = DEFAULT_HEAD_TIMEOUT.as_secs(), value_parser = seconds())]
+    head_timeout: u64,
+    /// How long a connection may be without a request
+    #[arg(long, env = "ALLDATA_PEER_IDLE_TIMEOUT", value_name = "SECONDS",
+        default_value_t = DEFAULT_IDLE_TIMEOUT.as_secs(), value_parser = seconds())]
+    idle_timeout: u64,
+    /// Bytes of a body; a larger one is answered with 413
+    #[arg(long, env = "ALLDATA_PEER_MAX_BODY", value_name = "BYTES",
+        default_value_t = DEFAULT_MAX_BODY_BYTES,
+        value_parser = value_parser!(u64).range(1..=DEFAULT_MAX_BODY_BYTES))]
+    max_body: u64,
+    /// Bytes that all bodies in flight may have together; one that goes beyond is answered with 503
+    #[arg(long, env = "ALLDATA_PEER_MAX_BODIES", value_name = "BYTES",
+        default_value_t = DEFAULT_MAX_BODIES_BYTES, value_parser = value_parser!(u64).range(1..))]
+    max_bodies: u64,
+    /// How long a body may take to arrive; a slower one is answered with 408
+    #[arg(long, env = "ALLDATA_PEER_BODY_TIMEOUT", value_name = "SECONDS",
+        default_value_t = DEFAULT_BODY_TIMEOUT.as_secs(), value_parser = seconds())]
+    body_timeout: u64,
+    /// Bytes of a body that have to arrive in a second, after 5 s of grace, or 0 for any number; a
+    /// slower body is answered with 408
+    #[arg(long, env = "ALLDATA_PEER_MIN_BODY_RATE", value_name = "BYTES",
+        default_value_t = DEFAULT_MIN_BODY_RATE)]
+    min_body_rate: u64,
+    /// Requests that are handled at a time; those beyond are answered with 503
+    #[arg(long, env = "ALLDATA_PEER_MAX_IN_FLIGHT", value_name = "REQUESTS",
+        default_value_t = DEFAULT_MAX_IN_FLIGHT,
+        value_parser = value_parser!(u32).range(1..=i64::from(MAX_IN_FLIGHT)))]
+    max_in_flight: u32,
+    /// Puts that wait to be written by sqlite: or ndjson:; those beyond are answered with 503
+    #[arg(long, env = "ALLDATA_PEER_MAX_QUEUE", value_name = "PUTS",
+        default_value_t = DEFAULT_MAX_QUEUED_PUTS as u64,
+        value_parser = value_parser!(u64).range(1..=MAX_QUEUED_PUTS as u64))]
+    max_queue: u64,
+    /// Bytes of puts that wait, at which no further one is taken
+    #[arg(long, env = "ALLDATA_PEER_MAX_QUEUE_BYTES", value_name = "BYTES",
+        default_value_t = DEFAULT_MAX_QUEUED_BYTES as u64, value_parser = value_parser!(u64).range(1..))]
+    max_queue_bytes: u64,
+    /// How long the sink may take for a put; a slower one is answered with 504
+    #[arg(long, env = "ALLDATA_PEER_SINK_TIMEOUT", value_name = "SECONDS",
+        default_value_t = DEFAULT_SINK_TIMEOUT.as_secs(), value_parser = seconds())]
+    sink_timeout: u64,
+    /// Bytes of memory that one instance of the component may have; then it traps: 500
+    #[arg(long, env = "ALLDATA_PEER_MAX_GUEST_MEMORY", value_name = "BYTES",
+        default_value_t = DEFAULT_MAX_GUEST_MEMORY_BYTES,
+        value_parser = value_parser!(u64).range(1..=DEFAULT_MAX_GUEST_MEMORY_BYTES))]
+    max_guest_memory: u64,
+    /// How long the component may compute for one request, not counting waits; then it is stopped: 500
+    #[arg(long, env = "ALLDATA_PEER_MAX_GUEST_TIME", value_name = "SECONDS",
+        default_value_t = DEFAULT_MAX_GUEST_TIME.as_secs(), value_parser = seconds())]
+    max_guest_time: u64,
+    /// Requests that one instance of the component handles before it is replaced
+    #[arg(long, env = "ALLDATA_PEER_INSTANCE_REUSE", value_name = "REQUESTS",
+        default_value_t = DEFAULT_INSTANCE_REUSE, value_parser = value_parser!(u32).range(1..))]
+    instance_reuse: u32,
+    /// How long to wait at the end for what is in flight
+    #[arg(long, env = "ALLDATA_PEER_DRAIN_TIMEOUT", value_name = "SECONDS",
+        default_value_t = DEFAULT_DRAIN_TIMEOUT.as_secs(), value_parser = seconds())]
+    drain_timeout: u64,
+}
+
+fn seconds() -> RangedU64ValueParser {
+    value_parser!(u64).range(1..=MAX_TIMEOUT_SECONDS)
+}
+
+impl Limits {
+    /// Sets those of a server.
+    pub(crate) fn set(&self, server: PeerServerBuilder) -> PeerServerBuilder {
+        server
+            .max_connections(open_files::make_room(self.max_connections))
+            .max_head_bytes(self.max_head)
+            .max_head_fields(self.max_fields)
+            .head_timeout(Duration::from_secs(self.head_timeout))
+            .idle_timeout(Duration::from_secs(self.idle_timeout))
+            .max_body_bytes(self.max_body)
+            .max_bodies_bytes(self.max_bodies)
+            .body_timeout(Duration::from_secs(self.body_timeout))
+            .min_body_rate(self.min_body_rate)
+            .max_in_flight(self.max_in_flight)
+            .sink_timeout(Duration::from_secs(self.sink_timeout))
+            .max_guest_memory_bytes(self.max_guest_memory)
+            .max_guest_time(Duration::from_secs(self.max_guest_time))
+            .instance_reuse(self.instance_reuse)
+            .drain_timeout(Duration::from_secs(self.drain_timeout))
+    }
+
+    /// Those of a sink's queue.
+    pub(crate) fn queue(&self) -> QueueLimits {
+        let number = |value| usize::try_from(value).unwrap_or(usize::MAX);
+        QueueLimits {
+            puts: number(self.max_queue),
+            bytes: number(self.max_queue_bytes),
+        }
+    }
+}

@@ -1,0 +1,178 @@
+//! One connection: served request by request, and ended when it has lasted long enough.
+//!
+//! Watches its time, and what hyper refuses by itself. Never looks into a request: that is
+//! `handler`'s.
+
+use std::convert::Infallible;
+use std::future::poll_fn;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::{Poll, ready};
+use std::time::Duration;
+
+use futures_util::FutureExt as _;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use hyper_util::server::graceful::GracefulConnection;
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use tokio::time::{Sleep, sleep, timeout};
+
+use crate::activity::{Activity, Observed};
+use crate::closing::{Closing, Phase};
+use crate::handler::Handler;
+use crate::limits::Limits;
+
+/// How much is read of a body at a time, in bytes, and so what a connection may hold of one beside
+/// what was counted: more saves nothing any more.
+const READ_BUFFER_BYTES: usize = 64 * 1024;
+
+/// In how many looks an idle connection is found to be idle. A look at each connection now and then
+/// costs less than a timer for each request.
+const IDLE_TICKS: u32 = 5;
+
+/// How often a closing server looks whether a connection has a request in service.
+const CLOSING_TICK: Duration = Duration::from_millis(500);
+
+/// How many times in a row it must have none to be ended: 1 s at least, for the rest of a head that
+/// is on its way, or for a client to read its last answer.
+const CLOSING_GRACE_TICKS: u32 = 3;
+
+/// How much is still read of a client whose request was no HTTP, in bytes.
+const LINGER_BYTES: u64 = 1024 * 1024;
+
+/// How long that may take.
+const LINGER_TIME: Duration = Duration::from_secs(2);
+
+/// Serves a connection until either side ends it.
+pub(crate) async fn serve<S>(stream: S, handler: Handler, closing: &Closing, limits: &Limits)
+where
+    S: AsyncRead + AsyncWrite + Unpin + 'static,
+{
+    let activity = Arc::clone(&handler.activity);
+    let service = service_fn(|request| {
+        let handler = &handler;
+        async move {
+            handler.activity.begin_request();
+            let answer = handler.handle(request).await;
+            handler.activity.end_request();
+            Ok::<_, Infallible>(answer)
+        }
+    });
+    let stream = TokioIo::new(Observed::new(stream, &activity));
+    let mut connection = http(limits).serve_connection(stream, service);
+    let serving = in_time(&mut connection, &activity, limits);
+    let served = match closing.unless(Phase::Closing, serving).await {
+        Some(result) => Some(result),
+        None => {
+            let ending = end(Pin::new(&mut connection), &activity);
+            closing.unless(Phase::Aborting, ending).await
+        }
+    };
+    if let Some(Err(error)) = served {
+        tracing::debug!(%error, "a connection ended with an error");
+        if error.is_parse() {
+            let stream = connection.into_parts().io.into_inner();
+            closing.unless(Phase::Aborting, linger(stream)).await;
+        }
+    }
+}
+
+/// How HTTP is spoken.
+fn http(limits: &Limits) -> http1::Builder {
+    let mut http = http1::Builder::new();
+    // A client may end its side of the connection once it has sent its request.
+    http.half_close(true)
+        // Answers are small: one copy costs less than a list of buffers.
+        .writev(false)
+        .max_headers(limits.max_head_fields as usize)
+        .max_header_size(limits.max_head_bytes as usize)
+        .max_buf_size(READ_BUFFER_BYTES.max(limits.max_head_bytes as usize));
+    http
+}
+
+/// Serves a connection as long as its client takes no longer than it may.
+async fn in_time<C>(mut connection: C, activity: &Activity, limits: &Limits) -> hyper::Result<()>
+where
+    C: Future<Output = hyper::Result<()>> + Unpin,
+{
+    let mut idleness = pin!(idleness(activity, limits.idle_timeout));
+    // That of a head which did not come as a whole, with the number of requests before it.
+    let mut head_timer: Option<(usize, Pin<Box<Sleep>>)> = None;
+    poll_fn(|context| {
+        if let Poll::Ready(result) = connection.poll_unpin(context) {
+            return Poll::Ready(result);
+        }
+        if idleness.as_mut().poll(context).is_ready() {
+            return Poll::Ready(Ok(()));
+        }
+        if !activity.has_half_head() {
+            return Poll::Pending;
+        }
+        let number = activity.begun();
+        let timer = match &mut head_timer {
+            Some((of, timer)) if *of == number => timer,
+            other => {
+                let timer = Box::pin(sleep(limits.head_timeout));
+                &mut other.insert((number, timer)).1
+            }
+        };
+        ready!(timer.as_mut().poll(context));
+        tracing::debug!("the head of a request did not arrive in time");
+        Poll::Ready(Ok(()))
+    })
+    .await
+}
+
+/// Ready when there was no request for as long as a connection may be idle.
+async fn idleness(activity: &Activity, idle_timeout: Duration) {
+    let (mut ticks, mut seen) = (0, 0);
+    while ticks < IDLE_TICKS {
+        sleep(idle_timeout / IDLE_TICKS).await;
+        let begun = activity.begun();
+        let is_idle = !activity.is_busy() && !activity.has_half_head() && begun == seen;
+        ticks = if is_idle { ticks + 1 } else { 0 };
+        seen = begun;
+    }
+}
+
+/// Ends a connection once its last request is answered, or at once where it has none.
+async fn end<C>(mut connection: Pin<&mut C>, activity: &Activity) -> hyper::Result<()>
+where
+    C: GracefulConnection<Error = hyper::Error>,
+{
+    // A request that has arrived but was not read yet is in flight too. Where its answer is there at
+    // once, it is the only one that does not say that it is the last.
+    if !activity.is_busy()
+        && let Some(result) = connection.as_mut().now_or_never()
+    {
+        return result;
+    }
+    connection.as_mut().graceful_shutdown();
+    let mut idle_ticks = 0;
+    while idle_ticks < CLOSING_GRACE_TICKS {
+        tokio::select! {
+            biased;
+            result = connection.as_mut() => return result,
+            () = sleep(CLOSING_TICK) => {}
+        }
+        idle_ticks = if activity.is_busy() {
+            0
+        } else {
+            idle_ticks + 1
+        };
+    }
+    Ok(())
+}
+
+/// Reads on for a while, and throws it away: a connection that is closed while its client sends is
+/// reset, and the client may never read why it was refused.
+async fn linger(mut stream: impl AsyncRead + AsyncWrite + Unpin) {
+    let lingering = async {
+        stream.shutdown().await?;
+        tokio::io::copy(&mut stream.take(LINGER_BYTES), &mut tokio::io::sink()).await
+    };
+    if let Ok(Err(error)) = timeout(LINGER_TIME, lingering).await {
+        tracing::debug!(%error, "a client was gone before it could read its answer");
+    }
+}

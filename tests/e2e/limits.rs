@@ -1,0 +1,246 @@
+//! Limits, each met from both sides: what is just within it is served, and what is beyond is not.
+//!
+//! Those of a body are in `protocol` and `differences`, those of its pace in `pace`, that of requests
+//! in flight in `embedding`.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::time::Duration;
+
+use alldata_peer_server_http::{
+    DEFAULT_MAX_HEAD_BYTES, DEFAULT_MAX_HEAD_FIELDS, PeerServer, PeerServerBuilder,
+    sinks::DiscardSink,
+};
+use rusqlite::Connection as Database;
+
+use crate::support::{Connection, DEADLINE, Embedded, Peer, Post, run};
+
+/// How long nothing comes from a server that has nothing to say.
+const PAUSE: Duration = Duration::from_millis(20);
+
+fn serve(set: impl FnOnce(PeerServerBuilder) -> PeerServerBuilder) -> Embedded {
+    Embedded::start(set(PeerServer::builder().sink(DiscardSink)))
+}
+
+fn put() -> Post {
+    Post::put("key1", "1")
+}
+
+/// A put whose head has so many bytes.
+fn put_with_head(bytes: usize) -> Post {
+    let padding = bytes - put().header("X: ").head().len();
+    let post = put().header(&format!("X: {}", "x".repeat(padding)));
+    assert_eq!(post.head().len(), bytes);
+    post
+}
+
+/// A put with so many header fields.
+fn put_with_fields(fields: usize) -> Post {
+    let others = fields - 2; // Host and Content-Length.
+    (0..others).fold(put(), |post, number| post.header(&format!("X-{number}: x")))
+}
+
+/// Holds that the head is refused, and its connection ended.
+#[track_caller]
+fn assert_head_refused(server: &Embedded, post: &Post) {
+    let mut connection = server.connect();
+    let answer = connection.try_send(post.bytes()).answer();
+    assert_eq!(answer.status, 431);
+    assert_eq!(answer.header("connection"), Some("close"));
+    assert_eq!(connection.rest(), b"");
+}
+
+#[test]
+fn a_head_may_have_so_many_bytes() {
+    let most = DEFAULT_MAX_HEAD_BYTES as usize;
+    let server = serve(|builder| builder);
+    server.send(&put_with_head(most)).assert_created();
+    assert_head_refused(&server, &put_with_head(most + 1));
+
+    let server = serve(|builder| builder.max_head_bytes(200));
+    let mut connection = server.connect();
+    for _ in 0..3 {
+        connection.ask(&put_with_head(200)).assert_created();
+    }
+    // However it arrives.
+    for byte in put_with_head(200).bytes().chunks(1) {
+        connection.send(byte);
+    }
+    connection.answer().assert_created();
+    assert_head_refused(&server, &put_with_head(201));
+    assert_head_refused(&server, &put().target(&format!("/{}", "x".repeat(200))));
+
+    let most = 1024 * 1024;
+    let server = serve(|builder| builder.max_head_bytes(1024 * 1024));
+    server.send(&put_with_head(most)).assert_created();
+    assert_head_refused(&server, &put_with_head(most + 1));
+}
+
+#[test]
+fn a_head_may_have_so_many_fields() {
+    let most = DEFAULT_MAX_HEAD_FIELDS as usize;
+    let server = serve(|builder| builder);
+    server.send(&put_with_fields(most)).assert_created();
+    assert_head_refused(&server, &put_with_fields(most + 1));
+    for most in [2, 300] {
+        let server = serve(|builder| builder.max_head_fields(most));
+        let most = most as usize;
+        server.send(&put_with_fields(most)).assert_created();
+        assert_head_refused(&server, &put_with_fields(most + 1));
+    }
+}
+
+/// More than the buffers of two sockets hold: its client is still sending when it is refused.
+#[test]
+fn a_client_that_sends_a_huge_head_reads_why_it_is_refused() {
+    let server = serve(|builder| builder);
+    for _ in 0..5 {
+        assert_head_refused(&server, &put_with_head(900_000));
+    }
+}
+
+#[test]
+fn a_connection_that_there_is_no_place_for_waits_for_one() {
+    let peer = Peer::builder()
+        .arguments(&["--max-connections", "2"])
+        .start();
+    let mut first: Vec<Connection> = (0..2).map(|_| peer.connect()).collect();
+    for connection in &mut first {
+        connection.ask(&put()).assert_created();
+    }
+    let mut waiting: Vec<Connection> = (0..2).map(|_| peer.connect()).collect();
+    for connection in &mut waiting {
+        connection.send(put().bytes());
+        assert!(connection.is_quiet_for(PAUSE), "there was a place");
+    }
+    peer.log_line("no more connections at a time");
+    // Those that are served go on.
+    for connection in &mut first {
+        connection.ask(&put()).assert_created();
+    }
+    for mut connection in waiting {
+        drop(first.pop());
+        connection.answer().assert_created();
+        first.push(connection);
+    }
+}
+
+#[test]
+fn a_client_that_waits_for_a_place_does_not_delay_the_end() {
+    let server = serve(|builder| builder.max_connections(1).drain_timeout(DEADLINE * 10));
+    let mut served = server.connect();
+    served.ask(&put()).assert_created();
+    let mut waiting = server.connect();
+    waiting.send(put().bytes());
+    server.close();
+    assert_eq!(waiting.rest(), b"");
+}
+
+/// The store is locked, so that nothing leaves its queue.
+fn stuck(arguments: &[&str]) -> (Peer, Database) {
+    let peer = Peer::builder().arguments(arguments).start();
+    let lock = Database::open(peer.file("alldata.db")).expect("opens");
+    lock.execute_batch("BEGIN IMMEDIATE").expect("locks");
+    (peer, lock)
+}
+
+/// Sends a put, and waits until it is the writer's or in the queue.
+fn wait_in_queue(peer: &Peer, key: &str, event: &str) -> Connection {
+    let mut connection = peer.connect();
+    connection.send(Post::put(key, event).bytes());
+    assert!(connection.is_quiet_for(PAUSE), "{key} does not wait");
+    connection
+}
+
+#[track_caller]
+fn assert_no_place(peer: &Peer, key: &str, event: &str) {
+    let refused = peer.put(key, event);
+    assert_eq!(refused.assert_problem(503)["stored"], "no");
+    assert_eq!(refused.header("retry-after"), Some("1"));
+}
+
+#[test]
+fn so_many_puts_may_wait_for_the_store() {
+    let (peer, lock) = stuck(&["--max-queue", "3"]);
+    // One is the writer's, and three wait.
+    let waiting: Vec<Connection> = (0..4)
+        .map(|number| wait_in_queue(&peer, &format!("key{number}"), "1"))
+        .collect();
+    assert_no_place(&peer, "other", "1");
+    lock.execute_batch("ROLLBACK").expect("unlocks");
+    for mut connection in waiting {
+        connection.answer().assert_created();
+    }
+    peer.put("other", "1").assert_created();
+}
+
+#[test]
+fn so_many_bytes_may_wait_for_the_store() {
+    let (peer, lock) = stuck(&["--max-queue-bytes", "1000"]);
+    let event = format!("\"{}\"", "x".repeat(494));
+    // One is the writer's. Of those that wait, each has 500 bytes with its key.
+    let waiting: Vec<Connection> = ["key0", "key1", "key2"]
+        .iter()
+        .map(|key| wait_in_queue(&peer, key, &event))
+        .collect();
+    assert_no_place(&peer, "k", "1");
+    lock.execute_batch("ROLLBACK").expect("unlocks");
+    for mut connection in waiting {
+        connection.answer().assert_created();
+    }
+    peer.put("k", "1").assert_created();
+}
+
+/// The built-in component starts with a quarter of a MiB, and needs a few times its body.
+#[test]
+fn a_guest_may_have_so_much_memory() {
+    let server = serve(|builder| builder.max_guest_memory_bytes(8 * 1024 * 1024));
+    let event = |bytes: usize| format!("\"{}\"", "x".repeat(bytes));
+    server.put("key1", &event(1 << 20)).assert_created();
+    server.put("key1", &event(10 << 20)).assert_problem(500);
+    server.put("key1", &event(1 << 20)).assert_created();
+}
+
+#[test]
+fn a_limit_out_of_its_range_is_wrong_usage() {
+    for (flag, value) in [
+        ("--max-connections", "0"),
+        ("--max-head", "1048577"),
+        ("--max-fields", "1001"),
+        ("--head-timeout", "0"),
+        ("--idle-timeout", "3601"),
+        ("--max-queue", "0"),
+        ("--max-queue-bytes", "0"),
+        ("--max-guest-memory", "134217729"),
+        ("--max-guest-time", "0"),
+        ("--min-body-rate", "-1"),
+    ] {
+        let output = run(&["serve", &format!("{flag}={value}")]);
+        let error = output.stderr;
+        assert_eq!(output.code, Some(2), "{error}");
+        assert!(error.contains(flag), "{error}");
+    }
+}
+
+/// The README's table has every flag under the heading of limits, with its default.
+#[test]
+fn the_table_of_limits_is_that_of_the_flags() {
+    let readme = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../README.md"));
+    let readme = readme.expect("reads");
+    let rows = readme.lines().filter_map(|line| {
+        let (flag, rest) = line.strip_prefix("| `--")?.split_once("` | ")?;
+        let default = rest.split(' ').next()?;
+        let is_number = default.parse::<u64>().is_ok();
+        is_number.then(|| (flag.to_owned(), default.to_owned()))
+    });
+    let help = run(&["serve", "--help"]).stdout;
+    let limits = help.split_once("\nLimits:").expect("has limits").1;
+    let flags = limits.split("\n      --").skip(1).filter_map(|flag| {
+        let name = flag.split_whitespace().next()?;
+        let default = flag.split_once("[default: ")?.1.split(']').next()?;
+        Some((name.to_owned(), default.to_owned()))
+    });
+    let (rows, flags): (BTreeMap<_, _>, BTreeMap<_, _>) = (rows.collect(), flags.collect());
+    assert!(flags.len() > 10, "{limits}");
+    assert_eq!(rows, flags);
+}

@@ -1,0 +1,196 @@
+//! How slowly a request may arrive: its head within a time, its body within another and at a pace.
+//!
+//! On a clock that jumps to whatever is waited for next, so that minutes take no time.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use alldata_peer_server_http::{
+    DEFAULT_BODY_TIMEOUT, DEFAULT_HEAD_TIMEOUT, DEFAULT_MIN_BODY_RATE, PeerServer,
+    PeerServerBuilder, sinks::DiscardSink,
+};
+use tokio::time::Instant;
+
+use crate::idle::{listen, on_a_clock, pass};
+use crate::support::{Post, Wire, handler_only};
+
+/// The time that a body may take whatever its pace, as the documentation says.
+const GRACE: Duration = Duration::from_secs(5);
+
+/// What a clock may be late.
+const LATE: Duration = Duration::from_millis(50);
+
+async fn discarding(set: impl FnOnce(PeerServerBuilder) -> PeerServerBuilder) -> Arc<PeerServer> {
+    listen(set(PeerServer::builder().sink(DiscardSink))).await
+}
+
+fn put() -> Post {
+    Post::put("key1", "1")
+}
+
+#[track_caller]
+fn assert_took(since: Instant, time: Duration) {
+    let took = since.elapsed();
+    assert!((time..time + LATE).contains(&took), "{took:?}");
+}
+
+#[test]
+fn a_head_that_stalls_ends_its_connection_in_time() {
+    on_a_clock(async {
+        let server = discarding(|builder| builder).await;
+        for sent in [1, 10, put().head().len() - 1] {
+            let mut wire = Wire::to(&server);
+            // That time counts from the first byte.
+            pass(30).await;
+            let start = Instant::now();
+            wire.send(&put().head()[..sent]).await;
+            assert_eq!(wire.rest().await, b"");
+            assert_took(start, DEFAULT_HEAD_TIMEOUT);
+        }
+    });
+}
+
+#[test]
+fn a_head_that_trickles_ends_its_connection_in_time() {
+    on_a_clock(async {
+        let server = discarding(|builder| builder).await;
+        let mut wire = Wire::to(&server);
+        wire.ask(&put()).await.assert_created();
+        let start = Instant::now();
+        let trickle = async {
+            for byte in put().head().chunks(1) {
+                wire.send(byte).await;
+                pass(1).await;
+                if start.elapsed() > DEFAULT_HEAD_TIMEOUT {
+                    return;
+                }
+            }
+        };
+        trickle.await;
+        assert_eq!(wire.rest().await, b"");
+    });
+}
+
+#[test]
+fn a_head_that_takes_just_less_than_it_may_is_served() {
+    on_a_clock(async {
+        let timeout = Duration::from_secs(3);
+        let server = discarding(|builder| builder.head_timeout(timeout)).await;
+        let mut wire = Wire::to(&server);
+        // The time of one head is not that of the next.
+        for _ in 0..5 {
+            let bytes = put().bytes();
+            wire.send(&bytes[..7]).await;
+            tokio::time::advance(timeout - LATE).await;
+            wire.send(&bytes[7..]).await;
+            wire.answer().await.assert_created();
+        }
+        let start = Instant::now();
+        wire.send(b"P").await;
+        assert_eq!(wire.rest().await, b"");
+        assert_took(start, timeout);
+    });
+}
+
+/// What comes of a body after its answer is no head.
+#[test]
+fn a_refused_body_that_still_arrives_is_no_slow_head() {
+    on_a_clock(async {
+        let server = discarding(|builder| builder.head_timeout(Duration::from_secs(1))).await;
+        let mut wire = Wire::to(&server);
+        let refused = put().method("PUT");
+        let bytes = refused.bytes();
+        let (first, rest) = bytes.split_at(refused.head().len() + 2);
+        wire.send(first).await;
+        wire.answer().await.assert_problem(405);
+        pass(2).await;
+        wire.send(&rest[..2]).await;
+        pass(2).await;
+        wire.send(&rest[2..]).await;
+        pass(10).await;
+        wire.ask(&put()).await.assert_created();
+    });
+}
+
+#[test]
+fn a_body_that_stalls_is_408_after_the_grace() {
+    on_a_clock(async {
+        for component in [false, true] {
+            let server = discarding(|builder| match component {
+                true => builder.component(handler_only()),
+                false => builder,
+            });
+            let mut wire = Wire::to(&server.await);
+            let start = Instant::now();
+            wire.send(put().head()).await;
+            wire.answer().await.assert_problem(408);
+            assert_took(start, GRACE);
+            assert_eq!(wire.rest().await, b"");
+        }
+    });
+}
+
+/// A body of so many bytes, sent a second's worth at a time.
+async fn send_at_a_rate(wire: &mut Wire, bytes: u64, bytes_per_second: u64) {
+    let put = Post::new(vec![b' '; usize::try_from(bytes).expect("is small")]);
+    wire.send(put.head()).await;
+    let second = vec![b' '; usize::try_from(bytes_per_second).expect("is small")];
+    for _ in 0..bytes / bytes_per_second {
+        pass(1).await;
+        if wire.serving.is_finished() {
+            return;
+        }
+        wire.send(&second).await;
+    }
+}
+
+#[test]
+fn a_body_at_the_least_pace_is_taken_and_a_slower_one_is_not() {
+    on_a_clock(async {
+        let server = discarding(|builder| builder).await;
+        let mut wire = Wire::to(&server);
+        send_at_a_rate(&mut wire, 25 * DEFAULT_MIN_BODY_RATE, DEFAULT_MIN_BODY_RATE).await;
+        // It is no put, but it was read to its end.
+        wire.answer().await.assert_problem(400);
+
+        let start = Instant::now();
+        let slow = DEFAULT_MIN_BODY_RATE / 2;
+        let sending = async {
+            send_at_a_rate(&mut wire, 25 * slow, slow).await;
+        };
+        sending.await;
+        wire.answer().await.assert_problem(408);
+        // At half the pace the grace is used up after twice its time.
+        assert!(start.elapsed() < 26 * Duration::from_secs(1));
+    });
+}
+
+#[test]
+fn a_body_at_a_good_pace_is_408_when_it_takes_too_long_as_a_whole() {
+    on_a_clock(async {
+        let server = discarding(|builder| builder).await;
+        let mut wire = Wire::to(&server);
+        let start = Instant::now();
+        let put = Post::new(vec![b' '; 1_000_000]);
+        wire.send(put.head()).await;
+        for _ in 0..DEFAULT_BODY_TIMEOUT.as_secs() - 1 {
+            pass(1).await;
+            wire.send(vec![b' '; 500]).await;
+        }
+        wire.answer().await.assert_problem(408);
+        assert_took(start, DEFAULT_BODY_TIMEOUT);
+    });
+}
+
+#[test]
+fn without_a_least_pace_only_the_whole_time_counts() {
+    on_a_clock(async {
+        let server = discarding(|builder| builder.min_body_rate(0)).await;
+        let mut wire = Wire::to(&server);
+        let bytes = put().bytes();
+        wire.send(put().head()).await;
+        pass(DEFAULT_BODY_TIMEOUT.as_secs() - 1).await;
+        wire.send(&bytes[put().head().len()..]).await;
+        wire.answer().await.assert_created();
+    });
+}
