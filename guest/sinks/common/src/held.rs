@@ -2,7 +2,7 @@
 //!
 //! Never reads a store.
 
-use alldata_peer_guest::same_event::{is_json, same_event};
+use alldata_peer_guest::same_event::same_event;
 
 /// The size of an event in bytes up to which values are compared, and beyond which only bytes are:
 /// comparing takes some times the size of both in memory, and a component has little.
@@ -16,7 +16,7 @@ pub fn is_same(held: &[u8], event: &str) -> bool {
         return true;
     }
     let is_small = held.len().max(event.len()) <= MAX_COMPARED_BYTES;
-    let is_same = |held: &str| is_json(held) && same_event(held, event);
+    let is_same = |held: &str| same_event(held, event);
     is_small && core::str::from_utf8(held).is_ok_and(is_same)
 }
 
