@@ -13,8 +13,21 @@ BENCH_DIR ?= $(TARGET)/bench
 BENCH_FLAGS ?=
 BENCH := $(TARGET)/release/alldata-peer-bench
 
+# What is fuzzed, for how many seconds each, with which toolchain, which has to be a nightly one, and
+# which program on the other end of the sockets: it is built by cargo with FUZZ_BUILD, if not empty.
+FUZZ_TARGETS ?= decode same_event socket
+FUZZ_SECONDS ?= 600
+FUZZ_SHORT_SECONDS := 20
+FUZZ_TOOLCHAIN ?= nightly
+FUZZ_PROGRAM ?= $(TARGET)/release/alldata-peer
+FUZZ_BUILD ?= build --locked --release --package $(PACKAGE) --bin alldata-peer
+
+# How long one input may take in seconds: longer than a server is waited for.
+FUZZ_INPUT_SECONDS := 120
+
 .PHONY: help run test node wasmtime-serve ci setup install fmt clippy doc deny
 .PHONY: bench bench-endurance bench-micro bench-build bench-tools
+.PHONY: fuzz fuzz-short fuzz-run fuzz-checks fuzz-tools
 
 help: ## Say what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 24
@@ -61,7 +74,48 @@ bench-tools:
 	has wasmtime || $(CARGO) install wasmtime-cli --version 48.0.8 --locked \
 	  --root $(TARGET)/tools --target-dir $(TARGET)/wasmtime-cli || true
 
-ci: fmt clippy test doc deny ## Everything that has to hold before a change lands
+# The fuzzers, one after the other, until their time is over or one has a finding, which it keeps in
+# guest/fuzz/artifacts. What is new to them goes to guest/fuzz/corpus, where they go on next time.
+# Without a sanitizer: nothing that they run has unsafe code of ours. No toolchain is ever installed.
+fuzz: ## Fuzz each of FUZZ_TARGETS (decode same_event socket) for FUZZ_SECONDS (600)
+	@if ! RUSTUP_AUTO_INSTALL=0 rustup run $(FUZZ_TOOLCHAIN) rustc --version >/dev/null 2>&1; then \
+	  echo 'make fuzz: no $(FUZZ_TOOLCHAIN) toolchain, nothing fuzzed'; \
+	elif ! command -v c++ >/dev/null; then \
+	  echo 'make fuzz: no C++ compiler, nothing fuzzed'; \
+	else \
+	  $(MAKE) --no-print-directory fuzz-run; \
+	fi
+
+# With the program that `make test` has built, which checks more of itself.
+fuzz-short:
+	@$(MAKE) --no-print-directory fuzz FUZZ_SECONDS=$(FUZZ_SHORT_SECONDS) \
+	  FUZZ_BUILD='test --locked --workspace --no-run' FUZZ_PROGRAM=$(TARGET)/debug/alldata-peer
+
+fuzz-run: setup fuzz-tools fuzz-checks
+	$(if $(FUZZ_BUILD),$(CARGO) $(FUZZ_BUILD))
+	@set -e; for target in $(FUZZ_TARGETS); do \
+	  echo "make fuzz: $$target for $(FUZZ_SECONDS) s"; \
+	  case $$target in socket) words=http ;; *) words=json ;; esac; \
+	  mkdir -p guest/fuzz/corpus/$$target; \
+	  ALLDATA_PEER_FUZZ_PROGRAM=$(abspath $(FUZZ_PROGRAM)) \
+	  rustup run $(FUZZ_TOOLCHAIN) $(TARGET)/tools/bin/cargo-fuzz run --sanitizer none \
+	    --fuzz-dir guest/fuzz --target-dir $(TARGET)/fuzz \
+	    $$target guest/fuzz/corpus/$$target guest/fuzz/seeds/$$target -- \
+	    -dict=guest/fuzz/dictionaries/$$words.dict -timeout=$(FUZZ_INPUT_SECONDS) \
+	    -max_total_time=$(FUZZ_SECONDS) -print_final_stats=1; \
+	done
+
+# What the fuzzers check is tested itself. It also holds that the lock file is what it has to be.
+fuzz-checks:
+	$(CARGO) test --locked --manifest-path guest/fuzz/Cargo.toml --target-dir $(TARGET)/fuzz --lib
+	$(CARGO) clippy --locked --manifest-path guest/fuzz/Cargo.toml --target-dir $(TARGET)/fuzz \
+	  --all-targets -- -D warnings
+
+fuzz-tools:
+	@test -x $(TARGET)/tools/bin/cargo-fuzz || $(CARGO) install cargo-fuzz --version 0.13.2 --locked \
+	  --root $(TARGET)/tools --target-dir $(TARGET)/cargo-fuzz
+
+ci: fmt clippy test fuzz-short doc deny ## Everything that has to hold before a change lands
 
 install: setup ## Install the program alldata-peer with cargo
 	$(CARGO) install --locked --path host
@@ -69,6 +123,7 @@ install: setup ## Install the program alldata-peer with cargo
 fmt:
 	$(CARGO) fmt --all --check
 	$(CARGO) fmt --manifest-path tests/wasmtime-serve/Cargo.toml --check
+	$(CARGO) fmt --manifest-path guest/fuzz/Cargo.toml --check
 
 clippy: setup
 	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings

@@ -1,0 +1,208 @@
+//! `serde_json::Value` as an oracle of what is JSON, and of what it says.
+//!
+//! Knows of the places where `Value` itself is not exact, and takes them out of its way: it refuses
+//! unpaired surrogates, which the grammar of RFC 8259 allows; it takes objects whose first name is
+//! one of two that serde_json has for itself for something else; it recurses. Numbers are exact
+//! already, by the feature `arbitrary_precision`. Never calls what it is to judge.
+
+use std::thread;
+
+use serde::Deserialize as _;
+use serde_json::{Deserializer, Value};
+
+/// The largest text in bytes: nested no deeper than this, which bounds the stack.
+pub const MAX_BYTES: usize = 16 * 1024;
+
+/// How deep a text may be nested, at most, to be read on the stack there is.
+const SHALLOW: usize = 100;
+
+/// A stack for the deepest text, at 16 KiB for each level: more than twice what a level takes in a
+/// build with all checks. It is memory only as far as it is used.
+const STACK_BYTES: usize = MAX_BYTES * 16 * 1024;
+
+/// Stands before every string in what is read, so that no name is one that serde_json has for itself.
+const STRING_MARK: char = '_';
+
+/// Stands, with a second character, for an unpaired surrogate.
+const SURROGATE_MARK: char = '\u{F0000}';
+
+/// Calls `judge` with the value of each text, or `None` for one that is no JSON.
+///
+/// In the values every string and every name begins with a mark: [`name`] puts it there, [`text`]
+/// takes it away.
+pub fn judge<T: Send>(texts: &[&str], judge: impl FnOnce(Vec<Option<Value>>) -> T + Send) -> T {
+    let depth = texts.iter().map(|text| most_depth(text)).max();
+    let parse_and_judge = || judge(texts.iter().map(|text| parse(text)).collect());
+    if depth.unwrap_or_default() <= SHALLOW {
+        return parse_and_judge();
+    }
+    thread::scope(|scope| {
+        let thread = thread::Builder::new().stack_size(STACK_BYTES);
+        let judging = thread.spawn_scoped(scope, parse_and_judge);
+        let judging = judging.expect("the system has a thread and its stack");
+        judging.join().expect("panics end the process before this")
+    })
+}
+
+/// Whether a text is fit for the oracle: of a bounded size, and without the character that marks a
+/// surrogate.
+#[must_use]
+pub fn is_fit(text: &str) -> bool {
+    let escape = "\\udb80\\udc00";
+    text.len() <= MAX_BYTES
+        && !text.contains(SURROGATE_MARK)
+        && !text.to_ascii_lowercase().contains(escape)
+}
+
+/// A name as it stands in a value.
+#[must_use]
+pub fn name(name: &str) -> String {
+    format!("{STRING_MARK}{name}")
+}
+
+/// What a string of a value says, or `None` if it has an unpaired surrogate.
+#[must_use]
+pub fn text(string: &str) -> Option<&str> {
+    let text = string.strip_prefix(STRING_MARK);
+    let text = text.expect("every string has the mark");
+    (!text.contains(SURROGATE_MARK)).then_some(text)
+}
+
+fn parse(text: &str) -> Option<Value> {
+    let marked = mark(text);
+    let mut parser = Deserializer::from_str(&marked);
+    parser.disable_recursion_limit();
+    let value = Value::deserialize(&mut parser).ok()?;
+    parser.end().is_ok().then_some(value)
+}
+
+/// The text with a mark before each string and in place of each unpaired surrogate. It is JSON if
+/// the text is: what is changed lies in strings, and is replaced by what may stand there.
+fn mark(text: &str) -> String {
+    let mut marked = String::with_capacity(text.len() * 2);
+    let mut is_string = false;
+    let mut rest = text;
+    while let Some(char) = rest.chars().next() {
+        let length = match char {
+            '\\' => escape_length(rest),
+            _ => char.len_utf8(),
+        };
+        let (token, after) = rest.split_at(length);
+        rest = after;
+        match unpaired_surrogate(token) {
+            Some(number) => marked.extend([SURROGATE_MARK, stand_in(number)]),
+            None => marked.push_str(token),
+        }
+        if token == "\"" {
+            is_string = !is_string;
+            marked.extend(is_string.then_some(STRING_MARK));
+        }
+    }
+    marked
+}
+
+/// How long the escape is that the text begins with; a pair of surrogates is one.
+fn escape_length(text: &str) -> usize {
+    let is_high = |unit| (0xD800..0xDC00).contains(&unit);
+    let is_low = |unit| (0xDC00..0xE000).contains(&unit);
+    match unit(text) {
+        Some(high) if is_high(high) && unit(&text[6..]).is_some_and(is_low) => 12,
+        Some(_) => 6,
+        None => text.chars().take(2).map(char::len_utf8).sum(),
+    }
+}
+
+/// The number in an escape of the form `\uXXXX` that the text begins with.
+fn unit(text: &str) -> Option<u32> {
+    let digits = text.strip_prefix("\\u")?.get(..4)?;
+    let is_hex = digits.bytes().all(|digit| digit.is_ascii_hexdigit());
+    is_hex.then(|| u32::from_str_radix(digits, 16).ok())?
+}
+
+fn unpaired_surrogate(token: &str) -> Option<u32> {
+    let number = unit(token).filter(|_| token.len() == 6)?;
+    (0xD800..0xE000).contains(&number).then_some(number)
+}
+
+/// A character for each surrogate, of which there is one only behind a mark.
+fn stand_in(surrogate: u32) -> char {
+    let number = u32::from(SURROGATE_MARK) + surrogate - 0xD800;
+    char::from_u32(number).expect("is in the plane of the mark")
+}
+
+/// At least how deep a text is nested.
+fn most_depth(text: &str) -> usize {
+    text.bytes()
+        .filter(|byte| matches!(byte, b'[' | b'{'))
+        .count()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::{MAX_BYTES, judge, mark, text};
+
+    fn value(text: &str) -> Option<Value> {
+        judge(&[text], |mut values| values.remove(0))
+    }
+
+    #[test]
+    fn what_is_no_json_stays_none() {
+        for text in [
+            "",
+            "\"",
+            "\"\\",
+            "\"\\u12\"",
+            "\"\\ud80\"",
+            "\\ud800",
+            "[1,]",
+            "{\"a\" 1}",
+            "\"\\x\"",
+            "\"\t\"",
+            "01",
+            "1 2",
+            "\"\"\"",
+        ] {
+            assert_eq!(value(text), None, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn json_is_what_it_says() {
+        for (text, expected) in [
+            (" [1e400] ", "[1e400]"),
+            ("{\"a\":\"\\\"b\"}", "{\"_a\":\"_\\\"b\"}"),
+            (
+                "{\"$serde_json::private::Number\":[]}",
+                "{\"_$serde_json::private::Number\":[]}",
+            ),
+            ("\"\\ud83d\\uDE00\"", "\"_😀\""),
+        ] {
+            let expected: Value = serde_json::from_str(expected).expect("is JSON");
+            assert_eq!(value(text), Some(expected), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn an_unpaired_surrogate_is_a_character_of_its_own() {
+        assert_eq!(mark("\"\\uDbffx\""), "\"_\u{F0000}\u{F03FF}x\"");
+        assert_eq!(
+            mark("\"\\ud800\\ud800\\udc00\\udfff\""),
+            "\"_\u{F0000}\u{F0000}\\ud800\\udc00\u{F0000}\u{F07FF}\""
+        );
+        let Some(Value::String(string)) = value("\"\\udc00\"") else {
+            panic!("is a string");
+        };
+        assert_eq!(text(&string), None);
+        assert_eq!(text("_é"), Some("é"));
+    }
+
+    #[test]
+    fn the_deepest_text_fits_the_stack() {
+        let half = MAX_BYTES / 2;
+        let text = format!("{}{}", "[".repeat(half), "]".repeat(half));
+        assert!(judge(&[&text], |values| values[0].is_some()));
+        assert_eq!(value("[]"), Some(json!([])));
+    }
+}

@@ -1,0 +1,73 @@
+//! The real program as a server, started once for a process, and never outliving it.
+
+use std::env;
+use std::io::{BufRead as _, BufReader};
+use std::net::SocketAddr;
+use std::process::{Child, ChildStdout, Command, Stdio};
+
+/// The variable that names the file of the program.
+pub const PROGRAM: &str = "ALLDATA_PEER_FUZZ_PROGRAM";
+
+/// What the program says before its address, once it listens.
+const LISTENING: &str = "listening on http://";
+
+/// The program, which takes puts at an address.
+#[derive(Debug)]
+pub struct Program {
+    child: Child,
+    address: SocketAddr,
+    /// Kept open, so that the program can write there.
+    _stdout: BufReader<ChildStdout>,
+}
+
+impl Program {
+    /// Starts it. The kernel kills it when this process ends, in whatever way: a fuzzer that has a
+    /// finding drops nothing.
+    ///
+    /// # Panics
+    ///
+    /// When it does not start.
+    #[must_use]
+    pub fn start() -> Self {
+        let program = env::var_os(PROGRAM);
+        let program = program.unwrap_or_else(|| panic!("{PROGRAM} does not name the program"));
+        let mut child = Command::new("setpriv")
+            .args(["--pdeathsig", "KILL", "--"])
+            .arg(program)
+            .args(["serve", "--hostname", "127.0.0.1", "--port", "0"])
+            .args(["--sink", "memory:", "--compile-cache", ""])
+            // What a client does wrong is not worth a line.
+            .env("RUST_LOG", "warn")
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("setpriv, of util-linux, starts");
+        let stdout = child.stdout.take().expect("is piped");
+        let mut stdout = BufReader::new(stdout);
+        let mut line = String::new();
+        stdout.read_line(&mut line).expect("is text");
+        let address = line.trim_end().strip_prefix(LISTENING);
+        let address = address.and_then(|address| address.parse().ok());
+        Self {
+            address: address.unwrap_or_else(|| panic!("the program does not listen: {line:?}")),
+            child,
+            _stdout: stdout,
+        }
+    }
+
+    /// Where it takes puts.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Holds that it has not ended.
+    ///
+    /// # Panics
+    ///
+    /// When it has.
+    pub fn assert_runs(&mut self) {
+        let ended = self.child.try_wait().expect("a child can be asked for");
+        assert_eq!(ended, None, "the program has ended");
+    }
+}

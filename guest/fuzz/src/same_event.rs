@@ -1,0 +1,204 @@
+//! What `same_event` says of two texts, against the equality of `serde_json::Value`.
+//!
+//! Numbers are made comparable first: `Value` keeps them as they were spelled. The two may differ
+//! in one thing: a number whose exponent does not fit 64 bits equals only its own text.
+
+use std::{mem, str};
+
+use alldata_peer_guest::same_event::same_event;
+use serde_json::Value;
+
+use crate::oracle;
+
+/// What parts two texts in an input: a byte that is in no text of UTF-8.
+const SEPARATOR: u8 = 0xFF;
+
+/// Holds that `same_event` says of the texts in an input what the oracle says, and of the first in
+/// other spellings.
+///
+/// # Panics
+///
+/// When it does not.
+pub fn check(input: &[u8]) {
+    let mut texts = input.splitn(2, |byte| *byte == SEPARATOR);
+    let mut next = || str::from_utf8(texts.next().unwrap_or_default());
+    let (Ok(left), Ok(right)) = (next(), next()) else {
+        return;
+    };
+    assert!(same_event(left, left));
+    check_pair(left, right);
+    for spelled in [with_escapes(left), with_spaces(left), with_exponents(left)] {
+        check_pair(left, &spelled);
+    }
+    if let Ok(value) = serde_json::from_str::<Value>(left) {
+        check_pair(left, &value.to_string());
+    }
+}
+
+fn check_pair(left: &str, right: &str) {
+    if !oracle::is_fit(left) || !oracle::is_fit(right) {
+        return;
+    }
+    let said = same_event(left, right);
+    assert_eq!(said, same_event(right, left), "{left:?} and {right:?}");
+    let (expected, is_exact) = oracle::judge(&[left, right], |mut values| {
+        let mut is_exact = true;
+        for value in values.iter_mut().flatten() {
+            is_exact &= normalize(value);
+        }
+        let is_json = values[0].is_some();
+        (left == right || is_json && values[0] == values[1], is_exact)
+    });
+    assert!(!said || expected, "not the same: {left:?} and {right:?}");
+    assert!(
+        said || !expected || !is_exact,
+        "the same: {left:?} and {right:?}"
+    );
+}
+
+/// Puts a text of its value in the place of each number; strings all have a mark that it lacks.
+/// Returns whether that is exact.
+fn normalize(value: &mut Value) -> bool {
+    match value {
+        Value::Number(number) => {
+            let number = number.to_string();
+            let normal = normal_number(&number);
+            let is_exact = normal.is_some();
+            *value = Value::String(normal.unwrap_or(number));
+            is_exact
+        }
+        Value::Array(elements) => all_normalize(elements.iter_mut()),
+        Value::Object(members) => all_normalize(members.values_mut()),
+        _ => true,
+    }
+}
+
+/// Every one of them, also behind one that is not exact.
+fn all_normalize<'a>(values: impl Iterator<Item = &'a mut Value>) -> bool {
+    values.fold(true, |is_exact, value| normalize(value) & is_exact)
+}
+
+/// A number's one spelling: a whole number without zeros at its ends, times a power of ten.
+/// `None` where the exponent is beyond reckoning.
+fn normal_number(number: &str) -> Option<String> {
+    let (sign, unsigned) = match number.strip_prefix('-') {
+        Some(unsigned) => ("-", unsigned),
+        None => ("", number),
+    };
+    let (mantissa, exponent) = unsigned.split_once(['e', 'E']).unwrap_or((unsigned, "0"));
+    let exponent = i128::from(exponent.parse::<i64>().ok()?);
+    let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
+    let digits = format!("{whole}{fraction}");
+    let shortened = digits.trim_end_matches('0');
+    let power = exponent - fraction.len() as i128 + (digits.len() - shortened.len()) as i128;
+    Some(match shortened.trim_start_matches('0') {
+        "" => "0".to_owned(),
+        significant => format!("{sign}{significant}e{power}"),
+    })
+}
+
+/// The text with every character of its strings as an escape.
+fn with_escapes(text: &str) -> String {
+    let escape = |char: char| {
+        let mut units = [0; 2];
+        let units = char.encode_utf16(&mut units).iter();
+        units.map(|unit| format!("\\u{unit:04X}")).collect()
+    };
+    respelled(text, |char, is_string| match is_string {
+        true => escape(char),
+        false => char.to_string(),
+    })
+}
+
+/// The text with white space around all that parts its values.
+fn with_spaces(text: &str) -> String {
+    respelled(text, |char, is_string| match char {
+        '[' | ']' | '{' | '}' | ':' | ',' if !is_string => format!(" {char}\r\n\t"),
+        _ => char.to_string(),
+    })
+}
+
+/// The text with its numbers in another spelling, if they have no exponent.
+fn with_exponents(text: &str) -> String {
+    let mut number = String::new();
+    respelled(&format!("{text} "), |char, is_string| {
+        if !is_string && matches!(char, '-' | '+' | '.' | '0'..='9' | 'e' | 'E') {
+            number.push(char);
+            return char.to_string();
+        }
+        let number = mem::take(&mut number);
+        let tail = match () {
+            () if number.is_empty() || number.contains(['e', 'E']) => "",
+            () if number.contains('.') => "0e+00",
+            () => "0.00E-1",
+        };
+        format!("{tail}{char}")
+    })
+}
+
+/// The text with each character replaced, but for quotes and escapes.
+fn respelled(text: &str, mut spell: impl FnMut(char, bool) -> String) -> String {
+    let (mut is_string, mut is_escape) = (false, false);
+    text.chars()
+        .map(|char| {
+            if is_escape || char == '\\' {
+                is_escape = !is_escape;
+                return char.to_string();
+            }
+            if char == '"' {
+                is_string = !is_string;
+                return char.to_string();
+            }
+            spell(char, is_string)
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{check, check_pair, normal_number, with_escapes, with_exponents, with_spaces};
+
+    #[test]
+    fn a_number_has_one_spelling() {
+        for (number, normal) in [
+            ("-0.0e7", Some("0")),
+            ("100", Some("1e2")),
+            ("1e+2", Some("1e2")),
+            ("-0.00120", Some("-12e-4")),
+            ("1e9223372036854775807", Some("1e9223372036854775807")),
+            ("10e9223372036854775807", Some("1e9223372036854775808")),
+            ("1e9223372036854775808", None),
+        ] {
+            assert_eq!(normal_number(number).as_deref(), normal, "{number}");
+        }
+    }
+
+    #[test]
+    fn other_spellings_are_other_texts_of_the_same_value() {
+        assert_eq!(with_escapes("[\"a\\n\",1]"), "[\"\\u0061\\n\",1]");
+        assert_eq!(with_spaces("[\",\"]"), " [\r\n\t\",\" ]\r\n\t");
+        assert_eq!(with_exponents("[1,-2.5,3e1]"), "[10.00E-1,-2.50e+00,3e1] ");
+    }
+
+    #[test]
+    fn what_the_oracle_agrees_with_passes() {
+        for (left, right) in [
+            (
+                "{\"a\":1,\"b\":[\"\\ud800\"]}",
+                "{\"b\":[\"\\uD800\"],\"a\":1.0}",
+            ),
+            ("1e99999999999999999999", "1E99999999999999999999"),
+            ("\"\\ud800\"", "\"\\ud801\""),
+            ("[", "["),
+        ] {
+            check_pair(left, right);
+            check(
+                [left.as_bytes(), b"\xFF", right.as_bytes()]
+                    .concat()
+                    .as_slice(),
+            );
+        }
+        check(b"\xFE\xFF1");
+        check(b"1");
+    }
+}

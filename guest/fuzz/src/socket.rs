@@ -1,0 +1,303 @@
+//! Bytes on a connection of their own to the real program, and what comes back.
+//!
+//! Knows which answers there could be to some bytes at most. Which there are is not its business:
+//! that takes a second parser of HTTP, with faults of its own.
+
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::io::{ErrorKind, Read as _, Write as _};
+use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Mutex, OnceLock};
+use std::time::{Duration, Instant};
+
+use crate::answers::{self, Answer};
+use crate::program::Program;
+
+/// The most bytes of an input: as much as the system takes of a client that reads nothing, with all
+/// the answers that so many bytes can ask for.
+const MAX_BYTES: usize = 16 * 1024;
+
+/// Where this byte stands in an input there is a pause, and the byte is not sent: of those that are
+/// in no text of UTF-8, the others are.
+const PAUSE: u8 = 0xFF;
+
+/// The most pauses. More would make a connection slow, and find no more.
+const MAX_PAUSES: usize = 6;
+
+/// How long a pause is, unless the server answers in it: enough for it to read what there is.
+const PAUSE_TIME: Duration = Duration::from_millis(1);
+
+/// By when the server has to have answered everything and to have closed the connection, once its
+/// client has said that it sends no more.
+const DEADLINE: Duration = Duration::from_secs(60);
+
+/// After how many inputs the server is asked whether it is alive.
+const INPUTS_BETWEEN_PUTS: u64 = 64;
+
+/// How many answers of a connection tell the fuzzer that an input is a new one.
+const TELLING_ANSWERS: usize = 6;
+
+/// What the fuzzer sees of the server, which is not instrumented: of each answer and those before it
+/// one counter. libFuzzer finds them by the name of their section, and clears them for each input.
+#[cfg(target_os = "linux")]
+#[expect(
+    unsafe_code,
+    reason = "naming a section is unsafe; libFuzzer takes this one for counters"
+)]
+#[unsafe(link_section = "__libfuzzer_extra_counters")]
+static SEEN: [AtomicU8; 4096] = [const { AtomicU8::new(0) }; 4096];
+#[cfg(not(target_os = "linux"))]
+static SEEN: [AtomicU8; 4096] = [const { AtomicU8::new(0) }; 4096];
+
+/// The program, and how many inputs it has had.
+static SERVER: OnceLock<Mutex<(Program, u64)>> = OnceLock::new();
+
+/// What came back.
+#[derive(Debug)]
+struct Received {
+    bytes: Vec<u8>,
+    /// Whether the connection ended with a reset: the server closed it before it had read all that
+    /// was sent.
+    is_reset: bool,
+}
+
+/// Sends an input to the program, and holds that what comes back are answers that it may give.
+///
+/// # Panics
+///
+/// When they are not, or the server does not take puts any more.
+pub fn check(input: &[u8]) {
+    if input.len() > MAX_BYTES {
+        return;
+    }
+    let server = SERVER.get_or_init(|| Mutex::new((Program::start(), 0)));
+    let mut server = server.lock().expect("a panic ends the process");
+    let (program, inputs) = &mut *server;
+    if *inputs % INPUTS_BETWEEN_PUTS == 0 {
+        check_alive(program);
+    }
+    *inputs += 1;
+    let parts: Vec<&[u8]> = input
+        .splitn(MAX_PAUSES + 1, |byte| *byte == PAUSE)
+        .collect();
+    let received = exchange(program.address(), &parts);
+    tell(&judge(&parts.concat(), &received));
+}
+
+/// Holds that the server takes a put, and that it still knows the event.
+fn check_alive(program: &mut Program) {
+    program.assert_runs();
+    for (event, status) in [("{\"n\":1}", 201), ("{\"n\":2}", 409)] {
+        let body = format!("{{\"key\":\"is the server alive?\",\"event\":{event}}}");
+        let length = body.len();
+        let put =
+            format!("POST /_put HTTP/1.1\r\nHost: a\r\nContent-Length: {length}\r\n\r\n{body}");
+        let received = exchange(program.address(), &[put.as_bytes()]);
+        let answers = judge(put.as_bytes(), &received);
+        let statuses: Vec<u16> = answers.iter().map(|answer| answer.status).collect();
+        assert_eq!(statuses, [status], "a put is not answered as it has to be");
+    }
+}
+
+/// Sends the parts with a pause after each but the last, then the end of what is sent, and reads to
+/// the end.
+fn exchange(address: SocketAddr, parts: &[&[u8]]) -> Received {
+    let mut stream = TcpStream::connect_timeout(&address, DEADLINE).expect("the server listens");
+    stream.set_nodelay(true).expect("sets an option");
+    let timeout = Some(DEADLINE);
+    stream.set_write_timeout(timeout).expect("sets an option");
+    let mut received = Received {
+        bytes: Vec::new(),
+        is_reset: false,
+    };
+    for (number, part) in parts.iter().enumerate() {
+        // The server may have closed the connection already.
+        if stream.write_all(part).is_err() {
+            break;
+        }
+        if number + 1 < parts.len() && !received.wait(&mut stream, PAUSE_TIME) {
+            break;
+        }
+    }
+    let _ = stream.shutdown(Shutdown::Write);
+    let deadline = Instant::now() + DEADLINE;
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        assert!(!left.is_zero(), "left hanging, with {received:?}");
+        if !received.wait(&mut stream, left) {
+            return received;
+        }
+    }
+}
+
+impl Received {
+    /// Reads what comes in this time, or less. Returns whether there may be more.
+    fn wait(&mut self, stream: &mut TcpStream, time: Duration) -> bool {
+        let time = Some(time);
+        stream.set_read_timeout(time).expect("sets an option");
+        let mut buffer = [0; 16 * 1024];
+        match stream.read(&mut buffer) {
+            Ok(0) => return false,
+            Ok(length) => self.bytes.extend_from_slice(&buffer[..length]),
+            Err(error) => match error.kind() {
+                ErrorKind::WouldBlock | ErrorKind::TimedOut | ErrorKind::Interrupted => {}
+                ErrorKind::ConnectionReset => {
+                    self.is_reset = true;
+                    return false;
+                }
+                _ => panic!("the connection ended with {error}"),
+            },
+        }
+        true
+    }
+}
+
+/// Holds that what came back are answers, and no more than what was sent can have asked for.
+fn judge(sent: &[u8], received: &Received) -> Vec<Answer> {
+    let (answers, cut_off) = answers::read(&received.bytes);
+    assert!(
+        cut_off.is_empty() || received.is_reset,
+        "cut off: {received:?}"
+    );
+    let count = |words: &[u8]| count(sent, words);
+    let of_status = |status| {
+        answers
+            .iter()
+            .filter(|answer| answer.status == status)
+            .count()
+    };
+    assert!(
+        of_status(201) <= count(b"POST "),
+        "more puts than were sent"
+    );
+    let interim = of_status(100);
+    let sent_lower = sent.to_ascii_lowercase();
+    assert!(
+        interim <= self::count(&sent_lower, b"100-continue"),
+        "was not expected"
+    );
+    // The last may refuse what is no request.
+    let requests = count(b" HTTP/1.");
+    assert!(
+        answers.len() - interim <= requests + 1,
+        "more answers than requests"
+    );
+    // What follows a request of HTTP/1.0 and is none may be refused in that version too.
+    let is_old = answers.iter().any(|answer| answer.minor_version == 0);
+    assert!(!is_old || count(b" HTTP/1.0") > 0, "an answer of HTTP/1.0");
+    let last = answers.iter().position(Answer::is_last);
+    assert!(
+        last.is_none_or(|last| last + 1 == answers.len()),
+        "one after the last"
+    );
+    let is_answered = interim < answers.len() || received.is_reset;
+    assert!(
+        is_answered || !has_whole_head(sent),
+        "no answer: {received:?}"
+    );
+    answers
+}
+
+fn count(bytes: &[u8], words: &[u8]) -> usize {
+    bytes
+        .windows(words.len())
+        .filter(|window| window == &words)
+        .count()
+}
+
+/// Whether the first request has come as far as to its body, so that it has to be answered.
+fn has_whole_head(sent: &[u8]) -> bool {
+    let start = sent.iter().position(|byte| !matches!(byte, b'\r' | b'\n'));
+    let head = &sent[start.unwrap_or(sent.len())..];
+    // What HTTP/2 begins with is answered in HTTP/2, or not at all.
+    !head.starts_with(b"PRI * HTTP/2.0") && count(head, b"\n\r\n") + count(head, b"\n\n") > 0
+}
+
+/// Tells the fuzzer what the server answered.
+fn tell(answers: &[Answer]) {
+    let mut hasher = DefaultHasher::new();
+    for answer in answers.iter().take(TELLING_ANSWERS) {
+        // Every place in the body would be an answer of its own.
+        let detail = answer
+            .detail
+            .replace(|char: char| char.is_ascii_digit(), "");
+        (answer.status, answer.is_last(), detail).hash(&mut hasher);
+        let counter = hasher.finish() % SEEN.len() as u64;
+        SEEN[counter as usize].fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read as _, Write as _};
+    use std::net::{Ipv4Addr, TcpListener};
+    use std::panic::catch_unwind;
+    use std::thread;
+
+    use super::{exchange, judge};
+
+    const PUT: &[u8] = b"POST / HTTP/1.1\r\n\r\n";
+
+    const CREATED: &[u8] = b"HTTP/1.1 201 Created\r\ncontent-length: 0\r\ndate: now\r\n\r\n";
+
+    const CLOSING: &[u8] =
+        b"HTTP/1.1 201 Created\r\ncontent-length: 0\r\nconnection: close\r\ndate: now\r\n\r\n";
+
+    const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
+
+    /// How many answers there are to what is sent to a server that answers with `script`.
+    fn answers(sent: &[u8], script: &[&[u8]]) -> thread::Result<usize> {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("binds");
+        let address = listener.local_addr().expect("is bound");
+        let script = script.concat();
+        let server = thread::spawn(move || {
+            let (mut stream, _) = listener.accept().expect("is connected");
+            stream.read_to_end(&mut Vec::new()).expect("reads");
+            stream.write_all(&script).expect("sends");
+        });
+        let parts: Vec<&[u8]> = sent.chunks(10).collect();
+        let received = exchange(address, &parts);
+        server.join().expect("did not panic");
+        catch_unwind(|| judge(sent, &received).len())
+    }
+
+    #[test]
+    fn a_server_that_answers_as_it_has_to_passes() {
+        let twice = [PUT, PUT].concat();
+        let expecting = b"POST / HTTP/1.1\r\nExpect: 100-Continue\r\n\r\n";
+        for (sent, script, expected) in [
+            (PUT, [CREATED].as_slice(), 1),
+            (&twice, &[CREATED, CREATED], 2),
+            (&twice, &[CREATED, CLOSING], 2),
+            (expecting, &[CONTINUE, CREATED], 2),
+            (b"\r\nPOST / HTTP/1.1\r\n", &[], 0),
+            (b"PRI * HTTP/2.0\r\n\r\n", &[], 0),
+        ] {
+            let answers = answers(sent, script);
+            assert_eq!(answers.expect("is right"), expected);
+        }
+    }
+
+    #[test]
+    fn a_server_that_does_not_is_found() {
+        let twice = [PUT, PUT].concat();
+        let old = CREATED.to_vec();
+        let old = String::from_utf8(old)
+            .expect("is text")
+            .replace("1.1", "1.0");
+        for (sent, script) in [
+            (PUT, [].as_slice()),
+            (b"\r\n\r\nPOST / HTTP/1.1\n\n", &[]),
+            (PUT, &[b"garbage".as_slice()]),
+            (PUT, &[&CREATED[..30]]),
+            (PUT, &[CREATED, b"\r\n"]),
+            (PUT, &[CREATED, CREATED]),
+            (PUT, &[CONTINUE, CREATED]),
+            (PUT, &[old.as_bytes()]),
+            (b"post / HTTP/1.1\r\n\r\n", &[CREATED]),
+            (&twice, &[CLOSING, CREATED]),
+        ] {
+            answers(sent, script).expect_err("is found");
+        }
+    }
+}
