@@ -39,4 +39,5 @@ mod serve_connection;
 mod sinks;
 mod store_commands;
 mod store_faults;
+mod torture;
 mod worlds;

@@ -13,7 +13,12 @@ pub(crate) struct Connection(BufReader<TcpStream>);
 
 impl Connection {
     pub(crate) fn open(address: SocketAddr) -> Self {
-        let stream = TcpStream::connect_timeout(&address, DEADLINE).expect("connects");
+        Self::try_open(address).expect("connects")
+    }
+
+    /// A connection, unless nobody takes it.
+    pub(crate) fn try_open(address: SocketAddr) -> Option<Self> {
+        let stream = TcpStream::connect_timeout(&address, DEADLINE).ok()?;
         stream.set_nodelay(true).expect("sets an option");
         stream
             .set_read_timeout(Some(DEADLINE))
@@ -21,7 +26,7 @@ impl Connection {
         stream
             .set_write_timeout(Some(DEADLINE))
             .expect("sets an option");
-        Self(BufReader::new(stream))
+        Some(Self(BufReader::new(stream)))
     }
 
     /// Sends bytes, in one packet where they fit one.

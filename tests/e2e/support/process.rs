@@ -76,6 +76,12 @@ impl Output {
     /// The events that stand in the lines of what was exported, by their keys, to the byte.
     #[track_caller]
     pub(crate) fn events(&self) -> BTreeMap<String, String> {
+        self.lines_of_events().into_iter().collect()
+    }
+
+    /// Key and event of each line of what was exported, to the byte.
+    #[track_caller]
+    pub(crate) fn lines_of_events(&self) -> Vec<(String, String)> {
         let lines = self.assert_ok().lines();
         let events = lines.map(|line| {
             let line: Line<'_> = serde_json::from_str(line).expect("is an event with its key");

@@ -1,0 +1,273 @@
+//! Clients that put at random on connections that they keep, and write down what they saw.
+//!
+//! They end when they are told to, or when their server does. What a client does is decided by a
+//! seed; how those of a crowd meet is not. Never judges an answer beyond that it is one of the
+//! protocol.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::mpsc::{self, Receiver, Sender};
+use std::thread::{self, JoinHandle};
+use std::time::Instant;
+
+use fastrand::Rng;
+
+use super::events;
+use super::model::{Event, NEVER, Outcome, Put};
+use crate::support::{Answer, Connection, DEADLINE, Post};
+
+/// More puts than a client gets through before it is told to end.
+const MAX_PUTS: usize = 100_000;
+
+/// After so many puts a client goes on to the next of the keys that all share, so that there is
+/// always one that few have put.
+const PUTS_OF_A_KEY: usize = 12;
+
+/// Of so many puts of shared keys one is of a key of before.
+const BEFORE_EVERY: u32 = 4;
+
+/// Of so many puts of an impatient client, for one it does not wait.
+const IMPATIENT_EVERY: u32 = 40;
+
+/// The one counter of all moments of a history.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Clock(Arc<AtomicU64>);
+
+impl Clock {
+    pub(crate) fn now(&self) -> u64 {
+        self.0.fetch_add(1, Ordering::SeqCst)
+    }
+}
+
+/// What clients put, and how many there are.
+#[derive(Debug, Clone)]
+pub(crate) struct Load {
+    /// What all keys begin with.
+    pub(crate) name: String,
+    pub(crate) clients: usize,
+    /// How many keys the clients share at a time.
+    pub(crate) shared_keys: usize,
+    /// Of so many puts one is of a shared key. The others have keys that nobody else puts.
+    pub(crate) shared_every: u32,
+    /// Whether clients leave now and then before they are answered, and come again.
+    pub(crate) impatient: bool,
+}
+
+impl Load {
+    /// Mostly keys of their own, so that many are acknowledged.
+    pub(crate) fn of_own_keys(name: &str, clients: usize) -> Self {
+        Self {
+            name: name.to_owned(),
+            clients,
+            shared_keys: 4,
+            shared_every: 4,
+            impatient: false,
+        }
+    }
+
+    /// Few keys, so that the clients meet.
+    pub(crate) fn of_few_keys(name: &str, clients: usize, shared_keys: usize) -> Self {
+        Self {
+            shared_keys,
+            shared_every: 1,
+            impatient: true,
+            ..Self::of_own_keys(name, clients)
+        }
+    }
+}
+
+/// What is put again, since nobody knows what became of it.
+pub(crate) type Unsettled = (String, Event);
+
+/// The clients of one server.
+pub(crate) struct Crowd {
+    clients: Vec<JoinHandle<Vec<Put>>>,
+    outcomes: Receiver<Outcome>,
+    sent: Arc<AtomicUsize>,
+    stop: Arc<AtomicBool>,
+}
+
+impl Crowd {
+    pub(crate) fn start(
+        address: SocketAddr,
+        load: &Load,
+        clock: &Clock,
+        unsettled: Vec<Unsettled>,
+        rng: &mut Rng,
+    ) -> Self {
+        let (sender, outcomes) = mpsc::channel();
+        let (sent, stop) = (Arc::default(), Arc::default());
+        let mut again = vec![Vec::new(); load.clients];
+        for (number, put) in unsettled.into_iter().enumerate() {
+            again[number % load.clients].push(put);
+        }
+        let clients = again.into_iter().enumerate().map(|(number, again)| {
+            let client = Client {
+                address,
+                load: load.clone(),
+                number,
+                clock: clock.clone(),
+                again,
+                rng: rng.fork(),
+                outcomes: sender.clone(),
+                sent: Arc::clone(&sent),
+                stop: Arc::clone(&stop),
+            };
+            thread::spawn(|| client.play())
+        });
+        Self {
+            clients: clients.collect(),
+            outcomes,
+            sent,
+            stop,
+        }
+    }
+
+    /// Waits for so many more answers.
+    #[track_caller]
+    pub(crate) fn wait_for_answers(&self, count: usize) {
+        self.wait_for(count, |outcome| outcome != Outcome::Unanswered);
+    }
+
+    /// Waits for so many more puts with this outcome, whatever becomes of others.
+    #[track_caller]
+    pub(crate) fn wait_for_outcomes(&self, count: usize, wanted: Outcome) {
+        self.wait_for(count, |outcome| outcome == wanted);
+    }
+
+    #[track_caller]
+    fn wait_for(&self, count: usize, is_wanted: impl Fn(Outcome) -> bool) {
+        let start = Instant::now();
+        let mut missing = count;
+        while missing > 0 {
+            let left = DEADLINE.saturating_sub(start.elapsed());
+            let outcome = self.outcomes.recv_timeout(left);
+            let outcome =
+                outcome.unwrap_or_else(|error| panic!("{missing} of {count} are missing: {error}"));
+            missing -= usize::from(is_wanted(outcome));
+        }
+    }
+
+    /// Forgets the outcomes that nobody has waited for.
+    pub(crate) fn forget_outcomes(&self) {
+        while self.outcomes.try_recv().is_ok() {}
+    }
+
+    /// Waits until so many puts were sent in all, answered or not.
+    #[track_caller]
+    pub(crate) fn wait_for_sent(&self, count: usize) {
+        let start = Instant::now();
+        while self.sent.load(Ordering::SeqCst) < count {
+            assert!(start.elapsed() < DEADLINE, "they are not sent");
+            thread::yield_now();
+        }
+    }
+
+    /// Ends the clients, once they have their last answers, and returns what they did.
+    pub(crate) fn finish(self) -> Vec<Put> {
+        self.stop.store(true, Ordering::SeqCst);
+        let puts = self.clients.into_iter().flat_map(|client| {
+            let puts = client.join();
+            puts.expect("each answer was one of the protocol, and in time")
+        });
+        puts.collect()
+    }
+}
+
+struct Client {
+    address: SocketAddr,
+    load: Load,
+    number: usize,
+    clock: Clock,
+    again: Vec<Unsettled>,
+    rng: Rng,
+    outcomes: Sender<Outcome>,
+    sent: Arc<AtomicUsize>,
+    stop: Arc<AtomicBool>,
+}
+
+impl Client {
+    fn play(mut self) -> Vec<Put> {
+        let mut puts: Vec<Put> = Vec::new();
+        let Some(mut connection) = Connection::try_open(self.address) else {
+            return puts;
+        };
+        while puts.len() < MAX_PUTS && !self.stop.load(Ordering::SeqCst) {
+            let (key, event) = self.next(puts.len());
+            let leaves = self.load.impatient && self.rng.u32(..IMPATIENT_EVERY) == 0;
+            let start = self.clock.now();
+            connection.try_send(Post::put(&key, &event.text).bytes());
+            self.sent.fetch_add(1, Ordering::SeqCst);
+            let outcome = match leaves {
+                true => Outcome::Unanswered,
+                false => outcome(connection.answer_or_end()),
+            };
+            let end = match outcome {
+                Outcome::Unknown | Outcome::Unanswered => NEVER,
+                Outcome::Acknowledged | Outcome::Conflict | Outcome::Refused => self.clock.now(),
+            };
+            // The test may no longer look.
+            let _ = self.outcomes.send(outcome);
+            if outcome == Outcome::Unknown && self.rng.bool() {
+                self.again.push((key.clone(), event.clone()));
+            }
+            puts.push(Put {
+                key,
+                event,
+                start,
+                end,
+                outcome,
+            });
+            if outcome == Outcome::Unanswered {
+                match leaves.then(|| Connection::try_open(self.address)).flatten() {
+                    Some(other) => connection = other,
+                    None => break,
+                }
+            }
+        }
+        puts
+    }
+
+    /// What is put next, after so many others.
+    fn next(&mut self, puts: usize) -> (String, Event) {
+        let Load {
+            name,
+            shared_keys,
+            shared_every,
+            ..
+        } = &self.load;
+        if let Some((key, event)) = self.again.pop() {
+            let event = events::again(&event, &mut self.rng);
+            return (key, event);
+        }
+        let event = events::any(&mut self.rng);
+        if self.rng.u32(..*shared_every) != 0 {
+            return (format!("{name}-{:02}-{puts:05}", self.number), event);
+        }
+        let newest = puts / PUTS_OF_A_KEY + self.rng.usize(..*shared_keys);
+        let key = match self.rng.u32(..BEFORE_EVERY) {
+            0 => self.rng.usize(..=newest),
+            _ => newest,
+        };
+        (format!("{name}-{key:05}"), event)
+    }
+}
+
+/// What an answer says of its put.
+fn outcome(answer: Option<Answer>) -> Outcome {
+    let Some(answer) = answer else {
+        return Outcome::Unanswered;
+    };
+    if answer.status == 201 {
+        answer.assert_created();
+        return Outcome::Acknowledged;
+    }
+    let problem = answer.assert_problem(answer.status);
+    match (answer.status, problem["stored"].as_str()) {
+        (409, Some("no")) => Outcome::Conflict,
+        (408 | 503, Some("no")) => Outcome::Refused,
+        (500 | 504, Some("unknown")) => Outcome::Unknown,
+        _ => panic!("not what a put is answered: {problem}"),
+    }
+}

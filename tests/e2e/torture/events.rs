@@ -1,0 +1,89 @@
+//! Events for histories: which are the same is said here, not by what is tested.
+
+use std::iter;
+use std::sync::{Arc, LazyLock};
+
+use fastrand::Rng;
+
+use super::model::Event;
+
+/// Different events, each in spellings that are the same event. They have no line breaks, of which an
+/// export makes spaces.
+const SPELLINGS: [&[&str]; 12] = [
+    &["1", "1.0", "10e-1", "0.1E1"],
+    &["-1", "-1.00"],
+    &[
+        r#"{"a":1,"b":[true,null]}"#,
+        r#"{ "b" : [ true , null ] , "\u0061" : 1e0 }"#,
+        r#"{"a":2,"b":[true,null],"a":1.0}"#,
+    ],
+    &[r#"{"a":1,"b":[null,true]}"#],
+    &["12345678901234567890", "1.2345678901234567890e19"],
+    &["12345678901234567891"],
+    &[r#""é""#, r#""\u00e9""#, r#""\u00E9""#],
+    &[r#""e\u0301""#],
+    &["[[],{}]", "[ [ ] ,\t{ } ]"],
+    &["null"],
+    &[r#""""#],
+    &[r#""1""#],
+];
+
+/// The characters of a large event: more bytes than a writer copies to compare them.
+const LARGE_CHARS: usize = 40_000;
+
+/// Of so many events one is large.
+const LARGE_EVERY: u32 = 100;
+
+/// All events: the index is the value.
+static EVENTS: LazyLock<Vec<Vec<Arc<str>>>> = LazyLock::new(|| {
+    let small = SPELLINGS
+        .iter()
+        .map(|texts| texts.iter().map(|text| Arc::from(*text)).collect());
+    let large = ["é", "è"].map(|char| {
+        let text = char.repeat(LARGE_CHARS);
+        vec![
+            format!("[\"{text}\"]").into(),
+            format!("[ \"{text}\" ]").into(),
+        ]
+    });
+    small.chain(large).collect()
+});
+
+/// Any event.
+pub(crate) fn any(rng: &mut Rng) -> Event {
+    let small = SPELLINGS.len();
+    match rng.u32(..LARGE_EVERY) {
+        0 => spelled(rng.usize(small..EVENTS.len()), rng),
+        _ => spelled(rng.usize(..small), rng),
+    }
+}
+
+/// The same event, maybe in another spelling.
+pub(crate) fn again(event: &Event, rng: &mut Rng) -> Event {
+    spelled(event.value, rng)
+}
+
+fn spelled(value: usize, rng: &mut Rng) -> Event {
+    let texts = &EVENTS[value];
+    Event {
+        value,
+        text: Arc::clone(&texts[rng.usize(..texts.len())]),
+    }
+}
+
+/// The table is right about itself: read by another program's rules, where those are exact.
+#[test]
+fn each_spelling_is_json_and_stands_in_the_table_once() {
+    let all: Vec<&Arc<str>> = EVENTS.iter().flatten().collect();
+    for (index, text) in all.iter().enumerate() {
+        serde_json::from_str::<serde::de::IgnoredAny>(text).expect("is JSON");
+        assert!(!text.contains('\n'), "{text}");
+        assert!(!all[..index].contains(text), "{text}");
+    }
+    let mut rng = Rng::with_seed(1);
+    let values = iter::repeat_with(|| any(&mut rng).value).take(10_000);
+    assert_eq!(
+        values.collect::<std::collections::BTreeSet<_>>().len(),
+        EVENTS.len()
+    );
+}

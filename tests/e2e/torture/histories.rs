@@ -1,0 +1,191 @@
+//! Random histories: many clients, few keys, kills in between, against the model of write-once.
+//!
+//! What they are played against is a [`Subject`]. Never looks into a store but through what anybody
+//! has to read it with.
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+
+use fastrand::Rng;
+use rustix::process::Signal;
+use tempfile::TempDir;
+
+use super::{History, Load, Rounds, Tally};
+use crate::support::{EventFiles, Peer, PeerBuilder, run};
+
+/// One store, and one or more servers that put into it.
+pub(crate) trait Subject {
+    fn addresses(&self) -> Vec<SocketAddr>;
+
+    /// Kills a server, and returns when it has ended.
+    fn kill(&mut self, server: usize);
+
+    /// Starts a server that was killed, on the same store.
+    fn restart(&mut self, server: usize);
+
+    /// All that is stored, each event as often as it is there. What is there under other keys than
+    /// these may be told as it is named.
+    fn stored(&self, keys: &BTreeSet<&str>) -> Vec<(String, String)>;
+
+    /// Holds that the store finds nothing wrong with itself.
+    fn verify(&self);
+}
+
+/// Plays a history with some kills, and holds that the model allows it.
+pub(crate) fn play(subject: &mut dyn Subject, rng: &mut Rng) -> Tally {
+    let mut history = History::default();
+    for phase in 0..rng.usize(2..=3) {
+        let load = Load::of_few_keys(&format!("{phase}"), rng.usize(2..=8), rng.usize(1..=4));
+        let mut crowds = Vec::new();
+        for address in subject.addresses() {
+            crowds.push(history.crowd(address, &load, rng));
+        }
+        let victim = rng.usize(..crowds.len());
+        crowds[victim].wait_for_answers(rng.usize(1..200));
+        if rng.bool() {
+            history.read(|keys| subject.stored(keys));
+        }
+        subject.kill(victim);
+        history.add_ended(crowds.remove(victim));
+        if rng.bool() {
+            history.read(|keys| subject.stored(keys));
+        }
+        for crowd in crowds {
+            // Whoever shared the store with the one that is gone goes on.
+            crowd.forget_outcomes();
+            crowd.wait_for_answers(20);
+            history.add(crowd);
+        }
+        subject.restart(victim);
+        history.read(|keys| subject.stored(keys));
+    }
+    conclude(history, subject, rng)
+}
+
+/// Holds that all servers answer again, that the store is whole, and that the model allows all.
+pub(crate) fn conclude(mut history: History, subject: &dyn Subject, rng: &mut Rng) -> Tally {
+    let load = Load::of_few_keys("last", 2, 2);
+    for address in subject.addresses() {
+        let crowd = history.crowd(address, &load, rng);
+        crowd.wait_for_answers(20);
+        history.add(crowd);
+    }
+    history.read(|keys| subject.stored(keys));
+    subject.verify();
+    history.check()
+}
+
+#[test]
+fn sqlite() {
+    Rounds::of("histories::sqlite", 3).play(|rng| play(&mut SqliteServers::start(1), rng));
+}
+
+#[test]
+fn two_servers() {
+    Rounds::of("histories::two_servers", 3).play(|rng| play(&mut SqliteServers::start(2), rng));
+}
+
+#[test]
+fn directory() {
+    Rounds::of("histories::directory", 3).play(|rng| play(&mut DirectoryServer::start(), rng));
+}
+
+/// Servers that share one SQLite file.
+struct SqliteServers {
+    peers: Vec<Peer>,
+    directory: TempDir,
+}
+
+impl SqliteServers {
+    fn start(servers: usize) -> Self {
+        let directory = tempfile::tempdir().expect("makes a directory");
+        let mut subject = Self {
+            peers: Vec::new(),
+            directory,
+        };
+        for _ in 0..servers {
+            let peer = subject.serve().start();
+            subject.peers.push(peer);
+        }
+        subject
+    }
+
+    fn store(&self) -> String {
+        format!(
+            "sqlite:{}",
+            self.directory.path().join("alldata.db").display()
+        )
+    }
+
+    fn serve(&self) -> PeerBuilder {
+        Peer::builder().sink(&self.store())
+    }
+}
+
+impl Subject for SqliteServers {
+    fn addresses(&self) -> Vec<SocketAddr> {
+        self.peers.iter().map(Peer::address).collect()
+    }
+
+    fn kill(&mut self, server: usize) {
+        let peer = &mut self.peers[server];
+        peer.signal(Signal::KILL);
+        assert_eq!(peer.wait().code(), None, "it ended before the kill");
+    }
+
+    fn restart(&mut self, server: usize) {
+        self.peers[server] = self.serve().start();
+    }
+
+    fn stored(&self, _: &BTreeSet<&str>) -> Vec<(String, String)> {
+        run(&["export", "--store", &self.store()]).lines_of_events()
+    }
+
+    fn verify(&self) {
+        run(&["verify", "--store", &self.store()]).assert_ok();
+    }
+}
+
+/// A server whose component keeps events in files.
+struct DirectoryServer {
+    peer: Peer,
+    files: EventFiles,
+}
+
+impl DirectoryServer {
+    fn start() -> Self {
+        let files = EventFiles::new();
+        let peer = files.serve().start();
+        Self { peer, files }
+    }
+}
+
+impl Subject for DirectoryServer {
+    fn addresses(&self) -> Vec<SocketAddr> {
+        vec![self.peer.address()]
+    }
+
+    fn kill(&mut self, _: usize) {
+        self.peer.signal(Signal::KILL);
+        assert_eq!(self.peer.wait().code(), None, "it ended before the kill");
+    }
+
+    fn restart(&mut self, _: usize) {
+        self.peer = self.files.serve().start();
+    }
+
+    fn stored(&self, _: &BTreeSet<&str>) -> Vec<(String, String)> {
+        let files = self.files.files().into_iter();
+        let events = files.map(|(path, bytes)| {
+            // The keys of histories are names of files as they are.
+            let key = path.file_name().expect("has a name").to_string_lossy();
+            assert_eq!(self.files.place(&key), self.files.root().join(&path));
+            let text = String::from_utf8(bytes).expect("is text");
+            (key.into_owned(), text)
+        });
+        events.collect()
+    }
+
+    /// What is seen of a file is whole: that is what reading it has shown.
+    fn verify(&self) {}
+}

@@ -1,0 +1,19 @@
+//! Faults, and random histories: what was acknowledged is there, and no answer was wrong.
+//!
+//! Each fault is a file, and its name is that of its tests. A run of all tests has a few rounds of
+//! each; `make torture` has many. Never breaks the store itself: that is in `store_faults`.
+
+#[path = "../../torture/rounds.rs"]
+mod rounds;
+
+mod crowd;
+mod events;
+mod history;
+mod model;
+mod model_rules;
+
+mod histories;
+
+use crowd::{Crowd, Load};
+use history::History;
+use rounds::{Rounds, Tally};

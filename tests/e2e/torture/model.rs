@@ -1,0 +1,192 @@
+//! What write-once allows: a model of a store, and whether it explains what clients saw.
+//!
+//! Every operation takes effect at one moment between its start and its end. Of a key there is only
+//! one such moment that matters: that at which its event is stored. A history is allowed if for each
+//! key there is one, or none, that explains all answers and all that was read.
+//! Never talks to a server.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+/// The end of what may still take effect at any time to come.
+pub(crate) const NEVER: u64 = u64::MAX;
+
+/// An event as it is sent. Those of one value are the same event, however they are spelled.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Event {
+    pub(crate) value: usize,
+    pub(crate) text: Arc<str>,
+}
+
+/// What a client knows of its put.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    /// 201: the event is stored, be it by another put.
+    Acknowledged,
+    /// 409: the key holds a different event.
+    Conflict,
+    /// Any answer but a 409 that says that this put has not stored its event.
+    Refused,
+    /// An answer that says that nobody knows.
+    Unknown,
+    /// The connection ended without an answer.
+    Unanswered,
+}
+
+/// A put that was sent whole, or may have been.
+#[derive(Debug, Clone)]
+pub(crate) struct Put {
+    pub(crate) key: String,
+    pub(crate) event: Event,
+    /// The moment before it was sent.
+    pub(crate) start: u64,
+    /// The moment after its answer. Without one that says what became of it: a moment at which its
+    /// server has ended, or [`NEVER`].
+    pub(crate) end: u64,
+    pub(crate) outcome: Outcome,
+}
+
+/// All that was in the store between two moments, each event as often as it was there.
+#[derive(Debug, Clone)]
+pub(crate) struct Read {
+    pub(crate) start: u64,
+    pub(crate) end: u64,
+    pub(crate) events: Vec<(String, String)>,
+}
+
+/// What a read says of one key.
+struct Seen<'a> {
+    start: u64,
+    end: u64,
+    text: Option<&'a str>,
+}
+
+/// Why the model does not allow a history, key by key; empty where it does.
+pub(crate) fn violations(puts: &[Put], reads: &[Read]) -> Vec<String> {
+    let mut found: Vec<String> = reads.iter().flat_map(keys_held_twice).collect();
+    let reads: Vec<(&Read, BTreeMap<&str, &str>)> = reads
+        .iter()
+        .map(|read| {
+            let events = read.events.iter();
+            let events = events.map(|(key, text)| (key.as_str(), text.as_str()));
+            (read, events.collect())
+        })
+        .collect();
+    let mut by_key: BTreeMap<&str, Vec<&Put>> = BTreeMap::new();
+    for put in puts {
+        by_key.entry(&put.key).or_default().push(put);
+    }
+    let held: BTreeSet<&str> = reads
+        .iter()
+        .flat_map(|(_, events)| events.keys().copied())
+        .collect();
+    for key in held {
+        // So that what nobody put is looked at too.
+        by_key.entry(key).or_default();
+    }
+    for (key, puts) in by_key {
+        let seen = reads.iter().map(|(read, events)| Seen {
+            start: read.start,
+            end: read.end,
+            text: events.get(key).copied(),
+        });
+        found.extend(violation(key, &puts, &seen.collect::<Vec<_>>()));
+    }
+    found
+}
+
+fn keys_held_twice(read: &Read) -> Vec<String> {
+    let mut keys = BTreeSet::new();
+    let twice = read.events.iter().filter(|(key, _)| !keys.insert(key));
+    twice
+        .map(|(key, _)| format!("{key:?} is there twice"))
+        .collect()
+}
+
+/// Why neither any of the puts that may have stored its event nor none explains what is known of a
+/// key; `None` where one does.
+fn violation(key: &str, puts: &[&Put], reads: &[Seen<'_>]) -> Option<String> {
+    let mut reasons = vec![format!(
+        "none is stored, but {}",
+        stored_after_all(puts, reads)?
+    )];
+    for put in puts {
+        let why = cannot_be_first(put, puts, reads)?;
+        reasons.push(format!("{} is stored, but {why}", told(put)));
+    }
+    Some(format!("{key:?}:\n  {}", reasons.join("\n  ")))
+}
+
+/// What shows that something is stored; `None` where nothing does.
+fn stored_after_all(puts: &[&Put], reads: &[Seen<'_>]) -> Option<String> {
+    let shows = |put: &&&Put| matches!(put.outcome, Outcome::Acknowledged | Outcome::Conflict);
+    let read = reads.iter().find_map(|read| Some((read, read.text?)));
+    match (puts.iter().find(shows), read) {
+        (Some(put), _) => Some(format!("{} was", told(put))),
+        (None, Some((read, text))) => Some(format!("{} found {}", read.told(), short(text))),
+        (None, None) => None,
+    }
+}
+
+/// What shows that a put is not the one that has stored its event; `None` where nothing does.
+fn cannot_be_first(first: &Put, puts: &[&Put], reads: &[Seen<'_>]) -> Option<String> {
+    match first.outcome {
+        Outcome::Acknowledged | Outcome::Unknown | Outcome::Unanswered => {}
+        Outcome::Conflict | Outcome::Refused => return Some("it was told otherwise".to_owned()),
+    }
+    // It is stored after the one, and before the other.
+    let mut after = (first.start, "it was sent".to_owned());
+    let mut before = (first.end, "it ended".to_owned());
+    for put in puts {
+        let is_same = put.event.value == first.event.value;
+        match put.outcome {
+            Outcome::Acknowledged if is_same => {}
+            Outcome::Conflict if !is_same => {}
+            Outcome::Acknowledged | Outcome::Conflict => return Some(format!("{} was", told(put))),
+            Outcome::Refused | Outcome::Unknown | Outcome::Unanswered => continue,
+        }
+        if put.end < before.0 {
+            before = (put.end, told(put));
+        }
+    }
+    for read in reads {
+        match read.text {
+            None if read.start > after.0 => {
+                after = (read.start, format!("{} found nothing", read.told()))
+            }
+            Some(text) if *text != *first.event.text => {
+                return Some(format!("{} found {}", read.told(), short(text)));
+            }
+            Some(_) if read.end < before.0 => {
+                before = (read.end, format!("{} found it", read.told()))
+            }
+            _ => {}
+        }
+    }
+    (after.0 >= before.0).then(|| format!("{} only after {}", after.1, before.1))
+}
+
+impl Seen<'_> {
+    fn told(&self) -> String {
+        format!("a read [{}, {}]", self.start, self.end)
+    }
+}
+
+fn told(put: &Put) -> String {
+    let end = match put.end {
+        NEVER => "…".to_owned(),
+        end => end.to_string(),
+    };
+    let text = short(&put.event.text);
+    format!("{text} [{}, {end}] {:?}", put.start, put.outcome)
+}
+
+/// As much of an event as tells one from another.
+fn short(text: &str) -> String {
+    /// Longer than those that are not large.
+    const MAX_CHARS: usize = 80;
+    match text.char_indices().nth(MAX_CHARS) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.to_owned(),
+    }
+}
