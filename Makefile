@@ -25,7 +25,15 @@ FUZZ_BUILD ?= build --locked --release --package $(PACKAGE) --bin alldata-peer
 # How long one input may take in seconds: longer than a server is waited for.
 FUZZ_INPUT_SECONDS := 120
 
-.PHONY: help run test node wasmtime-serve ci setup install fmt clippy doc deny
+
+# How often `make torture` makes each fault at the most, after how many seconds it makes it no more,
+# the seed of the first time (any unless given), and the fault alone that is made (all unless given).
+ROUNDS ?= 100
+SECONDS ?= 600
+SEED ?=
+FAULT ?=
+
+.PHONY: help run test torture node faketime wasmtime-serve ci setup install fmt clippy doc deny
 .PHONY: bench bench-endurance bench-micro bench-build bench-tools
 .PHONY: fuzz fuzz-short fuzz-run fuzz-checks fuzz-tools
 
@@ -35,12 +43,31 @@ help: ## Say what there is
 run: setup ## Build everything and serve on port 8080
 	$(CARGO) run --locked --release --package $(PACKAGE) --bin alldata-peer -- serve
 
-test: setup node wasmtime-serve ## Run all tests
+test: setup node faketime wasmtime-serve ## Run all tests
 	$(CARGO) test --locked --workspace
+
+# The names of faults are those of their tests. Where there is no second target yet, there is one.
+torture: setup faketime ## Make each fault many times: ROUNDS=100 SECONDS=600 SEED= FAULT=
+	$(TORTURE) --test e2e torture::$(subst -,_,$(FAULT)) -- $(TORTURE_FLAGS)
+	$(if $(wildcard tests/disk),$(TORTURE) --test disk $(subst -,_,$(FAULT)) -- $(TORTURE_FLAGS))
+
+TORTURE = ALLDATA_PEER_TORTURE_ROUNDS=$(ROUNDS) ALLDATA_PEER_TORTURE_SECONDS=$(SECONDS) \
+  ALLDATA_PEER_TORTURE_SEED=$(SEED) $(CARGO) test --locked --package $(PACKAGE)
+TORTURE_FLAGS := --nocapture --test-threads=1
 
 node:
 	@node -e 'process.exit(parseInt(process.versions.node) < 20 ? 1 : 0)' 2>/dev/null || \
 	  { echo 'Node.js 20 or newer is missing: see https://nodejs.org' >&2; exit 1; }
+
+# What sets back the clock of a server. Tests that need it say so where it is missing.
+faketime:
+	@has_it() { ls /usr/lib/*/faketime/libfaketimeMT.so.1 >/dev/null 2>&1; }; \
+	if ! has_it && command -v apt-get >/dev/null && test "$$(id -u)" = 0; then \
+	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive \
+	    apt-get install -qq -y --no-install-recommends libfaketime || true; \
+	fi; \
+	has_it || \
+	  echo 'libfaketime is missing, so no test sets back a clock: sudo apt-get install libfaketime' >&2
 
 # What the tests would build themselves, where it can be seen.
 wasmtime-serve:

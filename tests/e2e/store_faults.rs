@@ -10,7 +10,7 @@ use rusqlite::Connection as Database;
 use rustix::process::Signal;
 use tempfile::TempDir;
 
-use crate::support::{Peer, Post, run, run_with_input};
+use crate::support::{Peer, Post, files_beside, run, run_with_input};
 
 /// Events by their keys.
 type Events = BTreeMap<String, String>;
@@ -365,17 +365,6 @@ fn assert_refused(path: &Path, reason: &str) {
         assert!(sentence.contains(path), "{sentence}");
     }
     assert!(files_beside(path) == before, "a file was changed");
-}
-
-/// The files of a directory with their bytes.
-fn files_beside(path: &Path) -> BTreeMap<String, Vec<u8>> {
-    let files = fs::read_dir(path.parent().expect("is in a directory")).expect("is read");
-    let files = files.map(|file| {
-        let path = file.expect("is a file").path();
-        let bytes = fs::read(&path).expect("is read");
-        (path.display().to_string(), bytes)
-    });
-    files.collect()
 }
 
 /// Bytes without any order, the same each time.

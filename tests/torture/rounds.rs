@@ -61,6 +61,7 @@ impl Rounds {
 
     /// Plays one round after the other, and says what came of them. One that fails says how to see it
     /// again.
+    #[expect(clippy::print_stdout, reason = "it is for whoever runs the tests")]
     pub(crate) fn play(self, mut round: impl FnMut(&mut Rng) -> Tally) {
         let (start, mut played, mut tally) = (Instant::now(), 0, Tally::default());
         while played < self.rounds && (played == 0 || start.elapsed() < self.time) {

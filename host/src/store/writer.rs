@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use rusqlite::types::ValueRef;
-use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior, params};
+use rusqlite::{Connection, ErrorCode, MAIN_DB, OpenFlags, TransactionBehavior, ffi, params};
 
 use super::{
     APPLICATION_ID, SCHEMA, SCHEMA_VERSION, check_format, digest, is_empty, open, store_error,
@@ -130,6 +130,11 @@ fn spoils_connection(error: &rusqlite::Error) -> bool {
 fn connect(path: &Path, create: OpenFlags) -> Result<Connection, Error> {
     let fail = store_error(path, "open");
     let mut connection = open(path, OpenFlags::SQLITE_OPEN_READ_WRITE | create)?;
+    // What can't be opened to be written to, SQLite opens to be read: then every put would fail.
+    if connection.is_readonly(MAIN_DB).map_err(&fail)? {
+        let read_only = ffi::Error::new(ffi::SQLITE_READONLY);
+        return Err(fail(rusqlite::Error::SqliteFailure(read_only, None)));
+    }
     if !create.is_empty() {
         create_schema(&mut connection).map_err(&fail)?;
     }

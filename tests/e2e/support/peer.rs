@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
-use rustix::process::{Pid, Resource, Rlimit, Signal, prlimit};
+use rustix::process::Signal;
 use tempfile::TempDir;
 
 use super::lines::Lines;
@@ -157,19 +157,12 @@ impl Peer {
         self.stderr.rest()
     }
 
-    /// From now on no file of the server grows beyond so many bytes; `None` lifts that.
-    pub(crate) fn limit_file_size(&self, bytes: Option<u64>) {
-        let id = self.child.as_ref().expect("is running").id();
-        let limit = Rlimit {
-            current: bytes,
-            maximum: None,
-        };
-        let id = i32::try_from(id).ok().and_then(Pid::from_raw);
-        prlimit(id, Resource::Fsize, limit).expect("sets the limit");
+    pub(crate) fn id(&self) -> u32 {
+        self.child.as_ref().expect("is running").id()
     }
 
     pub(crate) fn signal(&self, signal: Signal) {
-        kill(self.child.as_ref().expect("is running").id(), signal);
+        kill(self.id(), signal);
     }
 
     /// Waits for the end of the server.

@@ -57,6 +57,14 @@ pub(crate) fn run_with_input(arguments: &[&str], input: &str) -> Output {
     finish(program().args(arguments), input, DEADLINE)
 }
 
+/// Has another program run the program to its end, by turning into it.
+pub(crate) fn run_by(launcher: &[&str], arguments: &[&str]) -> Output {
+    let (launcher, words) = launcher.split_first().expect("has words");
+    let mut command = Command::new(launcher);
+    command.args(words).arg(PROGRAM).envs([COMPILE_CACHE]);
+    finish(command.args(arguments), "", DEADLINE)
+}
+
 impl Output {
     /// Runs the program to its end with these variables in its environment.
     pub(crate) fn with_environment(arguments: &[&str], variables: &[(&str, &str)]) -> Self {

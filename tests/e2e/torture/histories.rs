@@ -3,36 +3,53 @@
 //! What they are played against is a [`Subject`]. Never looks into a store but through what anybody
 //! has to read it with.
 
-use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
 use fastrand::Rng;
 use rustix::process::Signal;
 use tempfile::TempDir;
 
+use super::model::Outcome;
 use super::{History, Load, Rounds, Tally};
 use crate::support::{EventFiles, Peer, PeerBuilder, run};
 
 /// One store, and one or more servers that put into it.
-pub(crate) trait Subject {
+pub(crate) trait Store {
     fn addresses(&self) -> Vec<SocketAddr>;
 
-    /// Kills a server, and returns when it has ended.
-    fn kill(&mut self, server: usize);
-
-    /// Starts a server that was killed, on the same store.
-    fn restart(&mut self, server: usize);
-
-    /// All that is stored, each event as often as it is there. What is there under other keys than
-    /// these may be told as it is named.
-    fn stored(&self, keys: &BTreeSet<&str>) -> Vec<(String, String)>;
+    /// All that is stored, each event as often as it is there.
+    fn events(&self) -> Vec<(String, String)>;
 
     /// Holds that the store finds nothing wrong with itself.
     fn verify(&self);
 }
 
+/// A store whose servers can be killed.
+pub(crate) trait Subject: Store {
+    /// Kills a server, and returns when it has ended.
+    fn kill(&mut self, server: usize);
+
+    /// Starts a server that was killed, on the same store.
+    fn restart(&mut self, server: usize);
+}
+
+/// A server with a store in its directory.
+impl Store for Peer {
+    fn addresses(&self) -> Vec<SocketAddr> {
+        vec![self.address()]
+    }
+
+    fn events(&self) -> Vec<(String, String)> {
+        run(&["export", "--store", &self.store()]).lines_of_events()
+    }
+
+    fn verify(&self) {
+        run(&["verify", "--store", &self.store()]).assert_ok();
+    }
+}
+
 /// Plays a history with some kills, and holds that the model allows it.
-pub(crate) fn play(subject: &mut dyn Subject, rng: &mut Rng) -> Tally {
+pub(crate) fn play<S: Subject>(subject: &mut S, rng: &mut Rng) -> Tally {
     let mut history = History::default();
     for phase in 0..rng.usize(2..=3) {
         let load = Load::of_few_keys(&format!("{phase}"), rng.usize(2..=8), rng.usize(1..=4));
@@ -43,12 +60,12 @@ pub(crate) fn play(subject: &mut dyn Subject, rng: &mut Rng) -> Tally {
         let victim = rng.usize(..crowds.len());
         crowds[victim].wait_for_answers(rng.usize(1..200));
         if rng.bool() {
-            history.read(|keys| subject.stored(keys));
+            history.read(subject);
         }
         subject.kill(victim);
         history.add_ended(crowds.remove(victim));
         if rng.bool() {
-            history.read(|keys| subject.stored(keys));
+            history.read(subject);
         }
         for crowd in crowds {
             // Whoever shared the store with the one that is gone goes on.
@@ -57,21 +74,21 @@ pub(crate) fn play(subject: &mut dyn Subject, rng: &mut Rng) -> Tally {
             history.add(crowd);
         }
         subject.restart(victim);
-        history.read(|keys| subject.stored(keys));
+        history.read(subject);
     }
-    conclude(history, subject, rng)
+    conclude(history, &*subject, rng)
 }
 
 /// Holds that all servers answer again, that the store is whole, and that the model allows all.
-pub(crate) fn conclude(mut history: History, subject: &dyn Subject, rng: &mut Rng) -> Tally {
-    let load = Load::of_few_keys("last", 2, 2);
-    for address in subject.addresses() {
+pub(crate) fn conclude(mut history: History, store: &dyn Store, rng: &mut Rng) -> Tally {
+    for (server, address) in store.addresses().into_iter().enumerate() {
+        let load = Load::of_own_keys(&format!("last-{server}"), 2);
         let crowd = history.crowd(address, &load, rng);
-        crowd.wait_for_answers(20);
+        crowd.wait_for_outcomes(10, Outcome::Acknowledged);
         history.add(crowd);
     }
-    history.read(|keys| subject.stored(keys));
-    subject.verify();
+    history.read(store);
+    store.verify();
     history.check()
 }
 
@@ -123,10 +140,6 @@ impl SqliteServers {
 }
 
 impl Subject for SqliteServers {
-    fn addresses(&self) -> Vec<SocketAddr> {
-        self.peers.iter().map(Peer::address).collect()
-    }
-
     fn kill(&mut self, server: usize) {
         let peer = &mut self.peers[server];
         peer.signal(Signal::KILL);
@@ -136,8 +149,14 @@ impl Subject for SqliteServers {
     fn restart(&mut self, server: usize) {
         self.peers[server] = self.serve().start();
     }
+}
 
-    fn stored(&self, _: &BTreeSet<&str>) -> Vec<(String, String)> {
+impl Store for SqliteServers {
+    fn addresses(&self) -> Vec<SocketAddr> {
+        self.peers.iter().map(Peer::address).collect()
+    }
+
+    fn events(&self) -> Vec<(String, String)> {
         run(&["export", "--store", &self.store()]).lines_of_events()
     }
 
@@ -161,10 +180,6 @@ impl DirectoryServer {
 }
 
 impl Subject for DirectoryServer {
-    fn addresses(&self) -> Vec<SocketAddr> {
-        vec![self.peer.address()]
-    }
-
     fn kill(&mut self, _: usize) {
         self.peer.signal(Signal::KILL);
         assert_eq!(self.peer.wait().code(), None, "it ended before the kill");
@@ -173,8 +188,14 @@ impl Subject for DirectoryServer {
     fn restart(&mut self, _: usize) {
         self.peer = self.files.serve().start();
     }
+}
 
-    fn stored(&self, _: &BTreeSet<&str>) -> Vec<(String, String)> {
+impl Store for DirectoryServer {
+    fn addresses(&self) -> Vec<SocketAddr> {
+        vec![self.peer.address()]
+    }
+
+    fn events(&self) -> Vec<(String, String)> {
         let files = self.files.files().into_iter();
         let events = files.map(|(path, bytes)| {
             // The keys of histories are names of files as they are.

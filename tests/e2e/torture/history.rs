@@ -3,11 +3,11 @@
 //!
 //! Never decides what happens next.
 
-use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
 use fastrand::Rng;
 
+use super::Store;
 use super::crowd::{Clock, Crowd, Load, Unsettled};
 use super::model::{NEVER, Outcome, Put, Read, violations};
 use super::rounds::Tally;
@@ -60,10 +60,9 @@ impl History {
     }
 
     /// Reads the whole store, which may be written to meanwhile.
-    pub(crate) fn read(&mut self, read: impl FnOnce(&BTreeSet<&str>) -> Vec<(String, String)>) {
-        let keys = self.puts.iter().map(|put| put.key.as_str()).collect();
+    pub(crate) fn read(&mut self, store: &dyn Store) {
         let start = self.clock.now();
-        let events = read(&keys);
+        let events = store.events();
         let end = self.clock.now();
         self.reads.push(Read { start, end, events });
     }

@@ -14,6 +14,17 @@ mod model_rules;
 
 mod histories;
 
-use crowd::{Crowd, Load};
+mod clock;
+mod descriptors;
+mod full;
+mod kill;
+mod locked;
+mod read_only;
+mod sink;
+mod stop;
+
+use crowd::Load;
+use histories::{Store, conclude};
 use history::History;
+use model::Outcome;
 use rounds::{Rounds, Tally};

@@ -152,13 +152,13 @@ fn cannot_be_first(first: &Put, puts: &[&Put], reads: &[Seen<'_>]) -> Option<Str
     for read in reads {
         match read.text {
             None if read.start > after.0 => {
-                after = (read.start, format!("{} found nothing", read.told()))
+                after = (read.start, format!("{} found nothing", read.told()));
             }
             Some(text) if *text != *first.event.text => {
                 return Some(format!("{} found {}", read.told(), short(text)));
             }
             Some(_) if read.end < before.0 => {
-                before = (read.end, format!("{} found it", read.told()))
+                before = (read.end, format!("{} found it", read.told()));
             }
             _ => {}
         }

@@ -1,0 +1,115 @@
+//! A file system of a server's own, which a test may make small, fill, and make read-only.
+//!
+//! It is in a mount namespace that only the server has, and is gone with it. Never mounts anything
+//! that another process sees.
+
+use std::env;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use super::process::{PROGRAM, finish, run_by};
+use super::{DEADLINE, Output, Peer, PeerBuilder};
+
+/// Where it is mounted, in the directory of the server.
+const DISK: &str = "disk";
+
+/// Whether a fault can be made on this machine. One that can't is told by its name, and is a failure
+/// where everything is to be tested: with `CI=true` in the environment.
+#[track_caller]
+pub(crate) fn can_make(fault: &str, reason: Option<&str>) -> bool {
+    let Some(reason) = reason else { return true };
+    assert!(env::var("CI").as_deref() != Ok("true"), "{fault}: {reason}");
+    tell(&format!("{fault}: not tested, {reason}"));
+    false
+}
+
+#[expect(clippy::print_stdout, reason = "it is for whoever runs the tests")]
+fn tell(line: &str) {
+    println!("{line}");
+}
+
+/// Why no server can have a file system of its own here.
+pub(crate) fn no_own_disk() -> Option<&'static str> {
+    let (launcher, words) = UNSHARE.split_first().expect("has words");
+    let mut command = Command::new(launcher);
+    let script = "mount -t tmpfs none .";
+    command.args(words).args(["sh", "-c", script]);
+    let directory = tempfile::tempdir().expect("makes a directory");
+    let output = command.current_dir(directory.path()).output();
+    let can = output.is_ok_and(|output| output.status.success());
+    (!can).then_some("this machine lets nobody mount in a namespace of its own")
+}
+
+/// What gives a program a mount namespace: for root as it is, for others as root of themselves.
+const UNSHARE: [&str; 3] = ["unshare", "--mount", "--map-root-user"];
+
+/// What lets another program into it.
+const ENTER: [&str; 4] = ["nsenter", "--user", "--mount", "--preserve-credentials"];
+
+impl PeerBuilder {
+    /// Gives the server a file system of so many KiB, which has its store. A file that is too large
+    /// does not end it.
+    pub(crate) fn on_own_disk(self, kibibytes: u64) -> Self {
+        let mount = format!("mount -t tmpfs -o size={kibibytes}k none {DISK}");
+        let script = format!("trap '' XFSZ; mkdir -p {DISK} && {mount} && exec \"$0\" \"$@\"");
+        let launcher = [&UNSHARE[..], &["sh", "-c", &script]].concat();
+        self.launched_by(&launcher)
+            .sink(&format!("sqlite:{DISK}/alldata.db"))
+    }
+}
+
+/// Starts the program with a store on a file system that is read-only, which has the files of a
+/// directory. It has to end by itself.
+pub(crate) fn serve_on_read_only_disk(files: &Path) -> Output {
+    let place = tempfile::tempdir().expect("makes a directory");
+    let (files, place) = (files.display(), place.path().display());
+    let mount = format!("mount -t tmpfs none {place} && cp -a {files}/. {place}");
+    let script = format!("{mount} && mount -o remount,ro {place} && exec \"$0\" \"$@\"");
+    let launcher = [&UNSHARE[..], &["sh", "-c", &script]].concat();
+    let store = format!("sqlite:{place}/alldata.db");
+    let serve = [
+        "serve",
+        "--hostname",
+        "127.0.0.1",
+        "--port",
+        "0",
+        "--sink",
+        &store,
+    ];
+    run_by(&launcher, &serve)
+}
+
+impl Peer {
+    /// A file on the server's own file system, by the name that it has there.
+    pub(crate) fn file_on_disk(&self, name: &str) -> PathBuf {
+        self.file(DISK).join(name)
+    }
+
+    /// Mounts the file system anew with these options, unless it is in use as they do not allow.
+    pub(crate) fn remount(&self, options: &str) -> Result<(), String> {
+        let options = format!("remount,{options}");
+        let disk = self.file(DISK);
+        let mut mount = self.entering("mount");
+        let output = finish(mount.args(["-o", &options]).arg(disk), "", DEADLINE);
+        match output.code {
+            Some(0) => Ok(()),
+            _ => Err(output.stderr),
+        }
+    }
+
+    /// Runs the program where it sees the server's own file system.
+    pub(crate) fn run_on_disk(&self, command: &str) -> Output {
+        let store = format!("sqlite:{}", self.file_on_disk("alldata.db").display());
+        let mut program = self.entering(PROGRAM);
+        finish(program.args([command, "--store", &store]), "", DEADLINE)
+    }
+
+    fn entering(&self, program: &str) -> Command {
+        let (enter, words) = ENTER.split_first().expect("has words");
+        let mut command = Command::new(enter);
+        command
+            .args(words)
+            .args(["--target", &self.id().to_string(), program]);
+        command
+    }
+}

@@ -1,0 +1,118 @@
+//! A store that another process locks: at the start, and now and then under load.
+//!
+//! Never one that is damaged: that is in `store_faults`.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::path::Path;
+use std::process::Command;
+
+use fastrand::Rng;
+use rusqlite::Connection as Database;
+use rustix::process::Signal;
+
+use super::{History, Load, Outcome, Rounds, Tally, conclude};
+use crate::support::{DEADLINE, Peer, files_beside, run};
+
+#[test]
+fn delays_puts_or_refuses_them() {
+    Rounds::of("locked", 1).play(round);
+}
+
+fn round(rng: &mut Rng) -> Tally {
+    let mut history = History::default();
+    let peer = Peer::start();
+    let load = Load::of_own_keys("put", rng.usize(2..=8));
+    let crowd = history.crowd(peer.address(), &load, rng);
+    let other = Database::open(peer.file("alldata.db")).expect("opens");
+    other.busy_timeout(DEADLINE).expect("is set");
+    let locks = rng.usize(2..=6);
+    let longest = rng.usize(..locks);
+    for number in 0..locks {
+        crowd.wait_for_answers(rng.usize(1..100));
+        other.execute_batch("BEGIN EXCLUSIVE").expect("locks");
+        if number == longest {
+            crowd.forget_outcomes();
+            crowd.wait_for_outcomes(1, Outcome::Refused);
+            history.read(&peer);
+        }
+        other.execute_batch("ROLLBACK").expect("unlocks");
+        // Another writer may also move what is in the log to the database.
+        other
+            .query_row("PRAGMA wal_checkpoint(TRUNCATE)", (), |_| Ok(()))
+            .expect("is done");
+    }
+    crowd.forget_outcomes();
+    crowd.wait_for_outcomes(50, Outcome::Acknowledged);
+    history.add(crowd);
+    conclude(history, &peer, rng)
+}
+
+#[test]
+fn at_the_start_is_an_error_that_changes_nothing() {
+    let peer = Peer::start();
+    peer.put("key1", "1").assert_created();
+    let (path, store) = (peer.file("alldata.db"), peer.store());
+    let (_, next) = peer.end(Signal::TERM);
+    let lock = Database::open(&path).expect("opens");
+    let lock_all = "PRAGMA locking_mode = EXCLUSIVE; BEGIN EXCLUSIVE; COMMIT;";
+    lock.execute_batch(lock_all).expect("locks");
+    assert_locked(&path, &store);
+    drop(lock);
+    let peer = next.start();
+    peer.put("key1", "1").assert_created();
+    peer.put("key1", "2").assert_problem(409);
+}
+
+/// What another process has begun to make is not made by this one.
+#[test]
+fn an_empty_file_at_the_start_is_left_alone_too() {
+    let directory = tempfile::tempdir().expect("makes a directory");
+    let path = directory.path().join("alldata.db");
+    let lock = Database::open(&path).expect("opens");
+    lock.execute_batch("BEGIN EXCLUSIVE").expect("locks");
+    let store = format!("sqlite:{}", path.display());
+    assert_locked(&path, &store);
+    lock.execute_batch("COMMIT").expect("unlocks");
+    let peer = Peer::builder().sink(&store).start();
+    peer.put("key1", "1").assert_created();
+}
+
+/// Holds that the program gives up on a store by itself, says why, and leaves everything as it is.
+#[track_caller]
+fn assert_locked(path: &Path, store: &str) {
+    let before = copies_beside(path);
+    let serve = [
+        "serve",
+        "--hostname",
+        "127.0.0.1",
+        "--port",
+        "0",
+        "--sink",
+        store,
+    ];
+    let output = run(&serve);
+    let sentence = output.assert_failed(1);
+    assert!(sentence.contains("locked"), "{sentence}");
+    assert!(
+        sentence.contains(path.to_str().expect("is text")),
+        "{sentence}"
+    );
+    assert!(copies_beside(path) == before, "a file was changed");
+}
+
+/// The files of a directory with their bytes, read by another process: in this one, whoever closes a
+/// file gives up all locks on it.
+fn copies_beside(path: &Path) -> BTreeMap<OsString, Vec<u8>> {
+    let copies = tempfile::tempdir().expect("makes a directory");
+    let directory = path.parent().expect("is in a directory").join(".");
+    let mut copy = Command::new("cp");
+    let status = copy.arg("-R").arg(directory).arg(copies.path()).status();
+    assert!(status.expect("runs").success());
+    let files = files_beside(&copies.path().join("any")).into_iter();
+    let names = files.map(|(path, bytes)| {
+        let name = Path::new(&path).file_name().expect("has a name").to_owned();
+        (name, bytes)
+    });
+    names.collect()
+}

@@ -1,0 +1,178 @@
+//! A sink that hangs, panics or fails every other time, before or after it has stored the event.
+//!
+//! It keeps events in memory, in the sink of the library for that. Never one that keeps a thread.
+
+use std::collections::BTreeSet;
+use std::future;
+use std::net::SocketAddr;
+use std::panic;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use alldata_peer_server_http::sinks::MemorySink;
+use alldata_peer_server_http::{PeerServer, PutError, PutSink as _};
+use fastrand::Rng;
+
+use super::{History, Load, Outcome, Rounds, Store, conclude};
+use crate::support::Embedded;
+
+/// How long the server waits for the sink: short, since the sink hangs often.
+const SINK_TIMEOUT: Duration = Duration::from_millis(50);
+
+/// More than all histories take.
+const CAPACITY_BYTES: usize = 1 << 30;
+
+#[test]
+fn that_fails_every_other_time_is_never_taken_at_its_word() {
+    Rounds::of("sink", 4).play(|rng| {
+        let mut history = History::default();
+        let server = MoodyServer::start(rng.fork());
+        for phase in 0..3 {
+            let load = Load::of_few_keys(&format!("{phase}"), rng.usize(2..=8), rng.usize(1..=4));
+            let crowd = history.crowd(server.embedded.address(), &load, rng);
+            crowd.wait_for_outcomes(rng.usize(1..10), Outcome::Unknown);
+            crowd.wait_for_outcomes(rng.usize(1..40), Outcome::Acknowledged);
+            history.read(&server);
+            history.add(crowd);
+        }
+        conclude(history, &server, rng)
+    });
+}
+
+/// What a sink does every other time.
+#[derive(Clone, Copy)]
+enum Mood {
+    Hangs,
+    Panics,
+    Fails,
+    DoesNotKnow,
+    /// The only one in which it says that it has not stored the event.
+    IsUnavailable,
+}
+
+const MOODS: [Mood; 5] = [
+    Mood::Hangs,
+    Mood::Panics,
+    Mood::Fails,
+    Mood::DoesNotKnow,
+    Mood::IsUnavailable,
+];
+
+/// When it stores the event of a put for which it is in a mood.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum When {
+    Never,
+    Before,
+    /// With some later put, long after this one was answered.
+    Later,
+}
+
+struct MoodySink {
+    memory: MemorySink,
+    state: Mutex<State>,
+}
+
+struct State {
+    rng: Rng,
+    is_well: bool,
+    keys: BTreeSet<String>,
+    /// What is still to be stored.
+    late: Vec<(String, String)>,
+}
+
+impl MoodySink {
+    async fn put(&self, key: String, event: String) -> Result<(), PutError> {
+        if let Some((key, event)) = self.late() {
+            // Its put was answered long ago.
+            let _ = self.memory.put(key, event).await;
+        }
+        let Some((mood, when)) = self.mood(&key, &event) else {
+            return self.memory.put(key, event).await;
+        };
+        if when == When::Before {
+            self.memory.put(key, event).await?;
+        }
+        match mood {
+            Mood::Hangs => future::pending().await,
+            // As a panic does, but for its message on standard error.
+            Mood::Panics => panic::resume_unwind(Box::new("a mood")),
+            Mood::Fails => Err(PutError::Failed("a mood".to_owned())),
+            Mood::DoesNotKnow => Err(PutError::Unknown),
+            Mood::IsUnavailable => Err(PutError::Unavailable {
+                retry_after_seconds: 1,
+            }),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What an earlier put has left to be stored now.
+    fn late(&self) -> Option<(String, String)> {
+        let state = &mut *self.lock();
+        let is_now = !state.late.is_empty() && state.rng.bool();
+        let index = is_now.then(|| state.rng.usize(..state.late.len()))?;
+        Some(state.late.swap_remove(index))
+    }
+
+    /// The mood for this put, if any.
+    fn mood(&self, key: &str, event: &str) -> Option<(Mood, When)> {
+        let state = &mut *self.lock();
+        state.keys.insert(key.to_owned());
+        state.is_well = !state.is_well;
+        if state.is_well {
+            return None;
+        }
+        let mood = MOODS[state.rng.usize(..MOODS.len())];
+        let when = match mood {
+            Mood::IsUnavailable => When::Never,
+            _ => [When::Never, When::Before, When::Later][state.rng.usize(..3)],
+        };
+        if when == When::Later {
+            state.late.push((key.to_owned(), event.to_owned()));
+        }
+        Some((mood, when))
+    }
+}
+
+struct MoodyServer {
+    embedded: Embedded,
+    sink: Arc<MoodySink>,
+}
+
+impl MoodyServer {
+    fn start(rng: Rng) -> Self {
+        let state = State {
+            rng,
+            is_well: false,
+            keys: BTreeSet::new(),
+            late: Vec::new(),
+        };
+        let sink = Arc::new(MoodySink {
+            memory: MemorySink::new(CAPACITY_BYTES),
+            state: Mutex::new(state),
+        });
+        let shared = Arc::clone(&sink);
+        let builder = PeerServer::builder().on_put(move |key, event| {
+            let sink = Arc::clone(&shared);
+            async move { sink.put(key, event).await }
+        });
+        let embedded = Embedded::start(builder.sink_timeout(SINK_TIMEOUT));
+        Self { embedded, sink }
+    }
+}
+
+impl Store for MoodyServer {
+    fn addresses(&self) -> Vec<SocketAddr> {
+        vec![self.embedded.address()]
+    }
+
+    fn events(&self) -> Vec<(String, String)> {
+        let keys = self.sink.lock().keys.clone().into_iter();
+        let events = keys.filter_map(|key| Some((key.clone(), self.sink.memory.get(&key)?)));
+        events.collect()
+    }
+
+    fn verify(&self) {}
+}
