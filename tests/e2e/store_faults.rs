@@ -223,6 +223,31 @@ fn a_store_of_a_newer_version_is_left_alone() {
     assert_refused(&path, "version 2");
 }
 
+/// Damage that SQLite sees when it opens a file, behind the mark of a store.
+#[test]
+fn a_store_that_is_cut_off_or_has_lost_its_schema_is_not_served() {
+    let directory = directory();
+    let path = directory.path().join("damaged.db");
+    let store = format!("sqlite:{}", path.display());
+    let lines: String = (0..400)
+        .map(|number| format!("{{\"key\":\"key{number}\",\"event\":{number}}}\n"))
+        .collect();
+    run_with_input(&["import", "-", "--store", &store], &lines).assert_ok();
+    let whole = fs::read(&path).expect("is there");
+    let mut no_schema = whole.clone();
+    no_schema[100..2100].copy_from_slice(&random_bytes(2000));
+    let half = whole[..whole.len() / 2].to_vec();
+    for damaged in [half, whole[..5000].to_vec(), no_schema] {
+        fs::write(&path, damaged).expect("is written");
+        let before = files_beside(&path);
+        let serve = ["serve", "--hostname", "127.0.0.1", "--port", "0", "--sink"];
+        let output = run(&[&serve[..], &[&store]].concat());
+        let sentence = output.assert_failed(1);
+        assert!(sentence.contains("malformed"), "{sentence}");
+        assert!(files_beside(&path) == before, "a file was changed");
+    }
+}
+
 #[test]
 fn damage_behind_an_intact_beginning_is_found() {
     let peer = Peer::start();

@@ -30,6 +30,10 @@ const BEFORE_EVERY: u32 = 4;
 /// Of so many puts of an impatient client, for one it does not wait.
 const IMPATIENT_EVERY: u32 = 40;
 
+/// How often a test lets its clients go first, at the most: a fraction of a millisecond on a machine
+/// that has nothing else to do, and many where each time another takes its turn.
+const MAX_YIELDS: usize = 500;
+
 /// The one counter of all moments of a history.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Clock(Arc<AtomicU64>);
@@ -149,6 +153,14 @@ impl Crowd {
         }
     }
 
+    /// Lets the clients go on for a while, so that what comes next does not always come right after an
+    /// answer. How long that is depends on the machine.
+    pub(crate) fn let_go_on(rng: &mut Rng) {
+        for _ in 0..rng.usize(..MAX_YIELDS) {
+            thread::yield_now();
+        }
+    }
+
     /// Forgets the outcomes that nobody has waited for.
     pub(crate) fn forget_outcomes(&self) {
         while self.outcomes.try_recv().is_ok() {}
@@ -241,16 +253,19 @@ impl Client {
             let event = events::again(&event, &mut self.rng);
             return (key, event);
         }
-        let event = events::any(&mut self.rng);
         if self.rng.u32(..*shared_every) != 0 {
-            return (format!("{name}-{:02}-{puts:05}", self.number), event);
+            let key = format!("{name}-{:02}-{puts:05}", self.number);
+            return (key, events::any(&mut self.rng));
         }
         let newest = puts / PUTS_OF_A_KEY + self.rng.usize(..*shared_keys);
         let key = match self.rng.u32(..BEFORE_EVERY) {
             0 => self.rng.usize(..=newest),
             _ => newest,
         };
-        (format!("{name}-{key:05}"), event)
+        (
+            format!("{name}-{key:05}"),
+            events::likely(key, &mut self.rng),
+        )
     }
 }
 

@@ -58,6 +58,14 @@ pub(crate) fn any(rng: &mut Rng) -> Event {
     }
 }
 
+/// Any event for the key of this number: every other time the same as others put under it.
+pub(crate) fn likely(key: usize, rng: &mut Rng) -> Event {
+    match rng.bool() {
+        true => spelled(key % EVENTS.len(), rng),
+        false => any(rng),
+    }
+}
+
 /// The same event, maybe in another spelling.
 pub(crate) fn again(event: &Event, rng: &mut Rng) -> Event {
     spelled(event.value, rng)

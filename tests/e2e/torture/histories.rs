@@ -10,7 +10,7 @@ use rustix::process::Signal;
 use tempfile::TempDir;
 
 use super::model::Outcome;
-use super::{History, Load, Rounds, Tally};
+use super::{Crowd, History, Load, Rounds, Tally};
 use crate::support::{EventFiles, Peer, PeerBuilder, run};
 
 /// One store, and one or more servers that put into it.
@@ -62,6 +62,7 @@ pub(crate) fn play<S: Subject>(subject: &mut S, rng: &mut Rng) -> Tally {
         if rng.bool() {
             history.read(subject);
         }
+        Crowd::let_go_on(rng);
         subject.kill(victim);
         history.add_ended(crowds.remove(victim));
         if rng.bool() {

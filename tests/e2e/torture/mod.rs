@@ -23,7 +23,7 @@ mod read_only;
 mod sink;
 mod stop;
 
-use crowd::Load;
+use crowd::{Crowd, Load};
 use histories::{Store, conclude};
 use history::History;
 use model::Outcome;
