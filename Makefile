@@ -25,7 +25,6 @@ FUZZ_BUILD ?= build --locked --release --package $(PACKAGE) --bin alldata-peer
 # How long one input may take in seconds: longer than a server is waited for.
 FUZZ_INPUT_SECONDS := 120
 
-
 # How often `make torture` makes each fault at the most, after how many seconds it makes it no more,
 # the seed of the first time (any unless given), and the fault alone that is made (all unless given).
 ROUNDS ?= 100
@@ -33,7 +32,7 @@ SECONDS ?= 600
 SEED ?=
 FAULT ?=
 
-.PHONY: help run test torture node faketime wasmtime-serve ci setup install fmt clippy doc deny
+.PHONY: help run test torture node fault-tools wasmtime-serve ci setup install fmt clippy doc deny
 .PHONY: bench bench-endurance bench-micro bench-build bench-tools
 .PHONY: fuzz fuzz-short fuzz-run fuzz-checks fuzz-tools
 
@@ -43,11 +42,11 @@ help: ## Say what there is
 run: setup ## Build everything and serve on port 8080
 	$(CARGO) run --locked --release --package $(PACKAGE) --bin alldata-peer -- serve
 
-test: setup node faketime wasmtime-serve ## Run all tests
+test: setup node fault-tools wasmtime-serve ## Run all tests
 	$(CARGO) test --locked --workspace
 
 # The names of faults are those of their tests. Where there is no second target yet, there is one.
-torture: setup faketime ## Make each fault many times: ROUNDS=100 SECONDS=600 SEED= FAULT=
+torture: setup fault-tools ## Make each fault many times: ROUNDS=100 SECONDS=600 SEED= FAULT=
 	$(TORTURE) --test e2e torture::$(subst -,_,$(FAULT)) -- $(TORTURE_FLAGS)
 	$(if $(wildcard tests/disk),$(TORTURE) --test disk $(subst -,_,$(FAULT)) -- $(TORTURE_FLAGS))
 
@@ -59,15 +58,17 @@ node:
 	@node -e 'process.exit(parseInt(process.versions.node) < 20 ? 1 : 0)' 2>/dev/null || \
 	  { echo 'Node.js 20 or newer is missing: see https://nodejs.org' >&2; exit 1; }
 
-# What sets back the clock of a server. Tests that need it say so where it is missing.
-faketime:
-	@has_it() { ls /usr/lib/*/faketime/libfaketimeMT.so.1 >/dev/null 2>&1; }; \
-	if ! has_it && command -v apt-get >/dev/null && test "$$(id -u)" = 0; then \
+# What sets back the clock of a server, and what has its system calls fail. Tests that need one of them
+# say so where it is missing.
+fault-tools:
+	@has_all() { \
+	  ls /usr/lib/*/faketime/libfaketimeMT.so.1 >/dev/null 2>&1 && command -v strace >/dev/null; \
+	}; \
+	if ! has_all && command -v apt-get >/dev/null && test "$$(id -u)" = 0; then \
 	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive \
-	    apt-get install -qq -y --no-install-recommends libfaketime || true; \
+	    apt-get install -qq -y --no-install-recommends libfaketime strace || true; \
 	fi; \
-	has_it || \
-	  echo 'libfaketime is missing, so no test sets back a clock: sudo apt-get install libfaketime' >&2
+	has_all || echo 'Some faults are not made: sudo apt-get install libfaketime strace' >&2
 
 # What the tests would build themselves, where it can be seen.
 wasmtime-serve:

@@ -4,6 +4,7 @@
 
 mod support;
 
+mod accepting;
 mod bad_guests;
 mod both_ways;
 mod command_line;

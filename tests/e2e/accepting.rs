@@ -1,0 +1,51 @@
+//! Connections that can't be accepted: the system says why, and the server tries again.
+//!
+//! The system's answer is changed on its way by strace. Never uses up what the system has: for that
+//! see `torture`.
+
+use std::process::{Command, Stdio};
+
+use rustix::process::Signal;
+
+use crate::support::{Peer, can_make};
+
+/// What the system may answer: Linux also tells what the network says of the new connection.
+const ERRORS: [&str; 6] = [
+    "ECONNABORTED",
+    "EMFILE",
+    "ENFILE",
+    "ENOBUFS",
+    "EPROTO",
+    "ENETDOWN",
+];
+
+fn no_strace() -> Option<&'static str> {
+    let mut strace = Command::new("strace");
+    let strace = strace.args(["-qq", "true"]).stderr(Stdio::null()).status();
+    let can = strace.is_ok_and(|status| status.success());
+    (!can).then_some("there is no strace that may trace: sudo apt-get install strace")
+}
+
+#[test]
+fn an_accept_that_fails_is_tried_again() {
+    if !can_make("accepting", no_strace()) {
+        return;
+    }
+    for error in ERRORS {
+        let inject = format!("inject=accept4:error={error}:when=1..3");
+        // The program stays the test's own child.
+        let launcher = ["strace", "-D", "-f", "-qq", "-o", "/dev/null"];
+        let launcher = [&launcher[..], &["-e", "trace=accept4", "-e", &inject]].concat();
+        let mut peer = Peer::builder().launched_by(&launcher).start();
+        for _ in 0..3 {
+            peer.put("key1", "1").assert_created();
+        }
+        peer.signal(Signal::TERM);
+        assert_eq!(peer.wait().code(), Some(0), "{error}");
+        let log = peer.rest_of_stderr();
+        let complaints = log.iter().filter(|line| line.contains("cannot accept"));
+        // A client that is gone by then is no trouble, and trouble is told once.
+        let told = usize::from(error != "ECONNABORTED");
+        assert_eq!(complaints.count(), told, "{error}: {log:#?}");
+    }
+}
