@@ -11,6 +11,11 @@ DEBIAN_PACKAGES := rustc-web cargo-web rust-web-src
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 BENCH_DIR ?= $(TARGET)/bench
 BENCH_FLAGS ?=
+# How long `make soak` loads the server, and about how often it is killed: 0 is never. SOAK_SEED
+# repeats the moments of an earlier run's kills.
+SOAK_SECONDS ?= 600
+SOAK_KILL_SECONDS ?= 60
+SOAK_SEED ?=
 BENCH := $(TARGET)/release/alldata-peer-bench
 
 # What is fuzzed, for how many seconds each, with which toolchain, which has to be a nightly one, and
@@ -33,7 +38,7 @@ SEED ?=
 FAULT ?=
 
 .PHONY: help run test torture node fault-tools wasmtime-serve ci setup install fmt clippy doc deny
-.PHONY: bench bench-endurance bench-micro bench-build bench-tools
+.PHONY: soak bench bench-endurance bench-micro bench-build bench-tools
 .PHONY: fuzz fuzz-short fuzz-run fuzz-checks fuzz-tools
 
 help: ## Say what there is
@@ -79,6 +84,10 @@ bench: bench-tools bench-build ## Compare servers; BENCH_DIR=docs refreshes what
 
 bench-endurance: bench-tools bench-build ## Put millions of events, and look whether cost or memory grow
 	$(BENCH) --output $(BENCH_DIR) endurance $(BENCH_FLAGS)
+
+soak: bench-tools bench-build ## Load a server for SOAK_SECONDS with kills in between, and look whether anything is lost or grows
+	$(BENCH) --output $(BENCH_DIR) soak --seconds $(SOAK_SECONDS) --kill-seconds $(SOAK_KILL_SECONDS) \
+	  $(if $(SOAK_SEED),--seed $(SOAK_SEED))
 
 bench-micro: setup ## Measure the parts of a put, each alone
 	$(CARGO) bench --locked --package alldata-peer-bench --bench micro -- $(BENCH_FLAGS)

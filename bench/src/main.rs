@@ -1,7 +1,8 @@
 //! Measures AllData peer servers side by side on one machine.
 //!
 //! Never asserts anything about time: it fails only where a server does not do what it is measured
-//! for. What loads the servers is wrk and oha, never a generator of its own.
+//! for. What loads the servers is wrk and oha, so that none is measured with a generator of our own;
+//! only the soak has one, since it has to know which put each 201 was for.
 
 #![expect(
     clippy::print_stdout,
@@ -31,6 +32,8 @@ mod goals;
 mod machine;
 mod report;
 
+mod soak;
+
 use std::fs;
 use std::path::PathBuf;
 
@@ -40,6 +43,7 @@ use clap::{Args, Parser, Subcommand};
 use crate::endurance::Endurance;
 use crate::latency::Latency;
 use crate::results::Results;
+use crate::soak::Soak;
 use crate::startup::Startup;
 use crate::sweep::Sweep;
 use crate::throughput::Throughput;
@@ -66,6 +70,9 @@ enum Command {
     Compare(Compare),
     /// Put millions of events, and look whether cost or memory grow
     Endurance(Endurance),
+    /// Load a server for a long time and kill it now and then, and look whether anything is lost or
+    /// grows
+    Soak(Soak),
 }
 
 #[derive(Debug, Args)]
@@ -100,6 +107,13 @@ fn main() -> Result<()> {
             let series = endurance.run(&tools)?;
             println!("{}", endurance::markdown(&series));
             fs::write(output.join("endurance.csv"), endurance::csv(&series))?;
+        }
+        Command::Soak(soak) => {
+            let soaked = soak.run(&tools)?;
+            println!("{}", soak::markdown(&soaked));
+            fs::write(output.join("soak.csv"), soak::csv(soaked.samples()))?;
+            fs::write(output.join("soak.svg"), soak::svg(&soaked)?)?;
+            soaked.judge()?;
         }
     }
     eprintln!("results are in {}", output.display());

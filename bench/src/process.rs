@@ -1,4 +1,4 @@
-//! What Linux tells about a process: the time it computed, and its memory.
+//! What Linux tells about a process: the time it computed, its memory, its threads and open files.
 
 use std::fs;
 
@@ -25,6 +25,19 @@ pub(crate) fn cpu_seconds(id: u32) -> Result<f64> {
 pub(crate) fn memory(id: u32) -> Result<Memory> {
     let text = read(id, "status")?;
     parse_status(&text).with_context(|| format!("no memory in {text:?}"))
+}
+
+/// How many threads a process has.
+pub(crate) fn threads(id: u32) -> Result<u64> {
+    let text = read(id, "status")?;
+    parse_threads(&text).with_context(|| format!("no threads in {text:?}"))
+}
+
+/// How many file descriptors a process has open.
+pub(crate) fn open_files(id: u32) -> Result<u64> {
+    let path = format!("/proc/{id}/fd");
+    let files = fs::read_dir(&path).with_context(|| format!("cannot read {path}"))?;
+    Ok(files.count() as u64)
 }
 
 fn read(id: u32, name: &str) -> Result<String> {
@@ -55,9 +68,16 @@ fn parse_status(text: &str) -> Option<Memory> {
     })
 }
 
+fn parse_threads(text: &str) -> Option<u64> {
+    let line = text
+        .lines()
+        .find_map(|line| line.strip_prefix("Threads:"))?;
+    line.trim().parse().ok()
+}
+
 #[cfg(test)]
 mod tests {
-    use super::{Memory, parse_stat, parse_status};
+    use super::{Memory, parse_stat, parse_status, parse_threads};
 
     #[test]
     fn time_is_that_of_user_and_system() {
@@ -74,6 +94,7 @@ mod tests {
             resident: 45_056 * 1024,
         };
         assert_eq!(parse_status(status), Some(memory));
+        assert_eq!(parse_threads(status), Some(11));
         assert_eq!(parse_status("Name:\tzombie\nThreads:\t1\n"), None);
     }
 }

@@ -6,12 +6,14 @@ use std::env;
 use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
+use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
 use crate::process::{self, Memory};
@@ -20,8 +22,18 @@ use crate::tools::Tools;
 /// How long a server may take to start, or to answer one put.
 const DEADLINE: Duration = Duration::from_secs(30);
 
+/// How long a server may take to end once it is told to: what `alldata-peer` waits for what is in
+/// flight, and then some to put its store away.
+const END_DEADLINE: Duration = Duration::from_secs(60);
+
+/// How often it is looked whether it has ended.
+const END_TICK: Duration = Duration::from_millis(10);
+
 /// The original's documented behaviour on Node.
 const NODE_SERVER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/node/server.js");
+
+/// The name of a store's file in its directory.
+pub(crate) const STORE: &str = "store.db";
 
 /// A server that can be measured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -77,20 +89,25 @@ impl Server {
 
     /// Starts it with the compiled components that earlier runs have left.
     pub(crate) fn start(self, tools: &Tools) -> Result<Running> {
-        self.start_with_cache(tools, &tools.scratch.path().join("cache"))
+        self.start_with_cache(tools, &tools.cache())
     }
 
     /// Starts it with this directory in place of the user's for caches.
     pub(crate) fn start_with_cache(self, tools: &Tools, cache: &Path) -> Result<Running> {
-        let store = tempfile::tempdir_in(tools.scratch.path())?;
-        let mut command = self.command(tools, &store.path().join("store.db"))?;
-        for (name, _) in env::vars_os() {
-            if changes_figures(&name.to_string_lossy()) {
-                command.env_remove(name);
-            }
-        }
-        command.env("XDG_CACHE_HOME", cache);
-        Running::start(command, store).with_context(|| format!("cannot start {}", self.name()))
+        let store = Arc::new(tempfile::tempdir_in(tools.scratch.path())?);
+        let command = self.command(tools, &store.path().join(STORE))?;
+        Running::start(command, store, cache)
+            .with_context(|| format!("cannot start {}", self.name()))
+    }
+
+    /// Starts `alldata-peer` on this port, with a store that may be that of an earlier one.
+    pub(crate) fn start_peer(tools: &Tools, store: &Arc<TempDir>, port: u16) -> Result<Running> {
+        let mut command = Command::new(&tools.peer);
+        let sink = format!("sqlite:{}", store.path().join(STORE).display());
+        command.args(["serve", "--hostname", "127.0.0.1", "--sink", &sink]);
+        command.args(["--port", &port.to_string()]);
+        Running::start(command, Arc::clone(store), &tools.cache())
+            .with_context(|| format!("cannot start alldata-peer on port {port}"))
     }
 
     fn command(self, tools: &Tools, store: &Path) -> Result<Command> {
@@ -131,17 +148,24 @@ impl Server {
     }
 }
 
-/// A server that listens; it ends when this is dropped, and its store is gone.
+/// A server that listens. It is killed when this is dropped, and its store goes away with the last
+/// that holds it.
 pub(crate) struct Running {
     child: Child,
     started: Instant,
     address: SocketAddr,
     lines: Receiver<String>,
-    store: TempDir,
+    store: Arc<TempDir>,
 }
 
 impl Running {
-    fn start(mut command: Command, store: TempDir) -> Result<Self> {
+    fn start(mut command: Command, store: Arc<TempDir>, cache: &Path) -> Result<Self> {
+        for (name, _) in env::vars_os() {
+            if changes_figures(&name.to_string_lossy()) {
+                command.env_remove(name);
+            }
+        }
+        command.env("XDG_CACHE_HOME", cache);
         // What it says about itself stands on either stream.
         let (reader, writer) = io::pipe()?;
         command
@@ -200,6 +224,15 @@ impl Running {
         process::memory(self.child.id())
     }
 
+    /// How many file descriptors it has open.
+    pub(crate) fn open_files(&self) -> Result<u64> {
+        process::open_files(self.child.id())
+    }
+
+    pub(crate) fn threads(&self) -> Result<u64> {
+        process::threads(self.child.id())
+    }
+
     /// The bytes of all files of its store.
     pub(crate) fn store_bytes(&self) -> Result<u64> {
         let files = self.store.path().read_dir()?;
@@ -241,6 +274,19 @@ impl Running {
                 let lines: Vec<String> = self.lines.try_iter().collect();
                 bail!("it ended with {status}: {}", lines.join("\n"))
             }
+        }
+    }
+
+    /// Tells it to end, with SIGTERM, and waits until it has.
+    pub(crate) fn terminate(mut self) -> Result<ExitStatus> {
+        let signalled = Instant::now();
+        kill_process(Pid::from_child(&self.child), Signal::TERM)?;
+        loop {
+            if let Some(status) = self.child.try_wait()? {
+                return Ok(status);
+            }
+            ensure!(signalled.elapsed() < END_DEADLINE, "it does not end");
+            thread::sleep(END_TICK);
         }
     }
 }

@@ -60,6 +60,11 @@ impl Tools {
             scratch,
         })
     }
+
+    /// Where compiled components are kept from one start to the next.
+    pub(crate) fn cache(&self) -> PathBuf {
+        self.scratch.path().join("cache")
+    }
 }
 
 fn search(name: &str, installed: &Path) -> Option<PathBuf> {

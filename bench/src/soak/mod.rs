@@ -1,0 +1,298 @@
+//! A server under load for a long time, killed now and then: whether what it takes stays flat, and
+//! whether all that it acknowledged is there.
+//!
+//! Owns the order of things: the load, the samples, the kills, the end. Whether anything was lost is
+//! found out by `audit`, whether anything grew by `flatness`.
+
+mod audit;
+mod chart;
+mod flatness;
+mod ledger;
+mod load;
+mod port;
+mod report;
+mod samples;
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use clap::Args;
+use fastrand::Rng;
+use tempfile::TempDir;
+
+use crate::results::{self, EVENT_BYTES};
+use crate::server::{Running, STORE, Server};
+use crate::soak::audit::Audit;
+pub(crate) use crate::soak::chart::svg;
+use crate::soak::load::Load;
+pub(crate) use crate::soak::report::markdown;
+pub(crate) use crate::soak::samples::csv;
+use crate::soak::samples::{Kill, Sample};
+use crate::tools::Tools;
+use crate::wrk;
+
+/// How long the highest rate is measured, in seconds, and how long the server is loaded before.
+const HIGHEST_SECONDS: u64 = 5;
+const HIGHEST_WARM_UP_SECONDS: u64 = 1;
+
+/// Which part of the highest rate the load is.
+const PART: f64 = 0.5;
+
+/// From one sample to the next.
+const SAMPLE_INTERVAL: Duration = Duration::from_secs(1);
+
+/// By which part of their mean the times between kills differ at the most, up and down.
+const KILL_JITTER: f64 = 0.5;
+
+/// Seeds are below this, so that they can be typed again.
+const SEEDS: u64 = 1_000_000_000;
+
+/// How long a server is loaded, and how often it is killed.
+#[derive(Debug, Args)]
+pub(crate) struct Soak {
+    /// How long it is loaded
+    #[arg(long, default_value_t = 600, value_parser = clap::value_parser!(u64).range(1..))]
+    seconds: u64,
+    /// About how many seconds it lives until it is killed; 0 never kills it
+    #[arg(long, default_value_t = 60)]
+    kill_seconds: u64,
+    /// What the moments of the kills follow from; one of its own unless given
+    #[arg(long)]
+    seed: Option<u64>,
+}
+
+/// What all of it came to.
+pub(crate) struct Soaked {
+    seed: u64,
+    /// The most puts a second that there can be.
+    highest: f64,
+    /// Those that were to be.
+    rate: f64,
+    /// How long the load really took.
+    seconds: f64,
+    samples: Vec<Sample>,
+    kills: Vec<Kill>,
+    audit: Audit,
+    /// What `alldata-peer verify` said.
+    verified: String,
+    /// What else went wrong.
+    troubles: Vec<String>,
+}
+
+impl Soak {
+    /// Loads a server for the time that was asked for, and then looks at its store.
+    ///
+    /// # Errors
+    ///
+    /// When there is nothing to tell. What goes wrong once the load runs is part of the result.
+    pub(crate) fn run(&self, tools: &Tools) -> Result<Soaked> {
+        let seed = self.seed.unwrap_or_else(|| fastrand::u64(..SEEDS));
+        let highest = highest_rate(tools)?;
+        let rate = highest * PART;
+        eprintln!(
+            "seed {seed}: {rate:.0} of {highest:.0} puts/s for {} s",
+            self.seconds
+        );
+        let mut soaking = Soaking::start(tools, rate)?;
+        let mut troubles = Vec::new();
+        let kept_up = soaking.keep_up(self, Rng::with_seed(seed));
+        troubles.extend(kept_up.err().map(|error| format!("{error:#}")));
+        soaking.finish(seed, highest, rate, troubles)
+    }
+
+    /// How long a server lives.
+    fn life(&self, random: &mut Rng) -> Option<Duration> {
+        let part = 1.0 + KILL_JITTER * (2.0 * random.f64() - 1.0);
+        (self.kill_seconds > 0).then(|| Duration::from_secs(self.kill_seconds).mul_f64(part))
+    }
+}
+
+impl Soaked {
+    /// In the order of time.
+    pub(crate) fn samples(&self) -> &[Sample] {
+        &self.samples
+    }
+
+    /// # Errors
+    ///
+    /// When the server lost or changed anything, or did not do what it has to.
+    pub(crate) fn judge(&self) -> Result<()> {
+        let mut troubles = self.troubles.clone();
+        for (faults, what) in [
+            (&self.audit.lost, "acknowledged and not in the store"),
+            (&self.audit.changed, "in the store with another event"),
+            (&self.audit.foreign, "in the store and never put"),
+        ] {
+            if faults.count > 0 {
+                let keys = faults.keys.join(", ");
+                troubles.push(format!("{} are {what}, such as {keys}", faults.count));
+            }
+        }
+        ensure!(troubles.is_empty(), "{}", troubles.join("\n"));
+        Ok(())
+    }
+}
+
+/// As many puts a second as a server takes that has no other thing to do.
+fn highest_rate(tools: &Tools) -> Result<f64> {
+    let load = results::Load::of_events(EVENT_BYTES[0]);
+    let running = Server::PeerSqlite.start(tools)?;
+    running.put("key")?;
+    wrk::run(tools, running.address(), load, HIGHEST_WARM_UP_SECONDS)?;
+    Ok(wrk::run(tools, running.address(), load, HIGHEST_SECONDS)?.puts_per_second)
+}
+
+/// A server under load.
+struct Soaking<'a> {
+    tools: &'a Tools,
+    store: Arc<TempDir>,
+    address: SocketAddr,
+    /// `None` only once it did not start again.
+    running: Option<Running>,
+    load: Load,
+    start: Instant,
+    samples: Vec<Sample>,
+    kills: Vec<Kill>,
+    /// The key of the first put of each life, which is beside the load.
+    first_keys: BTreeSet<String>,
+}
+
+impl<'a> Soaking<'a> {
+    fn start(tools: &'a Tools, rate: f64) -> Result<Self> {
+        let store = Arc::new(tempfile::tempdir_in(tools.scratch.path())?);
+        let running = Server::start_peer(tools, &store, port::free()?)?;
+        let first_key = first_key(1);
+        running.put(&first_key)?;
+        let address = running.address();
+        Ok(Self {
+            tools,
+            store,
+            address,
+            running: Some(running),
+            load: Load::start(address, rate)?,
+            start: Instant::now(),
+            samples: Vec::new(),
+            kills: Vec::new(),
+            first_keys: BTreeSet::from([first_key]),
+        })
+    }
+
+    /// Takes samples and kills servers until the time is over.
+    fn keep_up(&mut self, soak: &Soak, mut random: Rng) -> Result<()> {
+        let end = self.start + Duration::from_secs(soak.seconds);
+        let mut sample_at = self.start + SAMPLE_INTERVAL;
+        let mut kill_at = soak.life(&mut random).map(|life| self.start + life);
+        loop {
+            let next = kill_at.map_or(sample_at, |kill_at| kill_at.min(sample_at));
+            thread::sleep(next.min(end).saturating_duration_since(Instant::now()));
+            if next > end {
+                return Ok(());
+            }
+            if kill_at == Some(next) {
+                self.kill_and_restart()?;
+                kill_at = soak.life(&mut random).map(|life| Instant::now() + life);
+            } else {
+                self.sample()?;
+                sample_at = (sample_at + SAMPLE_INTERVAL).max(Instant::now());
+            }
+        }
+    }
+
+    fn sample(&mut self) -> Result<()> {
+        let running = self.running.as_mut().context("there is no server")?;
+        running.check()?;
+        self.samples.push(Sample::take(
+            running,
+            self.store.path(),
+            self.kills.len() + 1,
+            self.start.elapsed().as_secs_f64(),
+            self.load.acknowledged(),
+        )?);
+        Ok(())
+    }
+
+    fn kill_and_restart(&mut self) -> Result<()> {
+        let killed = Instant::now();
+        let mut running = self.running.take().context("there is no server")?;
+        running.check()?;
+        // With SIGKILL.
+        drop(running);
+        let life = self.kills.len() + 2;
+        let running = Server::start_peer(self.tools, &self.store, self.address.port())?;
+        let first_key = first_key(life);
+        let answered = running.put(&first_key);
+        answered.context("it does not answer again after a kill")?;
+        self.first_keys.insert(first_key);
+        self.running = Some(running);
+        let kill = Kill {
+            seconds: (killed - self.start).as_secs_f64(),
+            outage_seconds: killed.elapsed().as_secs_f64(),
+        };
+        eprintln!(
+            "{:.1} s: killed, and {:.0} ms later life {life} has answered",
+            kill.seconds,
+            kill.outage_seconds * 1e3
+        );
+        self.kills.push(kill);
+        Ok(())
+    }
+
+    fn finish(
+        self,
+        seed: u64,
+        highest: f64,
+        rate: f64,
+        mut troubles: Vec<String>,
+    ) -> Result<Soaked> {
+        let ledgers = self.load.stop()?;
+        let seconds = self.start.elapsed().as_secs_f64();
+        if let Some(running) = self.running {
+            match running.terminate() {
+                Ok(status) if status.success() => {}
+                Ok(status) => troubles.push(format!("told to end, it ended with {status}")),
+                Err(error) => troubles.push(format!("{error:#}")),
+            }
+        }
+        let path = self.store.path().join(STORE);
+        eprintln!("verifying the store, and looking for each put in it");
+        let verified = verify(&self.tools.peer, &path).unwrap_or_else(|error| {
+            let trouble = format!("{error:#}");
+            troubles.push(trouble.clone());
+            trouble
+        });
+        Ok(Soaked {
+            seed,
+            highest,
+            rate,
+            seconds,
+            samples: self.samples,
+            kills: self.kills,
+            audit: audit::audit(&path, &ledgers, &self.first_keys)?,
+            verified,
+            troubles,
+        })
+    }
+}
+
+fn first_key(life: usize) -> String {
+    format!("the first of life {life}")
+}
+
+/// Has `alldata-peer verify` look at a store, and returns what it says.
+fn verify(peer: &PathBuf, path: &Path) -> Result<String> {
+    let store = format!("sqlite:{}", path.display());
+    let output = Command::new(peer)
+        .args(["verify", "--store", &store])
+        .output()?;
+    if !output.status.success() {
+        let complaint = String::from_utf8_lossy(&output.stderr);
+        bail!("verify is not clean: {complaint}");
+    }
+    Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
+}

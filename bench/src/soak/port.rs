@@ -1,0 +1,46 @@
+//! A port that a server gets again after a kill.
+//!
+//! It lies below those that the system hands out by itself: one of these might be the near end of
+//! somebody's connection by the time that the server wants it back.
+
+use std::fs;
+use std::net::{Ipv4Addr, TcpListener};
+
+use anyhow::{Context as _, Result};
+
+/// The first port and the last that the system hands out.
+const HANDED_OUT: &str = "/proc/sys/net/ipv4/ip_local_port_range";
+
+/// The least port that is taken: those below belong to well-known services.
+const LEAST: u16 = 10_000;
+
+/// How many ports are tried.
+const TRIES: usize = 100;
+
+/// A port that is free now, and that is nobody's by accident later.
+pub(crate) fn free() -> Result<u16> {
+    let text =
+        fs::read_to_string(HANDED_OUT).with_context(|| format!("cannot read {HANDED_OUT}"))?;
+    let end = first_handed_out(&text).with_context(|| format!("no ports below {text:?}"))?;
+    let mut ports = (0..TRIES).map(|_| fastrand::u16(LEAST..end));
+    let is_free = |port: &u16| TcpListener::bind((Ipv4Addr::LOCALHOST, *port)).is_ok();
+    ports.find(is_free).context("no port is free")
+}
+
+/// The first port that the system hands out, if it leaves some below.
+fn first_handed_out(text: &str) -> Option<u16> {
+    let first = text.split_whitespace().next()?.parse().ok()?;
+    (first > LEAST).then_some(first)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::first_handed_out;
+
+    #[test]
+    fn a_port_lies_below_those_that_are_handed_out() {
+        assert_eq!(first_handed_out("32768\t60999\n"), Some(32768));
+        assert_eq!(first_handed_out("1024\t65535\n"), None);
+        assert_eq!(first_handed_out(""), None);
+    }
+}
