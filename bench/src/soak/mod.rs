@@ -37,9 +37,10 @@ use crate::soak::samples::{Kill, Sample};
 use crate::tools::Tools;
 use crate::wrk;
 
-/// How long the highest rate is measured, in seconds, and how long the server is loaded before.
-const HIGHEST_SECONDS: u64 = 5;
-const HIGHEST_WARM_UP_SECONDS: u64 = 1;
+/// How often the highest rate is looked for, and for how many seconds each time: whatever else the
+/// machine does for a moment then makes it no lower.
+const HIGHEST_ROUNDS: usize = 5;
+const HIGHEST_SECONDS: u64 = 2;
 
 /// Which part of the highest rate the load is.
 const PART: f64 = 0.5;
@@ -144,8 +145,12 @@ fn highest_rate(tools: &Tools) -> Result<f64> {
     let load = results::Load::of_events(EVENT_BYTES[0]);
     let running = Server::PeerSqlite.start(tools)?;
     running.put("key")?;
-    wrk::run(tools, running.address(), load, HIGHEST_WARM_UP_SECONDS)?;
-    Ok(wrk::run(tools, running.address(), load, HIGHEST_SECONDS)?.puts_per_second)
+    let mut highest: f64 = 0.0;
+    for _ in 0..HIGHEST_ROUNDS {
+        let report = wrk::run(tools, running.address(), load, HIGHEST_SECONDS)?;
+        highest = highest.max(report.puts_per_second);
+    }
+    Ok(highest)
 }
 
 /// A server under load.
