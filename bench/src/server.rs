@@ -280,6 +280,8 @@ impl Running {
     /// Tells it to end, with SIGTERM, and waits until it has.
     pub(crate) fn terminate(mut self) -> Result<ExitStatus> {
         let signalled = Instant::now();
+        // The number of one that has ended may by now be somebody else's.
+        self.check()?;
         kill_process(Pid::from_child(&self.child), Signal::TERM)?;
         loop {
             if let Some(status) = self.child.try_wait()? {
