@@ -1,0 +1,349 @@
+//! A simulated disk with one directory on it: what it answers, and what it leaves behind.
+//!
+//! Programs read the directory's files as the system has them. Beside them this keeps what of them
+//! is on the disk. Never calls SQLite: `vfs` asks before everything that SQLite does to a file.
+
+use std::collections::BTreeMap;
+use std::ffi::c_int;
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::SystemTime;
+
+use fastrand::Rng;
+use rusqlite::ffi;
+
+use crate::content::{Content, Loss};
+use crate::names::{Names, Number};
+use crate::vfs;
+
+/// All disks, by their directories.
+static DISKS: Mutex<BTreeMap<PathBuf, Weak<Disk>>> = Mutex::new(BTreeMap::new());
+
+#[derive(Debug)]
+pub(crate) struct Disk {
+    directory: PathBuf,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    random: Rng,
+    files: Vec<Content>,
+    names: Names,
+    trouble: Option<Trouble>,
+    failed: u64,
+    /// How many changes there are still to be before the disk stops.
+    changes_left: u64,
+    is_stopped: bool,
+}
+
+/// What fails, now and then.
+#[derive(Debug, Clone)]
+pub(crate) struct Trouble {
+    pub(crate) operations: &'static [Operation],
+    /// On which files: all where there are none.
+    pub(crate) roles: &'static [Role],
+    /// One of so many operations fails.
+    pub(crate) one_in: u32,
+}
+
+/// What SQLite does to a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Operation {
+    Access,
+    Delete,
+    Lock,
+    Open,
+    Read,
+    ShmLock,
+    ShmMap,
+    Size,
+    Sync,
+    Truncate,
+    Write,
+}
+
+/// What a file is to SQLite.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Role {
+    Database,
+    Journal,
+    Log,
+}
+
+/// What becomes of a write: how many of its bytes are written, and what is answered.
+pub(crate) struct WriteAnswer {
+    pub(crate) length: usize,
+    pub(crate) code: c_int,
+}
+
+impl Role {
+    fn of(name: &str) -> Self {
+        match name {
+            _ if name.ends_with("-wal") => Self::Log,
+            _ if name.ends_with("-journal") => Self::Journal,
+            _ => Self::Database,
+        }
+    }
+}
+
+/// For those who test.
+impl Disk {
+    /// A disk with what is in the directory.
+    pub(crate) fn under(directory: &Path, seed: u64) -> Arc<Self> {
+        let mut state = State::new(seed);
+        for (name, path) in files_in(directory) {
+            let content = Content::of(fs::read(path).expect("reads"));
+            state.add(&name, content);
+        }
+        state.names.sync();
+        Self::with(directory, state)
+    }
+
+    fn with(directory: &Path, state: State) -> Arc<Self> {
+        vfs::register();
+        let directory = directory.canonicalize().expect("is there");
+        let disk = Arc::new(Self {
+            directory: directory.clone(),
+            state: Mutex::new(state),
+        });
+        lock(&DISKS).insert(directory, Arc::downgrade(&disk));
+        disk
+    }
+
+    /// From now on there is this trouble, or none.
+    pub(crate) fn set_trouble(&self, trouble: Option<Trouble>) {
+        lock(&self.state).trouble = trouble;
+    }
+
+    /// How many operations trouble has met.
+    pub(crate) fn failed(&self) -> u64 {
+        lock(&self.state).failed
+    }
+
+    /// After so many more changes everything fails, and nothing is changed any more: so whatever
+    /// is acknowledged at any time was acknowledged for what was done before.
+    pub(crate) fn stop_after(&self, changes: u64) {
+        lock(&self.state).changes_left = changes;
+    }
+
+    pub(crate) fn is_stopped(&self) -> bool {
+        lock(&self.state).is_stopped
+    }
+
+    /// Writes into a directory what a loss of power at the stop leaves.
+    pub(crate) fn lose_power(&self, into: &Path, random: &mut Rng) {
+        let state = lock(&self.state);
+        let loss = Loss::random(random);
+        for (name, number) in state.names.after_loss(random) {
+            let bytes = state.files[number].after(loss, random);
+            fs::write(into.join(name), bytes).expect("writes");
+        }
+    }
+
+    /// Copies into a directory what the end of the process at the stop leaves: all that it wrote,
+    /// with what was not synced of that still not synced.
+    pub(crate) fn kill(&self, into: &Path, seed: u64) -> Arc<Self> {
+        let state = lock(&self.state);
+        let mut next = State::new(seed);
+        next.files.clone_from(&state.files);
+        next.names.clone_from(&state.names);
+        for (name, number) in state.names.seen() {
+            fs::copy(self.directory.join(name), into.join(name)).expect("copies");
+            mark_forgotten(&into.join(name), &state.files[*number]);
+        }
+        Self::with(into, next)
+    }
+}
+
+/// For those who stand between SQLite and the system.
+impl Disk {
+    /// The disk that a file is on, and the file's name.
+    pub(crate) fn of(path: &Path) -> Option<(Arc<Self>, String)> {
+        let disk = lock(&DISKS).get(path.parent()?)?.upgrade()?;
+        let name = path.file_name()?.to_str()?.to_owned();
+        Some((disk, name))
+    }
+
+    /// Asks whether an operation that changes nothing goes well.
+    pub(crate) fn meet(&self, operation: Operation, name: &str) -> Result<(), c_int> {
+        lock(&self.state).meet(operation, Role::of(name))
+    }
+
+    /// A file was opened, and made if it was not there.
+    pub(crate) fn opened(&self, name: &str) -> Number {
+        let mut state = lock(&self.state);
+        match state.names.get(name) {
+            Some(number) => number,
+            None => state.add(name, Content::default()),
+        }
+    }
+
+    pub(crate) fn delete(&self, name: &str, is_synced: bool) -> Result<(), c_int> {
+        let mut state = lock(&self.state);
+        state.change(Operation::Delete, Role::of(name))?;
+        state.names.set(name, None);
+        if is_synced {
+            state.names.sync();
+        }
+        Ok(())
+    }
+
+    pub(crate) fn write(
+        &self,
+        name: &str,
+        file: Number,
+        offset: usize,
+        bytes: &[u8],
+    ) -> WriteAnswer {
+        let mut state = lock(&self.state);
+        let (length, code) = match state.change(Operation::Write, Role::of(name)) {
+            Ok(()) => (bytes.len(), ffi::SQLITE_OK),
+            // What fails may have been written in part, or even wholly.
+            Err(code) if !state.is_stopped && state.random.bool() => {
+                (state.random.usize(..=bytes.len()), code)
+            }
+            Err(code) => (0, code),
+        };
+        if length > 0 {
+            state.files[file].write(offset, &bytes[..length]);
+        }
+        WriteAnswer { length, code }
+    }
+
+    /// The system has taken a write.
+    pub(crate) fn written(&self, name: &str, file: Number) {
+        mark_forgotten(&self.directory.join(name), &lock(&self.state).files[file]);
+    }
+
+    pub(crate) fn truncate(&self, name: &str, file: Number, length: usize) -> Result<(), c_int> {
+        let mut state = lock(&self.state);
+        state.change(Operation::Truncate, Role::of(name))?;
+        state.files[file].resize(length);
+        Ok(())
+    }
+
+    /// A sync of a file, and where it was new, of the directory.
+    pub(crate) fn sync(&self, name: &str, file: Number, is_new: bool) -> Result<(), c_int> {
+        let mut state = lock(&self.state);
+        let state = &mut *state;
+        let result = state.change(Operation::Sync, Role::of(name));
+        match result {
+            Ok(()) => {
+                state.files[file].sync();
+                if is_new {
+                    state.names.sync();
+                }
+            }
+            Err(_) if state.is_stopped => {}
+            Err(_) => {
+                state.files[file].fail_to_sync(&mut state.random);
+                mark_forgotten(&self.directory.join(name), &state.files[file]);
+            }
+        }
+        result
+    }
+
+    /// A sync by the store itself, past SQLite. Whatever it wrote before, it wrote past SQLite too.
+    pub(crate) fn sync_past_sqlite(&self, name: &str) -> Result<(), c_int> {
+        let mut state = lock(&self.state);
+        state.change(Operation::Sync, Role::of(name))?;
+        let path = self.directory.join(name);
+        if let Some(number) = state.names.get(name) {
+            match state.files[number].is_partly_forgotten() && !is_marked(&path) {
+                true => state.files[number].renew(fs::read(path).expect("reads")),
+                false => state.files[number].sync(),
+            }
+        }
+        Ok(())
+    }
+}
+
+impl State {
+    fn new(seed: u64) -> Self {
+        Self {
+            random: Rng::with_seed(seed),
+            files: Vec::new(),
+            names: Names::default(),
+            trouble: None,
+            failed: 0,
+            changes_left: u64::MAX,
+            is_stopped: false,
+        }
+    }
+
+    fn add(&mut self, name: &str, content: Content) -> Number {
+        self.files.push(content);
+        let number = self.files.len() - 1;
+        self.names.set(name, Some(number));
+        number
+    }
+
+    fn change(&mut self, operation: Operation, role: Role) -> Result<(), c_int> {
+        self.is_stopped |= self.changes_left == 0;
+        self.changes_left = self.changes_left.saturating_sub(1);
+        self.meet(operation, role)
+    }
+
+    fn meet(&mut self, operation: Operation, role: Role) -> Result<(), c_int> {
+        let is_met = self.trouble.as_ref().is_some_and(|trouble| {
+            trouble.operations.contains(&operation)
+                && (trouble.roles.is_empty() || trouble.roles.contains(&role))
+                && self.random.u32(..trouble.one_in) == 0
+        });
+        if !is_met && !self.is_stopped {
+            return Ok(());
+        }
+        self.failed += 1;
+        Err(match operation {
+            Operation::Access => ffi::SQLITE_IOERR_ACCESS,
+            Operation::Delete => ffi::SQLITE_IOERR_DELETE,
+            Operation::Lock => ffi::SQLITE_IOERR_LOCK,
+            Operation::Open => ffi::SQLITE_CANTOPEN,
+            Operation::Read => ffi::SQLITE_IOERR_READ,
+            Operation::ShmLock => ffi::SQLITE_IOERR_SHMLOCK,
+            Operation::ShmMap => ffi::SQLITE_IOERR_SHMMAP,
+            Operation::Size => ffi::SQLITE_IOERR_FSTAT,
+            Operation::Sync => ffi::SQLITE_IOERR_FSYNC,
+            Operation::Truncate => ffi::SQLITE_IOERR_TRUNCATE,
+            Operation::Write if self.random.bool() => ffi::SQLITE_FULL,
+            Operation::Write => ffi::SQLITE_IOERR_WRITE,
+        })
+    }
+}
+
+/// Sets the time of a log that is partly forgotten to a time that nobody else sets, so that a write
+/// past SQLite shows. Opens no database: closing it again would let go of SQLite's locks.
+fn mark_forgotten(path: &Path, content: &Content) {
+    if content.is_partly_forgotten()
+        && path
+            .extension()
+            .is_some_and(|_| path.to_string_lossy().ends_with("-wal"))
+        && let Ok(file) = File::options().write(true).open(path)
+    {
+        file.set_modified(SystemTime::UNIX_EPOCH).expect("is set");
+    }
+}
+
+fn is_marked(path: &Path) -> bool {
+    let modified = fs::metadata(path).and_then(|metadata| metadata.modified());
+    modified.expect("is there") == SystemTime::UNIX_EPOCH
+}
+
+/// The files of a directory by their names, but for what is in memory only.
+fn files_in(directory: &Path) -> BTreeMap<String, PathBuf> {
+    let entries = fs::read_dir(directory).expect("lists");
+    entries
+        .map(|entry| entry.expect("lists").path())
+        .map(|path| {
+            let name = path.file_name().expect("has a name").to_string_lossy();
+            (name.into_owned(), path)
+        })
+        .filter(|(name, _)| !name.ends_with("-shm"))
+        .collect()
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,102 @@
+//! Operations on the store's files that fail now and then, and then no more.
+//!
+//! Held after each: what was acknowledged is there once and unchanged, what was answered with no is
+//! not there, the file is whole, and the next put is stored. Never takes the power away.
+
+use std::sync::Arc;
+
+use alldata_peer_server_http::sinks::SqliteSink;
+use fastrand::Rng;
+
+use crate::disk::Operation::{
+    Access, Delete, Lock, Open, Read, ShmLock, ShmMap, Size, Sync, Truncate, Write,
+};
+use crate::disk::{Disk, Operation, Role, Trouble};
+use crate::load::{History, Load, STORE, runtime};
+use crate::rounds::{Rounds, Tally};
+
+/// How many rounds of each fault there are in a run of all tests.
+const ROUNDS: u64 = 4;
+
+/// How many times trouble comes and goes in a round.
+const TROUBLES: usize = 4;
+
+/// All that can fail.
+const EVERYTHING: &[Operation] = &[
+    Access, Delete, Lock, Open, Read, ShmLock, ShmMap, Size, Sync, Truncate, Write,
+];
+
+#[test]
+fn writes() {
+    play("faults::writes", &[Write], &[]);
+}
+
+#[test]
+fn syncs_of_the_log() {
+    play("faults::syncs_of_the_log", &[Sync], &[Role::Log]);
+}
+
+#[test]
+fn checkpoints() {
+    let operations = &[Read, Size, Sync, Truncate, Write];
+    play("faults::checkpoints", operations, &[Role::Database]);
+}
+
+#[test]
+fn reads() {
+    play("faults::reads", &[Read], &[]);
+}
+
+#[test]
+fn shared_memory() {
+    play("faults::shared_memory", &[ShmLock, ShmMap], &[]);
+}
+
+#[test]
+fn everything() {
+    play("faults::everything", EVERYTHING, &[]);
+}
+
+fn play(fault: &'static str, operations: &'static [Operation], roles: &'static [Role]) {
+    let mut failed = 0;
+    Rounds::of(fault, ROUNDS).play(|random| {
+        let (tally, failed_in_round) = round(operations, roles, random);
+        failed += failed_in_round;
+        tally
+    });
+    assert!(failed > 0, "nothing failed");
+}
+
+fn round(
+    operations: &'static [Operation],
+    roles: &'static [Role],
+    random: &mut Rng,
+) -> (Tally, u64) {
+    let runtime = runtime();
+    let directory = tempfile::tempdir().expect("makes a directory");
+    let disk = Disk::under(directory.path(), random.u64(..));
+    let sink = SqliteSink::open(&directory.path().join(STORE)).expect("opens");
+    let sink = Arc::new(sink);
+    let mut history = History::default();
+    for number in 0..TROUBLES {
+        let load = Load {
+            keys: 1 << random.u8(3..12),
+            puts_of_a_task: random.usize(10..60),
+        };
+        disk.set_trouble(Some(Trouble {
+            operations,
+            roles,
+            one_in: 1 << random.u8(..10),
+        }));
+        history.put(&runtime, &sink, load, random);
+        disk.set_trouble(None);
+        let key = format!("after{number}");
+        let answer = history.put_one(&runtime, &sink, &key, "1");
+        assert_eq!(answer, Ok(()), "there is no trouble any more");
+        history.assert_kept(directory.path());
+        history.put_again(&runtime, &sink, 10, random);
+    }
+    drop(sink);
+    history.assert_kept(directory.path());
+    (history.tally(), disk.failed())
+}

@@ -1,0 +1,68 @@
+//! The names of a directory: those that programs see, and those that a loss of power leaves.
+//!
+//! Never knows what the files hold.
+
+use std::collections::BTreeMap;
+
+use fastrand::Rng;
+
+/// The number of a file, which it keeps whatever its name.
+pub(crate) type Number = usize;
+
+#[derive(Debug, Default, Clone)]
+pub(crate) struct Names {
+    seen: BTreeMap<String, Number>,
+    synced: BTreeMap<String, Number>,
+    unsynced: Vec<Change>,
+}
+
+#[derive(Debug, Clone)]
+struct Change {
+    name: String,
+    /// `None` where the name is taken away.
+    file: Option<Number>,
+}
+
+impl Names {
+    pub(crate) fn get(&self, name: &str) -> Option<Number> {
+        self.seen.get(name).copied()
+    }
+
+    pub(crate) fn set(&mut self, name: &str, file: Option<Number>) {
+        let name = name.to_owned();
+        let change = Change { name, file };
+        change.reach(&mut self.seen);
+        self.unsynced.push(change);
+    }
+
+    pub(crate) fn sync(&mut self) {
+        self.synced.clone_from(&self.seen);
+        self.unsynced.clear();
+    }
+
+    /// The names that a loss of power leaves.
+    pub(crate) fn after_loss(&self, random: &mut Rng) -> BTreeMap<String, Number> {
+        let mut names = self.synced.clone();
+        let most = random.u8(..=4);
+        for change in &self.unsynced {
+            if random.u8(..4) < most {
+                change.reach(&mut names);
+            }
+        }
+        names
+    }
+
+    /// The names that the end of a process leaves: all.
+    pub(crate) fn seen(&self) -> &BTreeMap<String, Number> {
+        &self.seen
+    }
+}
+
+impl Change {
+    fn reach(&self, names: &mut BTreeMap<String, Number>) {
+        match self.file {
+            Some(file) => names.insert(self.name.clone(), file),
+            None => names.remove(&self.name),
+        };
+    }
+}

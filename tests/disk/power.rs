@@ -1,0 +1,167 @@
+//! A loss of power at a random moment, and all that was acknowledged is there.
+//!
+//! Of what was not synced chance decides what is on the disk afterwards. Never trusts the system:
+//! what it would have written without being asked may be lost.
+
+use std::sync::Arc;
+
+use alldata_peer_server_http::sinks::SqliteSink;
+use fastrand::Rng;
+use tempfile::TempDir;
+use tokio::runtime::Runtime;
+
+use crate::disk::Operation::{Sync, Write};
+use crate::disk::{Disk, Trouble};
+use crate::load::{History, Load, STORE, runtime};
+use crate::rounds::Rounds;
+
+/// How many rounds there are in a run of all tests.
+const ROUNDS: u64 = 12;
+
+/// How many times the power is lost in a round.
+const LOSSES: usize = 4;
+
+/// Before how many changes of its files a new store loses power: it has all been made by then.
+const BEGINNING_CHANGES: u64 = 60;
+
+/// Before how many changes a store loses power: enough for some checkpoints.
+const MOST_CHANGES: u64 = 6000;
+
+#[test]
+fn beginnings() {
+    Rounds::of("power::beginnings", 8 * ROUNDS).play(|random| {
+        let mut store = Store::new(random);
+        store.put_until_it_stops(random.u64(..BEGINNING_CHANGES), None, random);
+        store.lose_power(random);
+        store.history.tally()
+    });
+}
+
+#[test]
+fn losses() {
+    Rounds::of("power::losses", ROUNDS).play(|random| {
+        let mut store = Store::new(random);
+        for _ in 0..LOSSES {
+            store.put_until_it_stops(random.u64(..MOST_CHANGES), None, random);
+            store.lose_power(random);
+        }
+        store.history.tally()
+    });
+}
+
+/// A process that is killed leaves what it wrote to the system, which has not written it yet.
+#[test]
+fn losses_after_kills() {
+    Rounds::of("power::losses_after_kills", 2 * ROUNDS).play(|random| {
+        let mut store = Store::new(random);
+        for _ in 0..LOSSES {
+            store.put_until_it_stops(random.u64(..MOST_CHANGES / 8), None, random);
+            store.kill(random);
+            store.put_again(random);
+            store.put_until_it_stops(random.u64(..MOST_CHANGES / 8), None, random);
+            store.lose_power(random);
+        }
+        store.history.tally()
+    });
+}
+
+/// After a sync that failed, the next one does not write what that one did not.
+#[test]
+fn losses_after_failed_syncs() {
+    Rounds::of("power::losses_after_failed_syncs", 2 * ROUNDS).play(|random| {
+        let mut store = Store::new(random);
+        for _ in 0..LOSSES {
+            let trouble = Trouble {
+                operations: &[Sync, Write],
+                roles: &[],
+                one_in: 1 << random.u8(..10),
+            };
+            store.put_until_it_stops(random.u64(..MOST_CHANGES / 4), Some(trouble), random);
+            if random.bool() {
+                store.kill(random);
+                store.put_again(random);
+                store.put_until_it_stops(random.u64(..MOST_CHANGES / 8), None, random);
+            }
+            store.lose_power(random);
+        }
+        store.history.tally()
+    });
+}
+
+/// A store on a disk that stops, and is looked at again somewhere else.
+struct Store {
+    runtime: Runtime,
+    directory: TempDir,
+    disk: Arc<Disk>,
+    history: History,
+}
+
+impl Store {
+    /// None yet: only where it will be.
+    fn new(random: &mut Rng) -> Self {
+        let directory = directory();
+        Self {
+            runtime: runtime(),
+            disk: Disk::under(directory.path(), random.u64(..)),
+            directory,
+            history: History::default(),
+        }
+    }
+
+    /// Puts until the disk stops after so many changes, with trouble for some time before.
+    fn put_until_it_stops(&mut self, changes: u64, trouble: Option<Trouble>, random: &mut Rng) {
+        self.disk.stop_after(changes);
+        // Where it stops so early that there is no store, nothing is acknowledged.
+        let Ok(sink) = SqliteSink::open(&self.directory.path().join(STORE)) else {
+            return;
+        };
+        let sink = Arc::new(sink);
+        self.disk.set_trouble(trouble);
+        while !self.disk.is_stopped() {
+            let load = Load {
+                keys: 1 << random.u8(3..12),
+                puts_of_a_task: random.usize(1..30),
+            };
+            self.history.put(&self.runtime, &sink, load, random);
+            if random.bool() {
+                self.disk.set_trouble(None);
+            }
+        }
+    }
+
+    /// Puts again what may be stored, so that it is said to be, and stops.
+    fn put_again(&mut self, random: &mut Rng) {
+        let path = self.directory.path().join(STORE);
+        if random.bool()
+            && let Ok(sink) = SqliteSink::open(&path)
+        {
+            (self.history).put_again(&self.runtime, &sink, random.usize(1..10), random);
+            self.disk.stop_after(0);
+        }
+    }
+
+    /// Ends the process: what it wrote is there.
+    fn kill(&mut self, random: &mut Rng) {
+        let next = directory();
+        self.disk = self.disk.kill(next.path(), random.u64(..));
+        self.directory = next;
+    }
+
+    /// What is on the disk is looked at, and is what there is from now on.
+    fn lose_power(&mut self, random: &mut Rng) {
+        let next = directory();
+        self.disk.lose_power(next.path(), random);
+        self.directory = next;
+        self.disk = Disk::under(self.directory.path(), random.u64(..));
+        let path = self.directory.path().join(STORE);
+        self.history.assert_kept(self.directory.path());
+        let sink = SqliteSink::open(&path).expect("opens after a loss of power");
+        self.history.put_again(&self.runtime, &sink, 10, random);
+        drop(sink);
+        self.history.assert_kept(self.directory.path());
+    }
+}
+
+fn directory() -> TempDir {
+    tempfile::tempdir().expect("makes a directory")
+}
