@@ -128,15 +128,19 @@ impl Disk {
         lock(&self.state).changes_left = changes;
     }
 
+    /// From now on everything fails.
+    pub(crate) fn stop(&self) {
+        lock(&self.state).is_stopped = true;
+    }
+
     pub(crate) fn is_stopped(&self) -> bool {
         lock(&self.state).is_stopped
     }
 
     /// Writes into a directory what a loss of power at the stop leaves.
-    pub(crate) fn lose_power(&self, into: &Path, random: &mut Rng) {
+    pub(crate) fn lose_power(&self, into: &Path, loss: Loss, random: &mut Rng) {
         let state = lock(&self.state);
-        let loss = Loss::random(random);
-        for (name, number) in state.names.after_loss(random) {
+        for (name, number) in state.names.after(loss, random) {
             let bytes = state.files[number].after(loss, random);
             fs::write(into.join(name), bytes).expect("writes");
         }

@@ -94,7 +94,7 @@ fn round(
         let answer = history.put_one(&runtime, &sink, &key, "1");
         assert_eq!(answer, Ok(()), "there is no trouble any more");
         history.assert_kept(directory.path());
-        history.put_again(&runtime, &sink, 10, random);
+        history.put_again(&runtime, &sink, random);
     }
     drop(sink);
     history.assert_kept(directory.path());

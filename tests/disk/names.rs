@@ -6,6 +6,8 @@ use std::collections::BTreeMap;
 
 use fastrand::Rng;
 
+use crate::content::Loss;
+
 /// The number of a file, which it keeps whatever its name.
 pub(crate) type Number = usize;
 
@@ -41,12 +43,14 @@ impl Names {
     }
 
     /// The names that a loss of power leaves.
-    pub(crate) fn after_loss(&self, random: &mut Rng) -> BTreeMap<String, Number> {
+    pub(crate) fn after(&self, loss: Loss, random: &mut Rng) -> BTreeMap<String, Number> {
         let mut names = self.synced.clone();
-        let most = random.u8(..=4);
         for change in &self.unsynced {
-            if random.u8(..4) < most {
-                change.reach(&mut names);
+            match loss {
+                Loss::Everything => {}
+                Loss::Nothing => change.reach(&mut names),
+                Loss::After(_) | Loss::Random if random.bool() => change.reach(&mut names),
+                Loss::After(_) | Loss::Random => {}
             }
         }
         names

@@ -10,6 +10,7 @@ use fastrand::Rng;
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 
+use crate::content::Loss;
 use crate::disk::Operation::{Sync, Write};
 use crate::disk::{Disk, Trouble};
 use crate::load::{History, Load, STORE, runtime};
@@ -26,6 +27,9 @@ const BEGINNING_CHANGES: u64 = 60;
 
 /// Before how many changes a store loses power: enough for some checkpoints.
 const MOST_CHANGES: u64 = 6000;
+
+/// After how many loads the power is lost, however few changes they made.
+const MOST_LOADS: usize = 30;
 
 #[test]
 fn beginnings() {
@@ -117,7 +121,7 @@ impl Store {
         };
         let sink = Arc::new(sink);
         self.disk.set_trouble(trouble);
-        while !self.disk.is_stopped() {
+        for _ in 0..MOST_LOADS {
             let load = Load {
                 keys: 1 << random.u8(3..12),
                 puts_of_a_task: random.usize(1..30),
@@ -126,7 +130,12 @@ impl Store {
             if random.bool() {
                 self.disk.set_trouble(None);
             }
+            if self.disk.is_stopped() {
+                break;
+            }
         }
+        // Where all keys have their events, nothing changes any more.
+        self.disk.stop();
     }
 
     /// Puts again what may be stored, so that it is said to be, and stops.
@@ -135,8 +144,8 @@ impl Store {
         if random.bool()
             && let Ok(sink) = SqliteSink::open(&path)
         {
-            (self.history).put_again(&self.runtime, &sink, random.usize(1..10), random);
-            self.disk.stop_after(0);
+            self.history.put_again(&self.runtime, &sink, random);
+            self.disk.stop();
         }
     }
 
@@ -147,18 +156,53 @@ impl Store {
         self.directory = next;
     }
 
-    /// What is on the disk is looked at, and is what there is from now on.
-    fn lose_power(&mut self, random: &mut Rng) {
+    fn lose(&mut self, loss: Loss, random: &mut Rng) {
         let next = directory();
-        self.disk.lose_power(next.path(), random);
+        self.disk.lose_power(next.path(), loss, random);
         self.directory = next;
         self.disk = Disk::under(self.directory.path(), random.u64(..));
+    }
+
+    /// What is on the disk is looked at, and is what there is from now on.
+    fn lose_power(&mut self, random: &mut Rng) {
+        self.lose(Loss::random(random), random);
+        // Sometimes it is the server that looks first. Only it can take back half a beginning.
+        if self.history.is_acknowledged() && random.bool() {
+            self.history.assert_kept(self.directory.path());
+        }
         let path = self.directory.path().join(STORE);
-        self.history.assert_kept(self.directory.path());
         let sink = SqliteSink::open(&path).expect("opens after a loss of power");
-        self.history.put_again(&self.runtime, &sink, 10, random);
+        self.history.put_again(&self.runtime, &sink, random);
         drop(sink);
         self.history.assert_kept(self.directory.path());
+    }
+}
+
+#[test]
+fn a_retry_after_a_kill_is_synced() {
+    for changes in 0.. {
+        let mut random = Rng::with_seed(changes);
+        let mut store = Store::new(&mut random);
+        let put = |store: &mut Store, key| {
+            let sink = SqliteSink::open(&store.directory.path().join(STORE)).expect("opens");
+            store.history.put_one(&store.runtime, &sink, key, "1")
+        };
+        assert_eq!(put(&mut store, "before"), Ok(()));
+        let sink = SqliteSink::open(&store.directory.path().join(STORE)).expect("opens");
+        store.disk.stop_after(changes);
+        let is_stored = (store.history).put_one(&store.runtime, &sink, "key", "1");
+        if is_stored.is_ok() {
+            break;
+        }
+        drop(sink);
+        store.kill(&mut random);
+        let sink = SqliteSink::open(&store.directory.path().join(STORE)).expect("opens");
+        let again = (store.history).put_one(&store.runtime, &sink, "key", "1");
+        assert_eq!(again, Ok(()));
+        store.disk.stop();
+        drop(sink);
+        store.lose(Loss::Everything, &mut random);
+        store.history.assert_kept(store.directory.path());
     }
 }
 

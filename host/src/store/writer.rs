@@ -5,11 +5,14 @@
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use rusqlite::config::DbConfig;
 use rusqlite::types::ValueRef;
-use rusqlite::{Connection, ErrorCode, MAIN_DB, OpenFlags, TransactionBehavior, ffi, params};
+use rusqlite::{
+    Connection, ErrorCode, MAIN_DB, OpenFlags, Transaction, TransactionBehavior, ffi, params,
+};
 
 use super::{
-    APPLICATION_ID, SCHEMA, SCHEMA_VERSION, check_format, digest, is_empty, open, store_error,
+    APPLICATION_ID, SCHEMA, SCHEMA_VERSION, check_format, digest, is_empty, log, open, store_error,
 };
 use crate::error::Error;
 use crate::group_commit::{Record, Writer};
@@ -43,7 +46,15 @@ pub(crate) enum Written {
 pub(crate) struct StoreWriter {
     path: PathBuf,
     /// `None` after an error that a connection may not survive.
-    connection: Option<Connection>,
+    connected: Option<Connected>,
+}
+
+#[derive(Debug)]
+struct Connected {
+    connection: Connection,
+    /// Whether all that stands in the log is on the disk. Until then nothing is acknowledged, and
+    /// nothing goes from the log to the database, which a loss of power would leave half done.
+    is_log_synced: bool,
 }
 
 impl StoreWriter {
@@ -51,23 +62,78 @@ impl StoreWriter {
     pub(crate) fn open(path: &Path) -> Result<Self, Error> {
         Ok(Self {
             path: path.to_owned(),
-            connection: Some(connect(path, OpenFlags::SQLITE_OPEN_CREATE)?),
+            connected: Some(Connected::open(path, OpenFlags::SQLITE_OPEN_CREATE)?),
         })
     }
 
     fn try_write(&mut self, records: &[Record]) -> Result<Vec<Written>, WriteError> {
-        let connection = match &mut self.connection {
-            Some(connection) => connection,
+        let connected = match &mut self.connected {
+            Some(connected) => connected,
             // Never makes a new store where the old one is out of reach, such as unmounted.
             missing => {
-                missing.insert(connect(&self.path, OpenFlags::empty()).map_err(WriteError::Open)?)
+                let connected = Connected::open(&self.path, OpenFlags::empty());
+                missing.insert(connected.map_err(WriteError::Open)?)
             }
         };
-        let result = insert_all(connection, records);
-        if result.as_ref().is_err_and(spoils_connection) || !connection.is_autocommit() {
-            self.connection = None;
+        let result = connected.insert_all(&self.path, records);
+        let is_spoiled = match &result {
+            Ok(_) => false,
+            Err(WriteError::Open(_)) => true,
+            Err(WriteError::Sqlite(error)) => spoils_connection(error),
+        };
+        if (is_spoiled || !connected.connection.is_autocommit())
+            && let Some(connected) = self.connected.take()
+        {
+            connected.abandon();
         }
-        result.map_err(WriteError::Sqlite)
+        result
+    }
+}
+
+impl Connected {
+    /// Connects, and syncs the log unless another process is writing to it.
+    fn open(path: &Path, create: OpenFlags) -> Result<Self, Error> {
+        let mut connected = Self {
+            connection: connect(path, create)?,
+            is_log_synced: false,
+        };
+        match connected.begin(path) {
+            Ok(_) => {}
+            Err(WriteError::Sqlite(error)) if is_busy(&error) => {}
+            Err(WriteError::Sqlite(error)) => return Err(store_error(path, "open")(error)),
+            Err(WriteError::Open(error)) => return Err(error),
+        }
+        Ok(connected)
+    }
+
+    /// Begins a transaction, for which all before it is on the disk.
+    fn begin(&mut self, path: &Path) -> Result<Transaction<'_>, WriteError> {
+        let transaction = self
+            .connection
+            .transaction_with_behavior(TransactionBehavior::Immediate)
+            .map_err(WriteError::Sqlite)?;
+        if !self.is_log_synced {
+            log::write_again(path).map_err(WriteError::Open)?;
+            let without_checkpoint = DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE;
+            let set = transaction.set_db_config(without_checkpoint, false);
+            set.map_err(WriteError::Sqlite)?;
+            self.is_log_synced = true;
+        }
+        Ok(transaction)
+    }
+
+    fn insert_all(&mut self, path: &Path, records: &[Record]) -> Result<Vec<Written>, WriteError> {
+        let transaction = self.begin(path)?;
+        insert_all(transaction, records).map_err(WriteError::Sqlite)
+    }
+
+    /// Closes as the end of the process would, which leaves the log to whoever opens the store
+    /// next: after an error nobody knows what of it is on the disk.
+    fn abandon(self) {
+        let without_checkpoint = DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE;
+        if let Err(error) = self.connection.set_db_config(without_checkpoint, true) {
+            tracing::warn!("a connection to the store is closed with a checkpoint: {error}");
+        }
     }
 }
 
@@ -97,11 +163,9 @@ enum WriteError {
 impl WriteError {
     fn for_each_put(self) -> PutError {
         match &self {
-            Self::Sqlite(error) if error.sqlite_error_code() == Some(ErrorCode::DatabaseBusy) => {
-                PutError::Unavailable {
-                    retry_after_seconds: LOCKED_RETRY_SECONDS,
-                }
-            }
+            Self::Sqlite(error) if is_busy(error) => PutError::Unavailable {
+                retry_after_seconds: LOCKED_RETRY_SECONDS,
+            },
             Self::Sqlite(error) => PutError::Failed(error.to_string()),
             Self::Open(error) => PutError::Failed(match std::error::Error::source(error) {
                 Some(source) => format!("{error}: {source}"),
@@ -109,6 +173,10 @@ impl WriteError {
             }),
         }
     }
+}
+
+fn is_busy(error: &rusqlite::Error) -> bool {
+    error.sqlite_error_code() == Some(ErrorCode::DatabaseBusy)
 }
 
 /// Whether a connection is better opened anew after this error. A full disk is none: what could
@@ -150,6 +218,9 @@ fn connect(path: &Path, create: OpenFlags) -> Result<Connection, Error> {
         });
     }
     connection
+        .set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)
+        .map_err(&fail)?;
+    connection
         .execute_batch(
             "PRAGMA synchronous = FULL;
              PRAGMA fullfsync = ON;
@@ -173,9 +244,8 @@ fn create_schema(connection: &mut Connection) -> rusqlite::Result<()> {
     transaction.commit()
 }
 
-fn insert_all(connection: &mut Connection, records: &[Record]) -> rusqlite::Result<Vec<Written>> {
+fn insert_all(transaction: Transaction<'_>, records: &[Record]) -> rusqlite::Result<Vec<Written>> {
     let received_ms = unix_milliseconds();
-    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     let written = {
         let mut insert = transaction.prepare_cached(
             "INSERT INTO events (key, event, digest, received_ms) VALUES (?1, ?2, ?3, ?4)
