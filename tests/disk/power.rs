@@ -7,17 +7,18 @@ use std::sync::Arc;
 
 use alldata_peer_server_http::sinks::SqliteSink;
 use fastrand::Rng;
+use rusqlite::Connection;
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 
 use crate::content::Loss;
 use crate::disk::Operation::{Sync, Write};
-use crate::disk::{Disk, Trouble};
+use crate::disk::{Disk, Role, Trouble};
 use crate::load::{History, Load, STORE, runtime};
 use crate::rounds::Rounds;
 
 /// How many rounds there are in a run of all tests.
-const ROUNDS: u64 = 12;
+const ROUNDS: u64 = 4;
 
 /// How many times the power is lost in a round.
 const LOSSES: usize = 4;
@@ -29,11 +30,11 @@ const BEGINNING_CHANGES: u64 = 60;
 const MOST_CHANGES: u64 = 6000;
 
 /// After how many loads the power is lost, however few changes they made.
-const MOST_LOADS: usize = 30;
+const MOST_LOADS: usize = 12;
 
 #[test]
 fn beginnings() {
-    Rounds::of("power::beginnings", 8 * ROUNDS).play(|random| {
+    Rounds::of("power::beginnings", 16 * ROUNDS).play(|random| {
         let mut store = Store::new(random);
         store.put_until_it_stops(random.u64(..BEGINNING_CHANGES), None, random);
         store.lose_power(random);
@@ -92,6 +93,50 @@ fn losses_after_failed_syncs() {
     });
 }
 
+/// While somebody reads, a checkpoint moves a part of the log, and the sync that counts is that of
+/// a later one.
+#[test]
+fn losses_after_failed_checkpoints_beside_readers() {
+    Rounds::of(
+        "power::losses_after_failed_checkpoints_beside_readers",
+        ROUNDS,
+    )
+    .play(|random| {
+        let mut store = Store::new(random);
+        let path = store.directory.path().join(STORE);
+        let sink = Arc::new(SqliteSink::open(&path).expect("opens"));
+        let put = |store: &mut Store, puts_of_a_task, random: &mut Rng| {
+            let load = Load {
+                keys: u32::MAX,
+                puts_of_a_task,
+            };
+            store.history.put(&store.runtime, &sink, load, random);
+        };
+        // Less than is in the log before the first checkpoint, and then more.
+        put(&mut store, 10, random);
+        let reader = Connection::open(&path).expect("opens");
+        let begin = "BEGIN; SELECT count(*) FROM events";
+        reader.execute_batch(begin).expect("begins to read");
+        put(&mut store, 120, random);
+        reader.execute_batch("COMMIT").expect("ends");
+        drop(reader);
+        store.disk.set_trouble(Some(Trouble {
+            operations: &[Sync],
+            roles: &[Role::Database],
+            one_in: 1,
+        }));
+        put(&mut store, 1, random);
+        store.disk.set_trouble(None);
+        assert!(store.disk.failed() > 0, "there was no checkpoint");
+        // The next checkpoint goes well, and then the log begins anew.
+        put(&mut store, 3, random);
+        store.disk.stop();
+        drop(sink);
+        store.lose_power(random);
+        store.history.tally()
+    });
+}
+
 /// A store on a disk that stops, and is looked at again somewhere else.
 struct Store {
     runtime: Runtime,
@@ -123,7 +168,7 @@ impl Store {
         self.disk.set_trouble(trouble);
         for _ in 0..MOST_LOADS {
             let load = Load {
-                keys: 1 << random.u8(3..12),
+                keys: 1 << random.u8(4..20),
                 puts_of_a_task: random.usize(1..30),
             };
             self.history.put(&self.runtime, &sink, load, random);

@@ -11,6 +11,7 @@
 //!
 //! Rows are added and never changed. Never judges an event.
 
+mod connection;
 mod log;
 mod reader;
 mod writer;
