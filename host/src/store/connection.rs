@@ -18,7 +18,8 @@ use crate::error::Error;
 /// At how many pages in the log they are moved to the database: as many as SQLite has by itself.
 const CHECKPOINT_PAGES: i64 = 1000;
 
-/// How long the log grows after it could not be moved: it is written again for each new attempt.
+/// How long there are no checkpoints where they failed twice: a long log is written once more
+/// before they are tried again.
 const CHECKPOINT_PAUSE: Duration = Duration::from_secs(10);
 
 /// Has the log checkpointed when a connection is closed, or not.
@@ -39,8 +40,10 @@ pub(super) struct Connector {
     path: PathBuf,
     /// `None` after an error that a connection may not survive.
     connected: Option<Connected>,
-    /// Since a checkpoint failed: when to see to it.
-    checkpoint_after: Option<Instant>,
+    /// Whether a checkpoint failed, so that there may be none.
+    has_failed_checkpoint: bool,
+    /// When it was last tried to have checkpoints again.
+    tried_at: Option<Instant>,
 }
 
 #[derive(Debug)]
@@ -58,7 +61,8 @@ impl Connector {
         Ok(Self {
             path: path.to_owned(),
             connected: Some(Connected::open(path, OpenFlags::SQLITE_OPEN_CREATE, true)?),
-            checkpoint_after: None,
+            has_failed_checkpoint: false,
+            tried_at: None,
         })
     }
 
@@ -72,7 +76,7 @@ impl Connector {
             Some(connected) => connected,
             // Never makes a new store where the old one is out of reach, such as unmounted.
             missing => {
-                let has_checkpoints = self.checkpoint_after.is_none();
+                let has_checkpoints = !self.has_failed_checkpoint;
                 let connected = Connected::open(&self.path, OpenFlags::empty(), has_checkpoints);
                 missing.insert(connected.map_err(WriteError::Store)?)
             }
@@ -101,7 +105,7 @@ impl Connector {
         tracing::warn!("cannot move the log of the store {path} to its database: {error}");
         if spoils_connection(&error) {
             self.abandon();
-            self.checkpoint_after = Some(Instant::now() + CHECKPOINT_PAUSE);
+            self.has_failed_checkpoint = true;
         }
     }
 
@@ -109,21 +113,19 @@ impl Connector {
     /// and no later sync would tell. So all that is in the log has to be moved once more: SQLite
     /// does that for the first who connects, not for who joins others. Until then the log grows.
     fn restore_checkpoints(&mut self) {
-        if self
-            .checkpoint_after
-            .is_none_or(|after| Instant::now() < after)
-        {
+        let is_early = (self.tried_at).is_some_and(|tried| tried.elapsed() < CHECKPOINT_PAUSE);
+        if !self.has_failed_checkpoint || is_early {
             return;
         }
+        self.tried_at = Some(Instant::now());
         self.abandon();
-        self.checkpoint_after = match hold_alone(&self.path) {
-            Ok(()) => None,
+        match hold_alone(&self.path) {
+            Ok(()) => self.has_failed_checkpoint = false,
             Err(error) => {
                 let path = self.path.display();
-                tracing::warn!("cannot have the store {path} for this process alone: {error}");
-                Some(Instant::now() + CHECKPOINT_PAUSE)
+                tracing::warn!("the log of the store {path} grows, it is not free: {error}");
             }
-        };
+        }
     }
 
     /// Disconnects as the end of the process would, which leaves the log to whoever connects next:
