@@ -11,10 +11,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::SystemTime;
 
 use fastrand::Rng;
-use rusqlite::ffi;
+use rusqlite::ffi::SQLITE_OK;
 
 use crate::content::{Content, Loss};
 use crate::names::{Names, Number};
+use crate::trouble::{Operation, Role, Trouble};
 use crate::vfs;
 
 /// All disks, by their directories.
@@ -38,54 +39,10 @@ struct State {
     is_stopped: bool,
 }
 
-/// What fails, now and then.
-#[derive(Debug, Clone)]
-pub(crate) struct Trouble {
-    pub(crate) operations: &'static [Operation],
-    /// On which files: all where there are none.
-    pub(crate) roles: &'static [Role],
-    /// One of so many operations fails.
-    pub(crate) one_in: u32,
-}
-
-/// What SQLite does to a file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Operation {
-    Access,
-    Delete,
-    Lock,
-    Open,
-    Read,
-    ShmLock,
-    ShmMap,
-    Size,
-    Sync,
-    Truncate,
-    Write,
-}
-
-/// What a file is to SQLite.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Role {
-    Database,
-    Journal,
-    Log,
-}
-
 /// What becomes of a write: how many of its bytes are written, and what is answered.
 pub(crate) struct WriteAnswer {
     pub(crate) length: usize,
     pub(crate) code: c_int,
-}
-
-impl Role {
-    fn of(name: &str) -> Self {
-        match name {
-            _ if name.ends_with("-wal") => Self::Log,
-            _ if name.ends_with("-journal") => Self::Journal,
-            _ => Self::Database,
-        }
-    }
 }
 
 /// For those who test.
@@ -203,7 +160,7 @@ impl Disk {
     ) -> WriteAnswer {
         let mut state = lock(&self.state);
         let (length, code) = match state.change(Operation::Write, Role::of(name)) {
-            Ok(()) => (bytes.len(), ffi::SQLITE_OK),
+            Ok(()) => (bytes.len(), SQLITE_OK),
             // What fails may have been written in part, or even wholly.
             Err(code) if !state.is_stopped && state.random.bool() => {
                 (state.random.usize(..=bytes.len()), code)
@@ -291,29 +248,13 @@ impl State {
     }
 
     fn meet(&mut self, operation: Operation, role: Role) -> Result<(), c_int> {
-        let is_met = self.trouble.as_ref().is_some_and(|trouble| {
-            trouble.operations.contains(&operation)
-                && (trouble.roles.is_empty() || trouble.roles.contains(&role))
-                && self.random.u32(..trouble.one_in) == 0
-        });
+        let is_met = (self.trouble.as_mut())
+            .is_some_and(|trouble| trouble.meets(operation, role, &mut self.random));
         if !is_met && !self.is_stopped {
             return Ok(());
         }
         self.failed += 1;
-        Err(match operation {
-            Operation::Access => ffi::SQLITE_IOERR_ACCESS,
-            Operation::Delete => ffi::SQLITE_IOERR_DELETE,
-            Operation::Lock => ffi::SQLITE_IOERR_LOCK,
-            Operation::Open => ffi::SQLITE_CANTOPEN,
-            Operation::Read => ffi::SQLITE_IOERR_READ,
-            Operation::ShmLock => ffi::SQLITE_IOERR_SHMLOCK,
-            Operation::ShmMap => ffi::SQLITE_IOERR_SHMMAP,
-            Operation::Size => ffi::SQLITE_IOERR_FSTAT,
-            Operation::Sync => ffi::SQLITE_IOERR_FSYNC,
-            Operation::Truncate => ffi::SQLITE_IOERR_TRUNCATE,
-            Operation::Write if self.random.bool() => ffi::SQLITE_FULL,
-            Operation::Write => ffi::SQLITE_IOERR_WRITE,
-        })
+        Err(operation.failure(&mut self.random))
     }
 }
 

@@ -8,12 +8,13 @@ use std::sync::Arc;
 use alldata_peer_server_http::sinks::SqliteSink;
 use fastrand::Rng;
 
-use crate::disk::Operation::{
-    Access, Delete, Lock, Open, Read, ShmLock, ShmMap, Size, Sync, Truncate, Write,
-};
-use crate::disk::{Disk, Operation, Role, Trouble};
+use crate::disk::Disk;
 use crate::load::{History, Load, STORE, runtime};
 use crate::rounds::{Rounds, Tally};
+use crate::trouble::Operation::{
+    Access, Delete, Lock, Open, Read, ShmLock, ShmMap, Size, Sync, Truncate, Write,
+};
+use crate::trouble::{Operation, Role, Trouble};
 
 /// How many rounds of each fault there are in a run of all tests.
 const ROUNDS: u64 = 4;
@@ -87,6 +88,7 @@ fn round(
             operations,
             roles,
             one_in: 1 << random.u8(..10),
+            times: 1 << random.u8(..12),
         }));
         history.put(&runtime, &sink, load, random);
         disk.set_trouble(None);

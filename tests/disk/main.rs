@@ -3,6 +3,7 @@
 //! The store is the real one. SQLite's files are on a simulated disk, which fails when it is told
 //! to and knows what a loss of power leaves. A process of its own, since the disk is under every
 //! database that is opened here.
+#![cfg(target_os = "linux")]
 
 #[path = "../torture/rounds.rs"]
 mod rounds;
@@ -11,6 +12,7 @@ mod content;
 mod disk;
 mod load;
 mod names;
+mod trouble;
 mod vfs;
 
 mod faults;

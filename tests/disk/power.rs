@@ -12,10 +12,11 @@ use tempfile::TempDir;
 use tokio::runtime::Runtime;
 
 use crate::content::Loss;
-use crate::disk::Operation::{Sync, Write};
-use crate::disk::{Disk, Role, Trouble};
+use crate::disk::Disk;
 use crate::load::{History, Load, STORE, runtime};
 use crate::rounds::Rounds;
+use crate::trouble::Operation::{Sync, Write};
+use crate::trouble::{Role, Trouble};
 
 /// How many rounds there are in a run of all tests.
 const ROUNDS: u64 = 4;
@@ -80,6 +81,7 @@ fn losses_after_failed_syncs() {
                 operations: &[Sync, Write],
                 roles: &[],
                 one_in: 1 << random.u8(..10),
+                times: 1 << random.u8(..12),
             };
             store.put_until_it_stops(random.u64(..MOST_CHANGES / 4), Some(trouble), random);
             if random.bool() {
@@ -121,6 +123,7 @@ fn losses_after_failed_checkpoints() {
             operations: &[Sync],
             roles: &[Role::Database],
             one_in: 1,
+            times: 1,
         }));
         put(&mut store, 1, random);
         store.disk.set_trouble(None);

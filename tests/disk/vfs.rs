@@ -19,8 +19,9 @@ use rusqlite::ffi::{
     self, SQLITE_OK, sqlite3_file, sqlite3_filename, sqlite3_int64, sqlite3_io_methods, sqlite3_vfs,
 };
 
-use crate::disk::{Disk, Operation};
+use crate::disk::Disk;
 use crate::names::Number;
+use crate::trouble::Operation;
 
 /// The errno of an input or output error.
 const EIO: c_int = 5;
