@@ -5,14 +5,13 @@
 use std::collections::BTreeMap;
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{PermissionsExt as _, symlink};
-use std::process::Command;
 use std::thread;
 use std::time::Instant;
 
 use rustix::process::Signal;
 
 use crate::durability::Load;
-use crate::support::{DEADLINE, EventFiles, Peer, Post};
+use crate::support::{DEADLINE, EventFiles, Peer, Post, can_make, no_own_disk};
 
 /// What a crash may leave between the creation of a file and its removal, and worse.
 #[test]
@@ -193,14 +192,10 @@ fn a_file_that_can_not_be_written_whole_is_never_seen() {
 /// On a file system of its own, where the system lets the test have one.
 #[test]
 fn a_full_disk_is_told_as_such_until_there_is_room_again() {
-    let unshare = ["unshare", "--mount", "--map-root-user"];
-    let can = Command::new(unshare[0])
-        .args(&unshare[1..])
-        .arg("true")
-        .output();
-    if !can.is_ok_and(|output| output.status.success()) {
+    if !can_make("a full disk", no_own_disk()) {
         return;
     }
+    let unshare = ["unshare", "--mount", "--map-root-user"];
     let store = EventFiles::new();
     let mount = format!(
         "mount -t tmpfs -o size=1m none {} && exec \"$0\" \"$@\"",

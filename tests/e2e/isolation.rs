@@ -3,10 +3,11 @@
 //! Never asks when an instance is replaced: `instances` does.
 
 use std::sync::mpsc::{self, Receiver};
+use std::time::Instant;
 
 use alldata_peer_server_http::{PeerServer, PeerServerBuilder, PutError};
 
-use crate::support::{Answer, Embedded, Post, handler_only};
+use crate::support::{Answer, DEADLINE, Embedded, Post, handler_only};
 
 /// How many requests a server is sent.
 const REQUESTS: usize = 240;
@@ -70,7 +71,14 @@ fn send_all(builder: PeerServerBuilder) -> (Vec<Answer>, Vec<(String, String)>) 
     let (server, puts) = serve(builder);
     let mut connection = server.connect();
     let answers = (0..REQUESTS).map(|number| {
+        let start = Instant::now();
         let mut answer = connection.ask(&request(number));
+        // A guest that is called through `wasi:http` may have the only place a little longer than its
+        // answer takes.
+        while answer.status == 503 {
+            assert!(start.elapsed() < DEADLINE, "there is never a place");
+            answer = connection.ask(&request(number));
+        }
         let text = answer.text();
         assert!(
             !text.replace(&secret(number), "").contains("s3cr3t"),

@@ -225,9 +225,6 @@ fn connect(path: &Path, create: OpenFlags) -> Result<Connection, Error> {
         let read_only = ffi::Error::new(ffi::SQLITE_READONLY);
         return Err(fail(rusqlite::Error::SqliteFailure(read_only, None)));
     }
-    connection
-        .set_db_config(CHECKPOINT_NOT_ON_CLOSE, true)
-        .map_err(&fail)?;
     if !create.is_empty() {
         create_schema(&mut connection).map_err(&fail)?;
     }
@@ -242,6 +239,10 @@ fn connect(path: &Path, create: OpenFlags) -> Result<Connection, Error> {
             reason: format!("it can't have a write-ahead log, its journal is {mode:?}"),
         });
     }
+    // Only now, since without a checkpoint files would stay beside a store that can't be used.
+    connection
+        .set_db_config(CHECKPOINT_NOT_ON_CLOSE, true)
+        .map_err(&fail)?;
     // SQLite's own checkpoints do not say that they failed.
     connection
         .execute_batch(

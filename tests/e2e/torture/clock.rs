@@ -9,7 +9,7 @@ use fastrand::Rng;
 use rusqlite::Connection as Database;
 use rustix::process::Signal;
 
-use super::{History, Load, Rounds, Tally, conclude};
+use super::{History, Load, Outcome, Rounds, Tally, conclude};
 use crate::support::{Peer, PeerBuilder, can_make};
 
 /// Where Debian has libraries, each architecture in a folder of its own.
@@ -62,6 +62,9 @@ fn round(library: &Path, rng: &mut Rng) -> Tally {
         clock.steps_back,
         "the clock was another"
     );
+    for outcome in [Outcome::Refused, Outcome::Unknown] {
+        assert_eq!(history.count(outcome), 0, "{outcome:?}");
+    }
     conclude(history, &peer, rng)
 }
 
