@@ -166,6 +166,8 @@ fn check_put(body: &str, put: &Put<'_>) {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::{Kind, check, expected};
     use crate::oracle;
 
@@ -197,5 +199,14 @@ mod tests {
         }
         check(b"{\n \"\xC3\x28");
         check(b"\xEF\xBB\xBF\xFF");
+    }
+
+    #[test]
+    fn every_seed_passes() {
+        let seeds = concat!(env!("CARGO_MANIFEST_DIR"), "/seeds/decode");
+        for seed in fs::read_dir(seeds).expect("lists") {
+            let seed = seed.expect("lists").path();
+            check(&fs::read(&seed).expect("reads"));
+        }
     }
 }

@@ -14,7 +14,7 @@ use crate::oracle;
 const SEPARATOR: u8 = 0xFF;
 
 /// Holds that `same_event` says of the texts in an input what the oracle says, and of the first in
-/// other spellings.
+/// other spellings and with a character less.
 ///
 /// # Panics
 ///
@@ -27,8 +27,13 @@ pub fn check(input: &[u8]) {
     };
     assert!(same_event(left, left));
     check_pair(left, right);
-    for spelled in [with_escapes(left), with_spaces(left), with_exponents(left)] {
-        check_pair(left, &spelled);
+    for other in [
+        with_escapes(left),
+        with_spaces(left),
+        with_exponents(left),
+        without_one(left, right.len()),
+    ] {
+        check_pair(left, &other);
     }
     if let Ok(value) = serde_json::from_str::<Value>(left) {
         check_pair(left, &value.to_string());
@@ -136,6 +141,14 @@ fn with_exponents(text: &str) -> String {
     })
 }
 
+/// The text without one of its characters: the one at this place, counted round and round.
+fn without_one(text: &str, place: usize) -> String {
+    let missing = place % text.chars().count().max(1);
+    let rest = text.chars().enumerate();
+    let rest = rest.filter(|(place, _)| *place != missing);
+    rest.map(|(_, char)| char).collect()
+}
+
 /// The text with each character replaced, but for quotes and escapes.
 fn respelled(text: &str, mut spell: impl FnMut(char, bool) -> String) -> String {
     let (mut is_string, mut is_escape) = (false, false);
@@ -156,7 +169,10 @@ fn respelled(text: &str, mut spell: impl FnMut(char, bool) -> String) -> String 
 
 #[cfg(test)]
 mod tests {
-    use super::{check, check_pair, normal_number, with_escapes, with_exponents, with_spaces};
+    use std::fs;
+
+    use super::{check, check_pair, normal_number};
+    use super::{with_escapes, with_exponents, with_spaces, without_one};
 
     #[test]
     fn a_number_has_one_spelling() {
@@ -177,6 +193,8 @@ mod tests {
     fn other_spellings_are_other_texts_of_the_same_value() {
         assert_eq!(with_escapes("[\"a\\n\",1]"), "[\"\\u0061\\n\",1]");
         assert_eq!(with_spaces("[\",\"]"), " [\r\n\t\",\" ]\r\n\t");
+        assert_eq!(without_one("-éa", 4), "-a");
+        assert_eq!(without_one("", 4), "");
         assert_eq!(with_exponents("[1,-2.5,3e1]"), "[10.00E-1,-2.50e+00,3e1] ");
     }
 
@@ -200,5 +218,14 @@ mod tests {
         }
         check(b"\xFE\xFF1");
         check(b"1");
+    }
+
+    #[test]
+    fn every_seed_passes() {
+        let seeds = concat!(env!("CARGO_MANIFEST_DIR"), "/seeds/same_event");
+        for seed in fs::read_dir(seeds).expect("lists") {
+            let seed = seed.expect("lists").path();
+            check(&fs::read(&seed).expect("reads"));
+        }
     }
 }
