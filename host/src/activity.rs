@@ -22,7 +22,8 @@ pub(crate) struct Activity {
     ended: AtomicUsize,
     /// Bodies of which more may come, also after their request was answered.
     open_bodies: AtomicUsize,
-    /// Whether bytes have come that belong to no request.
+    /// Whether bytes have come that belong to no request. Those that came in one read with the end of
+    /// the last request are not seen.
     has_half_head: AtomicBool,
 }
 
@@ -108,7 +109,9 @@ impl<S: AsyncRead + Unpin> AsyncRead for Observed<S> {
     ) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
         ready!(Pin::new(&mut self.stream).poll_read(context, buffer))?;
-        if buffer.filled().len() > before && !self.activity.is_busy() {
+        // Empty lines before a request are none of it (RFC 9112, section 2.2).
+        let is_empty_line = |byte: &u8| matches!(byte, b'\r' | b'\n');
+        if !self.activity.is_busy() && !buffer.filled()[before..].iter().all(is_empty_line) {
             self.activity.has_half_head.store(true, Ordering::Relaxed);
         }
         Poll::Ready(Ok(()))

@@ -21,8 +21,12 @@ use wasmtime_wasi_http::Error as BodyError;
 use crate::activity::{Activity, OpenBody};
 use crate::local::Local;
 
-/// How long a body may take whatever its pace: lost packets are sent again within that.
-const PACE_GRACE: Duration = Duration::from_secs(5);
+/// Over how long the pace of a body is measured: lost packets are sent again within that.
+const PACE_TIME: Duration = Duration::from_secs(5);
+
+/// The size of a body in bytes up to which it may use all of a [`BodyBudget`]. Of larger ones a few
+/// could use it up.
+const SMALL_BODY_BYTES: u64 = 64 * 1024;
 
 /// How much of an unread body is read and thrown away, in bytes: as much as the largest body
 /// that is ever taken, so that whoever sends up to twice the limit still gets the answer.
@@ -38,46 +42,16 @@ pub(crate) struct BodyLimits {
     pub(crate) bytes: u64,
     /// The most time from the head of the request to the end of its body.
     pub(crate) time: Duration,
-    /// The least bytes in a second, on the average and after [`PACE_GRACE`].
+    /// The least bytes in a second, on the average of [`PACE_TIME`].
     pub(crate) rate: Option<NonZeroU64>,
-}
-
-impl BodyLimits {
-    /// How long a body may take of which so many bytes have arrived.
-    fn time_for(&self, arrived: u64) -> Duration {
-        let Some(rate) = self.rate else {
-            return self.time;
-        };
-        let paced = PACE_GRACE.saturating_add(Duration::from_secs(arrived / rate));
-        self.time.min(paced)
-    }
-}
-
-impl Waiting {
-    fn begin() -> Self {
-        let since = Instant::now();
-        Self {
-            since,
-            timer: Box::pin(sleep_until(since)),
-        }
-    }
-
-    /// Ready once the wait has taken `time`. Beyond what a clock can tell it may take for ever.
-    fn poll_deadline(&mut self, time: Duration, context: &mut Context<'_>) -> Poll<()> {
-        let Some(deadline) = self.since.checked_add(time) else {
-            return Poll::Pending;
-        };
-        if self.timer.deadline() != deadline {
-            self.timer.as_mut().reset(deadline);
-        }
-        self.timer.as_mut().poll(context)
-    }
 }
 
 /// The bytes of all bodies that are in flight at a time.
 #[derive(Debug)]
 pub(crate) struct BodyBudget {
     most: u64,
+    /// Up to where a body that is not small may use it. What is left is for small ones.
+    most_for_large: u64,
     used: AtomicU64,
 }
 
@@ -101,9 +75,12 @@ pub(crate) enum BrokenLimit {
 }
 
 impl BodyBudget {
-    pub(crate) fn new(most: u64) -> Self {
+    /// So many bytes for bodies of up to `largest` bytes. A quarter of it is for small ones, unless it
+    /// is less than the rest that a large one needs.
+    pub(crate) fn new(most: u64, largest: u64) -> Self {
         Self {
             most,
+            most_for_large: largest.max(most - most / 4),
             used: AtomicU64::new(0),
         }
     }
@@ -137,8 +114,12 @@ impl BodyShare {
     /// Takes so many bytes more, unless that would be too many in all.
     fn take(&self, bytes: u64) -> bool {
         let used = self.budget.used.fetch_add(bytes, Ordering::Relaxed);
-        self.bytes.fetch_add(bytes, Ordering::Relaxed);
-        used.saturating_add(bytes) <= self.budget.most
+        let own = self.bytes.fetch_add(bytes, Ordering::Relaxed) + bytes;
+        let most = match own <= SMALL_BODY_BYTES {
+            true => self.budget.most,
+            false => self.budget.most_for_large,
+        };
+        used.saturating_add(bytes) <= most
     }
 }
 
@@ -162,8 +143,15 @@ pub(crate) struct LimitedBody {
 
 /// The wait for a body, from when it was not all there.
 struct Waiting {
-    since: Instant,
+    /// By when it has to be there, unless no clock can tell that.
+    end: Option<Instant>,
+    /// By when as much of it has to have arrived as its pace asks for.
+    pace_end: Instant,
+    /// How much had arrived when its pace was last looked at.
+    arrived: u64,
     timer: Pin<Box<Sleep>>,
+    /// Whether it is late, and may still have arrived while nobody looked.
+    is_late: bool,
 }
 
 impl LimitedBody {
@@ -221,6 +209,54 @@ impl LimitedBody {
     }
 }
 
+impl Waiting {
+    fn begin(limits: BodyLimits) -> Self {
+        let now = Instant::now();
+        Self {
+            end: now.checked_add(limits.time),
+            pace_end: now + PACE_TIME,
+            arrived: 0,
+            timer: Box::pin(sleep_until(now)),
+            is_late: false,
+        }
+    }
+
+    /// Ready when a body is too late of which so many bytes have arrived.
+    fn poll_late(
+        &mut self,
+        arrived: u64,
+        limits: BodyLimits,
+        context: &mut Context<'_>,
+    ) -> Poll<()> {
+        loop {
+            let pace_end = limits.rate.map(|_| self.pace_end);
+            let Some(deadline) = self.end.into_iter().chain(pace_end).min() else {
+                return Poll::Pending;
+            };
+            if self.timer.deadline() != deadline {
+                self.timer.as_mut().reset(deadline);
+            }
+            ready!(self.timer.as_mut().poll(context));
+            let is_over = self.end.is_some_and(|end| end <= deadline);
+            let least = limits
+                .rate
+                .map_or(0, |rate| rate.get() * PACE_TIME.as_secs());
+            if !is_over && arrived - self.arrived >= least {
+                self.arrived = arrived;
+                self.pace_end = Instant::now() + PACE_TIME;
+                continue;
+            }
+            if self.is_late {
+                return Poll::Ready(());
+            }
+            // A server that stood still sees the end of its patience before what came meanwhile.
+            self.is_late = true;
+            context.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+    }
+}
+
 impl Body for LimitedBody {
     type Data = Bytes;
     type Error = BodyError;
@@ -236,6 +272,9 @@ impl Body for LimitedBody {
         if let Poll::Ready(frame) = Pin::new(&mut *incoming).poll_frame(context) {
             return Poll::Ready(match frame {
                 Some(Ok(frame)) => {
+                    if let Some(waiting) = &mut this.waiting {
+                        waiting.is_late = false;
+                    }
                     // Where its length was told, there is no waiting for an end.
                     if incoming.is_end_stream() {
                         this.incoming = None;
@@ -253,8 +292,10 @@ impl Body for LimitedBody {
             });
         }
         let arrived = this.limits.bytes - this.remaining;
-        let waiting = this.waiting.get_or_insert_with(Waiting::begin);
-        ready!(waiting.poll_deadline(this.limits.time_for(arrived), context));
+        let waiting = this
+            .waiting
+            .get_or_insert_with(|| Waiting::begin(this.limits));
+        ready!(waiting.poll_late(arrived, this.limits, context));
         // A client this slow is not waited for any longer, not even to drain its body.
         this.incoming = None;
         Poll::Ready(Some(Err(this.share.break_limit(BrokenLimit::Time))))

@@ -171,15 +171,17 @@ impl PeerServerBuilder {
             sink: sink.clone(),
             limits,
         };
+        let max_body_bytes = limits.max_body_bytes.min(limits.max_bodies_bytes);
+        let body_budget = BodyBudget::new(limits.max_bodies_bytes, max_body_bytes);
         let handler = Handler {
             guests: guest.lend(lending),
             body_limits: BodyLimits {
-                bytes: limits.max_body_bytes.min(limits.max_bodies_bytes),
+                bytes: max_body_bytes,
                 time: limits.body_timeout,
                 rate: NonZeroU64::new(limits.min_body_rate),
             },
             request_time,
-            body_budget: Local::new(BodyBudget::new(limits.max_bodies_bytes)),
+            body_budget: Local::new(body_budget),
             activity: Arc::default(),
         };
         Ok(PeerServer::start(

@@ -54,8 +54,8 @@ pub(crate) struct GuestMemory {
     bytes: usize,
     /// What it started with: a sink that brings a language of its own brings megabytes of it.
     initial_bytes: usize,
-    /// What it was refused last, in bytes. It may do without, or trap.
-    refused: Option<usize>,
+    /// What it was refused last and what it may have instead, in bytes. It may do without, or trap.
+    refused: Option<(usize, usize)>,
 }
 
 impl GuestMemory {
@@ -81,9 +81,8 @@ impl GuestMemory {
     /// Says of a trap what may have led to it.
     pub(crate) fn explain(&self, trap: Error) -> Error {
         match self.refused {
-            Some(bytes) => trap.context(format!(
-                "it wanted {bytes} bytes of memory and may have {}",
-                self.most
+            Some((wanted, most)) => trap.context(format!(
+                "it wanted {wanted} bytes of memory and may have {most}"
             )),
             None => trap,
         }
@@ -98,15 +97,19 @@ impl ResourceLimiter for GuestMemory {
         maximum: Option<usize>,
     ) -> Result<bool> {
         let bytes = self.bytes.saturating_add(desired.saturating_sub(current));
-        let is_too_large = bytes > self.most || desired > MEMORY_BYTES;
-        // What its own type forbids is no matter of ours.
-        if is_too_large && maximum.is_none_or(|maximum| desired <= maximum) {
-            self.refused = Some(bytes);
-        }
-        if !is_too_large {
+        let refused = if desired > MEMORY_BYTES {
+            Some((desired, MEMORY_BYTES))
+        } else if bytes > self.most {
+            Some((bytes, self.most))
+        } else {
             self.bytes = bytes;
+            return Ok(true);
+        };
+        // What its own type forbids is no matter of ours.
+        if maximum.is_none_or(|maximum| desired <= maximum) {
+            self.refused = refused;
         }
-        Ok(!is_too_large)
+        Ok(false)
     }
 
     fn table_growing(&mut self, _: usize, desired: usize, maximum: Option<usize>) -> Result<bool> {

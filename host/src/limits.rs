@@ -10,8 +10,8 @@ use alldata_peer_guest::decode::MAX_BODY_BYTES;
 use crate::builder::PeerServerBuilder;
 use crate::error::Error;
 
-/// How many connections are served at a time: more than peers and their pools open, and few enough
-/// that all of them, with half a head each, take less than 300 MB.
+/// How many connections are served at a time: more than peers and their pools open. A silent one
+/// takes some 20 KB, one with the largest head half sent 60 KB: 500 MB where all are like that.
 pub const DEFAULT_MAX_CONNECTIONS: u32 = 8192;
 
 /// The most connections that may be served at a time: as many as a system lends file descriptors to
@@ -51,8 +51,8 @@ pub const DEFAULT_MAX_BODIES_BYTES: u64 = 256 * 1024 * 1024;
 /// How long a body may take to arrive as a whole: at the largest size, 4.5 Mbit/s.
 pub const DEFAULT_BODY_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// How many bytes of a body have to arrive in a second, on the average and after some grace: a
-/// fifth of what the slowest mobile networks carry.
+/// How many bytes of a body have to arrive in a second, on the average of five: a fifth of what the
+/// slowest mobile networks carry.
 pub const DEFAULT_MIN_BODY_RATE: u64 = 256;
 
 /// How long a sink may take for a put.
@@ -204,7 +204,9 @@ impl PeerServerBuilder {
     }
 
     /// How long the head of a request may take from its first byte to its last,
-    /// [`DEFAULT_HEAD_TIMEOUT`] unless given. Then its connection is closed.
+    /// [`DEFAULT_HEAD_TIMEOUT`] unless given. Then its connection is closed. The beginning of a head
+    /// that comes in one packet with the request before it is not seen: for that the idle time-out
+    /// counts, until more of it comes.
     pub fn head_timeout(mut self, timeout: Duration) -> Self {
         self.limits.head_timeout = timeout;
         self
@@ -227,7 +229,8 @@ impl PeerServerBuilder {
 
     /// How many bytes all bodies that are in flight may have together,
     /// [`DEFAULT_MAX_BODIES_BYTES`] unless given. One that goes beyond is answered with 503, or
-    /// with 413 where it does so alone.
+    /// with 413 where it does so alone. A quarter is for bodies of up to 64 KiB, so that a few large
+    /// ones keep nobody out.
     pub fn max_bodies_bytes(mut self, bytes: u64) -> Self {
         self.limits.max_bodies_bytes = bytes;
         self
@@ -240,9 +243,8 @@ impl PeerServerBuilder {
         self
     }
 
-    /// How many bytes of a body have to arrive in a second, on the average since its beginning,
-    /// after 5 s of grace; [`DEFAULT_MIN_BODY_RATE`] unless given, and 0 for none. A slower one is
-    /// answered with 408.
+    /// How many bytes of a body have to arrive in a second, on the average of each 5 s;
+    /// [`DEFAULT_MIN_BODY_RATE`] unless given, and 0 for none. A slower one is answered with 408.
     pub fn min_body_rate(mut self, bytes_per_second: u64) -> Self {
         self.limits.min_body_rate = bytes_per_second;
         self
@@ -278,8 +280,8 @@ impl PeerServerBuilder {
     }
 
     /// How many bytes of linear memory one instance of the guest may have, 1 to
-    /// [`DEFAULT_MAX_GUEST_MEMORY_BYTES`]. One that needs more traps: 500. For a body, the built-in
-    /// one needs up to three times its size.
+    /// [`DEFAULT_MAX_GUEST_MEMORY_BYTES`]; each of its memories may have half of that default. One
+    /// that needs more traps: 500. For a body, the built-in one needs up to three times its size.
     pub fn max_guest_memory_bytes(mut self, bytes: u64) -> Self {
         self.limits.max_guest_memory_bytes = bytes;
         self

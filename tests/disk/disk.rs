@@ -259,12 +259,10 @@ impl State {
 }
 
 /// Sets the time of a log that is partly forgotten to a time that nobody else sets, so that a write
-/// past SQLite shows. Opens no database: closing it again would let go of SQLite's locks.
+/// past SQLite shows. Opens no file but a log: closing another would let go of SQLite's locks.
 fn mark_forgotten(path: &Path, content: &Content) {
     if content.is_partly_forgotten()
-        && path
-            .extension()
-            .is_some_and(|_| path.to_string_lossy().ends_with("-wal"))
+        && path.to_string_lossy().ends_with("-wal")
         && let Ok(file) = File::options().write(true).open(path)
     {
         file.set_modified(SystemTime::UNIX_EPOCH).expect("is set");

@@ -43,9 +43,8 @@ fn an_accept_that_fails_is_tried_again() {
         peer.signal(Signal::TERM);
         assert_eq!(peer.wait().code(), Some(0), "{error}");
         let log = peer.rest_of_stderr();
-        let complaints = log.iter().filter(|line| line.contains("cannot accept"));
-        // A client that is gone by then is no trouble, and trouble is told once.
-        let told = usize::from(error != "ECONNABORTED");
-        assert_eq!(complaints.count(), told, "{error}: {log:#?}");
+        // A client that is gone by then is no trouble.
+        let is_told = log.iter().any(|line| line.contains("cannot accept"));
+        assert_eq!(is_told, error != "ECONNABORTED", "{error}: {log:#?}");
     }
 }

@@ -225,6 +225,7 @@ fn a_body_that_trickles_for_longer_than_a_guest_may_compute_is_put() {
         let server = Embedded::start(
             builder
                 .sink(DiscardSink)
+                .min_body_rate(0)
                 .max_guest_time(Duration::from_secs(1)),
         );
         let post = Post::put("key1", "\"0123456789\"").bytes();

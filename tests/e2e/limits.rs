@@ -18,6 +18,9 @@ use crate::support::{Connection, DEADLINE, Embedded, Peer, Post, run};
 /// How long nothing comes from a server that has nothing to say.
 const PAUSE: Duration = Duration::from_millis(20);
 
+/// By when the writer of a store has surely taken the only put there is.
+const WRITER_PAUSE: Duration = Duration::from_millis(500);
+
 fn serve(set: impl FnOnce(PeerServerBuilder) -> PeerServerBuilder) -> Embedded {
     Embedded::start(set(PeerServer::builder().sink(DiscardSink)))
 }
@@ -139,17 +142,22 @@ fn a_client_that_waits_for_a_place_does_not_delay_the_end() {
 /// The store is locked, so that nothing leaves its queue.
 fn stuck(arguments: &[&str]) -> (Peer, Database) {
     let peer = Peer::builder().arguments(arguments).start();
+    peer.put("before", "1").assert_created();
     let lock = Database::open(peer.file("alldata.db")).expect("opens");
     lock.execute_batch("BEGIN IMMEDIATE").expect("locks");
     (peer, lock)
 }
 
-/// Sends a put, and waits until it is the writer's or in the queue.
-fn wait_in_queue(peer: &Peer, key: &str, event: &str) -> Connection {
-    let mut connection = peer.connect();
-    connection.send(Post::put(key, event).bytes());
-    assert!(connection.is_quiet_for(PAUSE), "{key} does not wait");
-    connection
+/// Sends puts, and waits until the first is the writer's and the others are in the queue.
+fn wait_in_queue(peer: &Peer, puts: usize, event: &str) -> Vec<Connection> {
+    let wait = |number| {
+        let mut connection = peer.connect();
+        connection.send(Post::put(&format!("key{number}"), event).bytes());
+        let pause = if number == 0 { WRITER_PAUSE } else { PAUSE };
+        assert!(connection.is_quiet_for(pause), "it does not wait");
+        connection
+    };
+    (0..puts).map(wait).collect()
 }
 
 #[track_caller]
@@ -163,9 +171,7 @@ fn assert_no_place(peer: &Peer, key: &str, event: &str) {
 fn so_many_puts_may_wait_for_the_store() {
     let (peer, lock) = stuck(&["--max-queue", "3"]);
     // One is the writer's, and three wait.
-    let waiting: Vec<Connection> = (0..4)
-        .map(|number| wait_in_queue(&peer, &format!("key{number}"), "1"))
-        .collect();
+    let waiting = wait_in_queue(&peer, 4, "1");
     assert_no_place(&peer, "other", "1");
     lock.execute_batch("ROLLBACK").expect("unlocks");
     for mut connection in waiting {
@@ -179,16 +185,34 @@ fn so_many_bytes_may_wait_for_the_store() {
     let (peer, lock) = stuck(&["--max-queue-bytes", "1000"]);
     let event = format!("\"{}\"", "x".repeat(494));
     // One is the writer's. Of those that wait, each has 500 bytes with its key.
-    let waiting: Vec<Connection> = ["key0", "key1", "key2"]
-        .iter()
-        .map(|key| wait_in_queue(&peer, key, &event))
-        .collect();
+    let waiting = wait_in_queue(&peer, 3, &event);
     assert_no_place(&peer, "k", "1");
     lock.execute_batch("ROLLBACK").expect("unlocks");
     for mut connection in waiting {
         connection.answer().assert_created();
     }
     peer.put("k", "1").assert_created();
+}
+
+/// Two large bodies that never end use up what large ones may use, and no more.
+#[test]
+fn a_few_large_bodies_keep_no_small_one_out() {
+    let most = 1 << 20;
+    let server = serve(|builder| builder.max_body_bytes(most / 2).max_bodies_bytes(most));
+    let large = Post::new(vec![b' '; 500_000]);
+    let mut stalled: Vec<Connection> = (0..2).map(|_| server.connect()).collect();
+    for connection in &mut stalled {
+        let bytes = large.bytes();
+        connection.send(&bytes[..bytes.len() - 100_000]);
+    }
+    // By then both are read, or one is refused.
+    let refused = server.send(&Post::new(vec![b' '; 400_000]));
+    refused.assert_problem(503);
+    for _ in 0..10 {
+        server.send(&put()).assert_created();
+        let small = Post::put("key1", &format!("\"{}\"", "x".repeat(60_000)));
+        server.send(&small).assert_created();
+    }
 }
 
 /// The built-in component starts with a quarter of a MiB, and needs a few times its body.

@@ -17,6 +17,7 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 
 use crate::error::Error;
+use crate::seldom::Seldom;
 use crate::sink::{PutError, PutSink};
 
 /// How long to wait for a connection. A peer on the same network answers in a millisecond.
@@ -31,6 +32,7 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 pub struct HttpSink {
     client: Client<HttpConnector, Full<Bytes>>,
     uri: Uri,
+    failing: Seldom,
 }
 
 impl HttpSink {
@@ -55,7 +57,11 @@ impl HttpSink {
             .pool_idle_timeout(IDLE_TIMEOUT)
             .pool_timer(TokioTimer::new())
             .build(connector);
-        Ok(Self { client, uri })
+        Ok(Self {
+            client,
+            uri,
+            failing: Seldom::default(),
+        })
     }
 
     /// Puts as the sink does, and tells why where there is no answer.
@@ -104,8 +110,10 @@ impl HttpSink {
 impl PutSink for HttpSink {
     async fn put(&self, key: String, event: String) -> Result<(), PutError> {
         self.try_put(&key, &event).await.map_err(|error| {
-            if !matches!(error, HttpPutError::Refused(_)) {
-                tracing::warn!(uri = %self.uri, %error, "no answer from the peer");
+            if !matches!(error, HttpPutError::Refused(_))
+                && let Some(left_out) = self.failing.say(&error.to_string())
+            {
+                tracing::warn!(uri = %self.uri, %error, left_out, "no answer from the peer");
             }
             error.into()
         })

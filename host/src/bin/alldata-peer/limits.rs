@@ -61,7 +61,7 @@ pub(crate) struct Limits {
     #[arg(long, env = "ALLDATA_PEER_BODY_TIMEOUT", value_name = "SECONDS",
         default_value_t = DEFAULT_BODY_TIMEOUT.as_secs(), value_parser = seconds())]
     body_timeout: u64,
-    /// Bytes of a body that have to arrive in a second, after 5 s of grace, or 0 for any number; a
+    /// Bytes of a body that have to arrive in a second, on the average of 5 s, or 0 for any number; a
     /// slower body is answered with 408
     #[arg(long, env = "ALLDATA_PEER_MIN_BODY_RATE", value_name = "BYTES",
         default_value_t = DEFAULT_MIN_BODY_RATE)]

@@ -3,7 +3,7 @@
 //! Never takes more than the system's administrator allows.
 
 /// How many files are left for all but connections: the store with its log, the standard streams, the
-/// runtime, a sink's connections. Without them a crowd of clients could keep the store from working.
+/// runtime. Without them a crowd of clients could keep the store from working.
 #[cfg(unix)]
 const OTHER_FILES: u32 = 64;
 
