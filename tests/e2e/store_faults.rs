@@ -10,7 +10,7 @@ use rusqlite::Connection as Database;
 use rustix::process::Signal;
 use tempfile::TempDir;
 
-use crate::support::{Peer, Post, files_beside, run, run_with_input};
+use crate::support::{Peer, Post, files_beside, run, run_with_input, serve};
 
 /// Events by their keys.
 type Events = BTreeMap<String, String>;
@@ -240,8 +240,7 @@ fn a_store_that_is_cut_off_or_has_lost_its_schema_is_not_served() {
     for damaged in [half, whole[..5000].to_vec(), no_schema] {
         fs::write(&path, damaged).expect("is written");
         let before = files_beside(&path);
-        let serve = ["serve", "--hostname", "127.0.0.1", "--port", "0", "--sink"];
-        let output = run(&[&serve[..], &[&store]].concat());
+        let output = run(&serve(&store));
         let sentence = output.assert_failed(1);
         assert!(sentence.contains("malformed"), "{sentence}");
         assert!(files_beside(&path) == before, "a file was changed");
@@ -373,11 +372,10 @@ fn assert_same(stored: &Events, events: &Events) {
 #[track_caller]
 fn assert_refused(path: &Path, reason: &str) {
     let store = format!("sqlite:{}", path.display());
-    let serve = ["serve", "--hostname", "127.0.0.1", "--port", "0", "--sink"];
     let line = "{\"key\":\"key1\",\"event\":2}\n";
     let before = files_beside(path);
     let outputs = [
-        run(&[&serve[..], &[&store]].concat()),
+        run(&serve(&store)),
         run(&["get", "key1", "--store", &store]),
         run(&["export", "--store", &store]),
         run(&["verify", "--store", &store]),

@@ -14,6 +14,9 @@ const STATUSES: [u16; 9] = [100, 201, 400, 405, 409, 413, 431, 501, 503];
 /// What the HTTP layer answers by itself, without a problem document.
 const WITHOUT_PROBLEM: [u16; 2] = [400, 431];
 
+/// What may be answered to a HEAD: what is no put is refused for its method or before.
+const OF_ANY_METHOD: [u16; 3] = [400, 405, 501];
+
 /// The fields that there may be.
 const FIELDS: [&str; 6] = [
     "allow",
@@ -85,9 +88,10 @@ fn read_one(bytes: &[u8]) -> Option<(Answer, &[u8])> {
         return Some((answer, rest));
     }
     let length = answer.field("content-length").expect("the length is there");
-    let length = length.parse().expect("the length is a number of bytes");
+    let length: usize = length.parse().expect("the length is a number of bytes");
     // What answers a HEAD has the length of a body, and no body: no problem begins like an answer.
-    if answer.status == 405 && (rest.is_empty() || rest.starts_with(b"H")) {
+    let has_no_body = rest.is_empty() || rest.starts_with(b"H");
+    if length > 0 && has_no_body && OF_ANY_METHOD.contains(&answer.status) {
         return Some((answer, rest));
     }
     let (body, rest) = rest.split_at_checked(length)?;

@@ -7,7 +7,7 @@ use std::env;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use super::process::{PROGRAM, finish, run_by};
+use super::process::{PROGRAM, finish, run_by, serve};
 use super::{DEADLINE, Output, Peer, PeerBuilder};
 
 /// Where it is mounted, in the directory of the server.
@@ -67,16 +67,7 @@ pub(crate) fn serve_on_read_only_disk(files: &Path) -> Output {
     let script = format!("{mount} && mount -o remount,ro {place} && exec \"$0\" \"$@\"");
     let launcher = [&UNSHARE[..], &["sh", "-c", &script]].concat();
     let store = format!("sqlite:{place}/alldata.db");
-    let serve = [
-        "serve",
-        "--hostname",
-        "127.0.0.1",
-        "--port",
-        "0",
-        "--sink",
-        &store,
-    ];
-    run_by(&launcher, &serve)
+    run_by(&launcher, &serve(&store))
 }
 
 impl Peer {

@@ -52,6 +52,12 @@ pub(crate) fn run(arguments: &[&str]) -> Output {
     run_with_input(arguments, "")
 }
 
+/// The command line of a server on a free port with this sink.
+pub(crate) fn serve(sink: &str) -> [&str; 5] {
+    let listen = "--hostname=127.0.0.1";
+    ["serve", listen, "--port=0", "--sink", sink]
+}
+
 /// Runs the program to its end with `input` on its standard input.
 pub(crate) fn run_with_input(arguments: &[&str], input: &str) -> Output {
     finish(program().args(arguments), input, DEADLINE)

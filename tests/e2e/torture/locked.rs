@@ -12,7 +12,7 @@ use rusqlite::Connection as Database;
 use rustix::process::Signal;
 
 use super::{History, Load, Outcome, Rounds, Tally, conclude};
-use crate::support::{DEADLINE, Peer, files_beside, run};
+use crate::support::{DEADLINE, Peer, files_beside, run, serve};
 
 #[test]
 fn delays_puts_or_refuses_them() {
@@ -82,16 +82,7 @@ fn an_empty_file_at_the_start_is_left_alone_too() {
 #[track_caller]
 fn assert_locked(path: &Path, store: &str) {
     let before = copies_beside(path);
-    let serve = [
-        "serve",
-        "--hostname",
-        "127.0.0.1",
-        "--port",
-        "0",
-        "--sink",
-        store,
-    ];
-    let output = run(&serve);
+    let output = run(&serve(store));
     let sentence = output.assert_failed(1);
     assert!(sentence.contains("locked"), "{sentence}");
     assert!(

@@ -14,7 +14,7 @@ use rustix::process::Signal;
 use super::full::OnOwnDisk;
 use super::{History, Load, Outcome, Rounds, Tally, conclude};
 use crate::support::{
-    DEADLINE, Output, Peer, PeerBuilder, can_make, files_beside, no_own_disk, run_by,
+    DEADLINE, Output, Peer, PeerBuilder, can_make, files_beside, no_own_disk, run_by, serve,
     serve_on_read_only_disk,
 };
 
@@ -90,16 +90,7 @@ fn at_the_start_changes_nothing() {
         fs::set_permissions(directory, Permissions::from_mode(0o555)).expect("sets");
         let before = files_beside(&store);
         let url = format!("sqlite:{}", store.display());
-        let serve = [
-            "serve",
-            "--hostname",
-            "127.0.0.1",
-            "--port",
-            "0",
-            "--sink",
-            &url,
-        ];
-        assert_says(&run_by(launcher, &serve), "readonly");
+        assert_says(&run_by(launcher, &serve(&url)), "readonly");
         assert!(files_beside(&store) == before, "a file was changed");
         // So that it can be removed.
         fs::set_permissions(directory, Permissions::from_mode(0o755)).expect("sets");
