@@ -240,7 +240,7 @@ impl Waiting {
             let is_over = self.end.is_some_and(|end| end <= deadline);
             let least = limits
                 .rate
-                .map_or(0, |rate| rate.get() * PACE_TIME.as_secs());
+                .map_or(0, |rate| rate.get().saturating_mul(PACE_TIME.as_secs()));
             if !is_over && arrived - self.arrived >= least {
                 self.arrived = arrived;
                 self.pace_end = Instant::now() + PACE_TIME;
