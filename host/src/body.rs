@@ -111,15 +111,24 @@ impl BodyShare {
         }
     }
 
-    /// Takes so many bytes more, unless that would be too many in all.
+    /// Takes so many bytes more, unless that would be too many in all. What is refused is not counted
+    /// even for a moment, or it could keep out a small body that there is room for.
     fn take(&self, bytes: u64) -> bool {
-        let used = self.budget.used.fetch_add(bytes, Ordering::Relaxed);
-        let own = self.bytes.fetch_add(bytes, Ordering::Relaxed) + bytes;
+        let own = self.bytes.load(Ordering::Relaxed).saturating_add(bytes);
         let most = match own <= SMALL_BODY_BYTES {
             true => self.budget.most,
             false => self.budget.most_for_large,
         };
-        used.saturating_add(bytes) <= most
+        let taken = self
+            .budget
+            .used
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |used| {
+                used.checked_add(bytes).filter(|used| *used <= most)
+            });
+        if taken.is_ok() {
+            self.bytes.store(own, Ordering::Relaxed);
+        }
+        taken.is_ok()
     }
 }
 

@@ -19,7 +19,8 @@ pub(crate) mod turns;
 mod wasmtime_serve;
 mod wire;
 
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
 pub(crate) use client::{Answer, Connection, Post, chunked};
 pub(crate) use composed::{SINKS, composed};
@@ -37,3 +38,23 @@ pub(crate) use wire::Wire;
 
 /// How long any single wait may take before its test fails. Generous: the machine may be busy.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
+
+/// How long to wait before a condition is looked at again.
+const LOOK_AGAIN: Duration = Duration::from_millis(5);
+
+/// Waits until a condition holds.
+#[track_caller]
+pub(crate) fn wait_until(what: &str, holds: impl FnMut() -> bool) {
+    wait_until_within(DEADLINE, what, holds);
+}
+
+/// Waits until a condition holds, for so long.
+#[track_caller]
+pub(crate) fn wait_until_within(deadline: Duration, what: &str, mut holds: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !holds() {
+        assert!(start.elapsed() < deadline, "not in time: {what}");
+        // Nobody unparks it: it only leaves the processor to others.
+        thread::park_timeout(LOOK_AGAIN);
+    }
+}
