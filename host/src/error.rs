@@ -99,6 +99,41 @@ pub enum Error {
         /// The key, with U+FFFD for what is no text in it.
         key: String,
     },
+    /// A stream of NATS can't be reached, looked at, made or read.
+    #[cfg(feature = "nats")]
+    #[error("cannot {operation} the stream {stream}")]
+    Nats {
+        /// What was tried.
+        operation: &'static str,
+        /// The URL of the stream, without what lets one in.
+        stream: String,
+        /// What the servers said.
+        source: NatsError,
+    },
+    /// A stream of NATS has a setting with which it could lose, overwrite or not take events.
+    #[cfg(feature = "nats")]
+    #[error("the stream {stream} is not safe: its {setting} is {found}, but must be {needed}")]
+    UnsafeStream {
+        /// The URL of the stream, without what lets one in.
+        stream: String,
+        /// The name of the setting, as in the JSON of JetStream.
+        setting: &'static str,
+        /// What it is.
+        found: String,
+        /// What it has to be.
+        needed: String,
+    },
+    /// What a stream of NATS holds under a key is not what was put.
+    #[cfg(feature = "nats")]
+    #[error(
+        "the event under the key {key:?} is damaged, or was not put by a peer, in the stream {stream}"
+    )]
+    DamagedMessage {
+        /// The URL of the stream, without what lets one in.
+        stream: String,
+        /// The key.
+        key: String,
+    },
     /// A writer's thread can't be started.
     #[error("cannot start a thread for {}", path.display())]
     Thread {
@@ -113,3 +148,9 @@ pub enum Error {
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub struct SqliteError(pub(crate) rusqlite::Error);
+
+/// What servers of NATS said, in one sentence that needs no further cause.
+#[cfg(feature = "nats")]
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct NatsError(pub(crate) String);

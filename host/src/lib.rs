@@ -34,6 +34,9 @@ pub mod sink;
 pub mod sinks;
 pub mod store;
 
+#[cfg(feature = "nats")]
+pub mod nats;
+
 mod error;
 mod group_commit;
 mod put_json;
@@ -66,6 +69,8 @@ mod proxy;
 mod world;
 
 pub use builder::{DEFAULT_PORT, PeerServerBuilder};
+#[cfg(feature = "nats")]
+pub use error::NatsError;
 pub use error::{Error, SqliteError};
 pub use guest::BUILT_IN_COMPONENT;
 pub use limits::{

@@ -141,7 +141,8 @@ fn two_writers_of_one_sqlite_file_keep_the_contract() {
 fn another_peer_keeps_the_contract() {
     let peer = Embedded::start(PeerServer::builder().sink(MemorySink::new(64 << 20)));
     let url = format!("http://{}/_put", peer.address());
-    block_on(keeps_its_contract(sinks::open(&url).expect("opens")));
+    let sink = block_on(sinks::open(&url)).expect("opens");
+    block_on(keeps_its_contract(sink));
 }
 
 #[test]
@@ -209,7 +210,7 @@ fn answers_of_another_peer_are_mapped_back() {
 #[test]
 fn a_peer_that_is_not_there_is_unavailable() {
     let nobody = Peer::nobody();
-    let sink = sinks::open(&nobody.url()).expect("opens");
+    let sink = block_on(sinks::open(&nobody.url())).expect("opens");
     let result = block_on(async { put(&sink, "key", "1").await });
     assert!(
         matches!(result, Err(PutError::Unavailable { .. })),
@@ -237,7 +238,7 @@ fn a_put_whose_answer_is_lost_is_unknown_unless_a_second_is_taken() {
                 stream.write_all(answer.as_bytes()).expect("answers");
             }
         });
-        let sink = sinks::open(&url).expect("opens");
+        let sink = block_on(sinks::open(&url)).expect("opens");
         assert_eq!(
             block_on(async { put(&sink, "key", "1").await }),
             expected,
@@ -276,7 +277,7 @@ fn a_url_that_names_no_sink_says_what_would() {
         "http:///a",
         "x:",
     ] {
-        let error = sinks::open(url).expect_err(url).to_string();
+        let error = block_on(sinks::open(url)).expect_err(url).to_string();
         assert!(error.contains(&format!("{url:?} is no sink")), "{error}");
     }
 }

@@ -28,7 +28,7 @@ use tokio::net::TcpListener;
 #[tokio::main]
 async fn main() -> Result<()> {
     let url = env::args().nth(1).context("usage: native-twin SINK")?;
-    let sink = sinks::open(&url)?;
+    let sink = sinks::open(&url).await?;
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     println!("listening on http://{}", listener.local_addr()?);
     loop {

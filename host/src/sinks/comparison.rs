@@ -11,11 +11,11 @@ use crate::sink::PutError;
 
 /// The size in bytes of two events up to which they are compared at once, since
 /// that takes less than handing them to another thread is worth.
-pub(super) const LARGE_BYTES: usize = 64 * 1024;
+pub(crate) const LARGE_BYTES: usize = 64 * 1024;
 
 /// Compares one pair of large events at a time, which takes some times their size in memory.
 #[derive(Debug)]
-pub(super) struct Comparison(Arc<Semaphore>);
+pub(crate) struct Comparison(Arc<Semaphore>);
 
 impl Default for Comparison {
     fn default() -> Self {
@@ -26,7 +26,7 @@ impl Default for Comparison {
 impl Comparison {
     /// Whether `sent` is the event that `read_held` reads, on a thread where both may take their
     /// time.
-    pub(super) async fn is_same(
+    pub(crate) async fn is_same(
         &self,
         sent: String,
         read_held: impl FnOnce() -> Result<Arc<str>, PutError> + Send + 'static,

@@ -38,7 +38,7 @@ pub(crate) enum Command {
     Serve(Serve),
     /// Print the event under a key
     Get(Get),
-    /// Write events as lines of JSON, in the order of their keys
+    /// Write events as lines of JSON, in the order of their keys; those of nats: as they were put
     Export(Export),
     /// Put lines of JSON into a store
     Import(Import),
@@ -58,9 +58,15 @@ pub(crate) struct Serve {
     /// Port to listen on; 0 takes a free one
     #[arg(long, env = "ALLDATA_PEER_PORT", default_value_t = DEFAULT_PORT)]
     pub(crate) port: u16,
-    /// Where events go: sqlite:PATH, memory:, ndjson:PATH, ndjson:- (standard output),
-    /// http://HOST:PORT/PATH or discard: [default: sqlite:alldata.db]
-    #[arg(long, env = "ALLDATA_PEER_SINK", value_name = "URL")]
+    /// Where events go: sqlite:PATH, nats://HOST:PORT,…/STREAM, memory:, ndjson:PATH, ndjson:-
+    /// (standard output), http://HOST:PORT/PATH or discard: [default: sqlite:alldata.db]
+    // The value may have a password in it.
+    #[arg(
+        long,
+        env = "ALLDATA_PEER_SINK",
+        hide_env_values = true,
+        value_name = "URL"
+    )]
     pub(crate) sink: Option<String>,
     /// WebAssembly component to run in place of the built-in one
     #[arg(long, env = "ALLDATA_PEER_COMPONENT", value_name = "FILE")]
@@ -82,10 +88,16 @@ pub(crate) struct Serve {
 /// The store that a command works on, which a server may be using meanwhile.
 #[derive(Debug, Args)]
 pub(crate) struct Store {
-    /// The store
-    #[arg(long = "store", env = "ALLDATA_PEER_STORE", value_name = "sqlite:PATH",
-        default_value = "sqlite:alldata.db", value_parser = parse_store)]
-    pub(crate) path: PathBuf,
+    /// The store: sqlite:PATH or nats://HOST:PORT,…/STREAM
+    // The value may have a password in it.
+    #[arg(
+        long = "store",
+        env = "ALLDATA_PEER_STORE",
+        hide_env_values = true,
+        value_name = "URL",
+        default_value = "sqlite:alldata.db"
+    )]
+    pub(crate) url: String,
 }
 
 #[derive(Debug, Args)]
@@ -198,13 +210,5 @@ fn parse_directory(text: &str) -> Result<(PathBuf, String), String> {
     match path.is_empty() || name.is_empty() {
         true => Err("a directory is PATH or PATH::NAME".to_owned()),
         false => Ok((PathBuf::from(path), name.to_owned())),
-    }
-}
-
-fn parse_store(url: &str) -> Result<PathBuf, String> {
-    match url.strip_prefix("sqlite:") {
-        Some("") => Err("the path is missing".to_owned()),
-        Some(path) => Ok(PathBuf::from(path)),
-        None => Err("a store is sqlite:PATH".to_owned()),
     }
 }

@@ -1,15 +1,15 @@
 //! `export`: events of a store as lines of JSON.
 
-use alldata_peer_server_http::store::StoreReader;
-use anyhow::{Error, Result};
+use anyhow::Result;
 
 use crate::arguments::Export;
 use crate::output;
+use crate::reader::Reader;
 use crate::store::{PROGRESS_EVENTS, progress_bar};
 
-/// Writes the events in the order of their keys.
+/// Writes the events in the order that the store has them in.
 pub(crate) fn export(arguments: &Export) -> Result<()> {
-    let store = StoreReader::open(&arguments.store.path)?;
+    let store = Reader::open(&arguments.store.url)?;
     let bar = progress_bar(store.count()?);
     let mut events = 0;
     output::write_with(&arguments.output, |out| {
@@ -22,7 +22,7 @@ pub(crate) fn export(arguments: &Export) -> Result<()> {
                 if events % PROGRESS_EVENTS == 0 {
                     bar.set_position(events);
                 }
-                Ok::<_, Error>(())
+                Ok(())
             },
         )
     })?;

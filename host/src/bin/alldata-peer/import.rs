@@ -8,14 +8,15 @@ use std::io::{self, BufRead, BufReader, Read as _};
 use std::path::Path;
 
 use alldata_peer_guest::decode::{MAX_BODY_BYTES, decode};
-use alldata_peer_server_http::PutSink as _;
-use alldata_peer_server_http::sinks::SqliteSink;
+use alldata_peer_server_http::sink::BoxSink;
+use alldata_peer_server_http::{PutSink as _, sinks};
 use anyhow::{Context as _, Result, bail};
 use futures_util::future::join_all;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::arguments::Import;
 use crate::output;
+use crate::reader::Store;
 
 /// The longest line in bytes, without its end: what a peer would take as a body.
 const MAX_LINE_BYTES: u64 = MAX_BODY_BYTES as u64;
@@ -30,13 +31,13 @@ const BATCH_BYTES: usize = 4 * 1024 * 1024;
 /// Puts every line of a file.
 pub(crate) fn import(arguments: &Import) -> Result<()> {
     let (input, bytes) = open(&arguments.input)?;
-    let sink = SqliteSink::open(&arguments.store.path)?;
+    Store::parse(&arguments.store.url)?;
+    // Beside this thread, which reads the file, a connection has to be kept.
+    let runtime = tokio::runtime::Runtime::new().context("cannot start the runtime")?;
+    let sink = runtime.block_on(sinks::open(&arguments.store.url))?;
     let bar = progress_bar(bytes);
     let mut lines = Lines { input, number: 0 };
     let mut tally = Tally::default();
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .build()
-        .context("cannot start the runtime")?;
     loop {
         let batch = lines
             .next_batch()
@@ -65,7 +66,7 @@ struct Tally {
 }
 
 impl Tally {
-    async fn put_all(&mut self, sink: &SqliteSink, batch: &[Line]) {
+    async fn put_all(&mut self, sink: &BoxSink, batch: &[Line]) {
         let puts = batch.iter().map(|line| async {
             let put = decode(&line.text).map_err(|error| error.to_string())?;
             sink.put(put.key.clone().into_owned(), put.event.to_owned())

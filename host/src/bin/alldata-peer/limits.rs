@@ -71,7 +71,7 @@ pub(crate) struct Limits {
         default_value_t = DEFAULT_MAX_IN_FLIGHT,
         value_parser = value_parser!(u32).range(1..=i64::from(MAX_IN_FLIGHT)))]
     max_in_flight: u32,
-    /// Puts that wait to be written by sqlite: or ndjson:; those beyond are answered with 503
+    /// Puts that wait for sqlite:, ndjson: or nats:; those beyond are answered with 503
     #[arg(long, env = "ALLDATA_PEER_MAX_QUEUE", value_name = "PUTS",
         default_value_t = DEFAULT_MAX_QUEUED_PUTS as u64,
         value_parser = value_parser!(u64).range(1..=MAX_QUEUED_PUTS as u64))]

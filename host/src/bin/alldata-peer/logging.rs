@@ -1,17 +1,26 @@
 //! The log: on standard error, as text or JSON, as much of it as `RUST_LOG` asks for.
 
-use std::io;
+use std::{env, io};
 
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::LevelFilter;
 
 use crate::arguments::LogFormat;
 
+/// What speaks of its connections at such length that the sink says it in its place, unless `RUST_LOG`
+/// asks for it by name.
+const TALKATIVE: &str = "async_nats";
+
 /// Starts the log of this process.
 pub(crate) fn start(format: LogFormat) {
-    let filter = EnvFilter::builder()
+    let mut filter = EnvFilter::builder()
         .with_default_directive(LevelFilter::INFO.into())
         .from_env_lossy();
+    let asked = env::var(EnvFilter::DEFAULT_ENV).unwrap_or_default();
+    if !asked.contains(TALKATIVE) {
+        let quiet = format!("{TALKATIVE}={}", LevelFilter::WARN);
+        filter = filter.add_directive(quiet.parse().expect("it is a target and a level"));
+    }
     let log = tracing_subscriber::fmt()
         .with_env_filter(filter)
         // A log that can't be written must not end what is logged.

@@ -12,6 +12,7 @@ mod logging;
 mod open_files;
 mod output;
 mod put;
+mod reader;
 mod serve;
 mod signals;
 mod store;
@@ -53,6 +54,7 @@ fn main() -> ExitCode {
 
 fn exit_code(error: &anyhow::Error) -> u8 {
     let is_usage = error.is::<put::NotJson>()
+        || error.is::<reader::NotAStore>()
         || error.is::<serve::UnusedSink>()
         || matches!(
             error.downcast_ref(),

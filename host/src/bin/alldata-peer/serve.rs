@@ -84,7 +84,7 @@ async fn listen(arguments: &Serve) -> Result<PeerServer> {
         (None, false) => {}
         (url, true) => {
             let url = url.as_deref().unwrap_or(DEFAULT_SINK);
-            builder = builder.sink(sinks::open_with_queue(url, limits.queue())?);
+            builder = builder.sink(sinks::open_with_queue(url, limits.queue()).await?);
         }
     }
     Ok(builder.listen().await?)

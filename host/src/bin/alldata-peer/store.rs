@@ -1,18 +1,18 @@
 //! `get` and `verify`: what is in a store, and whether it is as it was put.
 
-use alldata_peer_server_http::store::StoreReader;
 use anyhow::{Result, bail};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::arguments::{Get, Verify};
 use crate::output;
+use crate::reader::Reader;
 
 /// How many events pass between two changes of a progress bar.
 pub(crate) const PROGRESS_EVENTS: u64 = 1000;
 
 /// Prints the event under a key.
 pub(crate) fn get(arguments: &Get) -> Result<()> {
-    let store = StoreReader::open(&arguments.store.path)?;
+    let store = Reader::open(&arguments.store.url)?;
     let Some(event) = store.get(&arguments.key)? else {
         bail!("no event under the key {:?}", arguments.key);
     };
@@ -21,7 +21,7 @@ pub(crate) fn get(arguments: &Get) -> Result<()> {
 
 /// Recomputes every digest. What is damaged is listed on standard error.
 pub(crate) fn verify(arguments: &Verify) -> Result<()> {
-    let store = StoreReader::open(&arguments.store.path)?;
+    let store = Reader::open(&arguments.store.url)?;
     let bar = progress_bar(store.count()?);
     let found = store.verify(|events| {
         if events % PROGRESS_EVENTS == 0 {
@@ -37,11 +37,10 @@ pub(crate) fn verify(arguments: &Verify) -> Result<()> {
     }
     if !found.is_clean() {
         bail!(
-            "{} of {} events are damaged, {} faults in the structure of {}",
+            "{} of {} events are damaged, {} faults in the structure of the store",
             found.damaged.len(),
             found.events,
-            found.structure.len(),
-            arguments.store.path.display()
+            found.structure.len()
         );
     }
     output::write_line(&format!("{} events, all as they were put", found.events))

@@ -1,0 +1,102 @@
+//! A store of either kind, opened for reading by a command.
+//!
+//! Never makes a store.
+
+use std::path::PathBuf;
+
+#[cfg(feature = "nats")]
+use alldata_peer_server_http::nats::{NatsReader, NatsUrl};
+use alldata_peer_server_http::store::{Event, StoreReader, Verification};
+#[cfg(feature = "nats")]
+use anyhow::Context as _;
+use anyhow::{Error, Result};
+#[cfg(feature = "nats")]
+use tokio::runtime::Runtime;
+
+/// What was given as a store is none.
+#[derive(Debug, thiserror::Error)]
+#[error("a store is sqlite:PATH or nats://HOST:PORT,…/STREAM")]
+pub(crate) struct NotAStore;
+
+/// Which store it is.
+pub(crate) enum Store {
+    Sqlite(PathBuf),
+    #[cfg(feature = "nats")]
+    Nats(Box<NatsUrl>),
+}
+
+impl Store {
+    /// The store of a URL.
+    ///
+    /// # Errors
+    ///
+    /// When it is none; the URL is not told, since it may have a password in it.
+    pub(crate) fn parse(url: &str) -> Result<Self> {
+        #[cfg(feature = "nats")]
+        if NatsUrl::is_one(url) {
+            return Ok(Self::Nats(Box::new(url.parse()?)));
+        }
+        match url.strip_prefix("sqlite:") {
+            Some(path) if !path.is_empty() => Ok(Self::Sqlite(path.into())),
+            _ => Err(NotAStore.into()),
+        }
+    }
+}
+
+/// A store opened for reading.
+pub(crate) enum Reader {
+    Sqlite(StoreReader),
+    #[cfg(feature = "nats")]
+    Nats(NatsReader, Runtime),
+}
+
+impl Reader {
+    pub(crate) fn open(url: &str) -> Result<Self> {
+        match Store::parse(url)? {
+            Store::Sqlite(path) => Ok(Self::Sqlite(StoreReader::open(&path)?)),
+            #[cfg(feature = "nats")]
+            Store::Nats(url) => {
+                let runtime = Runtime::new().context("cannot start the runtime")?;
+                let reader = runtime.block_on(NatsReader::connect(&url))?;
+                Ok(Self::Nats(reader, runtime))
+            }
+        }
+    }
+
+    pub(crate) fn get(&self, key: &str) -> Result<Option<String>> {
+        match self {
+            Self::Sqlite(store) => Ok(store.get(key)?),
+            #[cfg(feature = "nats")]
+            Self::Nats(stream, runtime) => Ok(runtime.block_on(stream.get(key))?),
+        }
+    }
+
+    pub(crate) fn count(&self) -> Result<u64> {
+        match self {
+            Self::Sqlite(store) => Ok(store.count()?),
+            #[cfg(feature = "nats")]
+            Self::Nats(stream, runtime) => Ok(runtime.block_on(stream.count())?),
+        }
+    }
+
+    pub(crate) fn visit(
+        &self,
+        from: Option<&str>,
+        to: Option<&str>,
+        visit: impl FnMut(Event) -> Result<()>,
+    ) -> Result<()> {
+        match self {
+            Self::Sqlite(store) => store.visit::<Error>(from, to, visit),
+            #[cfg(feature = "nats")]
+            Self::Nats(stream, runtime) => runtime.block_on(stream.visit::<Error>(from, to, visit)),
+        }
+    }
+
+    pub(crate) fn verify(&self, progress: impl FnMut(u64)) -> Result<Verification> {
+        match self {
+            Self::Sqlite(store) => Ok(store.verify(progress)?),
+            #[cfg(feature = "nats")]
+            Self::Nats(stream, runtime) => Ok(runtime.block_on(stream.verify(progress))?),
+        }
+    }
+}

@@ -1,0 +1,187 @@
+//! One attempt to publish an event, and what the stream said to it.
+//!
+//! Never tries again, and never takes silence for an answer.
+
+use std::time::Duration;
+
+use async_nats::client::RequestErrorKind;
+use async_nats::jetstream::{self, ErrorCode};
+use async_nats::{Message, Request, RequestError};
+use serde::Deserialize;
+
+use super::connection::Connection;
+use super::message::Outgoing;
+
+/// What became of an attempt.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Reply {
+    /// A quorum of the replicas has it.
+    Stored,
+    /// There is a message with this subject, or one is on its way.
+    Taken,
+    /// The stream, or what it may use, is full: it has not stored the event.
+    Full,
+    /// A message of this size is never taken.
+    TooLarge,
+    /// Nobody was there to store it: the stream has no leader now, or is gone.
+    Nobody,
+    /// The servers say that they can't now, and have not stored it.
+    NotNow(String),
+    /// They refuse it for a reason that is none of these, and have not stored it.
+    Refused(String),
+    /// Whether it is stored is unknown.
+    Silence,
+    /// The leader could not write it; whether others did is unknown.
+    NotWritten(String),
+}
+
+/// Publishes, and waits for the answer.
+pub(super) async fn publish(
+    connection: &Connection,
+    message: &Outgoing,
+    timeout: Duration,
+) -> Reply {
+    let mut losses = connection.losses();
+    let request = Request::new()
+        .headers(message.headers())
+        .payload(message.payload.clone())
+        .timeout(None);
+    let sent = connection
+        .client
+        .send_request(message.subject.clone(), request);
+    let answer = tokio::select! {
+        answer = tokio::time::timeout(timeout, sent) => answer,
+        // What was sent over a connection that is gone is not answered over the next.
+        _ = losses.changed() => return Reply::Silence,
+    };
+    match answer {
+        Ok(Ok(answer)) => read(&answer),
+        Ok(Err(error)) => not_sent(&error),
+        Err(_elapsed) => Reply::Silence,
+    }
+}
+
+fn not_sent(error: &RequestError) -> Reply {
+    match error.kind() {
+        RequestErrorKind::NoResponders => Reply::Nobody,
+        RequestErrorKind::MaxPayloadExceeded => Reply::TooLarge,
+        RequestErrorKind::InvalidSubject => Reply::Refused(error.to_string()),
+        RequestErrorKind::TimedOut | RequestErrorKind::Other => Reply::Silence,
+    }
+}
+
+/// The JSON that a stream answers with: one of both.
+#[derive(Debug, Deserialize)]
+struct Answer {
+    seq: Option<u64>,
+    error: Option<jetstream::Error>,
+}
+
+fn read(message: &Message) -> Reply {
+    match serde_json::from_slice(&message.payload) {
+        Ok(Answer {
+            error: Some(error), ..
+        }) => refusal(&error),
+        Ok(Answer {
+            seq: Some(_),
+            error: None,
+        }) => Reply::Stored,
+        Ok(_) | Err(_) => Reply::Silence,
+    }
+}
+
+fn refusal(error: &jetstream::Error) -> Reply {
+    let text = error.to_string();
+    match error.error_code() {
+        ErrorCode::STREAM_WRONG_LAST_SEQUENCE | ErrorCode::STREAM_WRONG_LAST_SEQUENCE_CONSTANT => {
+            Reply::Taken
+        }
+        // Limits are the same on all replicas; what else keeps the leader from writing is its own.
+        ErrorCode::STREAM_STORE_FAILED if text.contains("maximum messages per subject") => {
+            Reply::Taken
+        }
+        ErrorCode::STREAM_STORE_FAILED if text.contains("maximum") => Reply::Full,
+        ErrorCode::STREAM_STORE_FAILED => Reply::NotWritten(text),
+        ErrorCode::ACCOUNT_RESOURCES_EXCEEDED
+        | ErrorCode::INSUFFICIENT_RESOURCES
+        | ErrorCode::STORAGE_RESOURCES_EXCEEDED
+        | ErrorCode::STREAM_SEALED => Reply::Full,
+        ErrorCode::STREAM_MESSAGE_EXCEEDS_MAXIMUM => Reply::TooLarge,
+        _ if error.code() == UNAVAILABLE => Reply::NotNow(text),
+        _ => Reply::Refused(text),
+    }
+}
+
+/// The code of all errors of JetStream that may pass.
+const UNAVAILABLE: usize = 503;
+
+#[cfg(test)]
+mod tests {
+    use async_nats::jetstream;
+
+    use super::{Reply, refusal};
+
+    #[track_caller]
+    fn assert_refusal(code: usize, err_code: u64, description: &str, reply: &Reply) {
+        let error = serde_json::json!({
+            "code": code, "err_code": err_code, "description": description,
+        });
+        let error: jetstream::Error = serde_json::from_value(error).expect("is one");
+        assert_eq!(&refusal(&error), reply);
+    }
+
+    #[test]
+    fn each_refusal_is_known_by_its_code() {
+        assert_refusal(400, 10071, "wrong last sequence: 1", &Reply::Taken);
+        assert_refusal(400, 10164, "wrong last sequence", &Reply::Taken);
+        assert_refusal(
+            503,
+            10077,
+            "maximum messages per subject exceeded",
+            &Reply::Taken,
+        );
+        assert_refusal(503, 10077, "maximum bytes exceeded", &Reply::Full);
+        assert_refusal(503, 10077, "maximum messages exceeded", &Reply::Full);
+        assert_refusal(
+            400,
+            10002,
+            "resource limits exceeded for account",
+            &Reply::Full,
+        );
+        assert_refusal(500, 10047, "insufficient storage resources", &Reply::Full);
+        assert_refusal(
+            400,
+            10109,
+            "invalid operation on sealed stream",
+            &Reply::Full,
+        );
+        assert_refusal(
+            400,
+            10054,
+            "message size exceeds maximum allowed",
+            &Reply::TooLarge,
+        );
+    }
+
+    #[test]
+    fn what_the_leader_could_not_write_is_unknown() {
+        let text = "no space left on device (code 503, error code 10077)".to_owned();
+        let reply = Reply::NotWritten(text);
+        assert_refusal(503, 10077, "no space left on device", &reply);
+    }
+
+    #[test]
+    fn other_refusals_are_told_with_their_text() {
+        let text = "JetStream system temporarily unavailable (code 503, error code 10008)";
+        let reply = Reply::NotNow(text.to_owned());
+        assert_refusal(
+            503,
+            10008,
+            "JetStream system temporarily unavailable",
+            &reply,
+        );
+        let text = "expected stream does not match (code 400, error code 10060)";
+        let reply = Reply::Refused(text.to_owned());
+        assert_refusal(400, 10060, "expected stream does not match", &reply);
+    }
+}

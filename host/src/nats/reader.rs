@@ -1,0 +1,239 @@
+//! Reads the events of a stream, also while peers put into it.
+//!
+//! In the order in which they were put, which is that of the stream. Never makes a stream.
+
+use std::time::Duration;
+
+use async_nats::jetstream::consumer::pull::{self, OrderedConfig};
+use async_nats::jetstream::stream::{Info, LastRawMessageErrorKind, Stream};
+use futures_util::StreamExt as _;
+use tokio::time::timeout;
+
+use super::connection::Connection;
+use super::message::Stored;
+use super::nats_error;
+use super::settings::{Unsafe, unsafe_settings};
+use super::url::NatsUrl;
+use crate::error::Error;
+use crate::store::{Event, Verification};
+
+/// How long to wait for the next message of a stream that has one.
+const NEXT_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// The setting of a stream that is closed for good, which is no fault of one that is only read.
+const SEALED: &str = "sealed";
+
+/// The subjects of all messages that a stream can have.
+const EVERYTHING: &str = ">";
+
+/// A stream that is there, for reading.
+#[derive(Debug)]
+pub struct NatsReader {
+    url: NatsUrl,
+    /// Lives as long as what is read over it.
+    _connection: Connection,
+    stream: Stream<()>,
+}
+
+impl NatsReader {
+    /// Connects to a stream, which has to be there.
+    ///
+    /// # Errors
+    ///
+    /// When no server lets one in, or there is no such stream.
+    pub async fn connect(url: &NatsUrl) -> Result<Self, Error> {
+        let connection = Connection::open(url).await?;
+        let stream = connection.stream(url).await?;
+        let reader = Self {
+            url: url.clone(),
+            _connection: connection,
+            stream,
+        };
+        reader.info().await?;
+        Ok(reader)
+    }
+
+    /// The event under `key`.
+    ///
+    /// # Errors
+    ///
+    /// When the stream can't be read, or the event is damaged.
+    pub async fn get(&self, key: &str) -> Result<Option<String>, Error> {
+        let subject = self.url.prefix.subject(key);
+        match self.stream.get_last_raw_message_by_subject(&subject).await {
+            Ok(held) => {
+                let headers = Some(&held.headers);
+                let stored = Stored::read(&self.url, &held.subject, headers, &held.payload);
+                self.whole(stored)
+                    .map(|event| event.map(|event| event.event))
+            }
+            Err(error) if error.kind() == LastRawMessageErrorKind::NoMessageFound => Ok(None),
+            Err(error) => Err(nats_error(&self.url, "read")(&error)),
+        }
+    }
+
+    /// How many messages there are.
+    ///
+    /// # Errors
+    ///
+    /// When the stream can't be read.
+    pub async fn count(&self) -> Result<u64, Error> {
+        Ok(self.info().await?.state.messages)
+    }
+
+    /// Hands the events with keys from `from` to `to`, both included, to `visit`, in the order in
+    /// which they were put. All that were stored when it began are among them.
+    ///
+    /// # Errors
+    ///
+    /// When the stream can't be read, an event is damaged, or `visit` fails.
+    pub async fn visit<E: From<Error>>(
+        &self,
+        from: Option<&str>,
+        to: Option<&str>,
+        mut visit: impl FnMut(Event) -> Result<(), E>,
+    ) -> Result<(), E> {
+        self.visit_messages(&self.url.prefix.all(), |stored| {
+            let Some(event) = self.whole(stored)? else {
+                return Ok(());
+            };
+            let key = event.key.as_str();
+            let is_wanted = from.is_none_or(|from| from <= key) && to.is_none_or(|to| key <= to);
+            if is_wanted { visit(event) } else { Ok(()) }
+        })
+        .await
+    }
+
+    /// Recomputes the digest of every event, and holds that the stream is safe and that nothing was
+    /// deleted from it. `progress` is called with the number of messages read so far.
+    ///
+    /// # Errors
+    ///
+    /// When the stream can't be read.
+    pub async fn verify(&self, mut progress: impl FnMut(u64)) -> Result<Verification, Error> {
+        let info = self.info().await?;
+        let mut found = Verification {
+            structure: faults(&info, &self.url),
+            ..Verification::default()
+        };
+        let mut messages = 0;
+        let mut foreign = 0_u64;
+        self.visit_messages(EVERYTHING, |stored| {
+            messages += 1;
+            match stored {
+                Stored::Whole(_) => found.events += 1,
+                Stored::Damaged(key) => {
+                    found.events += 1;
+                    found.damaged.push(key);
+                }
+                Stored::Foreign => foreign += 1,
+            }
+            progress(messages);
+            Ok::<_, Error>(())
+        })
+        .await?;
+        if foreign > 0 {
+            let all = self.url.prefix.all();
+            let line = format!("{foreign} messages have subjects that no key of {all} has");
+            found.structure.push(line);
+        }
+        Ok(found)
+    }
+
+    async fn info(&self) -> Result<Info, Error> {
+        let info = self.stream.get_info().await;
+        info.map_err(|error| nats_error(&self.url, "read")(&error))
+    }
+
+    /// The sequence number of the last message with one of these subjects, if there is one.
+    async fn last(&self, subjects: &str) -> Result<Option<u64>, Error> {
+        match self.stream.get_last_raw_message_by_subject(subjects).await {
+            Ok(message) => Ok(Some(message.sequence)),
+            Err(error) if error.kind() == LastRawMessageErrorKind::NoMessageFound => Ok(None),
+            Err(error) => Err(nats_error(&self.url, "read")(&error)),
+        }
+    }
+
+    /// An event that is as it was put; `None` for what is none.
+    fn whole(&self, stored: Stored) -> Result<Option<Event>, Error> {
+        match stored {
+            Stored::Whole(event) => Ok(Some(event)),
+            Stored::Foreign => Ok(None),
+            Stored::Damaged(key) => Err(Error::DamagedMessage {
+                stream: self.url.to_string(),
+                key,
+            }),
+        }
+    }
+
+    /// Hands all messages with these subjects to `visit` that are there when it begins.
+    async fn visit_messages<E: From<Error>>(
+        &self,
+        subjects: &str,
+        mut visit: impl FnMut(Stored) -> Result<(), E>,
+    ) -> Result<(), E> {
+        // What the leader has: whoever delivers may be behind it.
+        let Some(last) = self.last(subjects).await? else {
+            return Ok(());
+        };
+        let fail = nats_error(&self.url, "read");
+        let mut messages = self.messages(subjects).await?;
+        loop {
+            let next = timeout(NEXT_TIMEOUT, messages.next()).await;
+            let next = next.map_err(|_elapsed| fail(&"the next message did not come in time"))?;
+            let message = next.ok_or_else(|| fail(&"its messages end too early"))?;
+            let message = message.map_err(|error| fail(&error))?;
+            let info = message.info().map_err(|error| fail(&error))?;
+            let sequence = info.stream_sequence;
+            if sequence <= last {
+                let headers = message.headers.as_ref();
+                visit(Stored::read(
+                    &self.url,
+                    &message.subject,
+                    headers,
+                    &message.payload,
+                ))?;
+            }
+            if sequence >= last {
+                return Ok(());
+            }
+        }
+    }
+
+    async fn messages(&self, subjects: &str) -> Result<pull::Ordered, Error> {
+        let fail = nats_error(&self.url, "read");
+        let config = OrderedConfig {
+            filter_subject: subjects.to_owned(),
+            ..OrderedConfig::default()
+        };
+        let consumer = self.stream.create_consumer(config).await;
+        let consumer = consumer.map_err(|error| fail(&error))?;
+        consumer.messages().await.map_err(|error| fail(&error))
+    }
+}
+
+/// What is wrong with a stream as a whole.
+fn faults(info: &Info, url: &NatsUrl) -> Vec<String> {
+    let settings = unsafe_settings(&info.config, url).into_iter();
+    let mut faults: Vec<String> = settings
+        .filter(|setting| setting.setting != SEALED)
+        .map(|setting| {
+            let Unsafe {
+                setting,
+                found,
+                needed,
+            } = setting;
+            format!("its {setting} is {found}, but must be {needed}")
+        })
+        .collect();
+    let state = &info.state;
+    let first = info.config.first_sequence.unwrap_or(1).max(1);
+    let numbered = (state.last_sequence + 1).saturating_sub(first);
+    if numbered > state.messages {
+        faults.push(format!(
+            "{} of {numbered} messages were deleted",
+            numbered - state.messages
+        ));
+    }
+    faults
+}

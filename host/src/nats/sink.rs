@@ -1,0 +1,237 @@
+//! The sink: puts events into a stream, and resolves what was not answered.
+//!
+//! Never acknowledges before the stream has, and never decides on its own that a key is free.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use alldata_peer_guest::same_event::same_event;
+use async_nats::jetstream::stream::{LastRawMessageErrorKind, Stream};
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep};
+
+use super::connection::Connection;
+use super::health::Health;
+use super::message::{Outgoing, Stored};
+use super::publish::{Reply, publish};
+use super::room::Room;
+use super::url::NatsUrl;
+use super::watch::{prepare, watch};
+use crate::error::Error;
+use crate::group_commit::QueueLimits;
+use crate::seldom::Seldom;
+use crate::sink::{PutError, PutSink};
+use crate::sinks::{Comparison, LARGE_BYTES};
+
+/// How long to wait for an acknowledgement, which takes milliseconds, before the event is published
+/// once more.
+const ACK_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long a put may take with all its attempts: less than a server waits for a sink.
+const PUT_TIME: Duration = Duration::from_secs(20);
+
+/// How long to wait before the next attempt.
+const RETRY_PAUSE: Duration = Duration::from_millis(200);
+
+/// After how many seconds a put may be tried again that the stream could not take.
+const RETRY_SECONDS: u32 = 5;
+
+/// After how many seconds a put may be tried again where there was no room for it here.
+const ROOM_RETRY_SECONDS: u32 = 1;
+
+/// After how many seconds a put may be tried again that found the stream full: somebody has to make
+/// room first.
+const FULL_RETRY_SECONDS: u32 = 60;
+
+/// A stream of NATS JetStream; see [`nats`](crate::nats).
+///
+/// A put is acknowledged once a quorum of the stream's replicas has acknowledged it. Many are in
+/// flight at a time over one connection. Where an acknowledgement is lost, the event is published
+/// again, which the stream refuses if it has it, and then what it has is read.
+#[derive(Debug)]
+pub struct NatsSink {
+    url: NatsUrl,
+    connection: Connection,
+    stream: Stream<()>,
+    room: Room,
+    health: Arc<Health>,
+    comparison: Comparison,
+    said: Seldom,
+    watcher: JoinHandle<()>,
+}
+
+impl NatsSink {
+    /// Connects, and makes the stream if it is not there, on the Tokio runtime that this is awaited
+    /// in.
+    ///
+    /// # Errors
+    ///
+    /// When no server lets one in, the stream can't be made, or it could lose or overwrite events.
+    pub async fn connect(url: &NatsUrl) -> Result<Self, Error> {
+        Self::connect_with_queue(url, QueueLimits::default()).await
+    }
+
+    /// The same with other limits of what may wait for the stream.
+    ///
+    /// # Errors
+    ///
+    /// As for [`connect`](Self::connect).
+    pub async fn connect_with_queue(url: &NatsUrl, limits: QueueLimits) -> Result<Self, Error> {
+        let connection = Connection::open(url).await?;
+        let stream = connection.stream(url).await?;
+        let identity = prepare(&connection, url).await?;
+        let health = Arc::new(Health::default());
+        let watcher = watch(
+            connection.clone(),
+            url.clone(),
+            identity,
+            Arc::clone(&health),
+        );
+        Ok(Self {
+            url: url.clone(),
+            connection,
+            stream,
+            room: Room::new(limits),
+            health,
+            comparison: Comparison::default(),
+            said: Seldom::default(),
+            watcher: tokio::spawn(watcher),
+        })
+    }
+
+    /// Publishes until it is known what became of the event, or no more time is left for that.
+    async fn resolve(&self, key: &str, message: &Outgoing) -> Result<(), PutError> {
+        let end = Instant::now() + PUT_TIME;
+        let mut may_be_stored = false;
+        let mut timeout = ACK_TIMEOUT;
+        loop {
+            let left = end.saturating_duration_since(Instant::now());
+            let answer = match self.attempt(message, timeout.min(left)).await {
+                Reply::Stored => Some(Ok(())),
+                Reply::Taken => self.compare(key, message).await,
+                Reply::Full => match self.compare(key, message).await {
+                    None if !may_be_stored => Some(Err(unavailable(FULL_RETRY_SECONDS))),
+                    known => known,
+                },
+                Reply::TooLarge if !may_be_stored => Some(Err(self.too_large())),
+                Reply::Refused(reason) if !may_be_stored => Some(Err(PutError::Failed(reason))),
+                Reply::Silence | Reply::NotWritten(_) => {
+                    may_be_stored = true;
+                    None
+                }
+                Reply::Nobody | Reply::NotNow(_) | Reply::TooLarge | Reply::Refused(_) => None,
+            };
+            if let Some(answer) = answer {
+                return answer;
+            }
+            // What waits for very long is not helped by being sent ever more often.
+            timeout = timeout.saturating_mul(2);
+            if Instant::now() + RETRY_PAUSE >= end || !self.health.admits_again(may_be_stored) {
+                return Err(match may_be_stored {
+                    true => PutError::Unknown,
+                    false => unavailable(RETRY_SECONDS),
+                });
+            }
+            sleep(RETRY_PAUSE).await;
+        }
+    }
+
+    /// Publishes once. What is not sent while there is no connection would be sent later.
+    async fn attempt(&self, message: &Outgoing, timeout: Duration) -> Reply {
+        if !self.connection.is_up() {
+            self.health.failed("there is no connection");
+            return Reply::Nobody;
+        }
+        let reply = publish(&self.connection, message, timeout).await;
+        match &reply {
+            Reply::Stored | Reply::Taken | Reply::Full => self.health.answered(),
+            Reply::TooLarge => {}
+            Reply::Nobody => self.health.failed("it has no leader"),
+            Reply::Silence => self.health.failed("it does not answer"),
+            Reply::NotNow(reason) | Reply::NotWritten(reason) => self.health.failed(reason),
+            Reply::Refused(reason) => {
+                if let Some(left_out) = self.said.say(reason) {
+                    tracing::error!(stream = %self.url, left_out, "the stream refuses an event: {reason}");
+                }
+            }
+        }
+        reply
+    }
+
+    /// What a key that is taken holds is the answer. `None` where that could not be read, or is not
+    /// there after all.
+    async fn compare(&self, key: &str, message: &Outgoing) -> Option<Result<(), PutError>> {
+        // The leader answers this, which has said that the key is taken.
+        let held = self
+            .stream
+            .get_last_raw_message_by_subject(&message.subject)
+            .await;
+        let held = match held {
+            Ok(held) => held,
+            Err(error) => {
+                if error.kind() != LastRawMessageErrorKind::NoMessageFound {
+                    self.health.failed(&error.to_string());
+                }
+                return None;
+            }
+        };
+        match Stored::read(&self.url, &held.subject, Some(&held.headers), &held.payload) {
+            Stored::Whole(held) => Some(self.compare_events(message, held.event).await),
+            Stored::Damaged(_) | Stored::Foreign => {
+                let reason = format!(
+                    "what the key {key:?} holds is damaged, or was not put by a peer; `alldata-peer verify` finds all such"
+                );
+                Some(Err(PutError::Failed(reason)))
+            }
+        }
+    }
+
+    async fn compare_events(&self, message: &Outgoing, held: String) -> Result<(), PutError> {
+        let sent = message.event();
+        let is_same = if held == sent {
+            true
+        } else if held.len() + sent.len() <= LARGE_BYTES {
+            same_event(&held, sent)
+        } else {
+            let held = move || Ok(Arc::from(held));
+            self.comparison.is_same(sent.to_owned(), held).await?
+        };
+        match is_same {
+            true => Ok(()),
+            false => Err(PutError::Conflict),
+        }
+    }
+
+    fn too_large(&self) -> PutError {
+        let most = self.connection.client.max_payload();
+        PutError::Rejected(format!(
+            "The event is too large: the stream takes messages of up to {most} bytes, or less where it is set to."
+        ))
+    }
+}
+
+impl PutSink for NatsSink {
+    async fn put(&self, key: String, event: String) -> Result<(), PutError> {
+        let place = self.room.take(key.len() + event.len());
+        if place.is_none() {
+            return Err(unavailable(ROOM_RETRY_SECONDS));
+        }
+        if !self.health.admits() {
+            return Err(unavailable(RETRY_SECONDS));
+        }
+        let message = Outgoing::new(&self.url, &key, event);
+        self.resolve(&key, &message).await
+    }
+}
+
+impl Drop for NatsSink {
+    fn drop(&mut self) {
+        self.watcher.abort();
+    }
+}
+
+fn unavailable(retry_after_seconds: u32) -> PutError {
+    PutError::Unavailable {
+        retry_after_seconds,
+    }
+}

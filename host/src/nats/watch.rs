@@ -1,0 +1,147 @@
+//! Looks at the stream now and then: whether it is still there, the same, and safe.
+//!
+//! A task of its own for as long as its sink lives. Never changes the stream.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_nats::jetstream::ErrorCode;
+use async_nats::jetstream::context::{CreateStreamErrorKind, GetStreamErrorKind};
+use async_nats::jetstream::stream::Info;
+use tokio::time::timeout;
+
+use super::connection::Connection;
+use super::health::{Health, Look};
+use super::nats_error;
+use super::settings::{unsafe_settings, wanted};
+use super::url::NatsUrl;
+use crate::error::Error;
+
+/// How often to look at a stream that takes events, and at one that does not.
+const PAUSE: Duration = Duration::from_secs(10);
+const PAUSE_IN_TROUBLE: Duration = Duration::from_millis(500);
+
+/// What identifies a stream beyond its name: when it was made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Identity(String);
+
+impl Identity {
+    fn of(info: &Info) -> Self {
+        Self(info.created.to_string())
+    }
+}
+
+/// Makes the stream if it is not there, and holds that it is safe to put into.
+///
+/// # Errors
+///
+/// When it can't be looked at or made, or could lose or overwrite events.
+pub(super) async fn prepare(connection: &Connection, url: &NatsUrl) -> Result<Identity, Error> {
+    let info = match connection.context().get_stream(&url.stream).await {
+        Ok(stream) => stream.cached_info().clone(),
+        Err(error) if is_missing(&error.kind()) => make(connection, url).await?,
+        Err(error) => return Err(nats_error(url, "look at")(&error)),
+    };
+    check(&info, url)?;
+    Ok(Identity::of(&info))
+}
+
+async fn make(connection: &Connection, url: &NatsUrl) -> Result<Info, Error> {
+    let context = connection.context();
+    match context.create_stream(wanted(url)).await {
+        Ok(made) => {
+            tracing::info!(stream = %url, replicas = url.replicas, "the stream is made");
+            Ok(made.cached_info().clone())
+        }
+        // Another peer was faster, perhaps with other settings.
+        Err(error) if exists(&error.kind()) => {
+            let stream = context.get_stream(&url.stream).await;
+            let stream = stream.map_err(|error| nats_error(url, "look at")(&error))?;
+            Ok(stream.cached_info().clone())
+        }
+        Err(error) => {
+            let fail = nats_error(url, "make");
+            Err(match needs_cluster(&error.kind()) {
+                true => fail(&format!("{error}; a single server takes ?replicas=1")),
+                false => fail(&error),
+            })
+        }
+    }
+}
+
+fn check(info: &Info, url: &NatsUrl) -> Result<(), Error> {
+    match unsafe_settings(&info.config, url).into_iter().next() {
+        None => Ok(()),
+        Some(first) => Err(Error::UnsafeStream {
+            stream: url.to_string(),
+            setting: first.setting,
+            found: first.found,
+            needed: first.needed,
+        }),
+    }
+}
+
+/// Looks for as long as anybody waits for that.
+pub(super) async fn watch(
+    connection: Connection,
+    url: NatsUrl,
+    identity: Identity,
+    health: Arc<Health>,
+) {
+    let mut last = None;
+    loop {
+        match health.is_good() {
+            true => drop(timeout(PAUSE, health.trouble()).await),
+            false => tokio::time::sleep(PAUSE_IN_TROUBLE).await,
+        }
+        let Some(found) = look(&connection, &url, &identity).await else {
+            continue;
+        };
+        if last.as_ref() != Some(&found) {
+            tell(&url, &found, last.is_some());
+        }
+        health.looked(match &found {
+            Ok(()) => Look::Fit,
+            Err(_) => Look::Unfit,
+        });
+        last = Some(found);
+    }
+}
+
+/// Why a stream is not one to put into, if it is not. `None` where nobody could say.
+async fn look(
+    connection: &Connection,
+    url: &NatsUrl,
+    identity: &Identity,
+) -> Option<Result<(), String>> {
+    match connection.context().get_stream(&url.stream).await {
+        Ok(stream) if Identity::of(stream.cached_info()) != *identity => Some(Err(
+            "it is another than when this server started, which has to be started again to use it"
+                .to_owned(),
+        )),
+        Ok(stream) => Some(check(stream.cached_info(), url).map_err(|error| error.to_string())),
+        Err(error) if is_missing(&error.kind()) => Some(Err("it is gone".to_owned())),
+        Err(_) => None,
+    }
+}
+
+fn tell(url: &NatsUrl, found: &Result<(), String>, is_again: bool) {
+    match found {
+        Ok(()) if is_again => tracing::info!(stream = %url, "the stream is fit to put into again"),
+        Ok(()) => {}
+        Err(why) => tracing::error!(stream = %url, "the stream takes no events: {why}"),
+    }
+}
+
+fn is_missing(kind: &GetStreamErrorKind) -> bool {
+    matches!(kind, GetStreamErrorKind::JetStream(error) if error.error_code() == ErrorCode::STREAM_NOT_FOUND)
+}
+
+fn exists(kind: &CreateStreamErrorKind) -> bool {
+    matches!(kind, CreateStreamErrorKind::JetStream(error) if error.error_code() == ErrorCode::STREAM_NAME_EXIST)
+}
+
+fn needs_cluster(kind: &CreateStreamErrorKind) -> bool {
+    matches!(kind, CreateStreamErrorKind::JetStream(error)
+        if error.error_code() == ErrorCode::STREAM_REPLICAS_NOT_SUPPORTED)
+}
