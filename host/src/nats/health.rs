@@ -3,7 +3,7 @@
 //! Decides which puts are worth a try, so that in long trouble they are refused at once. Never
 //! decides what became of one.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -23,7 +23,12 @@ pub(super) struct Health {
     is_ill: AtomicBool,
     state: Mutex<State>,
     ill: Notify,
+    /// How many puts have failed at least once and go on trying.
+    trying_again: AtomicUsize,
 }
+
+/// A put that goes on trying, until this is dropped.
+pub(super) struct TryingAgain<'a>(&'a Health);
 
 #[derive(Debug, Default)]
 enum State {
@@ -77,6 +82,13 @@ impl Health {
         }
     }
 
+    /// Counts a put that goes on trying. As long as there is one, it shows whether trouble is over, and
+    /// a stream that only looks well does not.
+    pub(super) fn try_again(&self) -> TryingAgain<'_> {
+        self.trying_again.fetch_add(1, Ordering::Relaxed);
+        TryingAgain(self)
+    }
+
     /// A put was answered by the stream.
     pub(super) fn answered(&self) {
         if self.is_ill.load(Ordering::Acquire) {
@@ -117,9 +129,12 @@ impl Health {
     }
 
     fn looked_at(&self, look: Look, now: Instant) {
+        let is_tried = self.trying_again.load(Ordering::Relaxed) > 0;
         let mut state = self.lock();
         match (&mut *state, look) {
+            (State::Trouble { .. }, Look::Fit) if is_tried => {}
             (State::Trouble { last, .. }, Look::Fit) if now >= *last + RECOVERY => {
+                tracing::info!("the stream looks well again");
                 self.set(&mut state, State::Good);
             }
             (State::Trouble { may_probe, .. }, Look::Fit) => *may_probe = true,
@@ -147,6 +162,12 @@ impl Health {
     /// What is behind it is set as a whole, so a poisoned lock is still good.
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for TryingAgain<'_> {
+    fn drop(&mut self) {
+        self.0.trying_again.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -188,6 +209,18 @@ mod tests {
         health.looked_at(Look::Fit, start + RECOVERY - Duration::from_millis(1));
         assert!(!health.is_good());
         health.looked_at(Look::Fit, start + RECOVERY);
+        assert!(health.is_good());
+    }
+
+    #[test]
+    fn a_put_that_still_tries_is_believed_more_than_a_look() {
+        let (health, start) = (Health::default(), Instant::now());
+        health.failed_at("", start);
+        let put = health.try_again();
+        health.looked_at(Look::Fit, start + PATIENCE);
+        assert!(!health.is_good() && !health.admits_at(start + PATIENCE));
+        drop(put);
+        health.looked_at(Look::Fit, start + PATIENCE);
         assert!(health.is_good());
     }
 

@@ -44,6 +44,11 @@ impl Outgoing {
         headers
     }
 
+    /// The name of the stream that it is for.
+    pub(super) fn stream(&self) -> &str {
+        self.stream.as_str()
+    }
+
     /// The event's text.
     pub(super) fn event(&self) -> &str {
         std::str::from_utf8(&self.payload).expect("the payload was made of a string")

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use async_nats::client::RequestErrorKind;
 use async_nats::jetstream::{self, ErrorCode};
-use async_nats::{Message, Request, RequestError};
+use async_nats::{Request, RequestError};
 use serde::Deserialize;
 
 use super::connection::Connection;
@@ -55,7 +55,7 @@ pub(super) async fn publish(
         _ = losses.changed() => return Reply::Silence,
     };
     match answer {
-        Ok(Ok(answer)) => read(&answer),
+        Ok(Ok(answer)) => read(&answer.payload, message.stream()),
         Ok(Err(error)) => not_sent(&error),
         Err(_elapsed) => Reply::Silence,
     }
@@ -70,22 +70,27 @@ fn not_sent(error: &RequestError) -> Reply {
     }
 }
 
-/// The JSON that a stream answers with: one of both.
+/// The JSON that a stream answers with.
 #[derive(Debug, Deserialize)]
-struct Answer {
+struct Answer<'a> {
+    /// The name of the stream, which has no character that JSON would escape.
+    stream: Option<&'a str>,
     seq: Option<u64>,
     error: Option<jetstream::Error>,
 }
 
-fn read(message: &Message) -> Reply {
-    match serde_json::from_slice(&message.payload) {
+/// What an answer means. Whoever listens to the same subject may answer too: what does not come from
+/// the stream says nothing.
+fn read(payload: &[u8], stream: &str) -> Reply {
+    match serde_json::from_slice(payload) {
         Ok(Answer {
             error: Some(error), ..
         }) => refusal(&error),
         Ok(Answer {
+            stream: Some(from),
             seq: Some(_),
             error: None,
-        }) => Reply::Stored,
+        }) if from == stream => Reply::Stored,
         Ok(_) | Err(_) => Reply::Silence,
     }
 }
@@ -119,7 +124,26 @@ const UNAVAILABLE: usize = 503;
 mod tests {
     use async_nats::jetstream;
 
-    use super::{Reply, refusal};
+    use super::{Reply, read, refusal};
+
+    #[test]
+    fn only_the_stream_acknowledges() {
+        let read = |payload: &str| read(payload.as_bytes(), "events");
+        assert_eq!(read(r#"{"stream":"events", "seq":7}"#), Reply::Stored);
+        let full = r#"{"error":{"code":400,"err_code":10071},"stream":"events","seq":0}"#;
+        assert_eq!(read(full), Reply::Taken);
+        for payload in [
+            r#"{"stream":"other","seq":7}"#,
+            r#"{"seq":7}"#,
+            r#"{"stream":"events"}"#,
+            "",
+            "ok",
+            "{}",
+            "7",
+        ] {
+            assert_eq!(read(payload), Reply::Silence, "{payload}");
+        }
+    }
 
     #[track_caller]
     fn assert_refusal(code: usize, err_code: u64, description: &str, reply: &Reply) {

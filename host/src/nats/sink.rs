@@ -104,6 +104,7 @@ impl NatsSink {
         let end = Instant::now() + PUT_TIME;
         let mut may_be_stored = false;
         let mut timeout = ACK_TIMEOUT;
+        let mut trying_again = None;
         loop {
             let left = end.saturating_duration_since(Instant::now());
             let answer = match self.attempt(message, timeout.min(left)).await {
@@ -124,6 +125,7 @@ impl NatsSink {
             if let Some(answer) = answer {
                 return answer;
             }
+            trying_again.get_or_insert_with(|| self.health.try_again());
             // What waits for very long is not helped by being sent ever more often.
             timeout = timeout.saturating_mul(2);
             if Instant::now() + RETRY_PAUSE >= end || !self.health.admits_again(may_be_stored) {

@@ -119,10 +119,23 @@ async fn look(
             "it is another than when this server started, which has to be started again to use it"
                 .to_owned(),
         )),
-        Ok(stream) => Some(check(stream.cached_info(), url).map_err(|error| error.to_string())),
+        Ok(stream) => {
+            let info = stream.cached_info();
+            let fault = check(info, url).err().map(|error| error.to_string());
+            // Others than the leader also answer, and what they know is no sign that it takes events.
+            match fault {
+                None if !has_leader(info) => None,
+                fault => Some(fault.map_or(Ok(()), Err)),
+            }
+        }
         Err(error) if is_missing(&error.kind()) => Some(Err("it is gone".to_owned())),
         Err(_) => None,
     }
+}
+
+fn has_leader(info: &Info) -> bool {
+    let cluster = info.cluster.as_ref();
+    cluster.is_none_or(|cluster| cluster.leader.is_some())
 }
 
 fn tell(url: &NatsUrl, found: &Result<(), String>, is_again: bool) {
