@@ -157,7 +157,7 @@ mod tests {
         assert_unsafe("storage", |c| c.storage = StorageType::Memory);
         assert_unsafe("discard", |c| c.discard = DiscardPolicy::Old);
         assert_unsafe("discard_new_per_subject", |c| {
-            c.discard_new_per_subject = false
+            c.discard_new_per_subject = false;
         });
         assert_unsafe("max_msgs_per_subject", |c| c.max_messages_per_subject = -1);
         assert_unsafe("max_msgs_per_subject", |c| c.max_messages_per_subject = 2);
@@ -175,7 +175,7 @@ mod tests {
             });
         });
         assert_unsafe("persist_mode", |c| {
-            c.persist_mode = Some(PersistenceMode::Async)
+            c.persist_mode = Some(PersistenceMode::Async);
         });
         assert_unsafe("allow_msg_ttl", |c| c.allow_message_ttl = true);
         assert_unsafe("allow_msg_schedules", |c| c.allow_message_schedules = true);

@@ -27,6 +27,10 @@ const MAX_STREAM_BYTES: usize = 255;
 /// What the URLs look like, for messages.
 const FORM: &str = "nats://[USER:PASSWORD@|TOKEN@]HOST[:PORT],…/STREAM?replicas=3&subject=alldata";
 
+/// The names of the parameters.
+const KNOWN: &str =
+    "replicas, subject, credentials, nkey, tls, tls_first, tls_ca, tls_cert and tls_key";
+
 /// Where the events are: `nats://HOST:PORT,HOST:PORT,…/STREAM`.
 ///
 /// Before the hosts may stand `USER:PASSWORD@` or `TOKEN@`. Behind a question mark may follow, each
@@ -148,6 +152,13 @@ impl Parameters {
         // Not as in a form: a plus sign in the name of a file is one.
         for pair in query.split('&').filter(|pair| !pair.is_empty()) {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+            // What can be no name may be a part of a password.
+            if !name
+                .bytes()
+                .all(|byte| byte.is_ascii_lowercase() || byte == b'_')
+            {
+                return Err(format!("behind the question mark stands {KNOWN}"));
+            }
             if seen.contains(&name) {
                 return Err(format!("{name} is given twice"));
             }
@@ -176,14 +187,7 @@ impl Parameters {
             "tls_ca" => self.tls.authorities = Some(value.into()),
             "tls_cert" => self.tls_cert = Some(value.into()),
             "tls_key" => self.tls_key = Some(value.into()),
-            _ => {
-                let known = "replicas, subject, credentials, nkey, tls, tls_first, tls_ca, tls_cert and tls_key";
-                let is_name = name
-                    .bytes()
-                    .all(|byte| byte.is_ascii_lowercase() || byte == b'_');
-                let name = if is_name { name } else { "such parameter" };
-                return Err(format!("there is no {name}, only {known}"));
-            }
+            _ => return Err(format!("there is no {name}, only {KNOWN}")),
         }
         Ok(())
     }
@@ -274,5 +278,98 @@ impl fmt::Debug for NatsUrl {
             .debug_tuple("NatsUrl")
             .field(&self.to_string())
             .finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::{Login, NatsUrl};
+
+    #[track_caller]
+    fn parse(url: &str) -> NatsUrl {
+        url.parse().expect("is one")
+    }
+
+    #[test]
+    fn most_is_as_usual() {
+        let url = parse("nats://a,b:1,[::1]:2/events");
+        assert_eq!(url.to_string(), "nats://a:4222,b:1,[::1]:2/events");
+        assert_eq!((url.stream(), url.replicas), ("events", 3));
+        assert_eq!(url.prefix.all(), "alldata.*");
+        assert!(matches!(url.login, Login::Nobody));
+        assert!(!url.tls.required && !url.tls.first);
+    }
+
+    #[test]
+    fn whatever_may_be_said_is_understood() {
+        let url = parse(
+            "nats://a/e?replicas=5&subject=x.y&tls=true&tls_first=true&tls_ca=%2Fca&tls_cert=c+d&tls_key=k",
+        );
+        assert_eq!((url.replicas, url.prefix.all()), (5, "x.y.*".to_owned()));
+        assert!(url.tls.required && url.tls.first);
+        assert_eq!(url.tls.authorities.as_deref(), Some(Path::new("/ca")));
+        let (certificate, key) = url.tls.certificate.expect("is given");
+        assert_eq!((certificate, key), ("c+d".into(), "k".into()));
+        let file = |url: &str| match parse(url).login {
+            Login::Credentials(path) | Login::Nkey(path) => path,
+            _ => panic!("is a file"),
+        };
+        assert_eq!(file("nats://a/e?credentials=f").as_os_str(), "f");
+        assert_eq!(file("nats://a/e?nkey=a%20@b").as_os_str(), "a @b");
+    }
+
+    #[test]
+    fn who_one_is_stands_before_the_hosts() {
+        for (login, expected) in [("u%40:p%3a", ("u@", "p:")), ("u:p/:w", ("u", "p/:w"))] {
+            let url = parse(&format!("nats://{login}@a,b/e"));
+            assert_eq!(url.to_string(), "nats://a:4222,b:4222/e");
+            match &url.login {
+                Login::Password { user, password } => {
+                    assert_eq!((user.as_str(), password.as_str()), expected);
+                }
+                _ => panic!("is a password"),
+            }
+        }
+        let url = parse("nats://secret@a/e");
+        assert!(matches!(&url.login, Login::Token(token) if token == "secret"));
+        assert!(!format!("{url:?}").contains("secret"));
+    }
+
+    #[test]
+    fn what_is_wrong_is_said_without_what_lets_one_in() {
+        for (url, reason) in [
+            ("nats:", "a stream is nats://"),
+            ("nats://u:secret@a", "a stream is nats://"),
+            ("nats://u:secret@a/", "the name of the stream is missing"),
+            ("nats://u:secret@/e", "no HOST:PORT"),
+            ("nats://u:secret@a,,b/e", "no HOST:PORT"),
+            ("nats://u:secret@a:x/e", "no HOST:PORT"),
+            ("nats://u:secret/x@a:70000/e", "no HOST:PORT"),
+            ("nats://u:secret@a/e.f", "\"e.f\" is no name"),
+            ("nats://u:secret@a/e f", "\"e f\" is no name"),
+            ("nats://u:secret@a/e/f", "\"e/f\" is no name"),
+            ("nats://u:secret@a/%FF", "no UTF-8"),
+            ("nats://u:%FF@a/e", "no UTF-8"),
+            ("nats://u:secret@a/e?replicas=0", "replicas is \"0\""),
+            ("nats://u:secret@a/e?replicas=6", "replicas is \"6\""),
+            ("nats://u:secret@a/e?replicas=", "replicas has no value"),
+            (
+                "nats://u:secret@a/e?replicas=1&replicas=1",
+                "replicas is given twice",
+            ),
+            ("nats://u:secret@a/e?subject=a b", "\"a b\" is no subject"),
+            ("nats://u:secret@a/e?tls=yes", "tls is \"yes\""),
+            ("nats://u:secret@a/e?tls_key=k", "go together"),
+            ("nats://u:secret@a/e?other=1", "there is no other, only"),
+            ("nats://u:secret@a/e?nkey=k", "give one of"),
+            ("nats://a/e?nkey=k&credentials=c", "give one of"),
+            ("nats://u:x/e?secret@a/e", "behind the question mark"),
+        ] {
+            let error = url.parse::<NatsUrl>().expect_err(url).to_string();
+            assert!(error.contains(reason), "{url}: {error}");
+            assert!(!error.contains("secret"), "{error}");
+        }
     }
 }

@@ -47,7 +47,7 @@ impl Store {
 pub(crate) enum Reader {
     Sqlite(StoreReader),
     #[cfg(feature = "nats")]
-    Nats(NatsReader, Runtime),
+    Nats(Box<NatsReader>, Runtime),
 }
 
 impl Reader {
@@ -58,7 +58,7 @@ impl Reader {
             Store::Nats(url) => {
                 let runtime = Runtime::new().context("cannot start the runtime")?;
                 let reader = runtime.block_on(NatsReader::connect(&url))?;
-                Ok(Self::Nats(reader, runtime))
+                Ok(Self::Nats(Box::new(reader), runtime))
             }
         }
     }
