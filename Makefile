@@ -37,7 +37,7 @@ SECONDS ?= 600
 SEED ?=
 FAULT ?=
 
-.PHONY: help run test torture node fault-tools wasmtime-serve ci setup install fmt clippy doc deny
+.PHONY: help run test torture node fault-tools nats-server wasmtime-serve ci setup install fmt clippy doc deny
 .PHONY: soak bench bench-endurance bench-micro bench-build bench-tools
 .PHONY: fuzz fuzz-short fuzz-run fuzz-checks fuzz-tools
 
@@ -47,11 +47,11 @@ help: ## Say what there is
 run: setup ## Build everything and serve on port 8080
 	$(CARGO) run --locked --release --package $(PACKAGE) --bin alldata-peer -- serve
 
-test: setup node fault-tools wasmtime-serve ## Run all tests
+test: setup node fault-tools nats-server wasmtime-serve ## Run all tests
 	$(CARGO) test --locked --workspace
 
 # The names of faults are those of their tests.
-torture: setup fault-tools ## Make each fault many times: ROUNDS=100 SECONDS=600 SEED= FAULT=
+torture: setup fault-tools nats-server ## Make each fault many times: ROUNDS=100 SECONDS=600 SEED= FAULT=
 	$(TORTURE) --test e2e torture::$(subst -,_,$(FAULT)) -- $(TORTURE_FLAGS)
 	$(TORTURE) --test disk $(subst -,_,$(FAULT)) -- $(TORTURE_FLAGS)
 
@@ -74,6 +74,15 @@ fault-tools:
 	    apt-get install -qq -y --no-install-recommends libfaketime strace || true; \
 	fi; \
 	has_all || echo 'Some faults are not made: sudo apt-get install libfaketime strace' >&2
+
+# What the sink `nats:` is tested and measured with. Debian puts it where only root looks.
+nats-server:
+	@has() { command -v nats-server >/dev/null || test -x /usr/sbin/nats-server; }; \
+	if ! has && command -v apt-get >/dev/null && test "$$(id -u)" = 0; then \
+	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive \
+	    apt-get install -qq -y --no-install-recommends nats-server || true; \
+	fi; \
+	has || echo 'Nothing is tried with NATS: sudo apt-get install nats-server' >&2
 
 # What the tests would build themselves, where it can be seen.
 wasmtime-serve:

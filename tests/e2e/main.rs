@@ -31,6 +31,7 @@ mod javascript_sink;
 mod keyvalue_races;
 mod keyvalue_sinks;
 mod limits;
+mod nats;
 mod pace;
 mod platforms;
 mod protocol;

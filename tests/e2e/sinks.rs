@@ -16,7 +16,7 @@ use tokio::task::JoinSet;
 use crate::support::{DEADLINE, Embedded, Peer};
 
 /// The promises of a write-once sink.
-async fn keeps_its_contract(sink: BoxSink) {
+pub(crate) async fn keeps_its_contract(sink: BoxSink) {
     first_event_stays(&sink).await;
     the_same_value_is_the_same_event(&sink).await;
     keys_are_compared_byte_by_byte(&sink).await;
@@ -98,7 +98,7 @@ async fn one_of_many_at_once_wins(sink: BoxSink) {
     assert_eq!(put(&sink, "race", &winners[0].to_string()).await, Ok(()));
 }
 
-async fn put(sink: &BoxSink, key: &str, event: &str) -> Result<(), PutError> {
+pub(crate) async fn put(sink: &BoxSink, key: &str, event: &str) -> Result<(), PutError> {
     let put = sink.put(key.to_owned(), event.to_owned());
     tokio::time::timeout(DEADLINE, put)
         .await

@@ -38,8 +38,8 @@ pub(super) fn wanted(url: &NatsUrl) -> Config {
     }
 }
 
-/// The settings with which a stream could lose, overwrite or not take events. Bounds of its bytes and
-/// messages are not among them: a full stream refuses what is new.
+/// The settings with which a stream could lose, overwrite or not take events. A bound of its messages
+/// is not among them: a full stream refuses what is new. That of its bytes is the servers' matter.
 pub(super) fn unsafe_settings(config: &Config, url: &NatsUrl) -> Vec<Unsafe> {
     let is = |setting, found: String, needed: &str| Unsafe {
         setting,

@@ -8,18 +8,32 @@ use std::time::Duration;
 use async_nats::jetstream::ErrorCode;
 use async_nats::jetstream::context::{CreateStreamErrorKind, GetStreamErrorKind};
 use async_nats::jetstream::stream::Info;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use super::connection::Connection;
 use super::health::{Health, Look};
 use super::nats_error;
-use super::settings::{unsafe_settings, wanted};
+use super::settings::{Unsafe, unsafe_settings, wanted};
 use super::url::NatsUrl;
 use crate::error::Error;
 
 /// How often to look at a stream that takes events, and at one that does not.
 const PAUSE: Duration = Duration::from_secs(10);
 const PAUSE_IN_TROUBLE: Duration = Duration::from_millis(500);
+
+/// How long servers are given that do not know the stream yet, or not one another: as long as they
+/// take to agree on a leader after a start.
+const START_TIME: Duration = Duration::from_secs(15);
+
+/// How long to wait before they are asked again.
+const START_PAUSE: Duration = Duration::from_millis(500);
+
+/// The code of all errors of JetStream that may pass.
+const UNAVAILABLE: usize = 503;
+
+/// The first version of servers that refuse what is new at `max_bytes` and never delete for it
+/// (nats-io/nats-server, issues 4771 and 4775).
+const SAFE_BYTES_VERSION: (i64, i64, i64) = (2, 10, 5);
 
 /// What identifies a stream beyond its name: when it was made.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,46 +45,91 @@ impl Identity {
     }
 }
 
-/// Makes the stream if it is not there, and holds that it is safe to put into.
+/// Makes the stream if it is not there, and holds that it is safe to put into. Servers that have
+/// just been started with this program are given time.
 ///
 /// # Errors
 ///
 /// When it can't be looked at or made, or could lose or overwrite events.
 pub(super) async fn prepare(connection: &Connection, url: &NatsUrl) -> Result<Identity, Error> {
-    let info = match connection.context().get_stream(&url.stream).await {
-        Ok(stream) => stream.cached_info().clone(),
-        Err(error) if is_missing(&error.kind()) => make(connection, url).await?,
-        Err(error) => return Err(nats_error(url, "look at")(&error)),
-    };
-    check(&info, url)?;
-    Ok(Identity::of(&info))
-}
-
-async fn make(connection: &Connection, url: &NatsUrl) -> Result<Info, Error> {
-    let context = connection.context();
-    match context.create_stream(wanted(url)).await {
-        Ok(made) => {
-            tracing::info!(stream = %url, replicas = url.replicas, "the stream is made");
-            Ok(made.cached_info().clone())
-        }
-        // Another peer was faster, perhaps with other settings.
-        Err(error) if exists(&error.kind()) => {
-            let stream = context.get_stream(&url.stream).await;
-            let stream = stream.map_err(|error| nats_error(url, "look at")(&error))?;
-            Ok(stream.cached_info().clone())
-        }
-        Err(error) => {
-            let fail = nats_error(url, "make");
-            Err(match needs_cluster(&error.kind()) {
-                true => fail(&format!("{error}; a single server takes ?replicas=1")),
-                false => fail(&error),
-            })
+    let end = Instant::now() + START_TIME;
+    loop {
+        match prepare_now(connection, url).await {
+            Ok(info) => {
+                check(connection, &info, url)?;
+                return Ok(Identity::of(&info));
+            }
+            Err(failure) if failure.may_pass && Instant::now() + START_PAUSE < end => {
+                tokio::time::sleep(START_PAUSE).await;
+            }
+            Err(failure) => return Err(failure.error),
         }
     }
 }
 
-fn check(info: &Info, url: &NatsUrl) -> Result<(), Error> {
-    match unsafe_settings(&info.config, url).into_iter().next() {
+/// Why there is no stream to put into.
+struct Failure {
+    error: Error,
+    /// Whether it may be otherwise in a moment.
+    may_pass: bool,
+}
+
+async fn prepare_now(connection: &Connection, url: &NatsUrl) -> Result<Info, Failure> {
+    match connection.context().get_stream(&url.stream).await {
+        Ok(stream) => Ok(stream.cached_info().clone()),
+        Err(error) if is_missing(&error.kind()) => make(connection, url).await,
+        Err(error) => Err(Failure {
+            may_pass: match error.kind() {
+                GetStreamErrorKind::Request => true,
+                GetStreamErrorKind::JetStream(error) => error.code() == UNAVAILABLE,
+                GetStreamErrorKind::EmptyName | GetStreamErrorKind::InvalidStreamName => false,
+            },
+            error: nats_error(url, "look at")(&error),
+        }),
+    }
+}
+
+async fn make(connection: &Connection, url: &NatsUrl) -> Result<Info, Failure> {
+    let error = match connection.context().create_stream(wanted(url)).await {
+        Ok(made) => {
+            tracing::info!(stream = %url, replicas = url.replicas, "the stream is made");
+            return Ok(made.cached_info().clone());
+        }
+        Err(error) => error,
+    };
+    let advice = match needs_cluster(&error.kind()) {
+        true => "; a single server takes ?replicas=1",
+        false => "",
+    };
+    Err(Failure {
+        may_pass: match error.kind() {
+            CreateStreamErrorKind::JetStream(error) => {
+                // Another peer was faster, or servers do not know one another yet.
+                let codes = [ErrorCode::STREAM_NAME_EXIST, ErrorCode::CLUSTER_NO_PEERS];
+                error.code() == UNAVAILABLE || codes.contains(&error.error_code())
+            }
+            kind => matches!(
+                kind,
+                CreateStreamErrorKind::TimedOut | CreateStreamErrorKind::JetStreamUnavailable
+            ),
+        },
+        error: nats_error(url, "make")(&format!("{error}{advice}")),
+    })
+}
+
+fn check(connection: &Connection, info: &Info, url: &NatsUrl) -> Result<(), Error> {
+    let mut settings = unsafe_settings(&info.config, url);
+    let (major, minor, patch) = SAFE_BYTES_VERSION;
+    if info.config.max_bytes > 0 && !connection.client.is_server_compatible(major, minor, patch) {
+        settings.push(Unsafe {
+            setting: "max_bytes",
+            found: info.config.max_bytes.to_string(),
+            needed: format!(
+                "-1 on servers before {major}.{minor}.{patch}, which delete what is old to stay below it"
+            ),
+        });
+    }
+    match settings.into_iter().next() {
         None => Ok(()),
         Some(first) => Err(Error::UnsafeStream {
             stream: url.to_string(),
@@ -121,7 +180,9 @@ async fn look(
         )),
         Ok(stream) => {
             let info = stream.cached_info();
-            let fault = check(info, url).err().map(|error| error.to_string());
+            let fault = check(connection, info, url)
+                .err()
+                .map(|error| error.to_string());
             // Others than the leader also answer, and what they know is no sign that it takes events.
             match fault {
                 None if !has_leader(info) => None,
@@ -148,10 +209,6 @@ fn tell(url: &NatsUrl, found: &Result<(), String>, is_again: bool) {
 
 fn is_missing(kind: &GetStreamErrorKind) -> bool {
     matches!(kind, GetStreamErrorKind::JetStream(error) if error.error_code() == ErrorCode::STREAM_NOT_FOUND)
-}
-
-fn exists(kind: &CreateStreamErrorKind) -> bool {
-    matches!(kind, CreateStreamErrorKind::JetStream(error) if error.error_code() == ErrorCode::STREAM_NAME_EXIST)
 }
 
 fn needs_cluster(kind: &CreateStreamErrorKind) -> bool {

@@ -7,8 +7,8 @@ use tracing_subscriber::filter::LevelFilter;
 
 use crate::arguments::LogFormat;
 
-/// What speaks of its connections at such length that the sink says it in its place, unless `RUST_LOG`
-/// asks for it by name.
+/// What speaks of its connections at such length that the sink says in its place what is worth it,
+/// unless `RUST_LOG` asks for it by name.
 const TALKATIVE: &str = "async_nats";
 
 /// Starts the log of this process.
@@ -18,7 +18,7 @@ pub(crate) fn start(format: LogFormat) {
         .from_env_lossy();
     let asked = env::var(EnvFilter::DEFAULT_ENV).unwrap_or_default();
     if !asked.contains(TALKATIVE) {
-        let quiet = format!("{TALKATIVE}={}", LevelFilter::WARN);
+        let quiet = format!("{TALKATIVE}={}", LevelFilter::OFF);
         filter = filter.add_directive(quiet.parse().expect("it is a target and a level"));
     }
     let log = tracing_subscriber::fmt()

@@ -1,0 +1,188 @@
+//! Who is let in, and that nothing of that is told.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use super::{Single, can_start};
+use crate::support::{Output, Peer, can_make, run, serve};
+
+/// What no message may have in it.
+const SECRET: &str = "s3cr3t";
+
+fn url(nats: &Single, login: &str, parameters: &str) -> String {
+    let hosts = nats.cluster.hosts();
+    format!("nats://{login}{hosts}/events?replicas=1{parameters}")
+}
+
+#[track_caller]
+fn assert_let_in(url: &str) {
+    let peer = Peer::builder().sink(url).start();
+    peer.put("key", "1").assert_created();
+    let output = run(&["get", "key", "--store", url]);
+    assert_eq!(output.assert_ok(), "1\n");
+}
+
+#[track_caller]
+fn assert_kept_out(url: &str) {
+    let outputs = [run(&serve(url)), run(&["verify", "--store", url])];
+    for output in outputs {
+        let error = output.assert_failed(1);
+        assert!(
+            error.contains("cannot reach the stream nats://127.0.0.1:"),
+            "{error}"
+        );
+        assert!(error.contains("authorization violation"), "{error}");
+        assert!(!error.contains(SECRET), "{error}");
+    }
+}
+
+#[test]
+fn a_user_needs_the_password() {
+    if !can_start("users of NATS") {
+        return;
+    }
+    let nats = Single::with(&format!(
+        "authorization {{ user: \"a@b\", password: \"{SECRET}/x\" }}"
+    ));
+    assert_let_in(&url(&nats, &format!("a%40b:{SECRET}%2Fx@"), ""));
+    for login in [
+        "",
+        &format!("a%40b:{SECRET}@"),
+        &format!("{SECRET}@"),
+        &format!("b:{SECRET}%2Fx@"),
+    ] {
+        assert_kept_out(&url(&nats, login, ""));
+    }
+}
+
+#[test]
+fn a_token_lets_one_in() {
+    if !can_start("tokens of NATS") {
+        return;
+    }
+    let nats = Single::with(&format!("authorization {{ token: \"{SECRET}\" }}"));
+    assert_let_in(&url(&nats, &format!("{SECRET}@"), ""));
+    assert_kept_out(&url(&nats, &format!("{SECRET}x@"), ""));
+}
+
+#[test]
+fn an_nkey_lets_one_in() {
+    if !can_start("NKeys of NATS") {
+        return;
+    }
+    let directory = tempfile::tempdir().expect("makes a directory");
+    let file = |name: &str, key: &nkeys::KeyPair| {
+        let path = directory.path().join(name);
+        fs::write(&path, key.seed().expect("has a seed")).expect("writes");
+        format!("&nkey={}", path.display())
+    };
+    let (key, other) = (nkeys::KeyPair::new_user(), nkeys::KeyPair::new_user());
+    let users = format!(
+        "authorization {{ users: [ {{ nkey: {} }} ] }}",
+        key.public_key()
+    );
+    let nats = Single::with(&users);
+    assert_let_in(&url(&nats, "", &file("right", &key)));
+    assert_kept_out(&url(&nats, "", &file("wrong", &other)));
+    for parameter in ["nkey", "credentials"] {
+        let nowhere = directory.path().join("nowhere");
+        let url = url(&nats, "", &format!("&{parameter}={}", nowhere.display()));
+        let output = run(&serve(&url));
+        assert!(output.assert_failed(1).contains("nowhere"), "{output:?}");
+    }
+    let nonsense = directory.path().join("nonsense");
+    fs::write(&nonsense, SECRET).expect("writes");
+    let output = run(&serve(&url(
+        &nats,
+        "",
+        &format!("&credentials={}", nonsense.display()),
+    )));
+    let error = output.assert_failed(1);
+    assert!(
+        error.contains("nonsense") && !error.contains(SECRET),
+        "{error}"
+    );
+}
+
+#[test]
+fn a_connection_may_be_encrypted_by_both_sides() {
+    let directory = tempfile::tempdir().expect("makes a directory");
+    let reason = certify(directory.path())
+        .is_none()
+        .then_some("there is no openssl");
+    if !can_start("TLS of NATS") || !can_make("TLS of NATS", reason) {
+        return;
+    }
+    let file = |name: &str| directory.path().join(name).display().to_string();
+    let (certificate, key) = (file("certificate.pem"), file("key.pem"));
+    let nats = Single::with(&format!(
+        "tls {{ cert_file: \"{certificate}\", key_file: \"{key}\", ca_file: \"{certificate}\", verify: true }}"
+    ));
+    let trusting = format!("&tls=true&tls_ca={certificate}");
+    assert_let_in(&url(
+        &nats,
+        "",
+        &format!("{trusting}&tls_cert={certificate}&tls_key={key}"),
+    ));
+    for parameters in ["", &trusting] {
+        let output = run(&serve(&url(&nats, "", parameters)));
+        let error = output.assert_failed(1);
+        assert!(error.contains("cannot reach the stream"), "{error}");
+    }
+}
+
+#[test]
+fn a_server_that_is_not_encrypted_is_not_taken_for_one_that_is() {
+    if !can_start("NATS without TLS") {
+        return;
+    }
+    let nats = Single::start();
+    let output = run(&serve(&url(&nats, "", "&tls=true")));
+    let error = output.assert_failed(1);
+    assert!(error.contains("cannot reach the stream"), "{error}");
+}
+
+#[test]
+fn a_password_in_the_environment_is_not_shown() {
+    let variables = [
+        ("ALLDATA_PEER_SINK", "nats://u:s3cr3t@127.0.0.1:1/e"),
+        ("ALLDATA_PEER_STORE", "nats://u:s3cr3t@127.0.0.1:1/e"),
+    ];
+    for arguments in [
+        &["serve", "--help"][..],
+        &["get", "--help"],
+        &["serve", "--port=0"],
+        &["get", "a"],
+        &["import", "/dev/null"],
+    ] {
+        let Output { stdout, stderr, .. } = Output::with_environment(arguments, &variables);
+        assert!(
+            !format!("{stdout}{stderr}").contains(SECRET),
+            "{stdout}{stderr}"
+        );
+        assert!(
+            !stdout.is_empty() || stderr.contains("nats://127.0.0.1:1/e"),
+            "{stderr}"
+        );
+    }
+}
+
+/// Makes a certificate for this machine, which is also who it is signed by.
+fn certify(directory: &Path) -> Option<()> {
+    let mut command = Command::new("openssl");
+    command.args([
+        "req",
+        "-x509",
+        "-newkey",
+        "ec",
+        "-pkeyopt",
+        "ec_paramgen_curve:prime256v1",
+    ]);
+    command.args(["-nodes", "-days", "2", "-subj", "/CN=localhost"]);
+    command.args(["-addext", "subjectAltName=IP:127.0.0.1"]);
+    command.args(["-addext", "basicConstraints=critical,CA:FALSE"]);
+    command.args(["-keyout", "key.pem", "-out", "certificate.pem"]);
+    let output = command.current_dir(directory).output().ok()?;
+    output.status.success().then_some(())
+}

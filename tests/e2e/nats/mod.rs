@@ -1,0 +1,101 @@
+//! Streams of NATS JetStream as the sink and the store, on real servers.
+//!
+//! Faults under load are in `torture`.
+
+#[path = "../../nats/cluster.rs"]
+mod cluster;
+#[path = "../../nats/link.rs"]
+mod link;
+
+mod commands;
+mod contract;
+mod login;
+mod peers;
+mod settings;
+mod trouble;
+
+use std::future::Future;
+
+use async_nats::jetstream::stream::{Config, Info};
+use async_nats::jetstream::{self, Context};
+use tokio::runtime::Runtime;
+
+pub(crate) use cluster::{Cluster, no_nats_server};
+pub(crate) use link::Link;
+
+use crate::support::can_make;
+
+/// The stream of a test.
+pub(crate) const STREAM: &str = "events";
+
+/// Whether there are servers of NATS for what is told by this name.
+#[track_caller]
+pub(crate) fn can_start(what: &str) -> bool {
+    can_make(what, no_nats_server())
+}
+
+/// One server, for what one is enough for.
+struct Single {
+    cluster: Cluster,
+    runtime: Runtime,
+}
+
+impl Single {
+    fn start() -> Self {
+        Self::with("")
+    }
+
+    fn with(configuration: &str) -> Self {
+        Self {
+            cluster: Cluster::start(1, configuration),
+            runtime: Runtime::new().expect("starts a runtime"),
+        }
+    }
+
+    /// The URL of the stream for peers.
+    fn url(&self) -> String {
+        url(&self.cluster, "replicas=1")
+    }
+
+    fn block_on<T>(&self, future: impl Future<Output = T>) -> T {
+        self.runtime.block_on(future)
+    }
+
+    /// What administers streams.
+    fn context(&self) -> Context {
+        self.block_on(async {
+            let client = async_nats::connect(self.cluster.hosts()).await;
+            jetstream::new(client.expect("connects"))
+        })
+    }
+
+    fn info(&self) -> Info {
+        let context = self.context();
+        self.block_on(info(&context))
+    }
+
+    /// Changes the settings of the stream.
+    fn update(&self, change: impl FnOnce(&mut Config)) {
+        let mut config = self.info().config;
+        change(&mut config);
+        let context = self.context();
+        let updated = self.block_on(context.update_stream(config));
+        updated.expect("is updated");
+    }
+
+    fn delete(&self) {
+        let context = self.context();
+        let deleted = self.block_on(context.delete_stream(STREAM));
+        deleted.expect("is deleted");
+    }
+}
+
+/// The URL of the stream of a cluster.
+pub(crate) fn url(cluster: &Cluster, parameters: &str) -> String {
+    format!("nats://{}/{STREAM}?{parameters}", cluster.hosts())
+}
+
+async fn info(context: &Context) -> Info {
+    let stream = context.get_stream(STREAM).await.expect("is there");
+    stream.cached_info().clone()
+}

@@ -1,0 +1,75 @@
+//! Three peers over three servers: whichever is put to, there is one store.
+
+use std::collections::BTreeMap;
+use std::sync::Barrier;
+use std::thread;
+
+use super::{Cluster, can_start, url};
+use crate::support::{Answer, Peer, Post, run};
+
+/// How many keys are raced for.
+const KEYS: usize = 40;
+
+#[test]
+fn one_of_many_writers_wins_and_all_others_see_it() {
+    if !can_start("three peers over three servers") {
+        return;
+    }
+    let cluster = Cluster::start(3, "");
+    let store = url(&cluster, "replicas=3");
+    // All at once, of which one makes the stream.
+    let peers: Vec<Peer> = thread::scope(|scope| {
+        let start = |_| scope.spawn(|| Peer::builder().sink(&store).start());
+        let starting: Vec<_> = (0..3).map(start).collect();
+        starting
+            .into_iter()
+            .map(|peer| peer.join().expect("starts"))
+            .collect()
+    });
+    let mut winners = BTreeMap::new();
+    for number in 0..KEYS {
+        let key = format!("race{number}");
+        let answers = race(&peers, &key);
+        let won: Vec<usize> = (0..answers.len())
+            .filter(|writer| answers[*writer].status == 201)
+            .collect();
+        assert_eq!(won.len(), 1, "{key}");
+        for (writer, answer) in answers.iter().enumerate() {
+            if writer != won[0] {
+                answer.assert_problem(409);
+            }
+        }
+        for peer in &peers {
+            peer.put(&key, &won[0].to_string()).assert_created();
+            peer.put(&key, "\"other\"").assert_problem(409);
+        }
+        winners.insert(key, won[0].to_string());
+    }
+    let output = run(&["export", "--store", &store]);
+    assert_eq!(output.events(), winners);
+    let output = run(&["verify", "--store", &store]);
+    assert_eq!(
+        output.assert_ok(),
+        format!("{KEYS} events, all as they were put\n")
+    );
+}
+
+/// Has each of six writers, two at each peer, put another event under one key at the same moment.
+fn race(peers: &[Peer], key: &str) -> Vec<Answer> {
+    let barrier = Barrier::new(2 * peers.len());
+    thread::scope(|scope| {
+        let write = |writer: usize| {
+            let (barrier, address) = (&barrier, peers[writer % peers.len()].address());
+            scope.spawn(move || {
+                let put = Post::put(key, &writer.to_string());
+                barrier.wait();
+                put.send_to(address)
+            })
+        };
+        let writers: Vec<_> = (0..2 * peers.len()).map(write).collect();
+        writers
+            .into_iter()
+            .map(|writer| writer.join().expect("is answered"))
+            .collect()
+    })
+}

@@ -1,0 +1,153 @@
+//! A stream that is full, gone, another one, or unsafe while peers put into it, and connections that
+//! are lost.
+
+use super::{Link, STREAM, Single, can_start};
+use crate::support::{Peer, Post, run, wait_until};
+
+#[test]
+fn a_full_stream_takes_nothing_new_and_keeps_what_it_has() {
+    if !can_start("full streams") {
+        return;
+    }
+    let nats = Single::start();
+    let peer = Peer::builder().sink(&nats.url()).start();
+    let put = |key: &str, event: &str| peer.put(key, event);
+    put("a", "1").assert_created();
+    nats.update(|config| config.max_messages = 2);
+    put("b", "1").assert_created();
+    let refused = put("c", "1");
+    assert_eq!(refused.assert_problem(503)["stored"], "no");
+    assert_eq!(refused.header("retry-after"), Some("60"));
+    put("a", "1").assert_created();
+    put("a", "2").assert_problem(409);
+    let output = run(&["export", "--store", &nats.url()]);
+    assert_eq!(output.events().len(), 2);
+    nats.update(|config| config.max_messages = -1);
+    put("c", "1").assert_created();
+    run(&["verify", "--store", &nats.url()]).assert_ok();
+}
+
+#[test]
+fn servers_without_storage_are_full() {
+    if !can_start("servers of NATS without storage") {
+        return;
+    }
+    let nats = Single::with("jetstream { max_file_store: 1MB }");
+    let peer = Peer::builder().sink(&nats.url()).start();
+    let event = format!("\"{}\"", "x".repeat(300_000));
+    let key = |number: usize| format!("key{number}");
+    let is_refused = |number: &usize| peer.put(&key(*number), &event).status != 201;
+    let first = (0..10).find(is_refused).expect("they are full");
+    assert!(first > 0, "something fits");
+    let refused = peer.put(&key(first), &event);
+    assert_eq!(refused.assert_problem(503)["stored"], "no");
+    peer.put(&key(0), &event).assert_created();
+    peer.put(&key(0), "1").assert_problem(409);
+    let output = run(&["export", "--store", &nats.url()]);
+    assert_eq!(output.events().len(), first);
+}
+
+#[test]
+fn a_stream_that_is_deleted_is_not_made_again() {
+    if !can_start("streams that are deleted") {
+        return;
+    }
+    let nats = Single::start();
+    let peer = Peer::builder().sink(&nats.url()).start();
+    peer.put("a", "1").assert_created();
+    nats.delete();
+    let refused = peer.put("b", "1");
+    assert_eq!(refused.assert_problem(503)["stored"], "no");
+    peer.log_line("the stream takes no events: it is gone");
+    peer.put("c", "1").assert_problem(503);
+    let context = nats.context();
+    assert!(nats.block_on(context.get_stream(STREAM)).is_err());
+    // Somebody makes another, which has lost what was in the first.
+    let other = Peer::builder().sink(&nats.url()).start();
+    other.put("a", "2").assert_created();
+    peer.log_line("it is another than when this server started");
+    peer.put("d", "1").assert_problem(503);
+    drop(peer);
+    let peer = Peer::builder().sink(&nats.url()).start();
+    peer.put("d", "1").assert_created();
+    peer.put("a", "1").assert_problem(409);
+}
+
+#[test]
+fn a_stream_that_becomes_unsafe_takes_nothing_until_it_is_safe() {
+    if !can_start("streams that become unsafe") {
+        return;
+    }
+    let nats = Single::start();
+    let peer = Peer::builder().sink(&nats.url()).start();
+    peer.put("a", "1").assert_created();
+    nats.update(|config| config.max_age = std::time::Duration::from_secs(3600));
+    peer.log_line("its max_age is 3600s, but must be 0ns");
+    let refused = peer.put("b", "1");
+    assert_eq!(refused.assert_problem(503)["stored"], "no");
+    nats.update(|config| config.max_age = std::time::Duration::ZERO);
+    peer.log_line("the stream is fit to put into again");
+    peer.put("b", "1").assert_created();
+}
+
+#[test]
+fn a_connection_that_is_lost_comes_again() {
+    if !can_start("connections to NATS that are lost") {
+        return;
+    }
+    let nats = Single::start();
+    let link = Link::to(nats.cluster.address(0));
+    let url = format!("nats://{}/{STREAM}?replicas=1", link.address());
+    let peer = Peer::builder().sink(&url).start();
+    peer.put("a", "1").assert_created();
+    for round in 0..3 {
+        // Whether or not the peer has noticed that by then.
+        link.cut();
+        let key = format!("key{round}");
+        let mut waiting = peer.connect();
+        waiting.send(Post::put(&key, "1").bytes());
+        link.mend();
+        waiting.answer().assert_created();
+        peer.put(&key, "2").assert_problem(409);
+    }
+}
+
+#[test]
+fn without_a_connection_puts_are_refused_in_the_end_at_once() {
+    if !can_start("no connection to NATS") {
+        return;
+    }
+    let nats = Single::start();
+    let link = Link::to(nats.cluster.address(0));
+    let url = format!("nats://{}/{STREAM}?replicas=1", link.address());
+    let peer = Peer::builder().sink(&url).start();
+    link.cut();
+    peer.log_line("disconnected");
+    // It was never sent.
+    assert_eq!(peer.put("a", "1").assert_problem(503)["stored"], "no");
+    peer.put("a", "1").assert_problem(503);
+    link.mend();
+    wait_until("puts are taken again", || peer.put("a", "1").status == 201);
+    peer.put("a", "2").assert_problem(409);
+}
+
+/// The acknowledgement is lost, since nothing passes any more and then the connection is cut.
+#[test]
+fn an_acknowledgement_that_is_lost_is_found_again() {
+    if !can_start("acknowledgements that are lost") {
+        return;
+    }
+    let nats = Single::start();
+    let link = Link::to(nats.cluster.address(0));
+    let url = format!("nats://{}/{STREAM}?replicas=1", link.address());
+    let peer = Peer::builder().sink(&url).start();
+    peer.put("a", "1").assert_created();
+    link.hold_back();
+    let mut waiting = peer.connect();
+    waiting.send(Post::put("b", "1").bytes());
+    wait_until("it is stored", || nats.info().state.messages == 2);
+    link.cut();
+    link.mend();
+    waiting.answer().assert_created();
+    assert_eq!(nats.info().state.messages, 2);
+}

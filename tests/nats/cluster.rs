@@ -1,0 +1,245 @@
+//! Servers of NATS with JetStream, one or three, on free ports of the loopback interface.
+//!
+//! Each keeps what it has in a directory of its own, and is killed with its cluster. The way between
+//! two servers is a [`Link`]. Never knows what a stream is for.
+
+use std::env;
+use std::fs;
+use std::io::{Read as _, Write as _};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+use tempfile::TempDir;
+
+use super::link::Link;
+
+/// How long servers may take to be ready: they agree on a leader, for which they wait up to 9 s.
+const READY_DEADLINE: Duration = Duration::from_secs(60);
+
+/// How long to wait before servers are asked once more whether they are ready.
+const ASK_AGAIN: Duration = Duration::from_millis(50);
+
+/// How long a server may take to say whether it is.
+const ASK_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// How often other ports are taken, where somebody else was faster.
+const MAX_STARTS: usize = 5;
+
+/// Some servers that know one another.
+pub(crate) struct Cluster {
+    nodes: Vec<Node>,
+    /// From each server to each other, by both their numbers.
+    links: Vec<((usize, usize), Link)>,
+    _directory: TempDir,
+}
+
+struct Node {
+    configuration: PathBuf,
+    store: PathBuf,
+    client_port: u16,
+    monitor_port: u16,
+    /// `None` while it does not run.
+    child: Option<Child>,
+}
+
+/// Why there are no servers of NATS on this machine.
+pub(crate) fn no_nats_server() -> Option<&'static str> {
+    program()
+        .is_none()
+        .then_some("there is no nats-server: apt-get install nats-server")
+}
+
+impl Cluster {
+    /// Starts so many servers, with this in the configuration of each, and waits until they are ready.
+    pub(crate) fn start(nodes: usize, configuration: &str) -> Self {
+        for _ in 1..MAX_STARTS {
+            let mut cluster = Self::begin(nodes, configuration);
+            if cluster.become_ready() {
+                return cluster;
+            }
+        }
+        panic!("no server of NATS starts");
+    }
+
+    /// The servers, of which one may end at once where its port is taken.
+    fn begin(nodes: usize, configuration: &str) -> Self {
+        let directory = tempfile::tempdir().expect("makes a directory");
+        let ports = free_ports(3 * nodes);
+        let route_ports = &ports[2 * nodes..];
+        let mut links = Vec::new();
+        for from in 0..nodes {
+            for to in (0..nodes).filter(|to| *to != from) {
+                links.push(((from, to), Link::to(local(route_ports[to]))));
+            }
+        }
+        let nodes = (0..nodes).map(|number| {
+            let (client_port, monitor_port) = (ports[2 * number], ports[2 * number + 1]);
+            let mut text = format!(
+                "server_name: node{number}\nlisten: \"127.0.0.1:{client_port}\"\n\
+                 http: \"127.0.0.1:{monitor_port}\"\n{configuration}\n"
+            );
+            if nodes > 1 {
+                let routes = links.iter().filter(|((from, _), _)| *from == number);
+                let routes: Vec<String> = routes
+                    .map(|(_, link)| format!("\"nats-route://{}\"", link.address()))
+                    .collect();
+                // Nobody is told of a way around the links.
+                text += &format!(
+                    "cluster {{ name: events, listen: \"127.0.0.1:{}\", advertise: \"127.0.0.1:1\", \
+                     no_advertise: true, routes: [{}] }}\n",
+                    route_ports[number],
+                    routes.join(", ")
+                );
+            }
+            let file = directory.path().join(format!("node{number}.conf"));
+            fs::write(&file, text).expect("writes");
+            let mut node = Node {
+                configuration: file,
+                store: directory.path().join(format!("node{number}")),
+                client_port,
+                monitor_port,
+                child: None,
+            };
+            node.start();
+            node
+        });
+        Self {
+            nodes: nodes.collect(),
+            links,
+            _directory: directory,
+        }
+    }
+
+    fn become_ready(&mut self) -> bool {
+        let start = Instant::now();
+        while !self.nodes.iter().all(Node::is_ready) {
+            if self.nodes.iter_mut().any(Node::has_ended) {
+                return false;
+            }
+            assert!(start.elapsed() < READY_DEADLINE, "they are not ready");
+            thread::park_timeout(ASK_AGAIN);
+        }
+        true
+    }
+
+    /// Waits until all are ready that run.
+    pub(crate) fn wait(&self) {
+        let start = Instant::now();
+        let is_done = |node: &Node| node.child.is_none() || node.is_ready();
+        while !self.nodes.iter().all(is_done) {
+            assert!(start.elapsed() < READY_DEADLINE, "they are not ready");
+            thread::park_timeout(ASK_AGAIN);
+        }
+    }
+
+    /// Where clients of a server connect to.
+    pub(crate) fn address(&self, node: usize) -> SocketAddr {
+        local(self.nodes[node].client_port)
+    }
+
+    /// The addresses of all of them, with commas between.
+    pub(crate) fn hosts(&self) -> String {
+        let addresses = (0..self.nodes.len()).map(|node| self.address(node).to_string());
+        addresses.collect::<Vec<_>>().join(",")
+    }
+
+    /// The process of a server that runs.
+    pub(crate) fn id(&self, node: usize) -> u32 {
+        self.nodes[node].child.as_ref().expect("it runs").id()
+    }
+
+    /// Kills a server, and returns when it has ended.
+    pub(crate) fn kill(&mut self, node: usize) {
+        self.nodes[node].end();
+    }
+
+    /// Starts a server that was killed, on what it had.
+    pub(crate) fn restart(&mut self, node: usize) {
+        self.nodes[node].start();
+    }
+
+    pub(crate) fn signal(&self, node: usize, signal: Signal) {
+        let id = i32::try_from(self.id(node)).ok().and_then(Pid::from_raw);
+        kill_process(id.expect("is a process"), signal).expect("is sent");
+    }
+
+    /// Does something with each link between a server and the others.
+    pub(crate) fn around(&self, node: usize, change: impl Fn(&Link)) {
+        for ((from, to), link) in &self.links {
+            if *from == node || *to == node {
+                change(link);
+            }
+        }
+    }
+}
+
+impl Node {
+    fn start(&mut self) {
+        let mut command = Command::new(program().expect("there is one"));
+        command.arg("-c").arg(&self.configuration);
+        command.arg("-js").arg("-sd").arg(&self.store);
+        // What it says is in the way of what tests say.
+        command.stdin(Stdio::null()).stdout(Stdio::null());
+        let child = command.stderr(Stdio::null()).spawn();
+        self.child = Some(child.expect("starts"));
+    }
+
+    fn end(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            // It may have ended by itself.
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+
+    fn has_ended(&mut self) -> bool {
+        let child = self.child.as_mut();
+        child.is_none_or(|child| !matches!(child.try_wait(), Ok(None)))
+    }
+
+    /// Whether it says that it is well, and JetStream too.
+    fn is_ready(&self) -> bool {
+        let ask = || {
+            let mut stream = TcpStream::connect(local(self.monitor_port))?;
+            stream.set_read_timeout(Some(ASK_TIMEOUT))?;
+            stream.write_all(b"GET /healthz?js-enabled=true HTTP/1.0\r\n\r\n")?;
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer)?;
+            std::io::Result::Ok(answer)
+        };
+        ask().is_ok_and(|answer| answer.starts_with("HTTP/1.0 200"))
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+/// Where the program is: Debian puts it where only root looks.
+fn program() -> Option<PathBuf> {
+    let paths = env::var_os("PATH").unwrap_or_default();
+    let paths = env::split_paths(&paths).chain([PathBuf::from("/usr/sbin")]);
+    let mut files = paths.map(|path| path.join("nats-server"));
+    files.find(|file| Path::is_file(file))
+}
+
+/// Ports that nobody has at the moment.
+fn free_ports(count: usize) -> Vec<u16> {
+    let listen = |_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("binds");
+    let listeners: Vec<TcpListener> = (0..count).map(listen).collect();
+    let ports = listeners.iter().map(|listener| {
+        let address = listener.local_addr().expect("is bound");
+        address.port()
+    });
+    ports.collect()
+}
+
+fn local(port: u16) -> SocketAddr {
+    SocketAddr::from((Ipv4Addr::LOCALHOST, port))
+}

@@ -1,0 +1,158 @@
+//! A way between two programs that can be cut, held up and mended: a relay of TCP connections.
+//!
+//! Never changes a byte.
+
+use std::io::{Read as _, Write as _};
+use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread;
+
+/// How much is relayed at a time, in bytes.
+const RELAY_BYTES: usize = 64 * 1024;
+
+/// A listener whose connections lead to another address.
+pub(crate) struct Link {
+    address: SocketAddr,
+    way: Arc<Way>,
+}
+
+#[derive(Default)]
+struct Way {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    passing: Passing,
+    /// Both ends of all connections so far, to close them.
+    streams: Vec<TcpStream>,
+}
+
+#[derive(Default, Clone, Copy, PartialEq, Eq)]
+enum Passing {
+    #[default]
+    Open,
+    /// Connections stay, and nothing passes.
+    Held,
+    /// Connections stay, and what the target says does not pass.
+    HeldBack,
+    /// There are no connections.
+    Cut,
+    /// The link is gone.
+    Ended,
+}
+
+impl Link {
+    /// A link that leads to `target`.
+    pub(crate) fn to(target: SocketAddr) -> Self {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("binds");
+        let address = listener.local_addr().expect("is bound");
+        let way = Arc::new(Way::default());
+        let relayed = Arc::clone(&way);
+        thread::spawn(move || relayed.accept(&listener, target));
+        Self { address, way }
+    }
+
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Closes all connections, and each new one at once.
+    pub(crate) fn cut(&self) {
+        self.way.set(Passing::Cut);
+    }
+
+    /// Keeps all connections, but lets nothing pass.
+    pub(crate) fn hold(&self) {
+        self.way.set(Passing::Held);
+    }
+
+    /// Keeps all connections, but lets nothing pass that the target says.
+    pub(crate) fn hold_back(&self) {
+        self.way.set(Passing::HeldBack);
+    }
+
+    /// Lets everything pass again.
+    pub(crate) fn mend(&self) {
+        self.way.set(Passing::Open);
+    }
+}
+
+impl Drop for Link {
+    fn drop(&mut self) {
+        self.way.set(Passing::Ended);
+        // Wakes the thread that accepts, which then ends.
+        let _ = TcpStream::connect(self.address);
+    }
+}
+
+impl Way {
+    fn set(&self, passing: Passing) {
+        let mut state = self.lock();
+        state.passing = passing;
+        if matches!(passing, Passing::Cut | Passing::Ended) {
+            for stream in state.streams.drain(..) {
+                // It may be closed already.
+                let _ = stream.shutdown(Shutdown::Both);
+            }
+        }
+        self.changed.notify_all();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn accept(self: Arc<Self>, listener: &TcpListener, target: SocketAddr) {
+        for near in listener.incoming() {
+            let passing = self.lock().passing;
+            if passing == Passing::Ended {
+                return;
+            }
+            let (Ok(near), true) = (near, passing != Passing::Cut) else {
+                continue;
+            };
+            // Where nobody listens, the connection is closed.
+            if let Ok(far) = TcpStream::connect(target) {
+                self.relay_both(&near, &far);
+            }
+        }
+    }
+
+    fn relay_both(self: &Arc<Self>, near: &TcpStream, far: &TcpStream) {
+        for (from, to, is_back) in [(near, far, false), (far, near, true)] {
+            let clone = |stream: &TcpStream| stream.try_clone().expect("is cloned");
+            let (from, to) = (clone(from), clone(to));
+            // It may be closed already.
+            let _ = to.set_nodelay(true);
+            self.lock().streams.push(clone(&from));
+            let way = Arc::clone(self);
+            thread::spawn(move || way.relay(from, to, is_back));
+        }
+    }
+
+    fn relay(&self, mut from: TcpStream, mut to: TcpStream, is_back: bool) {
+        let mut buffer = vec![0; RELAY_BYTES];
+        while let Ok(read @ 1..) = from.read(&mut buffer) {
+            if !self.wait_to_pass(is_back) || to.write_all(&buffer[..read]).is_err() {
+                break;
+            }
+        }
+        // Either may be closed already.
+        let _ = from.shutdown(Shutdown::Both);
+        let _ = to.shutdown(Shutdown::Both);
+    }
+
+    /// Whether what was read may pass, once that is known.
+    fn wait_to_pass(&self, is_back: bool) -> bool {
+        let mut state = self.lock();
+        while state.passing == Passing::Held || is_back && state.passing == Passing::HeldBack {
+            state = self
+                .changed
+                .wait(state)
+                .unwrap_or_else(PoisonError::into_inner);
+        }
+        matches!(state.passing, Passing::Open | Passing::HeldBack)
+    }
+}
