@@ -147,11 +147,6 @@ impl Cluster {
         addresses.collect::<Vec<_>>().join(",")
     }
 
-    /// The process of a server that runs.
-    pub(crate) fn id(&self, node: usize) -> u32 {
-        self.nodes[node].child.as_ref().expect("it runs").id()
-    }
-
     /// Kills a server, and returns when it has ended.
     pub(crate) fn kill(&mut self, node: usize) {
         self.nodes[node].end();
@@ -162,8 +157,18 @@ impl Cluster {
         self.nodes[node].start();
     }
 
+    /// Starts those that were killed.
+    pub(crate) fn restart_killed(&mut self) {
+        for node in &mut self.nodes {
+            if node.child.is_none() {
+                node.start();
+            }
+        }
+    }
+
     pub(crate) fn signal(&self, node: usize, signal: Signal) {
-        let id = i32::try_from(self.id(node)).ok().and_then(Pid::from_raw);
+        let child = self.nodes[node].child.as_ref().expect("it runs");
+        let id = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
         kill_process(id.expect("is a process"), signal).expect("is sent");
     }
 

@@ -87,6 +87,12 @@ impl Connection {
         self.client.connection_state() == State::Connected
     }
 
+    /// Connects again, to any of the servers.
+    pub(super) async fn choose_another(&self) {
+        // It fails only where the connection is at its end.
+        let _ = self.client.force_reconnect().await;
+    }
+
     /// What tells when the connection is lost: it has changed then.
     pub(super) fn losses(&self) -> watch::Receiver<u64> {
         let mut losses = self.losses.clone();

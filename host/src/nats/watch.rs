@@ -28,6 +28,10 @@ const START_TIME: Duration = Duration::from_secs(15);
 /// How long to wait before they are asked again.
 const START_PAUSE: Duration = Duration::from_millis(500);
 
+/// How long a server may hear of no leader until another one is asked: shorter than the replicas take to
+/// agree on one, since only the first of many tries need be right.
+const MAX_SILENCE: Duration = Duration::from_secs(3);
+
 /// The code of all errors of JetStream that may pass.
 const UNAVAILABLE: usize = 503;
 
@@ -148,14 +152,22 @@ pub(super) async fn watch(
     health: Arc<Health>,
 ) {
     let mut last = None;
+    let mut silent_since = None;
     loop {
         match health.is_good() {
             true => drop(timeout(PAUSE, health.trouble()).await),
             false => tokio::time::sleep(PAUSE_IN_TROUBLE).await,
         }
         let Some(found) = look(&connection, &url, &identity).await else {
+            // Another server may be on the side of the leader.
+            let since = *silent_since.get_or_insert_with(Instant::now);
+            if connection.is_up() && since.elapsed() >= MAX_SILENCE {
+                silent_since = None;
+                connection.choose_another().await;
+            }
             continue;
         };
+        silent_since = None;
         if last.as_ref() != Some(&found) {
             tell(&url, &found, last.is_some());
         }

@@ -19,6 +19,7 @@ mod descriptors;
 mod full;
 mod kill;
 mod locked;
+mod nats;
 mod read_only;
 mod sink;
 mod stop;
