@@ -18,7 +18,7 @@ use crate::error::Error;
 use crate::store::{Event, Verification};
 
 /// How long to wait for the next message of a stream that has one.
-const NEXT_TIMEOUT: Duration = Duration::from_secs(30);
+const NEXT_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// The setting of a stream that is closed for good, which is no fault of one that is only read.
 const SEALED: &str = "sealed";

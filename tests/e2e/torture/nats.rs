@@ -10,7 +10,7 @@ use rustix::process::Signal;
 
 use super::{Crowd, History, Load, Outcome, Rounds, Store, Tally, conclude};
 use crate::nats::{Cluster, Link, STREAM, can_start};
-use crate::support::{Peer, run, wait_until};
+use crate::support::{DEADLINE, Peer, run, wait_until, wait_until_within};
 
 /// How many servers and peers there are.
 const NODES: usize = 3;
@@ -253,10 +253,19 @@ impl Store for Peers {
     }
 
     fn events(&self) -> Vec<(String, String)> {
-        let events = run(&["export", "--store", &self.store()]).lines_of_events();
-        // Those that no history has put.
-        let of_history = |(key, _): &(String, String)| !key.starts_with("again-");
-        events.into_iter().filter(of_history).collect()
+        let mut events = Vec::new();
+        // Where servers are gone, there is nothing to be read until they have a new leader.
+        wait_until_within(3 * DEADLINE, "the stream is read", || {
+            let output = run(&["export", "--store", &self.store()]);
+            let is_read = output.code == Some(0);
+            if is_read {
+                events = output.lines_of_events();
+            }
+            is_read
+        });
+        // But for those that no history has put.
+        events.retain(|(key, _)| !key.starts_with("again-"));
+        events
     }
 
     fn verify(&self) {
