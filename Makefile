@@ -105,7 +105,7 @@ bench-build: setup
 	$(CARGO) build --locked --release --package $(PACKAGE) --package alldata-peer-bench
 
 # wrk is needed. Of the others, what can't be had leaves a gap in the table.
-bench-tools:
+bench-tools: nats-server
 	@if ! command -v wrk >/dev/null; then \
 	  if command -v apt-get >/dev/null && test "$$(id -u)" = 0; then \
 	    apt-get update -qq && DEBIAN_FRONTEND=noninteractive \

@@ -6,7 +6,7 @@ use crate::latency;
 use crate::results::{CONNECTIONS, EVENT_BYTES, Figure, Load, Results};
 use crate::server::Server;
 use crate::spread::Spread;
-use crate::{startup, sweep, waiting};
+use crate::{nats, startup, sweep, waiting};
 
 /// One goal with what was measured.
 pub(crate) struct Goal {
@@ -38,6 +38,9 @@ const CPU: [(Server, Server, f64); 6] = [
 
 /// How many of the twin's puts per second a durable server makes at least.
 const RATE: f64 = 0.9;
+
+/// How many puts per second a peer makes at least of those that NATS takes without one.
+const RATE_OF_NATS: f64 = 0.8;
 
 /// How much the slowest answers may be slower than the twin's, at a rate that both can take.
 const P99: f64 = 2.0;
@@ -111,6 +114,17 @@ pub(crate) fn all(results: &Results) -> Vec<Goal> {
         what: "CPU per put, dearest / cheapest number of connections".to_owned(),
         measured: flatness(results, Server::PeerDiscard),
         limit: Limit::AtMost(FLAT),
+    });
+    let [alone, peer] =
+        nats::SERVERS.map(|server| results.values(server, nats::load(), Figure::Rate));
+    goals.push(Goal {
+        what: format!(
+            "puts/s: {} / {}",
+            Server::PeerNats.name(),
+            Server::NatsAlone.name()
+        ),
+        measured: Spread::of_ratios(peer, alone),
+        limit: Limit::AtLeast(RATE_OF_NATS),
     });
     goals
 }

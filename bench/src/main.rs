@@ -21,6 +21,7 @@ mod results;
 mod spread;
 
 mod latency;
+mod nats;
 mod startup;
 mod sweep;
 mod throughput;
@@ -42,6 +43,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::endurance::Endurance;
 use crate::latency::Latency;
+use crate::nats::Nats;
 use crate::results::Results;
 use crate::soak::Soak;
 use crate::startup::Startup;
@@ -85,6 +87,8 @@ struct Compare {
     sweep: Sweep,
     #[command(flatten)]
     startup: Startup,
+    #[command(flatten)]
+    nats: Nats,
 }
 
 fn main() -> Result<()> {
@@ -126,6 +130,7 @@ impl Compare {
         self.latency.measure(tools, results)?;
         self.sweep.measure(tools, results)?;
         self.startup.measure(tools, results)?;
-        waiting::measure(tools, results)
+        waiting::measure(tools, results)?;
+        self.nats.measure(tools, results)
     }
 }

@@ -4,7 +4,7 @@ use crate::goals::{self, Limit};
 use crate::results::{CONNECTIONS, EVENT_BYTES, Figure, Load, Results};
 use crate::server::Server;
 use crate::spread::Spread;
-use crate::{latency, startup, sweep};
+use crate::{latency, nats, startup, sweep};
 
 /// What stands in a cell that nothing was measured for.
 const NOTHING: &str = "–";
@@ -20,6 +20,7 @@ pub(crate) fn markdown(results: &Results) -> String {
         at_rate(results),
         in_sweep(results),
         starts(results),
+        through_nats(results),
     ]);
     sections.join("\n")
 }
@@ -95,6 +96,21 @@ fn starts(results: &Results) -> String {
     format!(
         "## Start\n\n{}",
         by_server(results, &startup::SERVERS, startup::load(), &columns)
+    )
+}
+
+fn through_nats(results: &Results) -> String {
+    let load = nats::load();
+    let columns = [
+        (Figure::Rate, 0),
+        (Figure::Cpu, 2),
+        (Figure::P50, 2),
+        (Figure::P99, 2),
+    ];
+    format!(
+        "## Three servers of NATS, {} puts in flight\n\n{}",
+        load.connections,
+        by_server(results, &nats::SERVERS, load, &columns)
     )
 }
 

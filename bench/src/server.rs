@@ -48,6 +48,10 @@ pub(crate) enum Server {
     PeerSqlite,
     /// The library with a sink that never answers.
     SlowSink,
+    /// A stream of NATS.
+    PeerNats,
+    /// Such a stream without a peer, which is no server of ours.
+    NatsAlone,
 }
 
 impl Server {
@@ -75,6 +79,8 @@ impl Server {
             Self::TwinSqlite => "native twin, sqlite",
             Self::PeerSqlite => "alldata-peer, sqlite",
             Self::SlowSink => "alldata-peer, embedded",
+            Self::PeerNats => "alldata-peer, nats",
+            Self::NatsAlone => "async-nats alone",
         }
     }
 
@@ -102,12 +108,17 @@ impl Server {
 
     /// Starts `alldata-peer` on this port, with a store that may be that of an earlier one.
     pub(crate) fn start_peer(tools: &Tools, store: &Arc<TempDir>, port: u16) -> Result<Running> {
-        let mut command = Command::new(&tools.peer);
         let sink = format!("sqlite:{}", store.path().join(STORE).display());
-        command.args(["serve", "--hostname", "127.0.0.1", "--sink", &sink]);
-        command.args(["--port", &port.to_string()]);
+        let command = serve(tools, &sink, port);
         Running::start(command, Arc::clone(store), &tools.cache())
             .with_context(|| format!("cannot start alldata-peer on port {port}"))
+    }
+
+    /// Starts `alldata-peer` with a sink that is elsewhere.
+    pub(crate) fn start_with_sink(tools: &Tools, sink: &str) -> Result<Running> {
+        let store = Arc::new(tempfile::tempdir_in(tools.scratch.path())?);
+        Running::start(serve(tools, sink, 0), store, &tools.cache())
+            .with_context(|| format!("cannot start alldata-peer with {sink}"))
     }
 
     fn command(self, tools: &Tools, store: &Path) -> Result<Command> {
@@ -144,8 +155,16 @@ impl Server {
                 command
             }
             Self::SlowSink => Command::new(&tools.slow_sink),
+            Self::PeerNats | Self::NatsAlone => bail!("it needs a stream"),
         })
     }
+}
+
+fn serve(tools: &Tools, sink: &str, port: u16) -> Command {
+    let mut command = Command::new(&tools.peer);
+    command.args(["serve", "--hostname", "127.0.0.1", "--sink", sink]);
+    command.args(["--port", &port.to_string()]);
+    command
 }
 
 /// A server that listens. It is killed when this is dropped, and its store goes away with the last
