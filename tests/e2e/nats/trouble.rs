@@ -95,10 +95,7 @@ fn a_connection_that_is_lost_comes_again() {
     if !can_start("connections to NATS that are lost") {
         return;
     }
-    let nats = Single::start();
-    let link = Link::to(nats.cluster.address(0));
-    let url = format!("nats://{}/{STREAM}?replicas=1", link.address());
-    let peer = Peer::builder().sink(&url).start();
+    let (_nats, link, peer) = through_link();
     peer.put("a", "1").assert_created();
     for round in 0..3 {
         // Whether or not the peer has noticed that by then.
@@ -117,10 +114,7 @@ fn without_a_connection_puts_are_refused_in_the_end_at_once() {
     if !can_start("no connection to NATS") {
         return;
     }
-    let nats = Single::start();
-    let link = Link::to(nats.cluster.address(0));
-    let url = format!("nats://{}/{STREAM}?replicas=1", link.address());
-    let peer = Peer::builder().sink(&url).start();
+    let (_nats, link, peer) = through_link();
     link.cut();
     peer.log_line("disconnected");
     // It was never sent.
@@ -137,10 +131,7 @@ fn an_acknowledgement_that_is_lost_is_found_again() {
     if !can_start("acknowledgements that are lost") {
         return;
     }
-    let nats = Single::start();
-    let link = Link::to(nats.cluster.address(0));
-    let url = format!("nats://{}/{STREAM}?replicas=1", link.address());
-    let peer = Peer::builder().sink(&url).start();
+    let (nats, link, peer) = through_link();
     peer.put("a", "1").assert_created();
     link.hold_back();
     let mut waiting = peer.connect();
@@ -150,4 +141,13 @@ fn an_acknowledgement_that_is_lost_is_found_again() {
     link.mend();
     waiting.answer().assert_created();
     assert_eq!(nats.info().state.messages, 2);
+}
+
+/// A server, a way to it, and a peer at the other end of that.
+fn through_link() -> (Single, Link, Peer) {
+    let nats = Single::start();
+    let link = Link::to(nats.cluster.address(0));
+    let url = format!("nats://{}/{STREAM}?replicas=1", link.address());
+    let peer = Peer::builder().sink(&url).start();
+    (nats, link, peer)
 }
