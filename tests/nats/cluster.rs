@@ -5,7 +5,7 @@
 
 use std::env;
 use std::fs;
-use std::io::{Read as _, Write as _};
+use std::io::{self, Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -79,8 +79,9 @@ impl Cluster {
         let nodes = (0..nodes).map(|number| {
             let (client_port, monitor_port) = (ports[2 * number], ports[2 * number + 1]);
             let mut text = format!(
-                "server_name: node{number}\nlisten: \"127.0.0.1:{client_port}\"\n\
-                 http: \"127.0.0.1:{monitor_port}\"\n{configuration}\n"
+                "server_name: {}\nlisten: \"127.0.0.1:{client_port}\"\n\
+                 http: \"127.0.0.1:{monitor_port}\"\n{configuration}\n",
+                name(number)
             );
             if nodes > 1 {
                 let routes = links.iter().filter(|((from, _), _)| *from == number);
@@ -147,6 +148,14 @@ impl Cluster {
         addresses.collect::<Vec<_>>().join(",")
     }
 
+    /// The server that leads a stream, by its own word; `None` while none does.
+    pub(crate) fn leader(&self, stream: &str) -> Option<usize> {
+        (0..self.nodes.len()).find(|node| {
+            let leader = self.nodes[*node].leader(stream);
+            leader.is_some_and(|leader| leader == name(*node))
+        })
+    }
+
     /// Kills a server, and returns when it has ended.
     pub(crate) fn kill(&mut self, node: usize) {
         self.nodes[node].end();
@@ -208,15 +217,27 @@ impl Node {
 
     /// Whether it says that it is well, and JetStream too.
     fn is_ready(&self) -> bool {
-        let ask = || {
-            let mut stream = TcpStream::connect(local(self.monitor_port))?;
-            stream.set_read_timeout(Some(ASK_TIMEOUT))?;
-            stream.write_all(b"GET /healthz?js-enabled=true HTTP/1.0\r\n\r\n")?;
-            let mut answer = String::new();
-            stream.read_to_string(&mut answer)?;
-            std::io::Result::Ok(answer)
-        };
-        ask().is_ok_and(|answer| answer.starts_with("HTTP/1.0 200"))
+        let answer = self.ask("/healthz?js-enabled=true");
+        answer.is_ok_and(|answer| answer.starts_with("HTTP/1.0 200"))
+    }
+
+    /// The name of who leads a stream, as far as this one knows.
+    fn leader(&self, stream: &str) -> Option<String> {
+        let answer = self.ask("/jsz?streams=1").ok()?;
+        let (_, streams) = answer.split_once("\"stream_detail\"")?;
+        let (_, stream) = streams.split_once(&format!("\"name\": \"{stream}\""))?;
+        let (_, leader) = stream.split_once("\"leader\": \"")?;
+        let (leader, _) = leader.split_once('"')?;
+        Some(leader.to_owned())
+    }
+
+    fn ask(&self, path: &str) -> io::Result<String> {
+        let mut stream = TcpStream::connect(local(self.monitor_port))?;
+        stream.set_read_timeout(Some(ASK_TIMEOUT))?;
+        write!(stream, "GET {path} HTTP/1.0\r\n\r\n")?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer)?;
+        Ok(answer)
     }
 }
 
@@ -243,6 +264,11 @@ fn free_ports(count: usize) -> Vec<u16> {
         address.port()
     });
     ports.collect()
+}
+
+/// What a server calls itself.
+fn name(node: usize) -> String {
+    format!("node{node}")
 }
 
 fn local(port: u16) -> SocketAddr {

@@ -1,4 +1,4 @@
-//! A way between two programs that can be cut, held up and mended: a relay of TCP connections.
+//! A way between two programs that can be cut, held up, slowed down and mended: a relay of TCP connections.
 //!
 //! Never changes a byte.
 
@@ -6,6 +6,7 @@ use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
+use std::time::{Duration, Instant};
 
 /// How much is relayed at a time, in bytes.
 const RELAY_BYTES: usize = 64 * 1024;
@@ -33,6 +34,8 @@ struct State {
 enum Passing {
     #[default]
     Open,
+    /// Everything passes, but so much later.
+    Late(Duration),
     /// Connections stay, and nothing passes.
     Held,
     /// Connections stay, and what the target says does not pass.
@@ -71,6 +74,11 @@ impl Link {
     /// Keeps all connections, but lets nothing pass that the target says.
     pub(crate) fn hold_back(&self) {
         self.way.set(Passing::HeldBack);
+    }
+
+    /// Lets everything pass so much later.
+    pub(crate) fn slow(&self, delay: Duration) {
+        self.way.set(Passing::Late(delay));
     }
 
     /// Lets everything pass again.
@@ -146,13 +154,21 @@ impl Way {
 
     /// Whether what was read may pass, once that is known.
     fn wait_to_pass(&self, is_back: bool) -> bool {
+        let start = Instant::now();
         let mut state = self.lock();
-        while state.passing == Passing::Held || is_back && state.passing == Passing::HeldBack {
-            state = self
-                .changed
-                .wait(state)
-                .unwrap_or_else(PoisonError::into_inner);
+        loop {
+            let delay = match state.passing {
+                Passing::Open => return true,
+                Passing::HeldBack if !is_back => return true,
+                Passing::Held | Passing::HeldBack => Duration::MAX,
+                Passing::Late(delay) => delay,
+                Passing::Cut | Passing::Ended => return false,
+            };
+            let Some(left) = delay.checked_sub(start.elapsed()) else {
+                return true;
+            };
+            let waited = self.changed.wait_timeout(state, left);
+            (state, _) = waited.unwrap_or_else(PoisonError::into_inner);
         }
-        matches!(state.passing, Passing::Open | Passing::HeldBack)
     }
 }
