@@ -20,6 +20,7 @@ mod full;
 mod kill;
 mod locked;
 mod nats;
+mod nats_leader;
 mod read_only;
 mod sink;
 mod stop;

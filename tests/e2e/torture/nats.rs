@@ -13,7 +13,7 @@ use crate::nats::{Cluster, Link, STREAM, can_start};
 use crate::support::{DEADLINE, Peer, run, wait_until, wait_until_within};
 
 /// How many servers and peers there are.
-const NODES: usize = 3;
+pub(super) const NODES: usize = 3;
 
 #[test]
 fn a_server_is_killed_and_puts_go_on() {
@@ -167,7 +167,7 @@ fn histories() {
 }
 
 /// Plays rounds of a fault under load.
-fn play(fault: &'static str, round: impl Fn(&mut Peers, &mut History, &mut Rng)) {
+pub(super) fn play(fault: &'static str, round: impl Fn(&mut Peers, &mut History, &mut Rng)) {
     if !can_start(fault) {
         return;
     }
@@ -180,18 +180,18 @@ fn play(fault: &'static str, round: impl Fn(&mut Peers, &mut History, &mut Rng))
     });
 }
 
-fn finish(history: &mut History, crowds: Vec<Crowd>) {
+pub(super) fn finish(history: &mut History, crowds: Vec<Crowd>) {
     for crowd in crowds {
         history.add(crowd);
     }
 }
 
 /// Peers that put into one stream.
-struct Peers {
+pub(super) struct Peers {
     peers: Vec<Peer>,
     /// To each server, for all peers.
-    links: Vec<Link>,
-    cluster: Cluster,
+    pub(super) links: Vec<Link>,
+    pub(super) cluster: Cluster,
 }
 
 impl Peers {
@@ -225,7 +225,7 @@ impl Peers {
     }
 
     /// A crowd for each peer, which has some answers already.
-    fn crowds(&self, history: &mut History, name: &str, rng: &mut Rng) -> Vec<Crowd> {
+    pub(super) fn crowds(&self, history: &mut History, name: &str, rng: &mut Rng) -> Vec<Crowd> {
         let mut crowds = Vec::new();
         for (number, address) in self.addresses().into_iter().enumerate() {
             let load = Load::of_own_keys(&format!("{name}-{number}"), rng.usize(1..=8));

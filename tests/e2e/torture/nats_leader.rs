@@ -1,0 +1,120 @@
+//! The server of NATS that leads the stream, under load: killed, stopped or cut off for certain, not as
+//! chance has it; and ways that take their time.
+//!
+//! Never two servers at once: that is in `nats`.
+
+use std::time::Duration;
+
+use rustix::process::Signal;
+
+use super::nats::{NODES, Peers, finish, play};
+use super::{Crowd, Outcome};
+use crate::nats::{Link, STREAM};
+use crate::support::wait_until;
+
+/// How much later everything comes over a slow way, at the most.
+const MAX_DELAY_MS: u64 = 100;
+
+#[test]
+fn leaders_are_killed_one_after_the_other() {
+    play("nats_leader::leaders_are_killed", |peers, history, rng| {
+        let crowds = peers.crowds(history, "each", rng);
+        for _ in 0..2 {
+            let leader = leader(peers);
+            peers.cluster.kill(leader);
+            go_on(&crowds);
+            assert_ne!(leader, self::leader(peers));
+            peers.cluster.restart(leader);
+            // The next is lost only when this one is there again.
+            peers.cluster.wait();
+        }
+        go_on(&crowds);
+        finish(history, crowds);
+    });
+}
+
+/// It does not know that it leads no more, until it is told.
+#[test]
+fn the_leader_hangs_and_goes_on() {
+    play("nats_leader::the_leader_hangs", |peers, history, rng| {
+        let crowds = peers.crowds(history, "hangs", rng);
+        let leader = leader(peers);
+        peers.cluster.signal(leader, Signal::STOP);
+        go_on(&crowds);
+        peers.cluster.signal(leader, Signal::CONT);
+        go_on(&crowds);
+        finish(history, crowds);
+    });
+}
+
+/// The others elect a new one, while peers still reach both.
+#[test]
+fn the_leader_is_cut_off_from_the_others() {
+    play(
+        "nats_leader::the_leader_is_cut_off",
+        |peers, history, rng| {
+            let crowds = peers.crowds(history, "apart", rng);
+            let leader = leader(peers);
+            match rng.bool() {
+                true => peers.cluster.around(leader, Link::cut),
+                false => peers.cluster.around(leader, Link::hold),
+            }
+            go_on(&crowds);
+            history.read(peers);
+            peers.cluster.around(leader, Link::mend);
+            go_on(&crowds);
+            finish(history, crowds);
+        },
+    );
+}
+
+#[test]
+fn a_follower_hangs_and_nobody_notices() {
+    play("nats_leader::a_follower_hangs", |peers, history, rng| {
+        let leader = leader(peers);
+        let follower = (leader + rng.usize(1..NODES)) % NODES;
+        let crowds = peers.crowds(history, "follows", rng);
+        peers.cluster.signal(follower, Signal::STOP);
+        go_on(&crowds);
+        assert_eq!(leader, self::leader(peers), "a quorum is still there");
+        peers.cluster.signal(follower, Signal::CONT);
+        go_on(&crowds);
+        finish(history, crowds);
+    });
+}
+
+#[test]
+fn ways_are_slow() {
+    play("nats_leader::ways_are_slow", |peers, history, rng| {
+        let crowds = peers.crowds(history, "slow", rng);
+        let delay = |rng: &mut fastrand::Rng| Duration::from_millis(rng.u64(1..=MAX_DELAY_MS));
+        let (between, around) = (delay(rng), rng.usize(..NODES));
+        peers.cluster.around(around, |link| link.slow(between));
+        for link in &peers.links {
+            link.slow(delay(rng));
+        }
+        go_on(&crowds);
+        peers.cluster.around(around, Link::mend);
+        peers.links.iter().for_each(Link::mend);
+        go_on(&crowds);
+        finish(history, crowds);
+    });
+}
+
+/// Who leads the stream, once somebody does.
+fn leader(peers: &Peers) -> usize {
+    let mut leader = None;
+    wait_until("the stream has a leader", || {
+        leader = peers.cluster.leader(STREAM);
+        leader.is_some()
+    });
+    leader.expect("was found")
+}
+
+/// Waits until puts of each peer are taken that were sent from now on, but for a few.
+fn go_on(crowds: &[Crowd]) {
+    for crowd in crowds {
+        crowd.forget_outcomes();
+        crowd.wait_for_outcomes(50, Outcome::Acknowledged);
+    }
+}
