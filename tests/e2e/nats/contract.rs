@@ -90,7 +90,11 @@ fn so_many_puts_and_bytes_may_wait_for_the_stream() {
         return;
     }
     let nats = Single::start();
-    nats.block_on(async {
+    // On one thread, so that no answer comes between the first look at one put and that at the next.
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
+    runtime.expect("starts a runtime").block_on(async {
         for limits in [
             QueueLimits {
                 puts: 1,
