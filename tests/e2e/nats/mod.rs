@@ -9,9 +9,12 @@ mod link;
 
 mod commands;
 mod contract;
+mod edges;
 mod login;
 mod peers;
+mod quorum;
 mod settings;
+mod start;
 mod trouble;
 
 use std::future::Future;

@@ -1,0 +1,159 @@
+//! The largest events, the strangest keys, and more lines than may wait at a time.
+//!
+//! Never in trouble: each is answered at once, and holds up nobody.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+use alldata_peer_server_http::PutError;
+use alldata_peer_server_http::sinks;
+
+use super::{Cluster, STREAM, Single, can_start, url};
+use crate::sinks::put;
+use crate::support::{Output, Peer, run, run_with_input};
+
+/// The most bytes of a message in the test that looks for that limit.
+const MAX_PAYLOAD: usize = 4096;
+
+/// More lines than puts may wait for a stream.
+const LINES: usize = 10_000;
+
+#[test]
+fn there_is_a_largest_event_and_a_smallest_that_is_too_large() {
+    if !can_start("the largest events") {
+        return;
+    }
+    let nats = Single::with(&format!("max_payload: {MAX_PAYLOAD}"));
+    let mut largest = 0;
+    nats.block_on(async {
+        let sink = sinks::open(&nats.url()).await.expect("opens");
+        // The connection is not lost, of which the puts that follow would show nothing.
+        for bytes in MAX_PAYLOAD - 400..MAX_PAYLOAD + 2 {
+            let event = format!("\"{}\"", "x".repeat(bytes - 2));
+            let key = format!("{bytes}");
+            match put(&sink, &key, &event).await {
+                Ok(()) => {
+                    assert!(largest == 0 || largest == bytes - 1, "{bytes}");
+                    largest = bytes;
+                }
+                Err(PutError::Rejected(_)) => assert!(largest > 0, "{bytes}"),
+                Err(error) => panic!("{bytes}: {error}"),
+            }
+        }
+    });
+    assert!(largest < MAX_PAYLOAD, "a message has headers");
+    let output = run(&["export", "--store", &nats.url()]);
+    assert_eq!(output.events().len(), largest + 401 - MAX_PAYLOAD);
+}
+
+#[test]
+fn an_event_that_is_too_large_is_no_fault_of_the_stream() {
+    if !can_start("events that are too large") {
+        return;
+    }
+    let nats = Single::start();
+    let peer = Peer::builder().sink(&nats.url()).start();
+    let large = format!("\"{}\"", "x".repeat(2 << 20));
+    for _ in 0..3 {
+        let refused = peer.put("a", &large);
+        refused.assert_is(422, "Unprocessable Content", "no", false);
+        peer.put("b", "1").assert_created();
+    }
+    // What a stream itself is set to is a limit too.
+    nats.update(|config| config.max_message_size = 1000);
+    let refused = peer.put("a", &format!("\"{}\"", "x".repeat(2000)));
+    refused.assert_is(422, "Unprocessable Content", "no", false);
+    peer.put("a", "1").assert_created();
+}
+
+/// Whichever server a peer talks to, it hands a put on to the leader.
+#[test]
+fn any_key_is_a_key_through_each_of_three_servers() {
+    if !can_start("keys through three servers") {
+        return;
+    }
+    let cluster = Cluster::start(3, "");
+    let store = url(&cluster, "replicas=3");
+    let peers: Vec<Peer> = (0..3)
+        .map(|node| {
+            let url = format!("nats://{}/{STREAM}", cluster.address(node));
+            Peer::builder().sink(&url).start()
+        })
+        .collect();
+    let mut held = BTreeMap::new();
+    for (number, key) in keys().into_iter().enumerate() {
+        let quoted = serde_json::to_string(&key).expect("is text");
+        let quoted = &quoted[1..quoted.len() - 1];
+        let event = number.to_string();
+        for turn in 0..peers.len() {
+            let peer = &peers[(number + turn) % peers.len()];
+            peer.put(quoted, &event).assert_created();
+            peer.put(quoted, "\"other\"").assert_problem(409);
+        }
+        // A command line has no zero bytes.
+        if !key.contains('\0') {
+            let variables = [("ALLDATA_PEER_STORE", store.as_str())];
+            let output = Output::with_environment(&["get", "--", &key], &variables);
+            assert_eq!(output.assert_ok(), format!("{event}\n"), "{key:?}");
+        }
+        held.insert(key, event);
+    }
+    assert_eq!(run(&["export", "--store", &store]).events(), held);
+    run(&["verify", "--store", &store]).assert_ok();
+}
+
+#[test]
+fn more_lines_than_may_wait_are_imported_one_after_the_other() {
+    if !can_start("large imports into a stream") {
+        return;
+    }
+    let nats = Single::start();
+    let mut lines = String::new();
+    for number in 0..LINES {
+        writeln!(lines, "{{\"key\":\"key{number}\",\"event\":{number}}}").expect("is written");
+    }
+    for _ in 0..2 {
+        let output = run_with_input(&["import", "-", "--store", &nats.url()], &lines);
+        assert_eq!(output.code, Some(0), "{output:?}");
+        assert_eq!(output.stdout, format!("{LINES} events\n"));
+    }
+    let output = run(&["export", "--store", &nats.url()]);
+    let mut exported: Vec<&str> = output.assert_ok().lines().collect();
+    let mut imported: Vec<&str> = lines.lines().collect();
+    exported.sort_unstable();
+    imported.sort_unstable();
+    assert!(exported == imported, "{} lines", exported.len());
+}
+
+/// Whatever has a meaning in a subject or in a URL, and the longest there are.
+fn keys() -> Vec<String> {
+    let mut keys: Vec<String> = [
+        ".",
+        "..",
+        "*",
+        ">",
+        "a.b",
+        "a.>",
+        "a.*",
+        " ",
+        "\t\r\n",
+        "$JS",
+        "%",
+        "%41",
+        "A",
+        "a",
+        "%2e",
+        "-x",
+        "é",
+        "e\u{301}",
+        "\u{1f600}",
+        "\0",
+        "\u{7f}",
+        "\"\\",
+    ]
+    .map(str::to_owned)
+    .into();
+    keys.extend(["k".repeat(1024), "é".repeat(512), ".".repeat(1024)]);
+    keys.push("\u{1f600}".repeat(256));
+    keys
+}

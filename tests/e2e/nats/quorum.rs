@@ -1,0 +1,79 @@
+//! Two of three servers are gone: what is answered meanwhile, how soon, and what comes then.
+//!
+//! Never under load: that is in `torture`.
+
+use std::time::{Duration, Instant};
+
+use rustix::process::Signal;
+
+use super::{Cluster, can_start, url};
+use crate::support::{Peer, Post, run, wait_until};
+
+/// How soon puts are refused at the latest, once that is known to be long.
+const AT_ONCE: Duration = Duration::from_secs(1);
+
+/// How many puts in a row have to be refused so soon.
+const REFUSALS: usize = 20;
+
+#[test]
+fn puts_are_refused_at_once_and_taken_again() {
+    if !can_start("a cluster without a quorum") {
+        return;
+    }
+    let mut cluster = Cluster::start(3, "");
+    let store = url(&cluster, "replicas=3");
+    let mut ends = Peer::builder().sink(&store).start();
+    let stays = Peer::builder().sink(&store).start();
+    stays.put("before", "1").assert_created();
+    cluster.kill(0);
+    cluster.kill(2);
+    for peer in [&ends, &stays] {
+        refuse_at_once(peer);
+    }
+    // What a peer still waits for keeps it from its end for as long as it would keep the client.
+    let mut waiting = ends.connect();
+    waiting.send(Post::put("waits", "1").bytes());
+    ends.signal(Signal::TERM);
+    if let Some(answer) = waiting.answer_or_end() {
+        assert!([503, 504].contains(&answer.status), "{}", answer.text());
+    }
+    assert_eq!(ends.wait().code(), Some(0));
+    cluster.restart_killed();
+    wait_until("puts are taken again", || {
+        stays.put("after", "1").status == 201
+    });
+    stays.put("before", "1").assert_created();
+    stays.put("before", "2").assert_problem(409);
+    stays.put("after", "2").assert_problem(409);
+    cluster.wait();
+    run(&["verify", "--store", &store]).assert_ok();
+    let output = run(&["get", "before", "--store", &store]);
+    assert_eq!(output.assert_ok(), "1\n");
+}
+
+/// Puts until each is refused at once, and holds that it stays so.
+#[track_caller]
+fn refuse_at_once(peer: &Peer) {
+    let refused_in = |number: usize| {
+        let start = Instant::now();
+        let answer = peer.put(&format!("meanwhile{number}"), "1");
+        match answer.status {
+            503 => assert_eq!(answer.assert_problem(503)["stored"], "no"),
+            504 => assert_eq!(answer.assert_problem(504)["stored"], "unknown"),
+            _ => panic!("without a quorum: {}", answer.text()),
+        }
+        (answer.status, start.elapsed())
+    };
+    let is_at_once = |number| {
+        let (status, took) = refused_in(number);
+        status == 503 && took < AT_ONCE
+    };
+    let mut number = 0;
+    wait_until("puts are refused at once", || {
+        number += 1;
+        is_at_once(number)
+    });
+    for number in 0..REFUSALS {
+        assert!(is_at_once(number), "the put {number} after that");
+    }
+}

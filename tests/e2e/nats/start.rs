@@ -1,0 +1,176 @@
+//! What a peer says where there is no stream to be had, and what it never says.
+//!
+//! Never about a stream that is there: that is in `settings`.
+
+use std::time::{Duration, Instant};
+
+use rustix::process::Signal;
+
+use super::{Cluster, Link, STREAM, Single, can_start, url};
+use crate::support::{Peer, run, serve};
+
+/// What no message may have in it.
+const SECRET: &str = "s3cr3t";
+
+/// How long a peer may take to say that it can't start, with some of it for a busy machine.
+const START_TIME: Duration = Duration::from_secs(25);
+
+/// Runs a server that can't start, and returns what it says.
+#[track_caller]
+fn refusal(url: &str) -> String {
+    let start = Instant::now();
+    let output = run(&serve(url));
+    let took = start.elapsed();
+    let error = output.assert_failed(1);
+    assert!(took < START_TIME, "after {took:?}: {error}");
+    assert!(!error.contains(SECRET), "{error}");
+    error.to_owned()
+}
+
+#[test]
+fn nobody_is_there() {
+    let (first, second) = (Peer::nobody().url(), Peer::nobody().url());
+    let host = |url: &str| {
+        let host = url.strip_prefix("http://").expect("is its form");
+        host.trim_end_matches("/_put").to_owned()
+    };
+    let (first, second) = (host(&first), host(&second));
+    let error = refusal(&format!("nats://u:{SECRET}@{first},{second}/{STREAM}"));
+    let named = format!("nats://{first},{second}/{STREAM}");
+    assert!(error.contains(&named), "{error}");
+}
+
+#[test]
+fn somebody_is_there_but_says_nothing() {
+    if !can_start("servers of NATS that say nothing") {
+        return;
+    }
+    let nats = Single::start();
+    let links = [(); 3].map(|()| Link::to(nats.cluster.address(0)));
+    links.iter().for_each(Link::hold);
+    let hosts = links.each_ref().map(|link| link.address().to_string());
+    let error = refusal(&format!("nats://{SECRET}@{}/{STREAM}", hosts.join(",")));
+    assert!(hosts.iter().all(|host| error.contains(host)), "{error}");
+}
+
+#[test]
+fn a_stream_needs_jetstream() {
+    if !can_start("NATS without JetStream") {
+        return;
+    }
+    // The account that is let in has none.
+    let nats = Single::with(&format!(
+        "accounts {{ A {{ users: [ {{ user: u, password: {SECRET} }} ] }}, B {{ jetstream: enabled }} }}"
+    ));
+    let host = nats.cluster.hosts();
+    let error = refusal(&format!("nats://u:{SECRET}@{host}/{STREAM}?replicas=1"));
+    assert!(error.contains(&host), "{error}");
+    assert!(error.to_lowercase().contains("jetstream"), "{error}");
+}
+
+#[test]
+fn who_may_not_look_at_streams_has_none() {
+    if !can_start("NATS without permissions") {
+        return;
+    }
+    let nats = Single::with(&format!(
+        "authorization {{ users: [ {{ user: u, password: {SECRET}, \
+         permissions {{ publish: {{ deny: \"$JS.API.>\" }} }} }} ] }}"
+    ));
+    let host = nats.cluster.hosts();
+    let output = run(&serve(&format!(
+        "nats://u:{SECRET}@{host}/{STREAM}?replicas=1"
+    )));
+    assert_eq!((output.code, output.stdout.as_str()), (Some(1), ""));
+    // What the server says to that is in the log.
+    for told in ["Permissions Violation", "error: ", &host] {
+        assert!(output.stderr.contains(told), "{output:?}");
+    }
+    assert!(!output.stderr.contains(SECRET), "{output:?}");
+}
+
+/// Two of three servers are not there when the peer starts, and are a moment later.
+#[test]
+fn servers_may_still_be_on_their_way() {
+    if !can_start("servers of NATS that start after the peer") {
+        return;
+    }
+    let mut cluster = Cluster::start(3, "");
+    let store = url(&cluster, "replicas=3");
+    cluster.kill(0);
+    cluster.kill(1);
+    let error = refusal(&store);
+    assert!(error.contains(&cluster.hosts()), "{error}");
+    cluster.restart_killed();
+    let peer = Peer::builder().sink(&store).start();
+    peer.put("a", "1").assert_created();
+}
+
+#[test]
+fn what_is_no_url_of_a_stream_is_wrong_usage() {
+    for rest in [
+        "127.0.0.1",
+        "127.0.0.1/",
+        "127.0.0.1:0x1/e",
+        "127.0.0.1:4222,/e",
+        "127.0.0.1/e?replicas=0",
+        "127.0.0.1/e?replicas=6",
+        "127.0.0.1/e?replicas=three",
+        "127.0.0.1/e?subject=a.*",
+        "127.0.0.1/e?subject=",
+        "127.0.0.1/e?tls=maybe",
+        "127.0.0.1/e?retention=limits",
+        "127.0.0.1/e.f",
+        "127.0.0.1/e*",
+    ] {
+        let url = format!("nats://user:{SECRET}@{rest}");
+        let commands = [
+            &["get", "a"][..],
+            &["export"],
+            &["verify"],
+            &["import", "-"],
+        ];
+        let mut outputs: Vec<_> = commands
+            .iter()
+            .map(|command| run(&[command, &["--store", &url][..]].concat()))
+            .collect();
+        outputs.push(run(&serve(&url)));
+        for output in outputs {
+            output.assert_failed(2);
+            assert!(!output.stderr.contains(SECRET), "{output:?}");
+        }
+    }
+}
+
+/// Not even where everything is told.
+#[test]
+fn a_log_has_no_secrets() {
+    if !can_start("the log of what lets one in") {
+        return;
+    }
+    for (authorization, login) in [
+        (
+            format!("user: u, password: {SECRET}"),
+            format!("u:{SECRET}@"),
+        ),
+        (format!("token: {SECRET}"), format!("{SECRET}@")),
+    ] {
+        let nats = Single::with(&format!("authorization {{ {authorization} }}"));
+        let link = Link::to(nats.cluster.address(0));
+        let url = format!("nats://{login}{}/{STREAM}?replicas=1", link.address());
+        let builder = Peer::builder().own_env("RUST_LOG", "trace");
+        let mut peer = builder.sink(&url).start();
+        peer.put("a", "1").assert_created();
+        // It has to be let in once more.
+        link.cut();
+        link.mend();
+        peer.put("b", "1").assert_created();
+        peer.signal(Signal::TERM);
+        assert_eq!(peer.wait().code(), Some(0));
+        let log = peer.rest_of_stderr();
+        let is_told = log.iter().any(|line| line.contains("connected again"));
+        assert!(is_told, "{log:?}");
+        let told = log.iter().find(|line| line.contains(SECRET));
+        assert_eq!(told, None);
+    }
+}
