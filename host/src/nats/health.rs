@@ -123,6 +123,13 @@ impl Health {
         }
     }
 
+    /// A put has shown that the stream may be another than it was: nothing is put until somebody has
+    /// had a look.
+    pub(super) fn doubted(&self) {
+        self.looked(Look::Unfit);
+        self.ill.notify_one();
+    }
+
     /// Somebody had a look.
     pub(super) fn looked(&self, look: Look) {
         self.looked_at(look, Instant::now());

@@ -15,8 +15,8 @@ use super::message::Outgoing;
 /// What became of an attempt.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Reply {
-    /// A quorum of the replicas has it.
-    Stored,
+    /// A quorum of the replicas has it, under this sequence number.
+    Stored(u64),
     /// There is a message with this subject, or one is on its way.
     Taken,
     /// The stream, or what it may use, is full: it has not stored the event.
@@ -88,9 +88,9 @@ fn read(payload: &[u8], stream: &str) -> Reply {
         }) => refusal(&error),
         Ok(Answer {
             stream: Some(from),
-            seq: Some(_),
+            seq: Some(sequence),
             error: None,
-        }) if from == stream => Reply::Stored,
+        }) if from == stream => Reply::Stored(sequence),
         Ok(_) | Err(_) => Reply::Silence,
     }
 }
@@ -129,7 +129,7 @@ mod tests {
     #[test]
     fn only_the_stream_acknowledges() {
         let read = |payload: &str| read(payload.as_bytes(), "events");
-        assert_eq!(read(r#"{"stream":"events", "seq":7}"#), Reply::Stored);
+        assert_eq!(read(r#"{"stream":"events", "seq":7}"#), Reply::Stored(7));
         let full = r#"{"error":{"code":400,"err_code":10071},"stream":"events","seq":0}"#;
         assert_eq!(read(full), Reply::Taken);
         for payload in [

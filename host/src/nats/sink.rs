@@ -3,6 +3,7 @@
 //! Never acknowledges before the stream has, and never decides on its own that a key is free.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use alldata_peer_guest::same_event::same_event;
@@ -16,7 +17,7 @@ use super::message::{Outgoing, Stored};
 use super::publish::{Reply, publish};
 use super::room::Room;
 use super::url::NatsUrl;
-use super::watch::{prepare, watch};
+use super::watch::{Identity, prepare, watch};
 use crate::error::Error;
 use crate::group_commit::QueueLimits;
 use crate::seldom::Seldom;
@@ -53,6 +54,8 @@ pub struct NatsSink {
     url: NatsUrl,
     connection: Connection,
     stream: Stream<()>,
+    /// The last sequence number that is known of the stream, which never gives one out again.
+    last: AtomicU64,
     room: Room,
     health: Arc<Health>,
     comparison: Comparison,
@@ -79,18 +82,19 @@ impl NatsSink {
     pub async fn connect_with_queue(url: &NatsUrl, limits: QueueLimits) -> Result<Self, Error> {
         let connection = Connection::open(url).await?;
         let stream = connection.stream(url).await?;
-        let identity = prepare(&connection, url).await?;
+        let info = prepare(&connection, url).await?;
         let health = Arc::new(Health::default());
         let watcher = watch(
             connection.clone(),
             url.clone(),
-            identity,
+            Identity::of(&info),
             Arc::clone(&health),
         );
         Ok(Self {
             url: url.clone(),
             connection,
             stream,
+            last: AtomicU64::new(info.state.last_sequence),
             room: Room::new(limits),
             health,
             comparison: Comparison::default(),
@@ -108,7 +112,7 @@ impl NatsSink {
         loop {
             let left = end.saturating_duration_since(Instant::now());
             let answer = match self.attempt(message, timeout.min(left)).await {
-                Reply::Stored => Some(Ok(())),
+                Reply::Stored(_) => Some(Ok(())),
                 Reply::Taken => self.compare(key, message).await,
                 Reply::Full => match self.compare(key, message).await {
                     None if !may_be_stored => Some(Err(unavailable(FULL_RETRY_SECONDS))),
@@ -144,9 +148,19 @@ impl NatsSink {
             self.health.failed("there is no connection");
             return Reply::Nobody;
         }
+        let last = self.last.load(Ordering::Relaxed);
         let reply = publish(&self.connection, message, timeout).await;
+        if let Reply::Stored(sequence) = reply {
+            if sequence <= last {
+                // Another stream of that name has it, or this one has lost what it had.
+                self.last.store(sequence, Ordering::Relaxed);
+                self.health.doubted();
+                return Reply::Silence;
+            }
+            self.last.fetch_max(sequence, Ordering::Relaxed);
+        }
         match &reply {
-            Reply::Stored | Reply::Taken | Reply::Full => self.health.answered(),
+            Reply::Stored(_) | Reply::Taken | Reply::Full => self.health.answered(),
             Reply::TooLarge => {}
             Reply::Nobody => self.health.failed("it has no leader"),
             Reply::Silence => self.health.failed("it does not answer"),

@@ -44,7 +44,7 @@ const SAFE_BYTES_VERSION: (i64, i64, i64) = (2, 10, 5);
 pub(super) struct Identity(String);
 
 impl Identity {
-    fn of(info: &Info) -> Self {
+    pub(super) fn of(info: &Info) -> Self {
         Self(info.created.to_string())
     }
 }
@@ -55,13 +55,13 @@ impl Identity {
 /// # Errors
 ///
 /// When it can't be looked at or made, or could lose or overwrite events.
-pub(super) async fn prepare(connection: &Connection, url: &NatsUrl) -> Result<Identity, Error> {
+pub(super) async fn prepare(connection: &Connection, url: &NatsUrl) -> Result<Info, Error> {
     let end = Instant::now() + START_TIME;
     loop {
         match prepare_now(connection, url).await {
             Ok(info) => {
                 check(connection, &info, url)?;
-                return Ok(Identity::of(&info));
+                return Ok(info);
             }
             Err(failure) if failure.may_pass && Instant::now() + START_PAUSE < end => {
                 tokio::time::sleep(START_PAUSE).await;

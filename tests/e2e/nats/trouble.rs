@@ -73,6 +73,29 @@ fn a_stream_that_is_deleted_is_not_made_again() {
     peer.put("a", "1").assert_problem(409);
 }
 
+/// Somebody makes another before any put has found the first one gone.
+#[test]
+fn a_stream_that_is_replaced_unseen_acknowledges_nothing() {
+    if !can_start("streams that are replaced") {
+        return;
+    }
+    let nats = Single::start();
+    let peer = Peer::builder().sink(&nats.url()).start();
+    for key in ["a", "b", "c"] {
+        peer.put(key, "1").assert_created();
+    }
+    let config = nats.info().config;
+    let context = nats.context();
+    nats.block_on(async {
+        context.delete_stream(STREAM).await.expect("is deleted");
+        context.create_stream(config).await.expect("is made");
+    });
+    let refused = peer.put("a", "2");
+    assert!([503, 504].contains(&refused.status), "{}", refused.status);
+    peer.log_line("it is another than when this server started");
+    assert_eq!(peer.put("d", "1").assert_problem(503)["stored"], "no");
+}
+
 #[test]
 fn a_stream_that_becomes_unsafe_takes_nothing_until_it_is_safe() {
     if !can_start("streams that become unsafe") {
