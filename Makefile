@@ -173,6 +173,7 @@ fmt:
 
 clippy: setup
 	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
+	$(CARGO) clippy --locked --package $(PACKAGE) --no-default-features --features cli -- -D warnings
 
 doc: setup
 	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --locked --workspace --no-deps

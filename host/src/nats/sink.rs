@@ -20,7 +20,6 @@ use super::url::NatsUrl;
 use super::watch::{Identity, prepare, watch};
 use crate::error::Error;
 use crate::group_commit::QueueLimits;
-use crate::seldom::Seldom;
 use crate::sink::{PutError, PutSink};
 use crate::sinks::{Comparison, LARGE_BYTES};
 
@@ -59,7 +58,6 @@ pub struct NatsSink {
     room: Room,
     health: Arc<Health>,
     comparison: Comparison,
-    said: Seldom,
     watcher: JoinHandle<()>,
 }
 
@@ -98,7 +96,6 @@ impl NatsSink {
             room: Room::new(limits),
             health,
             comparison: Comparison::default(),
-            said: Seldom::default(),
             watcher: tokio::spawn(watcher),
         })
     }
@@ -161,15 +158,11 @@ impl NatsSink {
         }
         match &reply {
             Reply::Stored(_) | Reply::Taken | Reply::Full => self.health.answered(),
-            Reply::TooLarge => {}
             Reply::Nobody => self.health.failed("it has no leader"),
             Reply::Silence => self.health.failed("it does not answer"),
             Reply::NotNow(reason) | Reply::NotWritten(reason) => self.health.failed(reason),
-            Reply::Refused(reason) => {
-                if let Some(left_out) = self.said.say(reason) {
-                    tracing::error!(stream = %self.url, left_out, "the stream refuses an event: {reason}");
-                }
-            }
+            // It is this event's own affair.
+            Reply::TooLarge | Reply::Refused(_) => {}
         }
         reply
     }
