@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
-use super::{Cluster, can_start, url};
+use super::{Cluster, STREAM, can_start, url};
 use crate::support::{Peer, Post, run, wait_until};
 
 /// How soon puts are refused at the latest, once that is known to be long.
@@ -25,8 +25,10 @@ fn puts_are_refused_at_once_and_taken_again() {
     let mut ends = Peer::builder().sink(&store).start();
     let stays = Peer::builder().sink(&store).start();
     stays.put("before", "1").assert_created();
-    cluster.kill(0);
-    cluster.kill(2);
+    // Who leads stays, and does not know for a while that it does no more.
+    let leader = cluster.leader(STREAM).expect("somebody has taken the put");
+    cluster.kill((leader + 1) % 3);
+    cluster.kill((leader + 2) % 3);
     for peer in [&ends, &stays] {
         refuse_at_once(peer);
     }
