@@ -173,8 +173,9 @@ impl NatsSink {
         // The leader answers this, which has said that the key is taken.
         let held = self
             .stream
-            .get_last_raw_message_by_subject(&message.subject)
-            .await;
+            .get_last_raw_message_by_subject(&message.subject);
+        // The client bounds the wait for the answer, not that for its own queue.
+        let held = tokio::time::timeout(ACK_TIMEOUT, held).await.ok()?;
         let held = match held {
             Ok(held) => held,
             Err(error) => {

@@ -11,6 +11,7 @@ use percent_encoding::percent_decode_str;
 
 use super::subject::Prefix;
 use crate::error::Error;
+use crate::sinks::without_login;
 
 /// How many servers keep each event unless the URL says otherwise: of three, one may be lost.
 pub const DEFAULT_REPLICAS: usize = 3;
@@ -245,15 +246,6 @@ fn decode(text: &str) -> Result<String, String> {
     let decoded = percent_decode_str(text).decode_utf8();
     let decoded = decoded.map_err(|_| "what is percent-encoded in it is no UTF-8".to_owned())?;
     Ok(decoded.into_owned())
-}
-
-/// A URL without what lets one in, however wrong it is.
-fn without_login(url: &str) -> String {
-    let (scheme, rest) = url.split_once("//").unwrap_or(("nats:", url));
-    match rest.rsplit_once('@') {
-        Some((_, rest)) => format!("{scheme}//{rest}"),
-        None => url.to_owned(),
-    }
 }
 
 impl fmt::Display for NatsUrl {

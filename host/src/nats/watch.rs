@@ -124,7 +124,16 @@ async fn make(connection: &Connection, url: &NatsUrl) -> Result<Info, Failure> {
 fn check(connection: &Connection, info: &Info, url: &NatsUrl) -> Result<(), Error> {
     let mut settings = unsafe_settings(&info.config, url);
     let (major, minor, patch) = SAFE_BYTES_VERSION;
-    if info.config.max_bytes > 0 && !connection.client.is_server_compatible(major, minor, patch) {
+    // What is no version in three numbers would have the client panic.
+    let version = connection.client.server_info().version;
+    let is_plain = version
+        .split(['.', '-'])
+        .take(3)
+        .filter(|part| part.parse::<u32>().is_ok())
+        .count()
+        == 3;
+    let is_safe = is_plain && connection.client.is_server_compatible(major, minor, patch);
+    if info.config.max_bytes > 0 && !is_safe {
         settings.push(Unsafe {
             setting: "max_bytes",
             found: info.config.max_bytes.to_string(),

@@ -60,7 +60,7 @@ pub async fn open_with_queue(url: &str, queue: QueueLimits) -> Result<BoxSink, E
 /// Opens a sink that needs nobody's answer for that.
 fn open_here(url: &str, queue: QueueLimits) -> Result<BoxSink, Error> {
     let fail = |reason: String| Error::SinkUrl {
-        url: url.to_owned(),
+        url: without_login(url),
         reason,
     };
     let no_path = || fail("the path is missing".to_owned());
@@ -77,5 +77,28 @@ fn open_here(url: &str, queue: QueueLimits) -> Result<BoxSink, Error> {
         #[cfg(not(feature = "nats"))]
         Some(("nats", _)) => Err(fail("this was built without the feature `nats`".to_owned())),
         _ => Err(fail(format!("sinks are {URL_FORMS}"))),
+    }
+}
+
+/// A URL without what lets one in, however wrong it is.
+pub(crate) fn without_login(url: &str) -> String {
+    let (scheme, rest) = url.split_once("//").unwrap_or(("", url));
+    match rest.rsplit_once('@') {
+        Some((_, rest)) => format!("{scheme}//{rest}"),
+        None => url.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{QueueLimits, open_here};
+
+    #[test]
+    fn no_message_has_a_password_in_it() {
+        for scheme in ["NATS:", " nats:", "tls:", "natss:", "x:", ""] {
+            let url = format!("{scheme}//u:secret@a/e");
+            let error = open_here(&url, QueueLimits::default()).expect_err(&url);
+            assert!(!error.to_string().contains("secret"), "{error}");
+        }
     }
 }
