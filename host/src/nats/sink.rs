@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use alldata_peer_guest::same_event::same_event;
 use async_nats::jetstream::stream::{LastRawMessageErrorKind, Stream};
+use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
 
@@ -29,6 +30,10 @@ const ACK_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How long a put may take with all its attempts: less than a server waits for a sink.
 const PUT_TIME: Duration = Duration::from_secs(20);
+
+/// How many puts may read at a time what their keys hold, which may be as large as any event however
+/// small theirs are.
+const MAX_READS: usize = 16;
 
 /// How long to wait before the next attempt.
 const RETRY_PAUSE: Duration = Duration::from_millis(200);
@@ -58,6 +63,8 @@ pub struct NatsSink {
     room: Room,
     health: Arc<Health>,
     comparison: Comparison,
+    /// Those that read what a key holds.
+    reads: Semaphore,
     watcher: JoinHandle<()>,
 }
 
@@ -96,6 +103,7 @@ impl NatsSink {
             room: Room::new(limits),
             health,
             comparison: Comparison::default(),
+            reads: Semaphore::new(MAX_READS),
             watcher: tokio::spawn(watcher),
         })
     }
@@ -171,10 +179,12 @@ impl NatsSink {
     /// there after all.
     async fn compare(&self, key: &str, message: &Outgoing) -> Option<Result<(), PutError>> {
         // The leader answers this, which has said that the key is taken.
+        // The turns are never closed.
+        let _turn = self.reads.acquire().await.ok()?;
+        // The client bounds the wait for the answer, not that for its own queue.
         let held = self
             .stream
             .get_last_raw_message_by_subject(&message.subject);
-        // The client bounds the wait for the answer, not that for its own queue.
         let held = tokio::time::timeout(ACK_TIMEOUT, held).await.ok()?;
         let held = match held {
             Ok(held) => held,
