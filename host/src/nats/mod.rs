@@ -18,12 +18,11 @@ mod message;
 mod publish;
 mod reader;
 mod room;
+mod settings;
 mod sink;
 mod subject;
 mod url;
 mod watch;
-
-mod settings;
 
 pub use reader::NatsReader;
 pub use sink::NatsSink;

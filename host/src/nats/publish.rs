@@ -11,6 +11,7 @@ use serde::Deserialize;
 
 use super::connection::Connection;
 use super::message::Outgoing;
+use super::settings::UNAVAILABLE;
 
 /// What became of an attempt.
 #[derive(Debug, PartialEq, Eq)]
@@ -19,8 +20,11 @@ pub(super) enum Reply {
     Stored(u64),
     /// There is a message with this subject, or one is on its way.
     Taken,
-    /// The stream, or what it may use, is full: it has not stored the event.
+    /// The stream is full: it has not stored the event.
     Full,
+    /// What the account or the server may use is full, as far as this replica knows. It has not stored
+    /// the event, but each sees to that by itself.
+    NoResources,
     /// A message of this size is never taken.
     TooLarge,
     /// Nobody was there to store it: the stream has no leader now, or is gone.
@@ -81,16 +85,18 @@ struct Answer<'a> {
 
 /// What an answer means. Whoever listens to the same subject may answer too: what does not come from
 /// the stream says nothing.
-fn read(payload: &[u8], stream: &str) -> Reply {
+fn read(payload: &[u8], stream_name: &str) -> Reply {
     match serde_json::from_slice(payload) {
         Ok(Answer {
-            error: Some(error), ..
-        }) => refusal(&error),
+            stream,
+            error: Some(error),
+            ..
+        }) if stream.is_none_or(|from| from == stream_name) => refusal(&error),
         Ok(Answer {
             stream: Some(from),
             seq: Some(sequence),
             error: None,
-        }) if from == stream => Reply::Stored(sequence),
+        }) if from == stream_name => Reply::Stored(sequence),
         Ok(_) | Err(_) => Reply::Silence,
     }
 }
@@ -109,16 +115,13 @@ fn refusal(error: &jetstream::Error) -> Reply {
         ErrorCode::STREAM_STORE_FAILED => Reply::NotWritten(text),
         ErrorCode::ACCOUNT_RESOURCES_EXCEEDED
         | ErrorCode::INSUFFICIENT_RESOURCES
-        | ErrorCode::STORAGE_RESOURCES_EXCEEDED
-        | ErrorCode::STREAM_SEALED => Reply::Full,
+        | ErrorCode::STORAGE_RESOURCES_EXCEEDED => Reply::NoResources,
+        ErrorCode::STREAM_SEALED => Reply::Full,
         ErrorCode::STREAM_MESSAGE_EXCEEDS_MAXIMUM => Reply::TooLarge,
         _ if error.code() == UNAVAILABLE => Reply::NotNow(text),
         _ => Reply::Refused(text),
     }
 }
-
-/// The code of all errors of JetStream that may pass.
-const UNAVAILABLE: usize = 503;
 
 #[cfg(test)]
 mod tests {
@@ -134,6 +137,7 @@ mod tests {
         assert_eq!(read(full), Reply::Taken);
         for payload in [
             r#"{"stream":"other","seq":7}"#,
+            r#"{"error":{"code":400,"err_code":10060},"stream":"other","seq":0}"#,
             r#"{"seq":7}"#,
             r#"{"stream":"events"}"#,
             "",
@@ -170,9 +174,14 @@ mod tests {
             400,
             10002,
             "resource limits exceeded for account",
-            &Reply::Full,
+            &Reply::NoResources,
         );
-        assert_refusal(500, 10047, "insufficient storage resources", &Reply::Full);
+        assert_refusal(
+            500,
+            10047,
+            "insufficient storage resources",
+            &Reply::NoResources,
+        );
         assert_refusal(
             400,
             10109,

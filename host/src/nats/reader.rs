@@ -228,7 +228,7 @@ fn faults(info: &Info, url: &NatsUrl) -> Vec<String> {
         .collect();
     let state = &info.state;
     let first = info.config.first_sequence.unwrap_or(1).max(1);
-    let numbered = (state.last_sequence + 1).saturating_sub(first);
+    let numbered = state.last_sequence.saturating_add(1).saturating_sub(first);
     if numbered > state.messages {
         faults.push(format!(
             "{} of {numbered} messages were deleted",

@@ -60,6 +60,8 @@ pub struct NatsSink {
     stream: Stream<()>,
     /// The last sequence number that is known of the stream, which never gives one out again.
     last: AtomicU64,
+    /// How many servers kept an event when this was made.
+    replicas: usize,
     room: Room,
     health: Arc<Health>,
     comparison: Comparison,
@@ -100,6 +102,7 @@ impl NatsSink {
             connection,
             stream,
             last: AtomicU64::new(info.state.last_sequence),
+            replicas: info.config.num_replicas,
             room: Room::new(limits),
             health,
             comparison: Comparison::default(),
@@ -119,7 +122,12 @@ impl NatsSink {
             let answer = match self.attempt(message, timeout.min(left)).await {
                 Reply::Stored(_) => Some(Ok(())),
                 Reply::Taken => self.compare(key, message).await,
-                Reply::Full => match self.compare(key, message).await {
+                Reply::NoResources if self.replicas > 1 => {
+                    may_be_stored = true;
+                    None
+                }
+                // Of one replica the word is enough.
+                Reply::Full | Reply::NoResources => match self.compare(key, message).await {
                     None if !may_be_stored => Some(Err(unavailable(FULL_RETRY_SECONDS))),
                     known => known,
                 },
@@ -159,6 +167,7 @@ impl NatsSink {
             if sequence <= last {
                 // Another stream of that name has it, or this one has lost what it had.
                 self.last.store(sequence, Ordering::Relaxed);
+                tracing::error!(stream = %self.url, last, sequence, "the stream is another, or has lost what it had");
                 self.health.doubted();
                 return Reply::Silence;
             }
@@ -166,6 +175,10 @@ impl NatsSink {
         }
         match &reply {
             Reply::Stored(_) | Reply::Taken | Reply::Full => self.health.answered(),
+            Reply::NoResources if self.replicas > 1 => {
+                self.health.failed("its servers have no room");
+            }
+            Reply::NoResources => self.health.answered(),
             Reply::Nobody => self.health.failed("it has no leader"),
             Reply::Silence => self.health.failed("it does not answer"),
             Reply::NotNow(reason) | Reply::NotWritten(reason) => self.health.failed(reason),

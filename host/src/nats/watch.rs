@@ -13,7 +13,7 @@ use tokio::time::{Instant, timeout};
 use super::connection::Connection;
 use super::health::{Health, Look};
 use super::nats_error;
-use super::settings::{Unsafe, unsafe_settings, wanted};
+use super::settings::{UNAVAILABLE, Unsafe, unsafe_settings, wanted};
 use super::url::NatsUrl;
 use crate::error::Error;
 
@@ -31,9 +31,6 @@ const START_PAUSE: Duration = Duration::from_millis(500);
 /// How long a server may hear of no leader until another one is asked: shorter than the replicas take to
 /// agree on one, since only the first of many tries need be right.
 const MAX_SILENCE: Duration = Duration::from_secs(3);
-
-/// The code of all errors of JetStream that may pass.
-const UNAVAILABLE: usize = 503;
 
 /// The first version of servers that refuse what is new at `max_bytes` and never delete for it
 /// (nats-io/nats-server, issues 4771 and 4775).
