@@ -11,8 +11,9 @@ use async_nats::connection::State;
 use async_nats::jetstream::Context;
 use async_nats::jetstream::context::ContextBuilder;
 use async_nats::jetstream::stream::Stream;
-use async_nats::{Client, ConnectOptions, Event};
+use async_nats::{Client, ConnectErrorKind, ConnectOptions, Event};
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 use super::nats_error;
 use super::url::{Login, NatsUrl};
@@ -48,6 +49,15 @@ impl Connection {
     ///
     /// When none does, or a file of the URL can't be read.
     pub(super) async fn open(url: &NatsUrl) -> Result<Self, Error> {
+        Self::open_within(url, Duration::ZERO).await
+    }
+
+    /// The same for servers that may be starting too: none that answers is tried again for so long.
+    ///
+    /// # Errors
+    ///
+    /// As for [`open`](Self::open).
+    pub(super) async fn open_within(url: &NatsUrl, time: Duration) -> Result<Self, Error> {
         let (lost, losses) = watch::channel(0);
         let lost = Arc::new(lost);
         let said = Arc::new(Seldom::default());
@@ -60,8 +70,16 @@ impl Connection {
             tell(&event, is_first, &stream, &said);
             std::future::ready(())
         });
-        let client = options.connect(&url.servers[..]).await;
-        let client = client.map_err(|error| nats_error(url, "reach")(&error))?;
+        let end = Instant::now() + time;
+        let client = loop {
+            match options.clone().connect(&url.servers[..]).await {
+                Ok(client) => break client,
+                Err(error) if is_absence(error.kind()) && Instant::now() < end => {
+                    tokio::time::sleep(MAX_RECONNECT_DELAY).await;
+                }
+                Err(error) => return Err(nats_error(url, "reach")(&error)),
+            }
+        };
         let context = ContextBuilder::new()
             .timeout(REQUEST_TIMEOUT)
             .build(client.clone());
@@ -99,6 +117,14 @@ impl Connection {
         losses.mark_unchanged();
         losses
     }
+}
+
+/// Whether nobody has answered: who is not let in now is not let in later.
+fn is_absence(kind: ConnectErrorKind) -> bool {
+    matches!(
+        kind,
+        ConnectErrorKind::Io | ConnectErrorKind::TimedOut | ConnectErrorKind::Dns
+    )
 }
 
 fn options(url: &NatsUrl) -> Result<ConnectOptions, Error> {

@@ -24,6 +24,9 @@ use crate::group_commit::QueueLimits;
 use crate::sink::{PutError, PutSink};
 use crate::sinks::{Comparison, LARGE_BYTES};
 
+/// How long servers may take to be there that are started together with this program.
+const CONNECT_TIME: Duration = Duration::from_secs(5);
+
 /// How long to wait for an acknowledgement, which takes milliseconds, before the event is published
 /// once more.
 const ACK_TIMEOUT: Duration = Duration::from_secs(5);
@@ -87,7 +90,7 @@ impl NatsSink {
     ///
     /// As for [`connect`](Self::connect).
     pub async fn connect_with_queue(url: &NatsUrl, limits: QueueLimits) -> Result<Self, Error> {
-        let connection = Connection::open(url).await?;
+        let connection = Connection::open_within(url, CONNECT_TIME).await?;
         let stream = connection.stream(url).await?;
         let info = prepare(&connection, url).await?;
         let health = Arc::new(Health::default());
@@ -191,18 +194,18 @@ impl NatsSink {
     /// What a key that is taken holds is the answer. `None` where that could not be read, or is not
     /// there after all.
     async fn compare(&self, key: &str, message: &Outgoing) -> Option<Result<(), PutError>> {
-        // The leader answers this, which has said that the key is taken.
         // The turns are never closed.
         let _turn = self.reads.acquire().await.ok()?;
-        // The client bounds the wait for the answer, not that for its own queue.
+        // The leader answers, which has said that the key is taken. The client bounds the wait for the answer, not that for its own queue.
         let held = self
             .stream
             .get_last_raw_message_by_subject(&message.subject);
         let held = tokio::time::timeout(ACK_TIMEOUT, held).await.ok()?;
         let held = match held {
             Ok(held) => held,
+            // That a read takes its time is no sign that nothing can be put.
             Err(error) => {
-                if error.kind() != LastRawMessageErrorKind::NoMessageFound {
+                if let LastRawMessageErrorKind::JetStream(error) = error.kind() {
                     self.health.failed(&error.to_string());
                 }
                 return None;
