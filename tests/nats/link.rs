@@ -28,6 +28,8 @@ struct State {
     passing: Passing,
     /// Both ends of all connections so far, to close them.
     streams: Vec<TcpStream>,
+    /// How many connections were closed at once.
+    refused: usize,
 }
 
 #[derive(Default, Clone, Copy, PartialEq, Eq)]
@@ -59,6 +61,11 @@ impl Link {
 
     pub(crate) fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// How many connections were closed at once so far.
+    pub(crate) fn refused(&self) -> usize {
+        self.way.lock().refused
     }
 
     /// Closes all connections, and each new one at once.
@@ -119,6 +126,7 @@ impl Way {
                 return;
             }
             let (Ok(near), true) = (near, passing != Passing::Cut) else {
+                self.lock().refused += 1;
                 continue;
             };
             // Where nobody listens, the connection is closed.
