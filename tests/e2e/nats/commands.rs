@@ -53,7 +53,7 @@ fn events_are_exported_as_they_were_put_whatever_their_keys() {
         return;
     }
     let nats = Single::start();
-    let peer = Peer::builder().sink(&nats.url()).start();
+    let peer = nats.peer();
     for (number, key) in ["c", "a", "b"].iter().enumerate() {
         peer.put(key, &number.to_string()).assert_created();
     }
@@ -88,7 +88,7 @@ fn an_empty_stream_is_read() {
         return;
     }
     let nats = Single::start();
-    drop(Peer::builder().sink(&nats.url()).start());
+    drop(nats.peer());
     let output = run(&["export", "--store", &nats.url()]);
     assert_eq!(output.assert_ok(), "");
     let output = run(&["verify", "--store", &nats.url()]);

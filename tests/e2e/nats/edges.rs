@@ -52,7 +52,7 @@ fn an_event_that_is_too_large_is_no_fault_of_the_stream() {
         return;
     }
     let nats = Single::start();
-    let peer = Peer::builder().sink(&nats.url()).start();
+    let peer = nats.peer();
     let large = format!("\"{}\"", "x".repeat(2 << 20));
     for _ in 0..3 {
         let refused = peer.put("a", &large);

@@ -26,7 +26,7 @@ use tokio::runtime::Runtime;
 pub(crate) use cluster::{Cluster, no_nats_server};
 pub(crate) use link::Link;
 
-use crate::support::can_make;
+use crate::support::{Peer, can_make};
 
 /// The stream of a test.
 pub(crate) const STREAM: &str = "events";
@@ -58,6 +58,11 @@ impl Single {
     /// The URL of the stream for peers.
     fn url(&self) -> String {
         url(&self.cluster, "replicas=1")
+    }
+
+    /// A peer that puts into the stream.
+    fn peer(&self) -> Peer {
+        Peer::builder().sink(&self.url()).start()
     }
 
     fn block_on<T>(&self, future: impl Future<Output = T>) -> T {

@@ -13,11 +13,7 @@ fn a_stream_is_made_as_it_has_to_be_and_used_by_the_next() {
         return;
     }
     let nats = Single::start();
-    Peer::builder()
-        .sink(&nats.url())
-        .start()
-        .put("a", "1")
-        .assert_created();
+    nats.peer().put("a", "1").assert_created();
     let Config {
         retention,
         storage,
@@ -38,7 +34,7 @@ fn a_stream_is_made_as_it_has_to_be_and_used_by_the_next() {
     assert!(discard_new_per_subject && deny_delete && deny_purge);
     assert!(max_age.is_zero());
     assert_eq!(subjects, ["alldata.*"]);
-    let peer = Peer::builder().sink(&nats.url()).start();
+    let peer = nats.peer();
     peer.put("a", "1").assert_created();
     peer.put("a", "2").assert_problem(409);
 }
@@ -108,11 +104,7 @@ fn a_stream_that_could_cost_an_event_is_refused_by_name() {
     bounded.max_messages = 1000;
     let made = nats.block_on(context.create_stream(bounded));
     made.expect("is made");
-    Peer::builder()
-        .sink(&nats.url())
-        .start()
-        .put("a", "1")
-        .assert_created();
+    nats.peer().put("a", "1").assert_created();
 }
 
 /// Servers before 2.10.5 keep below it by deleting what is oldest, whatever `discard` says.
@@ -129,7 +121,7 @@ fn a_bound_of_bytes_is_refused_on_servers_that_delete_for_it() {
     made.expect("is made");
     let client = context.client();
     if client.is_server_compatible(2, 10, 5) {
-        drop(Peer::builder().sink(&nats.url()).start());
+        drop(nats.peer());
         return;
     }
     let output = run(&serve(&nats.url()));
@@ -146,11 +138,7 @@ fn a_sealed_stream_takes_no_peer_but_is_read() {
         return;
     }
     let nats = Single::start();
-    Peer::builder()
-        .sink(&nats.url())
-        .start()
-        .put("a", "1")
-        .assert_created();
+    nats.peer().put("a", "1").assert_created();
     nats.update(|config| config.sealed = true);
     let output = run(&serve(&nats.url()));
     assert!(output.assert_failed(1).contains("its sealed is true"));

@@ -10,7 +10,7 @@ fn a_full_stream_takes_nothing_new_and_keeps_what_it_has() {
         return;
     }
     let nats = Single::start();
-    let peer = Peer::builder().sink(&nats.url()).start();
+    let peer = nats.peer();
     let put = |key: &str, event: &str| peer.put(key, event);
     put("a", "1").assert_created();
     nats.update(|config| config.max_messages = 2);
@@ -33,7 +33,7 @@ fn servers_without_storage_are_full() {
         return;
     }
     let nats = Single::with("jetstream { max_file_store: 1MB }");
-    let peer = Peer::builder().sink(&nats.url()).start();
+    let peer = nats.peer();
     let event = format!("\"{}\"", "x".repeat(300_000));
     let key = |number: usize| format!("key{number}");
     let is_refused = |number: &usize| peer.put(&key(*number), &event).status != 201;
@@ -53,7 +53,7 @@ fn a_stream_that_is_deleted_is_not_made_again() {
         return;
     }
     let nats = Single::start();
-    let peer = Peer::builder().sink(&nats.url()).start();
+    let peer = nats.peer();
     peer.put("a", "1").assert_created();
     nats.delete();
     let refused = peer.put("b", "1");
@@ -63,12 +63,12 @@ fn a_stream_that_is_deleted_is_not_made_again() {
     let context = nats.context();
     assert!(nats.block_on(context.get_stream(STREAM)).is_err());
     // Somebody makes another, which has lost what was in the first.
-    let other = Peer::builder().sink(&nats.url()).start();
+    let other = nats.peer();
     other.put("a", "2").assert_created();
     peer.log_line("it is another than when this server started");
     peer.put("d", "1").assert_problem(503);
     drop(peer);
-    let peer = Peer::builder().sink(&nats.url()).start();
+    let peer = nats.peer();
     peer.put("d", "1").assert_created();
     peer.put("a", "1").assert_problem(409);
 }
@@ -80,7 +80,7 @@ fn a_stream_that_is_replaced_unseen_acknowledges_nothing() {
         return;
     }
     let nats = Single::start();
-    let peer = Peer::builder().sink(&nats.url()).start();
+    let peer = nats.peer();
     for key in ["a", "b", "c"] {
         peer.put(key, "1").assert_created();
     }
@@ -102,7 +102,7 @@ fn a_stream_that_becomes_unsafe_takes_nothing_until_it_is_safe() {
         return;
     }
     let nats = Single::start();
-    let peer = Peer::builder().sink(&nats.url()).start();
+    let peer = nats.peer();
     peer.put("a", "1").assert_created();
     nats.update(|config| config.max_age = std::time::Duration::from_secs(3600));
     peer.log_line("its max_age is 3600s, but must be 0ns");
