@@ -77,7 +77,7 @@ fn not_sent(error: &RequestError) -> Reply {
 /// The JSON that a stream answers with.
 #[derive(Debug, Deserialize)]
 struct Answer<'a> {
-    /// The name of the stream, which has no character that JSON would escape.
+    /// The name of the stream, which has no character that JSON escapes, as Go writes it: see `url`.
     stream: Option<&'a str>,
     seq: Option<u64>,
     error: Option<jetstream::Error>,

@@ -203,7 +203,7 @@ fn parse_server(host: &str) -> Result<ServerAddr, String> {
 }
 
 fn parse_stream(name: &str) -> Result<String, String> {
-    let is_fit = |byte: u8| byte.is_ascii_graphic() && !b".*>/\\@\"".contains(&byte);
+    let is_fit = |byte: u8| byte.is_ascii_graphic() && !b".*<>&/\\@\"".contains(&byte);
     match name {
         "" => Err("the name of the stream is missing".to_owned()),
         _ if name.len() > MAX_STREAM_BYTES => Err(format!(
@@ -211,7 +211,7 @@ fn parse_stream(name: &str) -> Result<String, String> {
         )),
         _ if name.bytes().all(is_fit) => Ok(name.to_owned()),
         _ => Err(format!(
-            "{name:?} is no name of a stream: it may not have white space, nor . * > / \\ @ \""
+            "{name:?} is no name of a stream: it may not have white space, nor . * < > & / \\ @ \""
         )),
     }
 }
@@ -341,6 +341,7 @@ mod tests {
             ("nats://u:secret/x@a:70000/e", "no HOST:PORT"),
             ("nats://u:secret@a/e.f", "\"e.f\" is no name"),
             ("nats://u:secret@a/e f", "\"e f\" is no name"),
+            ("nats://u:secret@a/e&f", "\"e&f\" is no name"),
             ("nats://u:secret@a/e/f", "\"e/f\" is no name"),
             ("nats://u:secret@a/%FF", "no UTF-8"),
             ("nats://u:%FF@a/e", "no UTF-8"),
