@@ -15,6 +15,7 @@
 mod connection;
 mod health;
 mod message;
+mod patience;
 mod publish;
 mod reader;
 mod room;

@@ -11,7 +11,7 @@ use serde::Deserialize;
 
 use super::connection::Connection;
 use super::message::Outgoing;
-use super::settings::UNAVAILABLE;
+use super::patience::is_passing;
 
 /// What became of an attempt.
 #[derive(Debug, PartialEq, Eq)]
@@ -118,7 +118,7 @@ fn refusal(error: &jetstream::Error) -> Reply {
         | ErrorCode::STORAGE_RESOURCES_EXCEEDED => Reply::NoResources,
         ErrorCode::STREAM_SEALED => Reply::Full,
         ErrorCode::STREAM_MESSAGE_EXCEEDS_MAXIMUM => Reply::TooLarge,
-        _ if error.code() == UNAVAILABLE => Reply::NotNow(text),
+        _ if is_passing(error) => Reply::NotNow(text),
         _ => Reply::Refused(text),
     }
 }

@@ -1,17 +1,23 @@
 //! Reads the events of a stream, also while peers put into it.
 //!
-//! In the order in which they were put, which is that of the stream. Never makes a stream.
+//! In the order in which they were put, which is that of the stream. Waits for servers that agree on a
+//! new leader. Never makes a stream.
 
 use std::time::Duration;
 
 use async_nats::jetstream::consumer::pull::{self, OrderedConfig};
-use async_nats::jetstream::stream::{Info, LastRawMessageErrorKind, Stream};
+use async_nats::jetstream::context::GetStreamError;
+use async_nats::jetstream::message::StreamMessage;
+use async_nats::jetstream::stream::{
+    ConsumerError, ConsumerErrorKind, Info, LastRawMessageError, LastRawMessageErrorKind, Stream,
+};
 use futures_util::StreamExt as _;
 use tokio::time::timeout;
 
 use super::connection::Connection;
 use super::message::Stored;
 use super::nats_error;
+use super::patience::{is_passing, look_may_pass, patiently};
 use super::settings::{Unsafe, unsafe_settings};
 use super::url::NatsUrl;
 use crate::error::Error;
@@ -30,8 +36,7 @@ const EVERYTHING: &str = ">";
 #[derive(Debug)]
 pub struct NatsReader {
     url: NatsUrl,
-    /// Lives as long as what is read over it.
-    _connection: Connection,
+    connection: Connection,
     stream: Stream<()>,
 }
 
@@ -46,7 +51,7 @@ impl NatsReader {
         let stream = connection.stream(url).await?;
         let reader = Self {
             url: url.clone(),
-            _connection: connection,
+            connection,
             stream,
         };
         reader.info().await?;
@@ -60,16 +65,13 @@ impl NatsReader {
     /// When the stream can't be read, or the event is damaged.
     pub async fn get(&self, key: &str) -> Result<Option<String>, Error> {
         let subject = self.url.prefix.subject(key);
-        match self.stream.get_last_raw_message_by_subject(&subject).await {
-            Ok(held) => {
-                let headers = Some(&held.headers);
-                let stored = Stored::read(&self.url, &held.subject, headers, &held.payload);
-                self.whole(stored)
-                    .map(|event| event.map(|event| event.event))
-            }
-            Err(error) if error.kind() == LastRawMessageErrorKind::NoMessageFound => Ok(None),
-            Err(error) => Err(nats_error(&self.url, "read")(&error)),
-        }
+        let Some(held) = self.last(&subject).await? else {
+            return Ok(None);
+        };
+        let headers = Some(&held.headers);
+        let stored = Stored::read(&self.url, &held.subject, headers, &held.payload);
+        let event = self.whole(stored)?;
+        Ok(event.map(|event| event.event))
     }
 
     /// How many messages there are.
@@ -141,14 +143,27 @@ impl NatsReader {
     }
 
     async fn info(&self) -> Result<Info, Error> {
-        let info = self.stream.get_info().await;
-        info.map_err(|error| nats_error(&self.url, "read")(&error))
+        let stream = patiently(
+            |error: &GetStreamError| look_may_pass(&error.kind()),
+            || self.connection.context().get_stream(&self.url.stream),
+        );
+        match stream.await {
+            Ok(stream) => Ok(stream.cached_info().clone()),
+            Err(error) => Err(nats_error(&self.url, "read")(&error)),
+        }
     }
 
-    /// The sequence number of the last message with one of these subjects, if there is one.
-    async fn last(&self, subjects: &str) -> Result<Option<u64>, Error> {
-        match self.stream.get_last_raw_message_by_subject(subjects).await {
-            Ok(message) => Ok(Some(message.sequence)),
+    /// The last message with one of these subjects, if there is one.
+    async fn last(&self, subjects: &str) -> Result<Option<StreamMessage>, Error> {
+        let message = patiently(
+            |error: &LastRawMessageError| match error.kind() {
+                LastRawMessageErrorKind::JetStream(error) => is_passing(&error),
+                kind => kind == LastRawMessageErrorKind::Other,
+            },
+            || self.stream.get_last_raw_message_by_subject(subjects),
+        );
+        match message.await {
+            Ok(message) => Ok(Some(message)),
             Err(error) if error.kind() == LastRawMessageErrorKind::NoMessageFound => Ok(None),
             Err(error) => Err(nats_error(&self.url, "read")(&error)),
         }
@@ -176,6 +191,7 @@ impl NatsReader {
         let Some(last) = self.last(subjects).await? else {
             return Ok(());
         };
+        let last = last.sequence;
         let fail = nats_error(&self.url, "read");
         let mut messages = self.messages(subjects).await?;
         loop {
@@ -206,8 +222,17 @@ impl NatsReader {
             filter_subject: subjects.to_owned(),
             ..OrderedConfig::default()
         };
-        let consumer = self.stream.create_consumer(config).await;
-        let consumer = consumer.map_err(|error| fail(&error))?;
+        let consumer = patiently(
+            |error: &ConsumerError| match error.kind() {
+                ConsumerErrorKind::JetStream(error) => is_passing(&error),
+                kind => matches!(
+                    kind,
+                    ConsumerErrorKind::TimedOut | ConsumerErrorKind::Request
+                ),
+            },
+            || self.stream.create_consumer(config.clone()),
+        );
+        let consumer = consumer.await.map_err(|error| fail(&error))?;
         consumer.messages().await.map_err(|error| fail(&error))
     }
 }

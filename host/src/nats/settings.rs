@@ -10,9 +10,6 @@ use async_nats::jetstream::stream::{
 
 use super::url::NatsUrl;
 
-/// The code of all errors of JetStream that may pass.
-pub(super) const UNAVAILABLE: usize = 503;
-
 /// A setting of a stream that is not as it has to be, by its name in the JSON of JetStream.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Unsafe {

@@ -13,20 +13,14 @@ use tokio::time::{Instant, timeout};
 use super::connection::Connection;
 use super::health::{Health, Look};
 use super::nats_error;
-use super::settings::{UNAVAILABLE, Unsafe, unsafe_settings, wanted};
+use super::patience::{is_passing, look_may_pass, patiently};
+use super::settings::{Unsafe, unsafe_settings, wanted};
 use super::url::NatsUrl;
 use crate::error::Error;
 
 /// How often to look at a stream that takes events, and at one that does not.
 const PAUSE: Duration = Duration::from_secs(10);
 const PAUSE_IN_TROUBLE: Duration = Duration::from_millis(500);
-
-/// How long servers are given that do not know the stream yet, or not one another: as long as they
-/// take to agree on a leader after a start.
-const START_TIME: Duration = Duration::from_secs(15);
-
-/// How long to wait before they are asked again.
-const START_PAUSE: Duration = Duration::from_millis(500);
 
 /// How long a server may hear of no leader until another one is asked: shorter than the replicas take to
 /// agree on one, since only the first of many tries need be right.
@@ -53,19 +47,13 @@ impl Identity {
 ///
 /// When it can't be looked at or made, or could lose or overwrite events.
 pub(super) async fn prepare(connection: &Connection, url: &NatsUrl) -> Result<Info, Error> {
-    let end = Instant::now() + START_TIME;
-    loop {
-        match prepare_now(connection, url).await {
-            Ok(info) => {
-                check(connection, &info, url)?;
-                return Ok(info);
-            }
-            Err(failure) if failure.may_pass && Instant::now() + START_PAUSE < end => {
-                tokio::time::sleep(START_PAUSE).await;
-            }
-            Err(failure) => return Err(failure.error),
-        }
-    }
+    let info = patiently(
+        |failure: &Failure| failure.may_pass,
+        || prepare_now(connection, url),
+    );
+    let info = info.await.map_err(|failure| failure.error)?;
+    check(connection, &info, url)?;
+    Ok(info)
 }
 
 /// Why there is no stream to put into.
@@ -80,11 +68,7 @@ async fn prepare_now(connection: &Connection, url: &NatsUrl) -> Result<Info, Fai
         Ok(stream) => Ok(stream.cached_info().clone()),
         Err(error) if is_missing(&error.kind()) => make(connection, url).await,
         Err(error) => Err(Failure {
-            may_pass: match error.kind() {
-                GetStreamErrorKind::Request => true,
-                GetStreamErrorKind::JetStream(error) => error.code() == UNAVAILABLE,
-                GetStreamErrorKind::EmptyName | GetStreamErrorKind::InvalidStreamName => false,
-            },
+            may_pass: look_may_pass(&error.kind()),
             error: nats_error(url, "look at")(&error),
         }),
     }
@@ -107,7 +91,7 @@ async fn make(connection: &Connection, url: &NatsUrl) -> Result<Info, Failure> {
             CreateStreamErrorKind::JetStream(error) => {
                 // Another peer was faster, or servers do not know one another yet.
                 let codes = [ErrorCode::STREAM_NAME_EXIST, ErrorCode::CLUSTER_NO_PEERS];
-                error.code() == UNAVAILABLE || codes.contains(&error.error_code())
+                is_passing(&error) || codes.contains(&error.error_code())
             }
             kind => matches!(
                 kind,
