@@ -13,7 +13,7 @@ use wasip2::http::types::{
 use wasip2::io::streams::StreamError;
 
 use crate::body::{Body, TooLarge};
-use crate::decode::{MAX_BODY_BYTES, Put, decode};
+use crate::decode::{MAX_BODY_BYTES, decode};
 use crate::outcome::{Answer, Outcome, PROBLEM_MEDIA_TYPE};
 
 mod bindings {
@@ -43,7 +43,7 @@ impl Guest for Peer {
     fn handle(request: IncomingRequest, out: ResponseOutparam) {
         let outcome = match request.method() {
             Method::Post => match read_body(&request) {
-                Ok(body) => handle_put(body.bytes()),
+                Ok(body) => put(body.bytes()),
                 Err(outcome) => outcome,
             },
             _ => Outcome::MethodNotAllowed,
@@ -53,34 +53,52 @@ impl Guest for Peer {
 }
 
 impl put_handler::Guest for Peer {
-    fn handle_put(body: Vec<u8>) -> put_handler::Answer {
-        let answer = handle_put(&body).answer();
-        put_handler::Answer {
-            status: answer.status,
-            problem: answer.body(),
-            header: answer.header.map(|(name, value)| (name.to_string(), value)),
+    fn decode(body: Vec<u8>) -> Result<put_handler::Put, put_handler::Answer> {
+        match decode(&body) {
+            Ok(put) => Ok(put_handler::Put {
+                key: put.key.into_owned(),
+                event: put.event.to_string(),
+                stored: Outcome::Stored.answer().into(),
+            }),
+            Err(error) => Err(Outcome::Malformed(error).answer().into()),
         }
+    }
+
+    fn explain(error: PutError) -> put_handler::Answer {
+        not_acknowledged(error).answer().into()
     }
 }
 
 /// What becomes of a body that arrived whole.
-fn handle_put(body: &[u8]) -> Outcome {
+fn put(body: &[u8]) -> Outcome {
     match decode(body) {
-        Ok(put) => store(&put),
+        Ok(put) => match put_sink::put(&put.key, put.event) {
+            Ok(()) => Outcome::Stored,
+            Err(error) => not_acknowledged(error),
+        },
         Err(error) => Outcome::Malformed(error),
     }
 }
 
-fn store(put: &Put<'_>) -> Outcome {
-    match put_sink::put(&put.key, put.event) {
-        Ok(()) => Outcome::Stored,
-        Err(PutError::Conflict) => Outcome::Conflict,
-        Err(PutError::Rejected(reason)) => Outcome::Rejected(reason),
-        Err(PutError::Unavailable(retry_after_seconds)) => Outcome::Unavailable {
+fn not_acknowledged(error: PutError) -> Outcome {
+    match error {
+        PutError::Conflict => Outcome::Conflict,
+        PutError::Rejected(reason) => Outcome::Rejected(reason),
+        PutError::Unavailable(retry_after_seconds) => Outcome::Unavailable {
             retry_after_seconds,
         },
-        Err(PutError::Unknown) => Outcome::Unknown,
-        Err(PutError::Failed(_)) => Outcome::Failed,
+        PutError::Unknown => Outcome::Unknown,
+        PutError::Failed(_) => Outcome::Failed,
+    }
+}
+
+impl From<Answer> for put_handler::Answer {
+    fn from(answer: Answer) -> Self {
+        Self {
+            status: answer.status,
+            problem: answer.body(),
+            header: answer.header.map(|(name, value)| (name.to_string(), value)),
+        }
     }
 }
 

@@ -17,6 +17,7 @@ use crate::instances::Lending;
 use crate::limits::Limits;
 use crate::listener;
 use crate::local::Local;
+use crate::put_sink::Puts;
 use crate::server::PeerServer;
 use crate::sink::{self, BoxSink, PutError, PutSink};
 use crate::sinks::DiscardSink;
@@ -84,8 +85,8 @@ impl PeerServerBuilder {
 
     /// A component of your own in place of the built-in one, as the bytes of its binary. It
     /// exports `wasi:http/incoming-handler` 0.2. One that also exports `alldata:peer/put-handler`, and
-    /// imports no more than the built-in one does, is called through that, and may call nothing but
-    /// `put-sink` then.
+    /// imports no more than the built-in one does, is called through that, and may call nothing
+    /// then: the server puts what it has decoded.
     ///
     /// Where a component does not import `alldata:peer/put-sink`, because it has a sink of its own,
     /// the server needs none. Such a one has [`body_timeout`](Self::body_timeout) and
@@ -168,7 +169,7 @@ impl PeerServerBuilder {
         };
         let listeners = listener::bind(self.hostname.as_deref(), self.port).await?;
         let lending = Lending {
-            sink: sink.clone(),
+            puts: Puts::new(sink.clone(), limits.sink_timeout),
             limits,
         };
         let max_body_bytes = limits.max_body_bytes.min(limits.max_bodies_bytes);

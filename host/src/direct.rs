@@ -1,7 +1,7 @@
-//! The short way to a component: its `put-handler`, which takes a body and gives an answer.
+//! The short way to a component: its `put-handler`, which decodes bodies and makes answers.
 //!
-//! For a peer that has its sink from the host, as the built-in one. Never reads a body and never
-//! writes an answer.
+//! For a peer that has its sink from the host, as the built-in one. Never reads a body, never puts
+//! and never writes an answer.
 
 use std::sync::Arc;
 
@@ -15,12 +15,13 @@ use wasmtime::{Engine, Result, Store};
 use crate::computing::ComputingTime;
 use crate::guest_limits::{self, GuestLimits, GuestMemory, Watched};
 use crate::instances::Pre;
-use crate::put_sink::{self, PutSinkContext};
+use crate::put_sink::{Puts, WitPutError};
+use crate::sink::PutError;
 
 /// The interface that a component is called through.
 const PUT_HANDLER: &str = "alldata:peer/put-handler@0.1.0";
 
-/// The sink that such a component puts into.
+/// The sink that such a component puts into where it is called through `wasi:http`.
 const KNOWN_PUT_SINK: &str = "alldata:peer/put-sink@0.1.0";
 
 /// What such a component imports beside `put-sink`, for others to call it through `wasi:http`. Its
@@ -30,15 +31,34 @@ const NOT_CALLED: [&str; 2] = ["wasi:http/types@", "wasi:io/"];
 /// A component with a `put-handler`, ready to be instantiated.
 pub(crate) struct DirectPre {
     pre: InstancePre<State>,
-    handle_put: ComponentExportIndex,
+    handler: Handler,
     limits: GuestLimits,
 }
 
-/// An instance of it, which takes one put at a time.
+/// Where a component has the functions of `put-handler`.
+struct Handler {
+    decode: ComponentExportIndex,
+    explain: ComponentExportIndex,
+}
+
+/// An instance of it, which is called once at a time.
 pub(crate) struct Direct {
     store: Store<State>,
     computing: Arc<ComputingTime>,
-    handle_put: TypedFunc<(Bytes,), (PutAnswer,)>,
+    decode: TypedFunc<(Bytes,), (Decoded,)>,
+    explain: TypedFunc<(WitPutError,), (PutAnswer,)>,
+}
+
+/// What a body asks to store, or else what is answered to it.
+type Decoded = std::result::Result<DecodedPut, PutAnswer>;
+
+/// The record `put` of the WIT.
+#[derive(ComponentType, Lift)]
+#[component(record)]
+pub(crate) struct DecodedPut {
+    pub(crate) key: String,
+    pub(crate) event: String,
+    pub(crate) stored: PutAnswer,
 }
 
 /// The record `answer` of the WIT.
@@ -54,7 +74,6 @@ pub(crate) struct PutAnswer {
 struct State {
     memory: GuestMemory,
     computing: Arc<ComputingTime>,
-    put_sink: PutSinkContext,
 }
 
 impl DirectPre {
@@ -64,19 +83,18 @@ impl DirectPre {
         component: &Component,
         limits: GuestLimits,
     ) -> Result<Option<Self>> {
-        let Some(handle_put) = find_handle_put(component) else {
+        let Some(handler) = Handler::find(component) else {
             return Ok(None);
         };
         if !imports_no_more(engine, component) {
             return Ok(None);
         }
         let mut linker = Linker::new(engine);
-        put_sink::add_to_linker(&mut linker, |state: &mut State| &mut state.put_sink)?;
         linker.define_unknown_imports_as_traps(component)?;
         let pre = linker.instantiate_pre(component)?;
         Ok(Some(Self {
             pre,
-            handle_put,
+            handler,
             limits,
         }))
     }
@@ -85,25 +103,22 @@ impl DirectPre {
 impl Pre for DirectPre {
     type Instance = Direct;
 
-    async fn instantiate(
-        &self,
-        put_sink: PutSinkContext,
-        computing: Arc<ComputingTime>,
-    ) -> Result<Direct> {
+    async fn instantiate(&self, _puts: &Puts, computing: Arc<ComputingTime>) -> Result<Direct> {
         let state = State {
             memory: GuestMemory::new(self.limits),
             computing: Arc::clone(&computing),
-            put_sink,
         };
         let mut store = guest_limits::store(self.pre.engine(), self.limits, state);
         let instantiating = self.pre.instantiate_async(&mut store);
         let instance = computing.measure(instantiating).await?;
-        let handle_put = instance.get_typed_func(&mut store, self.handle_put)?;
+        let decode = instance.get_typed_func(&mut store, self.handler.decode)?;
+        let explain = instance.get_typed_func(&mut store, self.handler.explain)?;
         store.data_mut().memory.settle();
         Ok(Direct {
             store,
             computing,
-            handle_put,
+            decode,
+            explain,
         })
     }
 
@@ -112,34 +127,103 @@ impl Pre for DirectPre {
     }
 }
 
-/// The function `handle-put` of a component, if it has one of this type.
-fn find_handle_put(component: &Component) -> Option<ComponentExportIndex> {
-    let handler = component.get_export_index(None, PUT_HANDLER)?;
-    let (item, index) = component.get_export(Some(&handler), "handle-put")?;
-    let ComponentItem::ComponentFunc(function) = item else {
-        return None;
+impl Direct {
+    /// Lets the guest read the body of a `POST`. An error is a trap: the instance is spoilt.
+    pub(crate) async fn decode(&mut self, body: Bytes) -> Result<Decoded> {
+        let call = self.decode.call_async(&mut self.store, (body,));
+        match self.computing.measure(call).await {
+            Ok((decoded,)) => Ok(decoded),
+            Err(trap) => Err(self.store.data().memory.explain(trap)),
+        }
+    }
+
+    /// Lets the guest say what is answered to a put that came to this. An error is a trap, as above.
+    pub(crate) async fn explain(&mut self, error: PutError) -> Result<PutAnswer> {
+        let call = self.explain.call_async(&mut self.store, (error.into(),));
+        match self.computing.measure(call).await {
+            Ok((answer,)) => Ok(answer),
+            Err(trap) => Err(self.store.data().memory.explain(trap)),
+        }
+    }
+}
+
+impl Handler {
+    /// The functions of a component, if it has both of these types.
+    fn find(component: &Component) -> Option<Self> {
+        let handler = component.get_export_index(None, PUT_HANDLER)?;
+        let find = |name| {
+            let (item, index) = component.get_export(Some(&handler), name)?;
+            let ComponentItem::ComponentFunc(function) = item else {
+                return None;
+            };
+            let parameters: Vec<Type> = function.params().map(|(_, it)| it).collect();
+            let results: Vec<Type> = function.results().collect();
+            let [parameter] = <[Type; 1]>::try_from(parameters).ok()?;
+            let [result] = <[Type; 1]>::try_from(results).ok()?;
+            Some((index, parameter, result))
+        };
+        let (decode, body, decoded) = find("decode")?;
+        let (explain, error, answer) = find("explain")?;
+        let is_known =
+            is_bytes(&body) && is_decoded(&decoded) && is_error(&error) && is_answer(&answer);
+        is_known.then_some(Self { decode, explain })
+    }
+}
+
+fn is_bytes(body: &Type) -> bool {
+    matches!(body, Type::List(list) if list.ty() == Type::U8)
+}
+
+fn is_decoded(decoded: &Type) -> bool {
+    let Type::Result(decoded) = decoded else {
+        return false;
     };
-    let parameters: Vec<Type> = function.params().map(|(_, parameter)| parameter).collect();
-    let results: Vec<Type> = function.results().collect();
-    let ([Type::List(body)], [Type::Record(answer)]) = (&*parameters, &*results) else {
-        return None;
+    let (Some(Type::Record(put)), Some(answer)) = (decoded.ok(), decoded.err()) else {
+        return false;
+    };
+    let fields: Vec<(&str, Type)> = put.fields().map(|it| (it.name, it.ty)).collect();
+    let [
+        ("key", Type::String),
+        ("event", Type::String),
+        ("stored", stored),
+    ] = &*fields
+    else {
+        return false;
+    };
+    is_answer(stored) && is_answer(&answer)
+}
+
+fn is_answer(answer: &Type) -> bool {
+    let Type::Record(answer) = answer else {
+        return false;
     };
     let fields: Vec<(&str, Type)> = answer.fields().map(|it| (it.name, it.ty)).collect();
     let [
-        ("status", status),
+        ("status", Type::U16),
         ("header", Type::Option(header)),
-        ("problem", problem),
+        ("problem", Type::String),
     ] = &*fields
     else {
-        return None;
+        return false;
     };
     let Type::Tuple(header) = header.ty() else {
-        return None;
+        return false;
     };
-    let is_known = body.ty() == Type::U8
-        && (status, problem) == (&Type::U16, &Type::String)
-        && header.types().eq([Type::String, Type::String]);
-    is_known.then_some(index)
+    header.types().eq([Type::String, Type::String])
+}
+
+fn is_error(error: &Type) -> bool {
+    let Type::Variant(error) = error else {
+        return false;
+    };
+    let cases = error.cases().map(|case| (case.name, case.ty));
+    cases.eq([
+        ("conflict", None),
+        ("rejected", Some(Type::String)),
+        ("unavailable", Some(Type::U32)),
+        ("unknown", None),
+        ("failed", Some(Type::String)),
+    ])
 }
 
 /// Whether a component imports `put-sink` as it is here, and else only what is not called.
@@ -157,17 +241,6 @@ fn imports_no_more(engine: &Engine, component: &Component) -> bool {
             _ => NOT_CALLED.iter().any(|known| name.starts_with(known)),
         });
     no_more && has_sink
-}
-
-impl Direct {
-    /// Lets the guest handle a `POST` with this body. An error is a trap: the instance is spoilt.
-    pub(crate) async fn handle_put(&mut self, body: Bytes) -> Result<PutAnswer> {
-        let call = self.handle_put.call_async(&mut self.store, (body,));
-        match self.computing.measure(call).await {
-            Ok((answer,)) => Ok(answer),
-            Err(trap) => Err(self.store.data().memory.explain(trap)),
-        }
-    }
 }
 
 impl Watched for State {

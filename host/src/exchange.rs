@@ -82,7 +82,7 @@ async fn call(
     };
     match handled {
         Ok(()) => {
-            loan.give_back();
+            drop(loan.give_back());
             Ended::Returned
         }
         Err(error) => {

@@ -90,7 +90,7 @@ impl Guest {
     pub(crate) fn lend(self, lending: Lending) -> Guests {
         match self.way {
             Way::Direct(pre) => {
-                Guests::Direct(Local::new(Instances::new(pre, self.clock, lending)))
+                Guests::direct(Local::new(Instances::new(pre, self.clock, lending)))
             }
             Way::Whole(pre) => Guests::Whole(Local::new(Instances::new(pre, self.clock, lending))),
         }

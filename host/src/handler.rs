@@ -16,10 +16,11 @@ use hyper::{Method, Request, Version};
 use crate::activity::Activity;
 use crate::answer::{Response, respond, respond_with};
 use crate::body::{BodyBudget, BodyLimits, BodyShare, BrokenLimit, LimitedBody};
-use crate::direct::DirectPre;
+use crate::direct::{DirectPre, PutAnswer};
 use crate::exchange::Exchange;
-use crate::instances::{Guests, Instances, NoInstance};
+use crate::instances::{DirectGuests, Guests, Instances, NoInstance, Place};
 use crate::local::Local;
+use crate::sink::PutError;
 use crate::work::Work;
 
 /// After how many seconds a client that met an overloaded server may come back.
@@ -95,10 +96,10 @@ impl Handler {
         }
         match &self.guests {
             Guests::Direct(_) if !is_post => Err(Outcome::MethodNotAllowed),
-            Guests::Direct(instances) => {
+            Guests::Direct(guests) => {
                 let body = request.into_body().whole().await;
                 let body = body.map_err(|_ended_early| Outcome::CutOff)?;
-                let put = put(instances.clone(), body, Arc::clone(share));
+                let put = put(guests.clone(), body, Arc::clone(share));
                 Work::new(put, &self.activity).await
             }
             Guests::Whole(instances) => {
@@ -110,23 +111,47 @@ impl Handler {
     }
 }
 
-/// Lets a guest handle a put, and keeps it unless it trapped. The body counts as in flight for as
-/// long, since the guest holds it.
+/// Has a guest read the body, puts what that asks for, and has a guest say what is answered if that
+/// failed. None waits for the sink. The body counts as in flight until all is done, since the event
+/// is a part of it.
 async fn put(
-    instances: Local<Instances<DirectPre>>,
+    guests: DirectGuests,
     body: Bytes,
     _share: Arc<BodyShare>,
 ) -> Result<Response, Outcome> {
-    let mut loan = Instances::lend(&instances).await.map_err(no_instance)?;
-    let answer = loan.instance.handle_put(body).await.map_err(|error| {
-        tracing::error!(error = format!("{error:#}"), "the guest trapped");
-        Outcome::Failed
-    })?;
-    loan.give_back();
+    let loan = Instances::lend(&guests.instances).await;
+    let mut loan = loan.map_err(no_instance)?;
+    let decoded = loan.instance.decode(body).await.map_err(trapped)?;
+    let place = loan.give_back();
+    let answer = match decoded {
+        Err(answer) => answer,
+        Ok(put) => match guests.sink.put(put.key, put.event).await {
+            Ok(()) => put.stored,
+            Err(error) => explain(place, error).await?,
+        },
+    };
     respond_with(answer).map_err(|error| {
         tracing::error!(%error, "the guest answered what is no answer");
         Outcome::Failed
     })
+}
+
+async fn explain(place: Place<DirectPre>, error: PutError) -> Result<PutAnswer, Outcome> {
+    let loan = place.lend().await;
+    // Without a guest nobody says whether the event may be stored, so it may.
+    let mut loan = loan.map_err(|none| {
+        no_instance(none);
+        Outcome::Failed
+    })?;
+    let answer = loan.instance.explain(error).await.map_err(trapped)?;
+    loan.give_back();
+    Ok(answer)
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "it is what `map_err` has")]
+fn trapped(error: wasmtime::Error) -> Outcome {
+    tracing::error!(error = format!("{error:#}"), "the guest trapped");
+    Outcome::Failed
 }
 
 /// How a request ends that hyper takes, but that another server may take for a different one: for

@@ -14,22 +14,31 @@ use crate::direct::DirectPre;
 use crate::limits::Limits;
 use crate::local::Local;
 use crate::proxy::WholePre;
-use crate::put_sink::PutSinkContext;
-use crate::seldom::Seldom;
-use crate::sink::BoxSink;
-use crate::time_out::TimeOut;
+use crate::put_sink::{ConnectionSink, Puts};
 
 /// The instances of a component, by how they are called.
 pub(crate) enum Guests {
-    Direct(Local<Instances<DirectPre>>),
+    Direct(DirectGuests),
     Whole(Local<Instances<WholePre>>),
 }
 
+/// Instances that only decode, with the sink of their connection.
+#[derive(Clone)]
+pub(crate) struct DirectGuests {
+    pub(crate) instances: Local<Instances<DirectPre>>,
+    pub(crate) sink: Arc<ConnectionSink>,
+}
+
 impl Guests {
+    pub(crate) fn direct(instances: Local<Instances<DirectPre>>) -> Self {
+        let sink = Arc::new(ConnectionSink::new(instances.lending.puts.clone()));
+        Self::Direct(DirectGuests { instances, sink })
+    }
+
     /// A reference for another connection.
     pub(crate) fn apart(&self) -> Self {
         match self {
-            Self::Direct(instances) => Self::Direct(instances.apart()),
+            Self::Direct(guests) => Self::direct(guests.instances.apart()),
             Self::Whole(instances) => Self::Whole(instances.apart()),
         }
     }
@@ -42,7 +51,7 @@ pub(crate) trait Pre: Send + Sync + 'static {
     /// A new instance, whose time is measured by `computing`.
     fn instantiate(
         &self,
-        sink: PutSinkContext,
+        puts: &Puts,
         computing: Arc<ComputingTime>,
     ) -> impl Future<Output = wasmtime::Result<Self::Instance>> + Send;
 
@@ -53,9 +62,9 @@ pub(crate) trait Pre: Send + Sync + 'static {
 /// How instances are lent.
 pub(crate) struct Lending {
     /// Where all of them put.
-    pub(crate) sink: BoxSink,
-    /// How long that may take, how many requests one instance handles before it is replaced, and how
-    /// many are lent at a time.
+    pub(crate) puts: Puts,
+    /// How many times one is lent before it is replaced, and how many requests are in flight at a
+    /// time.
     pub(crate) limits: Limits,
 }
 
@@ -65,7 +74,6 @@ pub(crate) struct Instances<P: Pre> {
     clock: Clock,
     lending: Lending,
     in_flight: AtomicU32,
-    failing: Arc<Seldom>,
     shelves: Box<[Shelf<P>]>,
 }
 
@@ -89,7 +97,7 @@ pub(crate) struct Loan<P: Pre> {
 }
 
 /// One of the places for requests in flight, free again when this is dropped.
-struct Place<P: Pre>(Local<Instances<P>>);
+pub(crate) struct Place<P: Pre>(Local<Instances<P>>);
 
 /// Why no instance was lent.
 pub(crate) enum NoInstance {
@@ -108,32 +116,14 @@ impl<P: Pre> Instances<P> {
             clock,
             lending,
             in_flight: AtomicU32::new(0),
-            failing: Arc::default(),
             shelves: (0..processors).map(|_| shelf()).collect(),
         }
     }
 
-    /// Lends the instance that was given back last here, whose memory is warm, or another, or a new
-    /// one.
+    /// A place for one more request, and an instance for it.
     pub(crate) async fn lend(this: &Local<Self>) -> Result<Loan<P>, NoInstance> {
         let place = Self::take_place(this).ok_or(NoInstance::Busy)?;
-        let kept = match this.pick() {
-            Some(kept) => kept,
-            None => match this.instantiate().await {
-                Ok(instance) => Kept {
-                    instance,
-                    requests_left: this.lending.limits.instance_reuse,
-                },
-                // There are as many as there are places, so one has been given back meanwhile.
-                Err(NoInstance::Busy) => this.pick().ok_or(NoInstance::Busy)?,
-                Err(broken) => return Err(broken),
-            },
-        };
-        Ok(Loan {
-            instance: kept.instance,
-            requests_left: kept.requests_left.saturating_sub(1),
-            place,
-        })
+        place.lend().await
     }
 
     fn take_place(this: &Local<Self>) -> Option<Place<P>> {
@@ -161,12 +151,7 @@ impl<P: Pre> Instances<P> {
 
     async fn instantiate(&self) -> Result<P::Instance, NoInstance> {
         let computing = Arc::new(ComputingTime::new(self.clock.clone()));
-        let sink = PutSinkContext {
-            sink: self.lending.sink.clone(),
-            time_out: TimeOut::new(self.lending.limits.sink_timeout),
-            failing: Arc::clone(&self.failing),
-        };
-        let instance = self.pre.instantiate(sink, computing);
+        let instance = self.pre.instantiate(&self.lending.puts, computing);
         instance
             .await
             .map_err(|error| match error.is::<PoolConcurrencyLimitError>() {
@@ -176,15 +161,42 @@ impl<P: Pre> Instances<P> {
     }
 }
 
+impl<P: Pre> Place<P> {
+    /// Lends the instance that was given back last here, whose memory is warm, or another, or a new
+    /// one.
+    pub(crate) async fn lend(self) -> Result<Loan<P>, NoInstance> {
+        let Self(instances) = &self;
+        let kept = match instances.pick() {
+            Some(kept) => kept,
+            None => match instances.instantiate().await {
+                Ok(instance) => Kept {
+                    instance,
+                    requests_left: instances.lending.limits.instance_reuse,
+                },
+                // There are as many as there are places, so one has been given back meanwhile.
+                Err(NoInstance::Busy) => instances.pick().ok_or(NoInstance::Busy)?,
+                Err(broken) => return Err(broken),
+            },
+        };
+        Ok(Loan {
+            instance: kept.instance,
+            requests_left: kept.requests_left.saturating_sub(1),
+            place: self,
+        })
+    }
+}
+
 impl<P: Pre> Loan<P> {
-    /// Gives an instance back that handled its request without a trap.
-    pub(crate) fn give_back(self) {
+    /// Gives an instance back that did what it was lent for without a trap. Its request stays in flight
+    /// for as long as its place is kept.
+    pub(crate) fn give_back(self) -> Place<P> {
         if self.requests_left > 0 && P::is_clean(&self.instance) {
             self.place.0.shelf().lock().push(Kept {
                 instance: self.instance,
                 requests_left: self.requests_left,
             });
         }
+        self.place
     }
 }
 

@@ -68,7 +68,7 @@ pub const DEFAULT_MAX_IN_FLIGHT: u32 = 1024;
 /// The most requests that may be handled at a time: what an engine's pool can address.
 pub const MAX_IN_FLIGHT: u32 = 4096;
 
-/// How many requests one instance of the guest handles before it is replaced. It keeps no state
+/// How many times one instance of the guest is called before it is replaced. It keeps no state
 /// between them, so this only bounds what a leak could cost.
 pub const DEFAULT_INSTANCE_REUSE: u32 = 1_000_000;
 
@@ -271,8 +271,8 @@ impl PeerServerBuilder {
         self
     }
 
-    /// How many requests one instance of the guest handles before it is replaced,
-    /// [`DEFAULT_INSTANCE_REUSE`] unless given; 1 is a fresh instance for every request. One
+    /// How many times one instance of the guest is called before it is replaced, for a request or for the
+    /// error that a put came to, [`DEFAULT_INSTANCE_REUSE`] unless given; 1 is a fresh one each time. One
     /// that trapped is always replaced.
     pub fn instance_reuse(mut self, requests: u32) -> Self {
         self.limits.instance_reuse = requests;

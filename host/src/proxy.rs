@@ -21,7 +21,7 @@ use crate::computing::ComputingTime;
 use crate::guest_limits::{self, GuestLimits, GuestMemory, Watched};
 use crate::instances::Pre;
 use crate::outgoing::OutgoingRequests;
-use crate::put_sink::{self, PutSinkContext};
+use crate::put_sink::{self, PutSinkContext, Puts};
 use crate::world::World;
 
 /// What a component sets as its answer: an error where it reports one instead of a response.
@@ -72,11 +72,7 @@ impl WholePre {
 impl Pre for WholePre {
     type Instance = Whole;
 
-    async fn instantiate(
-        &self,
-        put_sink: PutSinkContext,
-        computing: Arc<ComputingTime>,
-    ) -> Result<Whole> {
+    async fn instantiate(&self, puts: &Puts, computing: Arc<ComputingTime>) -> Result<Whole> {
         let state = State {
             table: ResourceTable::new(),
             memory: GuestMemory::new(self.limits),
@@ -84,7 +80,7 @@ impl Pre for WholePre {
             wasi: self.world.open()?,
             http: WasiHttpCtx::new(),
             outgoing: self.outgoing.clone(),
-            put_sink,
+            put_sink: puts.context(),
         };
         let mut store = guest_limits::store(self.pre.engine(), self.limits, state);
         let instantiating = self.pre.instantiate_async(&mut store);

@@ -1,10 +1,12 @@
-//! The host side of the interface `put-sink`: what the guest's `put` calls.
+//! The host side of the interface `put-sink`: what the guest's `put` calls, or what is called for a
+//! guest that only decodes.
 //!
 //! The generated types stay in this file. Adds to the sink what no sink should have to see to
 //! itself: the time-out, and that a panic is an answer.
 
 use std::panic::AssertUnwindSafe;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use futures_util::FutureExt as _;
 use wasmtime::component::{HasSelf, Linker};
@@ -26,12 +28,95 @@ use bindings::alldata::peer::put_sink::{self, Host};
 /// The name of the interface, without its version.
 pub(crate) const PUT_SINK: &str = "alldata:peer/put-sink@";
 
-/// The sink of one guest instance.
+/// The interface's type, for a guest that is told of an error.
+pub(crate) type WitPutError = put_sink::PutError;
+
+/// Where a server's puts go, for all of its guests.
+#[derive(Clone)]
+pub(crate) struct Puts {
+    sink: BoxSink,
+    timeout: Duration,
+    /// What all of them say of it.
+    failing: Arc<Seldom>,
+}
+
+/// The sink for puts that come one after the other: those of a guest instance, or of a connection.
 pub(crate) struct PutSinkContext {
-    pub(crate) sink: BoxSink,
-    pub(crate) time_out: TimeOut,
-    /// What all instances say of it.
-    pub(crate) failing: Arc<Seldom>,
+    puts: Puts,
+    time_out: TimeOut,
+}
+
+/// The sink of a connection, for puts that nothing of it may be borrowed for.
+pub(crate) struct ConnectionSink {
+    puts: Puts,
+    /// `None` while there is a put.
+    idle: Mutex<Option<PutSinkContext>>,
+}
+
+impl Puts {
+    pub(crate) fn new(sink: BoxSink, timeout: Duration) -> Self {
+        Self {
+            sink,
+            timeout,
+            failing: Arc::default(),
+        }
+    }
+
+    pub(crate) fn context(&self) -> PutSinkContext {
+        PutSinkContext {
+            puts: self.clone(),
+            time_out: TimeOut::new(self.timeout),
+        }
+    }
+}
+
+impl PutSinkContext {
+    /// Puts, and says what became of it: in time, and also where the sink panics.
+    pub(crate) async fn put(&mut self, key: String, event: String) -> Result<(), PutError> {
+        let Self { puts, time_out } = self;
+        // The call is inside the future, so that a panic before the first await is caught too.
+        let put = AssertUnwindSafe(async { puts.sink.put(key, event).await }).catch_unwind();
+        let result = match time_out.hold(put).await {
+            Some(Ok(result)) => result,
+            Some(Err(panic)) => Err(PutError::Failed(panic_text(&*panic))),
+            None => {
+                let timeout = puts.timeout;
+                if let Some(left_out) = puts.failing.say("") {
+                    tracing::warn!(?timeout, left_out, "the sink did not answer in time");
+                }
+                Err(PutError::Unknown)
+            }
+        };
+        if let Err(error @ PutError::Failed(reason)) = &result
+            && let Some(left_out) = puts.failing.say(reason)
+        {
+            tracing::error!(%error, left_out, "put failed");
+        }
+        result
+    }
+}
+
+impl ConnectionSink {
+    pub(crate) fn new(puts: Puts) -> Self {
+        Self {
+            puts,
+            idle: Mutex::new(None),
+        }
+    }
+
+    /// As for [`PutSinkContext::put`].
+    pub(crate) async fn put(&self, key: String, event: String) -> Result<(), PutError> {
+        let idle = self.idle().take();
+        let mut context = idle.unwrap_or_else(|| self.puts.context());
+        let result = context.put(key, event).await;
+        *self.idle() = Some(context);
+        result
+    }
+
+    /// What is behind it is set as a whole, so a poisoned lock is still good.
+    fn idle(&self) -> MutexGuard<'_, Option<PutSinkContext>> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl Host for PutSinkContext {
@@ -39,26 +124,9 @@ impl Host for PutSinkContext {
         &mut self,
         key: String,
         event: String,
-    ) -> wasmtime::Result<Result<(), put_sink::PutError>> {
-        // The call is inside the future, so that a panic before the first await is caught too.
-        let put = AssertUnwindSafe(async { self.sink.put(key, event).await }).catch_unwind();
-        let result = match self.time_out.hold(put).await {
-            Some(Ok(result)) => result,
-            Some(Err(panic)) => Err(PutError::Failed(panic_text(&*panic))),
-            None => {
-                let timeout = self.time_out.after();
-                if let Some(left_out) = self.failing.say("") {
-                    tracing::warn!(?timeout, left_out, "the sink did not answer in time");
-                }
-                Err(PutError::Unknown)
-            }
-        };
-        if let Err(error @ PutError::Failed(reason)) = &result
-            && let Some(left_out) = self.failing.say(reason)
-        {
-            tracing::error!(%error, left_out, "put failed");
-        }
-        Ok(result.map_err(put_sink::PutError::from))
+    ) -> wasmtime::Result<Result<(), WitPutError>> {
+        let result = PutSinkContext::put(self, key, event).await;
+        Ok(result.map_err(WitPutError::from))
     }
 }
 
@@ -70,7 +138,7 @@ pub(crate) fn add_to_linker<T: Send + 'static>(
     put_sink::add_to_linker::<_, HasSelf<_>>(linker, context)
 }
 
-impl From<PutError> for put_sink::PutError {
+impl From<PutError> for WitPutError {
     fn from(error: PutError) -> Self {
         match error {
             PutError::Conflict => Self::Conflict,

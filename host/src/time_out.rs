@@ -24,11 +24,6 @@ impl TimeOut {
         Self { after, timer: None }
     }
 
-    /// After how long something is ended.
-    pub(crate) fn after(&self) -> Duration {
-        self.after
-    }
-
     /// What `future` gives, or `None` if it takes too long. One that is done at once sees no clock.
     pub(crate) async fn hold<F: Future>(&mut self, future: F) -> Option<F::Output> {
         let Self { after, timer } = self;

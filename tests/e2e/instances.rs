@@ -2,14 +2,24 @@
 //!
 //! Never asks what an instance carries from one request to the next: `isolation` does.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use alldata_peer_server_http::PeerServerBuilder;
+use tokio::sync::Semaphore;
 
-use crate::support::Embedded;
-use crate::support::put_handler_guest::{CREATED, builder, guest_that};
+use crate::support::put_handler_guest::{
+    ANSWER, CREATED, STORED, builder, guest_that, guest_that_puts,
+};
+use crate::support::{Embedded, Post, wait_until};
 
-/// It counts its calls, and answers with 400 more than that.
-const COUNTS: &str = "(global.set $calls (i32.add (global.get $calls) (i32.const 1)))
-    (i32.store16 (i32.const 16) (i32.add (global.get $calls) (i32.const 400)))";
+/// It counts its calls, and has the status 400 more than that in the answer at `place`.
+fn counts(place: u32) -> String {
+    format!(
+        "(global.set $calls (i32.add (global.get $calls) (i32.const 1)))
+        (i32.store16 (i32.const {place}) (i32.add (global.get $calls) (i32.const 400)))"
+    )
+}
 
 /// The statuses of so many puts, each on a connection of its own.
 fn statuses(builder: PeerServerBuilder, puts: usize) -> Vec<u16> {
@@ -20,7 +30,7 @@ fn statuses(builder: PeerServerBuilder, puts: usize) -> Vec<u16> {
 
 #[test]
 fn an_instance_is_kept_for_as_many_requests_as_it_is_told() {
-    let guest = guest_that(COUNTS, CREATED, "");
+    let guest = guest_that(&counts(ANSWER), CREATED, "");
     let kept = [401, 402, 403, 404, 405, 406, 407];
     assert_eq!(statuses(builder(&guest), 7), kept);
     let replaced = [401, 402, 403, 401, 402, 403, 401];
@@ -31,7 +41,7 @@ fn an_instance_is_kept_for_as_many_requests_as_it_is_told() {
 #[test]
 fn an_instance_that_trapped_is_not_used_again() {
     let third = "(if (i32.eq (global.get $calls) (i32.const 3)) (then unreachable))";
-    let guest = guest_that(&format!("{COUNTS} {third}"), CREATED, "");
+    let guest = guest_that(&format!("{} {third}", counts(ANSWER)), CREATED, "");
     let replaced = [401, 402, 500, 401, 402, 500, 401];
     assert_eq!(statuses(builder(&guest), 7), replaced);
 }
@@ -40,7 +50,34 @@ fn an_instance_that_trapped_is_not_used_again() {
 fn an_instance_that_grew_is_replaced_and_a_small_one_is_not() {
     for (pages, statuses_of_3) in [(2, [401, 402, 403]), (16, [401; 3])] {
         let grow = format!("(drop (memory.grow (i32.const {pages})))");
-        let guest = guest_that(&format!("{COUNTS} {grow}"), CREATED, "");
+        let guest = guest_that(&format!("{} {grow}", counts(ANSWER)), CREATED, "");
         assert_eq!(statuses(builder(&guest), 3), statuses_of_3, "{pages} pages");
     }
+}
+
+/// Each put comes while those before it wait for the sink.
+#[test]
+fn no_instance_waits_for_the_sink() {
+    let guest = guest_that_puts(&counts(STORED), "", CREATED, "");
+    let (gate, waiting) = (Arc::new(Semaphore::new(0)), Arc::new(AtomicUsize::new(0)));
+    let (passed, arrived) = (Arc::clone(&gate), Arc::clone(&waiting));
+    let builder = builder(&guest).on_put(move |_, _| {
+        arrived.fetch_add(1, Ordering::Relaxed);
+        let passed = Arc::clone(&passed);
+        async move {
+            drop(passed.acquire().await);
+            Ok(())
+        }
+    });
+    let server = Embedded::start(builder);
+    let mut connections: Vec<_> = (0..3).map(|_| server.connect()).collect();
+    for (before, connection) in connections.iter_mut().enumerate() {
+        connection.send(Post::put("key1", "1").bytes());
+        wait_until("it waits for the sink", || {
+            waiting.load(Ordering::Relaxed) > before
+        });
+    }
+    gate.add_permits(1);
+    let statuses = connections.iter_mut().map(|it| it.answer().status);
+    assert_eq!(statuses.collect::<Vec<_>>(), [401, 402, 403]);
 }

@@ -5,21 +5,35 @@
 //! `wasi:http` are in `bad_guests`.
 
 use std::num::NonZeroUsize;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, mpsc};
 use std::thread::available_parallelism;
 
 use alldata_peer_server_http::sinks::DiscardSink;
-use alldata_peer_server_http::{Error, PeerServer};
+use alldata_peer_server_http::{Error, PeerServer, PeerServerBuilder, PutError};
 
 use crate::component::names;
 use crate::support::put_handler_guest::{
-    CREATED, HANDLE_PUT, RECORD, TEXT, builder, guest_of_type, guest_that, guest_with_field,
+    ANSWER_TYPE, CREATED, DECODE, ERROR_TYPE, EXPLAIN, PUT_TYPE, TEXT, Types, builder,
+    guest_of_types, guest_that, guest_that_puts, guest_with_field,
 };
 use crate::support::{Embedded, Post, handler_beside};
 
 /// Holds that every request on one connection is answered with a 500 that tells nothing.
 #[track_caller]
 fn assert_fails_and_lives_on(guest: &str) {
-    let server = Embedded::start(builder(guest).max_in_flight(1));
+    assert_is_failed_by(builder(guest));
+}
+
+/// The same for what a guest does to explain an error of its sink.
+#[track_caller]
+fn assert_explains_badly_and_lives_on(guest: &str) {
+    assert_is_failed_by(builder(guest).on_put(|_, _| async { Err(PutError::Conflict) }));
+}
+
+#[track_caller]
+fn assert_is_failed_by(builder: PeerServerBuilder) {
+    let server = Embedded::start(builder.max_in_flight(1));
     let mut connection = server.connect();
     for _ in 0..3 {
         let answer = connection.ask(&Post::put("key1", "1"));
@@ -50,6 +64,97 @@ fn a_guest_that_does_no_wrong_answers() {
     let answer = server.put("key1", "1");
     answer.assert_created();
     assert_eq!(answer.header("content-type"), None);
+}
+
+/// What is put is what the guest has decoded, and what is answered what it has for that.
+#[test]
+fn a_guest_that_decodes_a_put_has_it_put() {
+    let guest = guest_that_puts("", "", [418, 0, 0, 0, 0, 0, TEXT, 1], "x");
+    let (sender, puts) = mpsc::channel();
+    let stores = builder(&guest).on_put(move |key, event| {
+        let sent = sender.send((key, event));
+        async move { sent.map_err(|error| PutError::Failed(error.to_string())) }
+    });
+    let answer = Embedded::start(stores).put("key1", "1");
+    assert_eq!((answer.status, answer.text().as_str()), (299, ""));
+    let put = ("k".to_owned(), "1".to_owned());
+    assert_eq!(puts.try_iter().collect::<Vec<_>>(), [put]);
+    let fails = builder(&guest).on_put(|_, _| async { Err(PutError::Unknown) });
+    let answer = Embedded::start(fails).put("key1", "1");
+    assert_eq!((answer.status, answer.text().as_str()), (418, "x"));
+}
+
+/// Each case has a number of its own, and a payload that it is for.
+#[test]
+fn a_guest_is_told_what_a_put_came_to() {
+    let tell = "(i32.store16 (i32.const 128) (i32.add (local.get $case) (i32.const 400)))
+        (i32.store (i32.const 152) (local.get $payload))
+        (i32.store (i32.const 156) (local.get $bytes))";
+    let text = guest_that_puts("", tell, CREATED, "");
+    let number = guest_that_puts(
+        "",
+        "(i32.store16 (i32.const 128) (local.get $payload))",
+        CREATED,
+        "",
+    );
+    for (guest, error, status, text) in [
+        (&text, PutError::Rejected("No.".to_owned()), 401, "No."),
+        (&text, PutError::Failed("Why.".to_owned()), 404, "Why."),
+        (
+            &number,
+            PutError::Unavailable {
+                retry_after_seconds: 477,
+            },
+            477,
+            "",
+        ),
+    ] {
+        let server = builder(guest).on_put(move |_, _| {
+            let error = error.clone();
+            async move { Err(error) }
+        });
+        let answer = Embedded::start(server).put("key1", "1");
+        assert_eq!((answer.status, answer.text().as_str()), (status, text));
+    }
+}
+
+#[test]
+fn a_guest_that_can_t_explain_is_a_500() {
+    let answers = |answer, text| guest_that_puts("", "", answer, text);
+    let status = answers([0; 8], "");
+    let place = answers([409, 0, 0, 0, 0, 0, 0, u32::MAX], "");
+    let text = answers([409, 0, 0, 0, 0, 0, TEXT, 1], "\u{e9}");
+    let traps = guest_that_puts("", "unreachable", CREATED, "");
+    let loops = guest_that_puts("", "(loop (br 0))", CREATED, "");
+    for guest in [status, place, text, traps, loops] {
+        assert_explains_badly_and_lives_on(&guest);
+    }
+}
+
+/// A put that is none is not put.
+#[test]
+fn a_put_that_is_not_in_memory_or_not_unicode_is_a_500() {
+    for wrong in ["0xfff0", "-1"] {
+        for part in [20, 28] {
+            let does = format!("(i32.store (i32.const {part}) (i32.const {wrong}))");
+            let more = format!("(i32.store (i32.const {}) (i32.const 17))", part + 4);
+            let guest = guest_that_puts(&(does + &more), "", CREATED, "");
+            assert_puts_nothing(&guest);
+        }
+    }
+    let byte = "(i32.store8 (i32.const 254) (i32.const 0xe9))";
+    assert_puts_nothing(&guest_that_puts(byte, "", CREATED, ""));
+}
+
+#[track_caller]
+fn assert_puts_nothing(guest: &str) {
+    let puts = Arc::new(AtomicUsize::new(0));
+    let counter = Arc::clone(&puts);
+    assert_is_failed_by(builder(guest).on_put(move |_, _| {
+        counter.fetch_add(1, Ordering::Relaxed);
+        async { Ok(()) }
+    }));
+    assert_eq!(puts.load(Ordering::Relaxed), 0);
 }
 
 #[test]
@@ -181,24 +286,41 @@ fn a_guest_in_a_loop_is_stopped_and_keeps_nobody_waiting() {
     server.close();
 }
 
-/// Components whose `handle-put` has another type.
-fn guests_of_another_type() -> [String; 5] {
-    let body = r#"(func (export "handle-put") (param i32 i32) (result i32) (i32.const 16))"#;
-    let records = [
-        RECORD.replace("u16", "s16"),
-        RECORD.replace("problem", "body"),
-        RECORD.replace("(option (tuple string string))", "(option string)"),
-    ];
-    let [status, problem, header] = records.map(|it| guest_of_type(body, HANDLE_PUT, &it));
-    let string = HANDLE_PUT.replace("(list u8)", "string");
-    let signed = HANDLE_PUT.replace("u8", "s8");
-    let [string, signed] = [string, signed].map(|it| guest_of_type(body, &it, RECORD));
-    [status, problem, header, string, signed]
+/// Functions that are never called.
+const NOT_CALLED: &str = r#"
+    (func (export "decode") (param i32 i32) (result i32) unreachable)
+    (func (export "explain") (param i32 i32 i32) (result i32) unreachable)"#;
+
+/// Components whose `put-handler` has another type.
+fn guests_of_other_types() -> Vec<String> {
+    let known = Types::default();
+    let status = ANSWER_TYPE.replace("u16", "s16");
+    let problem = ANSWER_TYPE.replace("problem", "body");
+    let header = ANSWER_TYPE.replace("(option (tuple string string))", "(option string)");
+    let answers = [&status, &problem, &header].map(|answer| Types { answer, ..known });
+    let event = PUT_TYPE.replace("event", "value");
+    let stored = PUT_TYPE.replace("$answer", "u16");
+    let puts = [&event, &stored].map(|put| Types { put, ..known });
+    let string = DECODE.replace("(list u8)", "string");
+    let signed = DECODE.replace("u8", "s8");
+    let swapped = DECODE.replace("$put (error $answer)", "$answer (error $put)");
+    let decodes = [&string, &signed, &swapped].map(|decode| Types { decode, ..known });
+    let fewer = ERROR_TYPE.replace(r#"(case "unknown")"#, "");
+    let seconds = ERROR_TYPE.replace("u32", "s32");
+    let errors = [&fewer, &seconds].map(|error| Types { error, ..known });
+    let put = EXPLAIN.replace("(result $answer)", "(result $put)");
+    let explains = [Types {
+        explain: &put,
+        ..known
+    }];
+    let all = [&answers[..], &puts, &decodes, &errors, &explains].concat();
+    let guest = |types| guest_of_types(NOT_CALLED, types);
+    all.into_iter().map(guest).collect()
 }
 
 #[test]
 fn a_handler_of_another_type_and_no_other_is_an_error_at_the_start() {
-    for guest in guests_of_another_type() {
+    for guest in guests_of_other_types() {
         let builder = builder(&guest).port(0);
         let runtime = tokio::runtime::Runtime::new().expect("starts a runtime");
         let error = runtime.block_on(builder.listen());
@@ -213,8 +335,7 @@ fn a_handler_of_another_type_and_no_other_is_an_error_at_the_start() {
 #[test]
 fn a_sink_that_the_host_does_not_have_is_an_error_at_the_start() {
     let known = r#""alldata:peer/put-sink@0.1.0" (instance)"#;
-    let body = r#"(func (export "handle-put") (param i32 i32) (result i32) (i32.const 16))"#;
-    let guest = guest_of_type(body, HANDLE_PUT, RECORD);
+    let guest = guest_of_types(NOT_CALLED, Types::default());
     for other in [
         r#""alldata:peer/put-sink@0.2.0" (instance)"#,
         r#""alldata:peer/put-sink@0.1.0" (instance (export "take" (func)))"#,
@@ -231,7 +352,7 @@ fn a_sink_that_the_host_does_not_have_is_an_error_at_the_start() {
 /// A later version of the interface must not be taken for this one.
 #[test]
 fn beside_a_handler_of_another_type_the_one_of_wasi_http_is_called() {
-    for guest in guests_of_another_type() {
+    for guest in guests_of_other_types() {
         let other = wat::parse_str(guest).expect("is a component");
         let component = handler_beside(Some(&other));
         let exports = names(&component).1;

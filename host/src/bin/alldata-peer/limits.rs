@@ -93,7 +93,7 @@ pub(crate) struct Limits {
     #[arg(long, env = "ALLDATA_PEER_MAX_GUEST_TIME", value_name = "SECONDS",
         default_value_t = DEFAULT_MAX_GUEST_TIME.as_secs(), value_parser = seconds())]
     max_guest_time: u64,
-    /// Requests that one instance of the component handles before it is replaced
+    /// Times that one instance of the component is called before it is replaced
     #[arg(long, env = "ALLDATA_PEER_INSTANCE_REUSE", value_name = "REQUESTS",
         default_value_t = DEFAULT_INSTANCE_REUSE, value_parser = value_parser!(u32).range(1..))]
     instance_reuse: u32,
