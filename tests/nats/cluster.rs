@@ -46,6 +46,14 @@ struct Node {
     child: Option<Child>,
 }
 
+/// How servers reach one another.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Ways {
+    Links,
+    #[allow(dead_code, reason = "for benchmarks, which make no faults")]
+    Direct,
+}
+
 /// Why there are no servers of NATS on this machine.
 pub(crate) fn no_nats_server() -> Option<&'static str> {
     program()
@@ -56,8 +64,18 @@ pub(crate) fn no_nats_server() -> Option<&'static str> {
 impl Cluster {
     /// Starts so many servers, with this in the configuration of each, and waits until they are ready.
     pub(crate) fn start(nodes: usize, configuration: &str) -> Self {
+        Self::start_over(Ways::Links, nodes, configuration)
+    }
+
+    /// The same with nothing in between them.
+    #[allow(dead_code, reason = "for benchmarks, which make no faults")]
+    pub(crate) fn start_unlinked(nodes: usize, configuration: &str) -> Self {
+        Self::start_over(Ways::Direct, nodes, configuration)
+    }
+
+    fn start_over(ways: Ways, nodes: usize, configuration: &str) -> Self {
         for _ in 1..MAX_STARTS {
-            let mut cluster = Self::begin(nodes, configuration);
+            let mut cluster = Self::begin(ways, nodes, configuration);
             if cluster.become_ready() {
                 return cluster;
             }
@@ -66,14 +84,16 @@ impl Cluster {
     }
 
     /// The servers, of which one may end at once where its port is taken.
-    fn begin(nodes: usize, configuration: &str) -> Self {
+    fn begin(ways: Ways, nodes: usize, configuration: &str) -> Self {
         let directory = tempfile::tempdir().expect("makes a directory");
         let ports = free_ports(3 * nodes);
         let route_ports = &ports[2 * nodes..];
         let mut links = Vec::new();
         for from in 0..nodes {
             for to in (0..nodes).filter(|to| *to != from) {
-                links.push(((from, to), Link::to(local(route_ports[to]))));
+                if ways == Ways::Links {
+                    links.push(((from, to), Link::to(local(route_ports[to]))));
+                }
             }
         }
         let nodes = (0..nodes).map(|number| {
@@ -84,9 +104,14 @@ impl Cluster {
                 name(number)
             );
             if nodes > 1 {
-                let routes = links.iter().filter(|((from, _), _)| *from == number);
-                let routes: Vec<String> = routes
-                    .map(|(_, link)| format!("\"nats-route://{}\"", link.address()))
+                let link = |to| links.iter().find(|(way, _)| *way == (number, to));
+                let address = |to| match link(to) {
+                    Some((_, link)) => link.address(),
+                    None => local(route_ports[to]),
+                };
+                let others = (0..ports.len() / 3).filter(|to| *to != number);
+                let routes: Vec<String> = others
+                    .map(|to| format!("\"nats-route://{}\"", address(to)))
                     .collect();
                 // Nobody is told of a way around the links.
                 text += &format!(
@@ -154,6 +179,12 @@ impl Cluster {
             let leader = self.nodes[*node].leader(stream);
             leader.is_some_and(|leader| leader == name(*node))
         })
+    }
+
+    /// How many clients that call themselves so are connected to a server.
+    pub(crate) fn clients(&self, node: usize, name: &str) -> usize {
+        let answer = self.nodes[node].ask("/connz").unwrap_or_default();
+        answer.matches(&format!("\"name\": \"{name}\"")).count()
     }
 
     /// Kills a server, and returns when it has ended.

@@ -4,6 +4,7 @@
 
 use std::fs;
 use std::path::Path;
+use std::slice;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,7 +12,8 @@ use async_nats::connection::State;
 use async_nats::jetstream::Context;
 use async_nats::jetstream::context::ContextBuilder;
 use async_nats::jetstream::stream::Stream;
-use async_nats::{Client, ConnectErrorKind, ConnectOptions, Event};
+use async_nats::{Client, ConnectErrorKind, ConnectOptions, Event, ServerAddr};
+use futures_util::future::select_ok;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -58,6 +60,34 @@ impl Connection {
     ///
     /// As for [`open`](Self::open).
     pub(super) async fn open_within(url: &NatsUrl, time: Duration) -> Result<Self, Error> {
+        Self::open_to(url, &url.servers, time).await
+    }
+
+    /// The same connection, or one to the server of this name: the leader of a stream takes its events
+    /// with less work for all servers than another that hands them on.
+    pub(super) async fn moved_to(self, leader: &str, url: &NatsUrl) -> Self {
+        if url.servers.len() < 2 || self.client.server_info().server_name == leader {
+            return self;
+        }
+        let others = url.servers.iter().map(|server| {
+            let opening = Self::open_to(url, slice::from_ref(server), Duration::ZERO);
+            Box::pin(async {
+                let other = opening.await.map_err(drop)?;
+                let is_leader = other.client.server_info().server_name == leader;
+                is_leader.then_some(other).ok_or(())
+            })
+        });
+        let Ok((other, _)) = select_ok(others).await else {
+            return self;
+        };
+        // When that is lost, any will do.
+        match other.client.set_server_pool(&url.servers[..]).await {
+            Ok(()) => other,
+            Err(_) => self,
+        }
+    }
+
+    async fn open_to(url: &NatsUrl, servers: &[ServerAddr], time: Duration) -> Result<Self, Error> {
         let (lost, losses) = watch::channel(0);
         let lost = Arc::new(lost);
         let said = Arc::new(Seldom::default());
@@ -72,7 +102,7 @@ impl Connection {
         });
         let end = Instant::now() + time;
         let client = loop {
-            match options.clone().connect(&url.servers[..]).await {
+            match options.clone().connect(servers).await {
                 Ok(client) => break client,
                 Err(error) if is_absence(error.kind()) && Instant::now() < end => {
                     tokio::time::sleep(MAX_RECONNECT_DELAY).await;

@@ -2,7 +2,9 @@
 //!
 //! Never sends one.
 
-use async_nats::header::{HeaderMap, NATS_EXPECTED_LAST_SUBJECT_SEQUENCE, NATS_EXPECTED_STREAM};
+use async_nats::header::{
+    HeaderMap, HeaderName, NATS_EXPECTED_LAST_SUBJECT_SEQUENCE, NATS_EXPECTED_STREAM,
+};
 use async_nats::{HeaderValue, Subject};
 use bytes::Bytes;
 
@@ -10,7 +12,7 @@ use super::url::NatsUrl;
 use crate::store::{Event, digest};
 
 /// The header that has the digest of key and event.
-const DIGEST: &str = "Alldata-Digest";
+const DIGEST: HeaderName = HeaderName::from_static("Alldata-Digest");
 
 /// What the header about the last message of a subject says when there may be none.
 const NONE_YET: &str = "0";
@@ -42,11 +44,6 @@ impl Outgoing {
         headers.insert(NATS_EXPECTED_LAST_SUBJECT_SEQUENCE, NONE_YET);
         headers.insert(NATS_EXPECTED_STREAM, self.stream.clone());
         headers
-    }
-
-    /// The name of the stream that it is for.
-    pub(super) fn stream(&self) -> &str {
-        self.stream.as_str()
     }
 
     /// The event's text.

@@ -15,10 +15,12 @@ use tokio::time::{Instant, sleep};
 use super::connection::Connection;
 use super::health::Health;
 use super::message::{Outgoing, Stored};
-use super::publish::{Reply, publish};
+use super::nats_error;
+use super::pipeline::Pipeline;
+use super::reply::Reply;
 use super::room::Room;
 use super::url::NatsUrl;
-use super::watch::{Identity, prepare, watch};
+use super::watch::{Identity, leader, prepare, watch};
 use crate::error::Error;
 use crate::group_commit::QueueLimits;
 use crate::sink::{PutError, PutSink};
@@ -66,6 +68,7 @@ pub struct NatsSink {
     /// How many servers kept an event when this was made.
     replicas: usize,
     room: Room,
+    pipeline: Pipeline,
     health: Arc<Health>,
     comparison: Comparison,
     /// Those that read what a key holds.
@@ -91,8 +94,14 @@ impl NatsSink {
     /// As for [`connect`](Self::connect).
     pub async fn connect_with_queue(url: &NatsUrl, limits: QueueLimits) -> Result<Self, Error> {
         let connection = Connection::open_within(url, CONNECT_TIME).await?;
-        let stream = connection.stream(url).await?;
         let info = prepare(&connection, url).await?;
+        let connection = match leader(&info) {
+            Some(leader) => connection.moved_to(leader, url).await,
+            None => connection,
+        };
+        let stream = connection.stream(url).await?;
+        let pipeline = Pipeline::start(&connection, &url.stream).await;
+        let pipeline = pipeline.map_err(|error| nats_error(url, "use")(&error))?;
         let health = Arc::new(Health::default());
         let watcher = watch(
             connection.clone(),
@@ -107,6 +116,7 @@ impl NatsSink {
             last: AtomicU64::new(info.state.last_sequence),
             replicas: info.config.num_replicas,
             room: Room::new(limits),
+            pipeline,
             health,
             comparison: Comparison::default(),
             reads: Semaphore::new(MAX_READS),
@@ -165,7 +175,7 @@ impl NatsSink {
             return Reply::Nobody;
         }
         let last = self.last.load(Ordering::Relaxed);
-        let reply = publish(&self.connection, message, timeout).await;
+        let reply = self.pipeline.publish(message, timeout).await;
         if let Reply::Stored(sequence) = reply {
             if sequence <= last {
                 // Another stream of that name has it, or this one has lost what it had.

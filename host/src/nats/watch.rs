@@ -187,7 +187,7 @@ async fn look(
                 .map(|error| error.to_string());
             // Others than the leader also answer, and what they know is no sign that it takes events.
             match fault {
-                None if !has_leader(info) => None,
+                None if info.cluster.is_some() && leader(info).is_none() => None,
                 fault => Some(fault.map_or(Ok(()), Err)),
             }
         }
@@ -196,9 +196,9 @@ async fn look(
     }
 }
 
-fn has_leader(info: &Info) -> bool {
-    let cluster = info.cluster.as_ref();
-    cluster.is_none_or(|cluster| cluster.leader.is_some())
+/// The name of the server that leads the replicas of a stream, where there are any.
+pub(super) fn leader(info: &Info) -> Option<&str> {
+    info.cluster.as_ref()?.leader.as_deref()
 }
 
 fn tell(url: &NatsUrl, found: &Result<(), String>, is_again: bool) {

@@ -84,6 +84,32 @@ fn an_event_too_large_for_the_servers_is_refused_for_good() {
     });
 }
 
+/// More than are ever unanswered at a time, and those of one key among them.
+#[test]
+fn thousands_of_puts_at_once_have_each_their_own_answer() {
+    if !can_start("thousands of puts at once") {
+        return;
+    }
+    let nats = Single::start();
+    nats.block_on(async {
+        let sink = sinks::open(&nats.url()).await.expect("opens");
+        let puts = (0..6000).map(|number| {
+            // Each key has three: its first event, the same once more, and another.
+            let (key, event) = (number % 2000, if number < 4000 { "1" } else { "2" });
+            sink.put(format!("key{key}"), event.to_owned())
+        });
+        let answers = futures_util::future::join_all(puts).await;
+        for (number, answer) in answers.into_iter().enumerate() {
+            let expected = match number {
+                0..4000 => Ok(()),
+                _ => Err(PutError::Conflict),
+            };
+            assert_eq!(answer, expected, "{number}");
+        }
+    });
+    assert_eq!(nats.info().state.messages, 2000);
+}
+
 #[test]
 fn so_many_puts_and_bytes_may_wait_for_the_stream() {
     if !can_start("puts that wait for a stream") {

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Barrier;
 use std::thread;
 
-use super::{Cluster, can_start, url};
-use crate::support::{Answer, Peer, Post, run};
+use super::{Cluster, STREAM, can_start, url};
+use crate::support::{Answer, Peer, Post, run, wait_until};
 
 /// How many keys are raced for.
 const KEYS: usize = 40;
@@ -52,6 +52,24 @@ fn one_of_many_writers_wins_and_all_others_see_it() {
         output.assert_ok(),
         format!("{KEYS} events, all as they were put\n")
     );
+}
+
+#[test]
+fn peers_connect_to_the_server_that_leads_the_stream() {
+    if !can_start("three peers over three servers") {
+        return;
+    }
+    let cluster = Cluster::start(3, "");
+    let store = url(&cluster, "replicas=3");
+    // The first one makes the stream.
+    let start = |_| Peer::builder().sink(&store).start();
+    let peers: Vec<Peer> = (0..3).map(start).collect();
+    let clients = |node| cluster.clients(node, "alldata-peer-server-http");
+    wait_until("all are connected to the leader, and to it alone", || {
+        let leader = cluster.leader(STREAM);
+        leader.is_some_and(|leader| clients(leader) == 3) && (0..3).map(clients).sum::<usize>() == 3
+    });
+    drop(peers);
 }
 
 /// Has each of six writers, two at each peer, put another event under one key at the same moment.

@@ -1,16 +1,10 @@
-//! One attempt to publish an event, and what the stream said to it.
+//! What became of an attempt to publish an event: what the answer of a stream means.
 //!
-//! Never tries again, and never takes silence for an answer.
+//! Never sends one, and never waits for an answer.
 
-use std::time::Duration;
-
-use async_nats::client::RequestErrorKind;
 use async_nats::jetstream::{self, ErrorCode};
-use async_nats::{Request, RequestError};
 use serde::Deserialize;
 
-use super::connection::Connection;
-use super::message::Outgoing;
 use super::patience::is_passing;
 
 /// What became of an attempt.
@@ -29,7 +23,7 @@ pub(super) enum Reply {
     TooLarge,
     /// Nobody was there to store it: the stream has no leader now, or is gone.
     Nobody,
-    /// The servers say that they can't now, and have not stored it.
+    /// It can't be taken now, and is not stored.
     NotNow(String),
     /// They refuse it for a reason that is none of these, and have not stored it.
     Refused(String),
@@ -37,41 +31,6 @@ pub(super) enum Reply {
     Silence,
     /// The leader could not write it; whether others did is unknown.
     NotWritten(String),
-}
-
-/// Publishes, and waits for the answer.
-pub(super) async fn publish(
-    connection: &Connection,
-    message: &Outgoing,
-    timeout: Duration,
-) -> Reply {
-    let mut losses = connection.losses();
-    let request = Request::new()
-        .headers(message.headers())
-        .payload(message.payload.clone())
-        .timeout(None);
-    let sent = connection
-        .client
-        .send_request(message.subject.clone(), request);
-    let answer = tokio::select! {
-        answer = tokio::time::timeout(timeout, sent) => answer,
-        // What was sent over a connection that is gone is not answered over the next.
-        _ = losses.changed() => return Reply::Silence,
-    };
-    match answer {
-        Ok(Ok(answer)) => read(&answer.payload, message.stream()),
-        Ok(Err(error)) => not_sent(&error),
-        Err(_elapsed) => Reply::Silence,
-    }
-}
-
-fn not_sent(error: &RequestError) -> Reply {
-    match error.kind() {
-        RequestErrorKind::NoResponders => Reply::Nobody,
-        RequestErrorKind::MaxPayloadExceeded => Reply::TooLarge,
-        RequestErrorKind::InvalidSubject => Reply::Refused(error.to_string()),
-        RequestErrorKind::TimedOut | RequestErrorKind::Other => Reply::Silence,
-    }
 }
 
 /// The JSON that a stream answers with.
@@ -85,7 +44,7 @@ struct Answer<'a> {
 
 /// What an answer means. Whoever listens to the same subject may answer too: what does not come from
 /// the stream says nothing.
-fn read(payload: &[u8], stream_name: &str) -> Reply {
+pub(super) fn read(payload: &[u8], stream_name: &str) -> Reply {
     match serde_json::from_slice(payload) {
         Ok(Answer {
             stream,
