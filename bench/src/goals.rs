@@ -115,17 +115,17 @@ pub(crate) fn all(results: &Results) -> Vec<Goal> {
         measured: flatness(results, Server::PeerDiscard),
         limit: Limit::AtMost(FLAT),
     });
-    let [alone, peer] =
-        nats::SERVERS.map(|server| results.values(server, nats::load(), Figure::Rate));
-    goals.push(Goal {
-        what: format!(
-            "puts/s: {} / {}",
-            Server::PeerNats.name(),
-            Server::NatsAlone.name()
-        ),
-        measured: Spread::of_ratios(peer, alone),
-        limit: Limit::AtLeast(RATE_OF_NATS),
-    });
+    goals.extend(nats::LAYOUTS.map(|layout| {
+        let servers = layout.servers();
+        let [alone, peer] =
+            servers.map(|server| results.values(server, nats::load(), Figure::Rate));
+        let [alone_name, peer_name] = servers.map(Server::name);
+        Goal {
+            what: format!("puts/s: {peer_name} / {alone_name}"),
+            measured: Spread::of_ratios(peer, alone),
+            limit: Limit::AtLeast(RATE_OF_NATS),
+        }
+    }));
     goals
 }
 

@@ -1,8 +1,9 @@
 //! Puts into a stream of NATS that three servers keep, beside publishing to such a stream without a
 //! peer.
 //!
-//! All of them share this machine, as the load does. Rounds are interleaved, and each begins with a
-//! stream of its own.
+//! Once with everything on all processors, where whatever a peer and its load take is taken from
+//! the servers, and once with the servers on processors of their own, as they have where they run on
+//! machines of their own. Rounds are interleaved, and each measurement has a stream of its own.
 
 #[path = "../../tests/nats/cluster.rs"]
 #[allow(dead_code, reason = "what makes faults is for the tests")]
@@ -21,6 +22,7 @@ use anyhow::{Context as _, Result};
 use async_nats::HeaderMap;
 use async_nats::jetstream::{self, Context};
 use clap::Args;
+use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use tokio::runtime::Runtime;
 use tokio::task::JoinSet;
 
@@ -28,6 +30,7 @@ use crate::results::{EVENT_BYTES, Figure, Load, Results};
 use crate::server::Server;
 use crate::throughput::Sample;
 use crate::tools::Tools;
+use crate::wrk;
 use cluster::{Cluster, no_nats_server};
 
 /// How many servers keep each event.
@@ -36,8 +39,30 @@ const NODES: usize = 3;
 /// How many puts are in flight.
 const IN_FLIGHT: usize = 256;
 
-/// Those that are compared.
-pub(crate) const SERVERS: [Server; 2] = [Server::NatsAlone, Server::PeerNats];
+/// Where the servers of NATS run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Layout {
+    /// On all processors, as all else does.
+    Shared,
+    /// On the first half of them, and all else on the other.
+    Apart,
+}
+
+/// All layouts.
+pub(crate) const LAYOUTS: [Layout; 2] = [Layout::Shared, Layout::Apart];
+
+impl Layout {
+    /// Those that are compared: the second with the first.
+    pub(crate) fn servers(self) -> [Server; 2] {
+        match self {
+            Self::Shared => [Server::NatsAlone, Server::PeerNats],
+            Self::Apart => [Server::NatsAloneApart, Server::PeerNatsApart],
+        }
+    }
+}
+
+/// How long each is loaded before it is measured.
+const WARM_UP_SECONDS: u64 = 1;
 
 /// The subject of all events.
 const SUBJECT: &str = "alldata";
@@ -53,7 +78,7 @@ pub(crate) struct Nats {
     nats_seconds: u64,
 }
 
-/// The load of both.
+/// The load of all.
 pub(crate) fn load() -> Load {
     Load::on_connections(IN_FLIGHT)
 }
@@ -67,22 +92,53 @@ impl Nats {
         if self.nats_rounds == 0 {
             return Ok(());
         }
-        let cluster = Cluster::start(NODES, "");
+        let all = sched_getaffinity(None)?;
+        let processors: Vec<usize> = (0..CpuSet::MAX_CPU).filter(|it| all.is_set(*it)).collect();
+        let (for_nats, for_others) = processors.split_at(processors.len() / 2);
+        for layout in LAYOUTS {
+            let [for_nats, for_others] = match layout {
+                Layout::Shared => [&processors[..]; 2],
+                Layout::Apart if for_nats.is_empty() => {
+                    eprintln!("there is one processor: nothing is on others");
+                    continue;
+                }
+                Layout::Apart => [for_nats, for_others],
+            };
+            // What is started has the processors of the thread that starts it.
+            run_on(for_nats)?;
+            let cluster = Cluster::start_unlinked(NODES, "");
+            run_on(for_others)?;
+            let measured = self.measure_layout(layout, tools, &cluster, results);
+            run_on(&processors)?;
+            measured?;
+        }
+        Ok(())
+    }
+
+    fn measure_layout(
+        &self,
+        layout: Layout,
+        tools: &Tools,
+        cluster: &Cluster,
+        results: &mut Results,
+    ) -> Result<()> {
         let runtime = Runtime::new()?;
+        let [alone, peer] = layout.servers();
         for round in 1..=self.nats_rounds {
-            eprintln!("round {round} of {}: NATS", self.nats_rounds);
+            eprintln!("round {round} of {}: NATS, {layout:?}", self.nats_rounds);
             // What runs first changes from round to round.
-            let mut servers = SERVERS;
-            servers.rotate_left(round as usize % SERVERS.len());
+            let mut servers = [alone, peer];
+            servers.rotate_left(round as usize % 2);
             for server in servers {
                 let stream = format!("round{round}");
-                let measured = match server {
-                    Server::PeerNats => self.measure_peer(tools, &cluster, &stream, results),
-                    _ => runtime.block_on(self.measure_alone(&cluster, &stream, results)),
+                let measured = if server == peer {
+                    self.measure_peer(tools, cluster, &stream, server, results)
+                } else {
+                    runtime.block_on(self.measure_alone(cluster, &stream, server, results))
                 };
                 measured.with_context(|| format!("cannot measure {}", server.name()))?;
                 // Both streams have the same subjects, and no round has to do with those before.
-                runtime.block_on(delete(&cluster, &stream))?;
+                runtime.block_on(delete(cluster, &stream))?;
             }
         }
         Ok(())
@@ -93,10 +149,12 @@ impl Nats {
         tools: &Tools,
         cluster: &Cluster,
         stream: &str,
+        server: Server,
         results: &mut Results,
     ) -> Result<()> {
         let mut running = Server::start_with_sink(tools, &url(cluster, stream))?;
         running.put("key")?;
+        wrk::run(tools, running.address(), load(), WARM_UP_SECONDS)?;
         let sample = Sample::take(tools, &mut running, load(), self.nats_seconds)?;
         for (figure, value) in [
             (Figure::Cpu, sample.cpu_micros),
@@ -104,7 +162,7 @@ impl Nats {
             (Figure::P50, sample.report.p50_millis),
             (Figure::P99, sample.report.p99_millis),
         ] {
-            results.add(Server::PeerNats, load(), figure, value);
+            results.add(server, load(), figure, value);
         }
         Ok(())
     }
@@ -115,36 +173,48 @@ impl Nats {
         &self,
         cluster: &Cluster,
         stream: &str,
+        server: Server,
         results: &mut Results,
     ) -> Result<()> {
         let url: NatsUrl = url(cluster, stream).parse()?;
         // It makes the stream as a peer does.
         drop(NatsSink::connect(&url).await?);
         let context = connect(cluster).await?;
-        let (start, time) = (Instant::now(), Duration::from_secs(self.nats_seconds));
         let next = Arc::new(AtomicU64::new(0));
-        let mut tasks = JoinSet::new();
-        for _ in 0..IN_FLIGHT {
-            let (context, next) = (context.clone(), Arc::clone(&next));
-            let stream = stream.to_owned();
-            tasks.spawn(async move {
-                let mut acknowledged = 0_u64;
-                while start.elapsed() < time {
-                    let number = next.fetch_add(1, Ordering::Relaxed);
-                    publish(&context, &stream, number).await?;
-                    acknowledged += 1;
-                }
-                anyhow::Ok(acknowledged)
-            });
-        }
-        let mut acknowledged = 0;
-        while let Some(task) = tasks.join_next().await {
-            acknowledged += task??;
-        }
-        let rate = acknowledged as f64 / start.elapsed().as_secs_f64();
-        results.add(Server::NatsAlone, load(), Figure::Rate, rate);
+        publish_for(WARM_UP_SECONDS, &context, stream, &next).await?;
+        let rate = publish_for(self.nats_seconds, &context, stream, &next).await?;
+        results.add(server, load(), Figure::Rate, rate);
         Ok(())
     }
+}
+
+/// Publishes for some seconds, and says how many a second were acknowledged.
+async fn publish_for(
+    seconds: u64,
+    context: &Context,
+    stream: &str,
+    next: &Arc<AtomicU64>,
+) -> Result<f64> {
+    let (start, time) = (Instant::now(), Duration::from_secs(seconds));
+    let mut tasks = JoinSet::new();
+    for _ in 0..IN_FLIGHT {
+        let (context, next) = (context.clone(), Arc::clone(next));
+        let stream = stream.to_owned();
+        tasks.spawn(async move {
+            let mut acknowledged = 0_u64;
+            while start.elapsed() < time {
+                let number = next.fetch_add(1, Ordering::Relaxed);
+                publish(&context, &stream, number).await?;
+                acknowledged += 1;
+            }
+            anyhow::Ok(acknowledged)
+        });
+    }
+    let mut acknowledged = 0;
+    while let Some(task) = tasks.join_next().await {
+        acknowledged += task??;
+    }
+    Ok(acknowledged as f64 / start.elapsed().as_secs_f64())
 }
 
 async fn publish(context: &Context, stream: &str, number: u64) -> Result<()> {
@@ -176,4 +246,13 @@ async fn connect(cluster: &Cluster) -> Result<Context> {
 async fn delete(cluster: &Cluster, stream: &str) -> Result<()> {
     connect(cluster).await?.delete_stream(stream).await?;
     Ok(())
+}
+
+/// Has this thread run on these processors alone, and with it whatever it starts from then on.
+fn run_on(processors: &[usize]) -> Result<()> {
+    let mut set = CpuSet::new();
+    for processor in processors {
+        set.set(*processor);
+    }
+    Ok(sched_setaffinity(None, &set)?)
 }

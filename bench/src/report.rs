@@ -1,6 +1,7 @@
 //! What was measured, as tables in Markdown.
 
 use crate::goals::{self, Limit};
+use crate::nats::Layout;
 use crate::results::{CONNECTIONS, EVENT_BYTES, Figure, Load, Results};
 use crate::server::Server;
 use crate::spread::Spread;
@@ -101,6 +102,7 @@ fn starts(results: &Results) -> String {
 
 fn through_nats(results: &Results) -> String {
     let load = nats::load();
+    let servers = nats::LAYOUTS.map(Layout::servers).concat();
     let columns = [
         (Figure::Rate, 0),
         (Figure::Cpu, 2),
@@ -110,7 +112,7 @@ fn through_nats(results: &Results) -> String {
     format!(
         "## Three servers of NATS, {} puts in flight\n\n{}",
         load.connections,
-        by_server(results, &nats::SERVERS, load, &columns)
+        by_server(results, &servers, load, &columns)
     )
 }
 

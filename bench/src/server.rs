@@ -52,6 +52,9 @@ pub(crate) enum Server {
     PeerNats,
     /// Such a stream without a peer, which is no server of ours.
     NatsAlone,
+    /// Both with the servers of NATS on processors of their own.
+    PeerNatsApart,
+    NatsAloneApart,
 }
 
 impl Server {
@@ -81,6 +84,8 @@ impl Server {
             Self::SlowSink => "alldata-peer, embedded",
             Self::PeerNats => "alldata-peer, nats",
             Self::NatsAlone => "async-nats alone",
+            Self::PeerNatsApart => "alldata-peer, nats apart",
+            Self::NatsAloneApart => "async-nats alone, nats apart",
         }
     }
 
@@ -155,7 +160,9 @@ impl Server {
                 command
             }
             Self::SlowSink => Command::new(&tools.slow_sink),
-            Self::PeerNats | Self::NatsAlone => bail!("it needs a stream"),
+            Self::PeerNats | Self::NatsAlone | Self::PeerNatsApart | Self::NatsAloneApart => {
+                bail!("it needs a stream")
+            }
         })
     }
 }
