@@ -116,10 +116,10 @@ pub(crate) fn all(results: &Results) -> Vec<Goal> {
         limit: Limit::AtMost(FLAT),
     });
     goals.extend(nats::LAYOUTS.map(|layout| {
-        let servers = layout.servers();
-        let [alone, peer] =
-            servers.map(|server| results.values(server, nats::load(), Figure::Rate));
-        let [alone_name, peer_name] = servers.map(Server::name);
+        let [peer, alone, _] = layout.servers();
+        let [peer_name, alone_name] = [peer, alone].map(Server::name);
+        let [peer, alone] =
+            [peer, alone].map(|server| results.values(server, nats::load(), Figure::Rate));
         Goal {
             what: format!("puts/s: {peer_name} / {alone_name}"),
             measured: Spread::of_ratios(peer, alone),

@@ -52,11 +52,19 @@ pub(crate) enum Layout {
 pub(crate) const LAYOUTS: [Layout; 2] = [Layout::Shared, Layout::Apart];
 
 impl Layout {
-    /// Those that are compared: the second with the first.
-    pub(crate) fn servers(self) -> [Server; 2] {
+    /// Those that are compared: a peer, what is published without one to any server, and to the leader.
+    pub(crate) fn servers(self) -> [Server; 3] {
         match self {
-            Self::Shared => [Server::NatsAlone, Server::PeerNats],
-            Self::Apart => [Server::NatsAloneApart, Server::PeerNatsApart],
+            Self::Shared => [
+                Server::PeerNats,
+                Server::NatsAlone,
+                Server::NatsAloneAtLeader,
+            ],
+            Self::Apart => [
+                Server::PeerNatsApart,
+                Server::NatsAloneApart,
+                Server::NatsAloneAtLeaderApart,
+            ],
         }
     }
 }
@@ -104,6 +112,7 @@ impl Nats {
                 }
                 Layout::Apart => [for_nats, for_others],
             };
+            eprintln!("NATS on the processors {for_nats:?}, all else on {for_others:?}");
             // What is started has the processors of the thread that starts it.
             run_on(for_nats)?;
             let cluster = Cluster::start_unlinked(NODES, "");
@@ -123,18 +132,21 @@ impl Nats {
         results: &mut Results,
     ) -> Result<()> {
         let runtime = Runtime::new()?;
-        let [alone, peer] = layout.servers();
+        let [peer, alone, _] = layout.servers();
         for round in 1..=self.nats_rounds {
             eprintln!("round {round} of {}: NATS, {layout:?}", self.nats_rounds);
             // What runs first changes from round to round.
-            let mut servers = [alone, peer];
-            servers.rotate_left(round as usize % 2);
+            let mut servers = layout.servers();
+            servers.rotate_left(round as usize % 3);
             for server in servers {
                 let stream = format!("round{round}");
                 let measured = if server == peer {
                     self.measure_peer(tools, cluster, &stream, server, results)
                 } else {
-                    runtime.block_on(self.measure_alone(cluster, &stream, server, results))
+                    let at_leader = server != alone;
+                    let measuring = self.measure_alone(cluster, &stream, at_leader);
+                    let rate = runtime.block_on(measuring);
+                    rate.map(|rate| results.add(server, load(), Figure::Rate, rate))
                 };
                 measured.with_context(|| format!("cannot measure {}", server.name()))?;
                 // Both streams have the same subjects, and no round has to do with those before.
@@ -169,22 +181,21 @@ impl Nats {
 
     /// The same messages into the same kind of stream, each sent once the one before it is
     /// acknowledged, by as many tasks as puts are in flight.
-    async fn measure_alone(
-        &self,
-        cluster: &Cluster,
-        stream: &str,
-        server: Server,
-        results: &mut Results,
-    ) -> Result<()> {
+    async fn measure_alone(&self, cluster: &Cluster, stream: &str, at_leader: bool) -> Result<f64> {
         let url: NatsUrl = url(cluster, stream).parse()?;
         // It makes the stream as a peer does.
         drop(NatsSink::connect(&url).await?);
-        let context = connect(cluster).await?;
+        let servers = match at_leader {
+            true => {
+                let leader = cluster.leader(stream).context("the stream has no leader")?;
+                cluster.address(leader).to_string()
+            }
+            false => cluster.hosts(),
+        };
+        let context = connect(&servers).await?;
         let next = Arc::new(AtomicU64::new(0));
         publish_for(WARM_UP_SECONDS, &context, stream, &next).await?;
-        let rate = publish_for(self.nats_seconds, &context, stream, &next).await?;
-        results.add(server, load(), Figure::Rate, rate);
-        Ok(())
+        publish_for(self.nats_seconds, &context, stream, &next).await
     }
 }
 
@@ -236,15 +247,17 @@ fn url(cluster: &Cluster, stream: &str) -> String {
     )
 }
 
-async fn connect(cluster: &Cluster) -> Result<Context> {
-    let servers = cluster.hosts();
+async fn connect(servers: &str) -> Result<Context> {
     let servers: Result<Vec<async_nats::ServerAddr>, _> =
         servers.split(',').map(str::parse).collect();
     Ok(jetstream::new(async_nats::connect(servers?).await?))
 }
 
 async fn delete(cluster: &Cluster, stream: &str) -> Result<()> {
-    connect(cluster).await?.delete_stream(stream).await?;
+    connect(&cluster.hosts())
+        .await?
+        .delete_stream(stream)
+        .await?;
     Ok(())
 }
 

@@ -52,9 +52,12 @@ pub(crate) enum Server {
     PeerNats,
     /// Such a stream without a peer, which is no server of ours.
     NatsAlone,
-    /// Both with the servers of NATS on processors of their own.
+    /// The same, connected to the server that leads the stream, as a peer is.
+    NatsAloneAtLeader,
+    /// All three with the servers of NATS on processors of their own.
     PeerNatsApart,
     NatsAloneApart,
+    NatsAloneAtLeaderApart,
 }
 
 impl Server {
@@ -84,8 +87,10 @@ impl Server {
             Self::SlowSink => "alldata-peer, embedded",
             Self::PeerNats => "alldata-peer, nats",
             Self::NatsAlone => "async-nats alone",
+            Self::NatsAloneAtLeader => "async-nats alone, at the leader",
             Self::PeerNatsApart => "alldata-peer, nats apart",
             Self::NatsAloneApart => "async-nats alone, nats apart",
+            Self::NatsAloneAtLeaderApart => "async-nats alone, at the leader, nats apart",
         }
     }
 
@@ -160,9 +165,12 @@ impl Server {
                 command
             }
             Self::SlowSink => Command::new(&tools.slow_sink),
-            Self::PeerNats | Self::NatsAlone | Self::PeerNatsApart | Self::NatsAloneApart => {
-                bail!("it needs a stream")
-            }
+            Self::PeerNats
+            | Self::NatsAlone
+            | Self::NatsAloneAtLeader
+            | Self::PeerNatsApart
+            | Self::NatsAloneApart
+            | Self::NatsAloneAtLeaderApart => bail!("it needs a stream"),
         })
     }
 }

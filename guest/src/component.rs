@@ -5,6 +5,7 @@
 
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
+use core::ops::Range;
 
 use wasip2::exports::http::incoming_handler::Guest;
 use wasip2::http::types::{
@@ -13,7 +14,7 @@ use wasip2::http::types::{
 use wasip2::io::streams::StreamError;
 
 use crate::body::{Body, TooLarge};
-use crate::decode::{MAX_BODY_BYTES, decode};
+use crate::decode::{MAX_BODY_BYTES, Put, decode};
 use crate::outcome::{Answer, Outcome, PROBLEM_MEDIA_TYPE};
 
 mod bindings {
@@ -55,11 +56,16 @@ impl Guest for Peer {
 impl put_handler::Guest for Peer {
     fn decode(body: Vec<u8>) -> Result<put_handler::Put, put_handler::Answer> {
         match decode(&body) {
-            Ok(put) => Ok(put_handler::Put {
-                key: put.key.into_owned(),
-                event: put.event.to_string(),
-                stored: Outcome::Stored.answer().into(),
-            }),
+            Ok(Put { key, event }) => {
+                let key = key.into_owned();
+                let start = event.as_ptr().addr() - body.as_ptr().addr();
+                let event = start..start + event.len();
+                Ok(put_handler::Put {
+                    key,
+                    event: cut(body, event),
+                    stored: Outcome::Stored.answer().into(),
+                })
+            }
             Err(error) => Err(Outcome::Malformed(error).answer().into()),
         }
     }
@@ -67,6 +73,13 @@ impl put_handler::Guest for Peer {
     fn explain(error: PutError) -> put_handler::Answer {
         not_acknowledged(error).answer().into()
     }
+}
+
+/// A part of a body, in the memory that the body has: a large one need not be there twice.
+fn cut(mut body: Vec<u8>, part: Range<usize>) -> String {
+    body.truncate(part.end);
+    body.drain(..part.start);
+    String::from_utf8(body).expect("a part of a body that was decoded is text")
 }
 
 /// What becomes of a body that arrived whole.

@@ -86,7 +86,7 @@ impl PeerServerBuilder {
     /// A component of your own in place of the built-in one, as the bytes of its binary. It
     /// exports `wasi:http/incoming-handler` 0.2. One that also exports `alldata:peer/put-handler`, and
     /// imports no more than the built-in one does, is called through that, and may call nothing
-    /// then: the server puts what it has decoded.
+    /// then: the server puts what it has decoded. One that is composed of several is not.
     ///
     /// Where a component does not import `alldata:peer/put-sink`, because it has a sink of its own,
     /// the server needs none. Such a one has [`body_timeout`](Self::body_timeout) and

@@ -1,4 +1,4 @@
-//! How long a guest computes for one request, as against how long it waits.
+//! How long a guest computes in one call, as against how long it waits.
 //!
 //! Never ends a guest: it only tells the time. Reads no clock where a guest is called, since that
 //! would cost as much as a small part of the guest itself: it counts the ticks that pass meanwhile.

@@ -86,7 +86,7 @@ impl DirectPre {
         let Some(handler) = Handler::find(component) else {
             return Ok(None);
         };
-        if !imports_no_more(engine, component) {
+        if !is_one_program(component) || !imports_no_more(engine, component) {
             return Ok(None);
         }
         let mut linker = Linker::new(engine);
@@ -224,6 +224,13 @@ fn is_error(error: &Type) -> bool {
         ("unknown", None),
         ("failed", Some(Type::String)),
     ])
+}
+
+/// Whether a component is not composed of several, each of which would have a memory of its own. One
+/// of them could be a sink that the peer puts into, before the sink of the host.
+fn is_one_program(component: &Component) -> bool {
+    let resources = component.resources_required();
+    resources.is_some_and(|resources| resources.num_memories <= 1)
 }
 
 /// Whether a component imports `put-sink` as it is here, and else only what is not called.

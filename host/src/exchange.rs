@@ -82,7 +82,7 @@ async fn call(
     };
     match handled {
         Ok(()) => {
-            drop(loan.give_back());
+            loan.give_back();
             Ended::Returned
         }
         Err(error) => {

@@ -21,7 +21,7 @@ const KEPT_MEMORY_BYTES: usize = 512 * 1024;
 pub(crate) struct GuestLimits {
     /// The most bytes of all its linear memories together.
     pub(crate) memory_bytes: usize,
-    /// The most time that it computes for one request, not counting when it waits.
+    /// The most time that it computes in one call, not counting when it waits.
     pub(crate) time: Duration,
 }
 

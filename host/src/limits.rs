@@ -76,7 +76,7 @@ pub const DEFAULT_INSTANCE_REUSE: u32 = 1_000_000;
 /// its buffer grows, and as much again for a sink that is composed with it and compares two events.
 pub const DEFAULT_MAX_GUEST_MEMORY_BYTES: u64 = 128 * 1024 * 1024;
 
-/// How long a guest may compute for one request, not counting when it waits. The largest body takes
+/// How long a guest may compute in one call, not counting when it waits. The largest body takes
 /// the built-in one less than a tenth of a second.
 pub const DEFAULT_MAX_GUEST_TIME: Duration = Duration::from_secs(5);
 
@@ -287,7 +287,7 @@ impl PeerServerBuilder {
         self
     }
 
-    /// How long a guest may compute for one request, not counting when it waits,
+    /// How long a guest may compute in one call, not counting when it waits,
     /// [`DEFAULT_MAX_GUEST_TIME`] unless given. One that takes longer is stopped: 500.
     pub fn max_guest_time(mut self, time: Duration) -> Self {
         self.limits.max_guest_time = time;

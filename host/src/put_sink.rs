@@ -1,7 +1,7 @@
 //! The host side of the interface `put-sink`: what the guest's `put` calls, or what is called for a
 //! guest that only decodes.
 //!
-//! The generated types stay in this file. Adds to the sink what no sink should have to see to
+//! Of the generated types that of errors alone leaves this file. Adds to the sink what no sink should have to see to
 //! itself: the time-out, and that a panic is an answer.
 
 use std::panic::AssertUnwindSafe;

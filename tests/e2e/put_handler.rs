@@ -10,14 +10,16 @@ use std::sync::{Arc, mpsc};
 use std::thread::available_parallelism;
 
 use alldata_peer_server_http::sinks::DiscardSink;
-use alldata_peer_server_http::{Error, PeerServer, PeerServerBuilder, PutError};
+use alldata_peer_server_http::{
+    BUILT_IN_COMPONENT, Error, PeerServer, PeerServerBuilder, PutError,
+};
 
 use crate::component::names;
 use crate::support::put_handler_guest::{
-    ANSWER_TYPE, CREATED, DECODE, ERROR_TYPE, EXPLAIN, PUT_TYPE, TEXT, Types, builder,
+    ANSWER_TYPE, CREATED, DECODE, ERROR_TYPE, EXPLAIN, PUT_TYPE, STORED, TEXT, Types, builder,
     guest_of_types, guest_that, guest_that_puts, guest_with_field,
 };
-use crate::support::{Embedded, Post, handler_beside};
+use crate::support::{Embedded, Post, handler_beside, peer_before};
 
 /// Holds that every request on one connection is answered with a 500 that tells nothing.
 #[track_caller]
@@ -347,6 +349,77 @@ fn a_sink_that_the_host_does_not_have_is_an_error_at_the_start() {
         let error = error.expect_err("does not start");
         assert!(matches!(error, Error::Component { .. }), "{error:?}");
     }
+}
+
+/// A sink that says to everything that the key is taken, and could as well ask the one that it
+/// imports.
+const SINK_BEFORE_ANOTHER: &str = r#"(component
+    (import "alldata:peer/put-sink@0.1.0" (instance
+        (type $variant (variant (case "conflict") (case "rejected" string)
+            (case "unavailable" u32) (case "unknown") (case "failed" string)))
+        (export "put-error" (type $error (eq $variant)))
+        (export "put" (func (param "key" string) (param "event" string)
+            (result (result (error $error)))))))
+    (core module $module
+        (memory (export "memory") 1)
+        (data (i32.const 0) "\01")
+        (func (export "realloc") (param i32 i32 i32 i32) (result i32) (i32.const 1024))
+        (func (export "put") (param i32 i32 i32 i32) (result i32) (i32.const 0)))
+    (core instance $core (instantiate $module))
+    (type $error (variant (case "conflict") (case "rejected" string)
+        (case "unavailable" u32) (case "unknown") (case "failed" string)))
+    (func $put (param "key" string) (param "event" string) (result (result (error $error)))
+        (canon lift (core func $core "put") (memory (core memory $core "memory"))
+            (realloc (core func $core "realloc"))))
+    (component $names
+        (type $error (variant (case "conflict") (case "rejected" string)
+            (case "unavailable" u32) (case "unknown") (case "failed" string)))
+        (import "error" (type $imported (eq $error)))
+        (import "put" (func (param "key" string) (param "event" string)
+            (result (result (error $imported)))))
+        (export $exported "put-error" (type $error))
+        (export "put" (func 0) (func (param "key" string) (param "event" string)
+            (result (result (error $exported))))))
+    (instance $sink (instantiate $names
+        (with "error" (type $error)) (with "put" (func $put))))
+    (export "alldata:peer/put-sink@0.1.0" (instance $sink)))"#;
+
+/// It has the interface, and all that it imports and exports is what the built-in one does.
+#[test]
+fn a_sink_between_a_peer_and_the_host_is_not_passed_by() {
+    let sink = wat::parse_str(SINK_BEFORE_ANOTHER).expect("is a component");
+    let component = peer_before(&sink);
+    assert_eq!(names(&component), names(BUILT_IN_COMPONENT));
+    let builder = PeerServer::builder().component(component);
+    let server = Embedded::start(builder.on_put(|_, _| async { Ok(()) }));
+    server.put("key1", "1").assert_problem(409);
+}
+
+/// It is told when it is called, and nothing is put.
+#[test]
+fn a_guest_that_calls_the_sink_while_it_decodes_is_a_500() {
+    let sink = r#"(import "alldata:peer/put-sink@0.1.0" (instance))"#;
+    let calls = r#"(import "alldata:peer/put-sink@0.1.0" (instance $sink (export "put" (func))))
+        (core func $put (canon lower (func $sink "put")))
+        (core instance $imports (export "put" (func $put)))"#;
+    let guest = guest_that_puts("(call $put)", "", CREATED, "")
+        .replace(sink, calls)
+        .replace(
+            "(core module $module",
+            r#"(core module $module (import "" "put" (func $put))"#,
+        )
+        .replace(
+            "(instantiate $module)",
+            r#"(instantiate $module (with "" (instance $imports)))"#,
+        );
+    assert_puts_nothing(&guest);
+}
+
+/// The event is stored by then, and nobody says that it is not.
+#[test]
+fn an_answer_that_is_none_to_what_was_stored_is_a_500() {
+    let status = format!("(i32.store16 (i32.const {STORED}) (i32.const 0))");
+    assert_fails_and_lives_on(&guest_that_puts(&status, "", CREATED, ""));
 }
 
 /// A later version of the interface must not be taken for this one.

@@ -15,7 +15,7 @@ use async_nats::jetstream::stream::Stream;
 use async_nats::{Client, ConnectErrorKind, ConnectOptions, Event, ServerAddr};
 use futures_util::future::select_ok;
 use tokio::sync::watch;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use super::nats_error;
 use super::url::{Login, NatsUrl};
@@ -63,11 +63,12 @@ impl Connection {
         Self::open_to(url, &url.servers, time).await
     }
 
-    /// The same connection, or one to the server of this name: the leader of a stream takes its events
-    /// with less work for all servers than another that hands them on.
-    pub(super) async fn moved_to(self, leader: &str, url: &NatsUrl) -> Self {
+    /// Another connection, to the server of this name: the leader of a stream takes its events with
+    /// less work for all servers than another that hands them on. `None` where this one is as good, or
+    /// there is no other.
+    pub(super) async fn to_leader(&self, leader: &str, url: &NatsUrl) -> Option<Self> {
         if url.servers.len() < 2 || self.client.server_info().server_name == leader {
-            return self;
+            return None;
         }
         let others = url.servers.iter().map(|server| {
             let opening = Self::open_to(url, slice::from_ref(server), Duration::ZERO);
@@ -77,14 +78,18 @@ impl Connection {
                 is_leader.then_some(other).ok_or(())
             })
         });
-        let Ok((other, _)) = select_ok(others).await else {
-            return self;
-        };
-        // When that is lost, any will do.
-        match other.client.set_server_pool(&url.servers[..]).await {
-            Ok(()) => other,
-            Err(_) => self,
-        }
+        let (other, _) = select_ok(others).await.ok()?;
+        let offering = timeout(REQUEST_TIMEOUT, other.offer_all(url));
+        offering.await.ok()?.then_some(other)
+    }
+
+    /// When it is lost, any server will do: those of the URL, and those that it was told of.
+    async fn offer_all(&self, url: &NatsUrl) -> bool {
+        let told = self.client.server_pool().await.unwrap_or_default();
+        let told = told.into_iter().map(|server| server.addr);
+        let mut servers = url.servers.clone();
+        servers.extend(told.filter(|server| !url.servers.contains(server)));
+        self.client.set_server_pool(&servers[..]).await.is_ok()
     }
 
     async fn open_to(url: &NatsUrl, servers: &[ServerAddr], time: Duration) -> Result<Self, Error> {

@@ -34,6 +34,7 @@ const TICK: Duration = Duration::from_millis(100);
 /// Sends what it is given.
 #[derive(Debug)]
 pub(super) struct Pipeline {
+    /// As many as may wait for the stream: see `room`.
     attempts: mpsc::UnboundedSender<Attempt>,
     task: JoinHandle<()>,
 }
@@ -86,7 +87,7 @@ impl Pipeline {
         })
     }
 
-    /// Publishes once, and waits for the answer. Dropped before that, the event goes out all the same.
+    /// Publishes once, and waits for the answer. Dropped before that, the event may go out or not.
     pub(super) async fn publish(&self, message: &Outgoing, timeout: Duration) -> Reply {
         let (reply, answer) = oneshot::channel();
         let attempt = Attempt {
@@ -137,7 +138,6 @@ impl Running {
         loop {
             let mut is_due = false;
             let has_waited = !self.waiting.is_empty();
-            let may_send = self.unanswered.len() < MAX_UNANSWERED;
             tokio::select! {
                 biased;
                 // What was sent over a connection that is gone is not answered over the next.
@@ -145,8 +145,12 @@ impl Running {
                     Ok(()) => self.drop_all(),
                     Err(_ended) => return,
                 },
+                _ = self.tick.tick() => self.give_up_late(),
                 reply = self.replies.next() => match reply {
-                    Some(reply) => self.answer_all(&reply),
+                    Some(reply) => {
+                        self.answer(&reply);
+                        self.answer_all();
+                    }
                     None => return,
                 },
                 received = self.attempts.recv_many(&mut self.waiting, MAX_UNANSWERED) => {
@@ -156,21 +160,39 @@ impl Running {
                         _ => self.delay.as_mut().reset(Instant::now() + MAX_DELAY),
                     }
                 }
-                () = &mut self.delay, if has_waited && may_send => is_due = true,
-                _ = self.tick.tick() => self.give_up_late(),
+                () = &mut self.delay, if has_waited => is_due = true,
             }
-            // So bursts become as large as what is on its way, and one that is alone goes at once.
-            if is_due || self.waiting.len() >= self.unanswered.len() {
+            if is_due || self.is_worth_a_burst() {
                 self.send();
             }
         }
     }
 
-    /// Sends what waits, up to what may be unanswered.
+    /// Bursts become as large as what is on its way, one that is alone goes at once, and where more waits
+    /// than may be on its way, it goes in halves of that.
+    fn is_worth_a_burst(&self) -> bool {
+        let waiting = self.waiting.len();
+        waiting >= self.unanswered.len() && self.room() >= waiting.min(MAX_UNANSWERED / 2)
+    }
+
+    fn room(&self) -> usize {
+        MAX_UNANSWERED.saturating_sub(self.unanswered.len())
+    }
+
+    /// Sends what waits, up to what may be unanswered. The rest waits anew.
     fn send(&mut self) {
-        let room = MAX_UNANSWERED.saturating_sub(self.unanswered.len());
-        let count = self.waiting.len().min(room);
+        let count = self.waiting.len().min(self.room());
+        self.delay.as_mut().reset(Instant::now() + MAX_DELAY);
+        // What is sent while there is no connection would go out with the next.
+        let is_up = self.connection.is_up();
         for attempt in self.waiting.drain(..count) {
+            if !is_up {
+                attempt.waiter.answer(no_connection());
+                continue;
+            }
+            if attempt.waiter.has_left() {
+                continue;
+            }
             self.sent += 1;
             let reply_to = format!("{}.{}", self.inbox, self.sent);
             let sent = self.connection.client.publish_with_reply_and_headers(
@@ -189,9 +211,8 @@ impl Running {
         }
     }
 
-    /// Hands on an answer, and all that have come with it.
-    fn answer_all(&mut self, first: &Message) {
-        self.answer(first);
+    /// Hands on all answers that have come.
+    fn answer_all(&mut self) {
         while let Some(Some(reply)) = unconstrained(self.replies.next()).now_or_never() {
             self.answer(&reply);
         }
@@ -211,7 +232,9 @@ impl Running {
         });
     }
 
+    /// What has not been answered by now never is.
     fn drop_all(&mut self) {
+        self.answer_all();
         for (_, waiter) in self.unanswered.drain() {
             waiter.answer(Reply::Silence);
         }
@@ -219,7 +242,7 @@ impl Running {
 
     fn give_up_late(&mut self) {
         let now = Instant::now();
-        let late = |waiter: &Waiter| waiter.deadline <= now;
+        let late = |waiter: &Waiter| waiter.deadline <= now || waiter.has_left();
         for (_, waiter) in self.unanswered.extract_if(|_, waiter| late(waiter)) {
             waiter.answer(Reply::Silence);
         }
@@ -230,6 +253,11 @@ impl Running {
 }
 
 impl Waiter {
+    /// Whether nobody waits any more.
+    fn has_left(&self) -> bool {
+        self.reply.is_closed()
+    }
+
     fn answer(self, reply: Reply) {
         // Whoever has left need not know.
         let _ = self.reply.send(reply);
@@ -242,6 +270,10 @@ fn not_sent(error: &PublishError) -> Reply {
         PublishErrorKind::InvalidSubject => Reply::Refused(error.to_string()),
         PublishErrorKind::Send => Reply::NotNow(error.to_string()),
     }
+}
+
+fn no_connection() -> Reply {
+    Reply::NotNow("there is no connection".to_owned())
 }
 
 fn too_slow() -> Reply {

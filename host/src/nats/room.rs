@@ -31,11 +31,20 @@ impl Room {
 
     /// A place for a put of so many bytes, if fewer puts and bytes wait than may.
     pub(super) fn take(&self, bytes: usize) -> Option<Place<'_>> {
-        let puts = self.puts.fetch_add(1, Ordering::Relaxed);
-        let taken = self.bytes.fetch_add(bytes, Ordering::Relaxed);
-        let place = Place { room: self, bytes };
-        (puts < self.limits.puts.max(1) && taken < self.limits.bytes).then_some(place)
+        add(&self.puts, 1, self.limits.puts.max(1))?;
+        if add(&self.bytes, bytes, self.limits.bytes).is_none() {
+            self.puts.fetch_sub(1, Ordering::Relaxed);
+            return None;
+        }
+        Some(Place { room: self, bytes })
     }
+}
+
+/// Adds to what is below its limit.
+fn add(taken: &AtomicUsize, more: usize, limit: usize) -> Option<usize> {
+    let sum = |taken| (taken < limit).then_some(taken + more);
+    let (set, read) = (Ordering::Relaxed, Ordering::Relaxed);
+    taken.fetch_update(set, read, sum).ok()
 }
 
 impl Drop for Place<'_> {

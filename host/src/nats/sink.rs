@@ -93,12 +93,15 @@ impl NatsSink {
     ///
     /// As for [`connect`](Self::connect).
     pub async fn connect_with_queue(url: &NatsUrl, limits: QueueLimits) -> Result<Self, Error> {
-        let connection = Connection::open_within(url, CONNECT_TIME).await?;
-        let info = prepare(&connection, url).await?;
-        let connection = match leader(&info) {
-            Some(leader) => connection.moved_to(leader, url).await,
-            None => connection,
-        };
+        let mut connection = Connection::open_within(url, CONNECT_TIME).await?;
+        let mut info = prepare(&connection, url).await?;
+        if let Some(leader) = leader(&info)
+            && let Some(other) = connection.to_leader(leader, url).await
+        {
+            // What is safe also depends on the server.
+            info = prepare(&other, url).await?;
+            connection = other;
+        }
         let stream = connection.stream(url).await?;
         let pipeline = Pipeline::start(&connection, &url.stream).await;
         let pipeline = pipeline.map_err(|error| nats_error(url, "use")(&error))?;

@@ -1,6 +1,9 @@
 //! A stream that is full, gone, another one, or unsafe while peers put into it, and connections that
 //! are lost.
 
+use alldata_peer_server_http::PutSink as _;
+use alldata_peer_server_http::sinks;
+
 use super::{Link, STREAM, Single, can_start};
 use crate::support::{Peer, Post, run, wait_until};
 
@@ -164,6 +167,32 @@ fn an_acknowledgement_that_is_lost_is_found_again() {
     link.mend();
     waiting.answer().assert_created();
     assert_eq!(nats.info().state.messages, 2);
+}
+
+/// Some were sent and stored, some were sent, and some wait for those before them.
+#[test]
+fn a_connection_that_is_lost_under_thousands_of_puts_loses_none() {
+    if !can_start("connections that are lost under load") {
+        return;
+    }
+    let (nats, link, peer) = through_link();
+    peer.put("first", "1").assert_created();
+    let url = format!("nats://{}/{STREAM}?replicas=1", link.address());
+    let sink = nats.block_on(sinks::open(&url)).expect("opens");
+    link.hold_back();
+    let puts = (0..3000).map(|number| {
+        let sink = sink.clone();
+        let put = async move { sink.put(format!("key{number}"), "1".to_owned()).await };
+        nats.runtime.spawn(put)
+    });
+    let puts: Vec<_> = puts.collect();
+    wait_until("many are stored", || nats.info().state.messages > 1000);
+    link.cut();
+    link.mend();
+    for put in puts {
+        assert_eq!(nats.block_on(put).expect("does not panic"), Ok(()));
+    }
+    assert_eq!(nats.info().state.messages, 3001);
 }
 
 /// A server, a way to it, and a peer at the other end of that.

@@ -46,6 +46,20 @@ pub(crate) fn handler_beside(other: Option<&[u8]>) -> Vec<u8> {
     graph.encode(EncodeOptions::default()).expect("encodes")
 }
 
+/// The built-in component with a sink that imports another, and with all that it exports.
+pub(crate) fn peer_before(sink: &[u8]) -> Vec<u8> {
+    let mut graph = CompositionGraph::new();
+    let mut register = |name: &str, component: &[u8]| {
+        let package = Package::from_bytes(name, None, component, graph.types_mut());
+        let package = package.expect("is a component");
+        graph.register_package(package).expect("is the first")
+    };
+    let peer = register("alldata:peer-server", BUILT_IN_COMPONENT);
+    let sink = register("alldata:sink", sink);
+    wac_graph::plug(&mut graph, vec![sink], peer).expect("fits");
+    graph.encode(EncodeOptions::default()).expect("encodes")
+}
+
 /// Adds what a component exports under names that start with `prefix`.
 fn export(graph: &mut CompositionGraph, name: &str, component: &[u8], prefix: &str) {
     let package = Package::from_bytes(name, None, component, graph.types_mut());

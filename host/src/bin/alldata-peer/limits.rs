@@ -89,12 +89,12 @@ pub(crate) struct Limits {
         default_value_t = DEFAULT_MAX_GUEST_MEMORY_BYTES,
         value_parser = value_parser!(u64).range(1..=DEFAULT_MAX_GUEST_MEMORY_BYTES))]
     max_guest_memory: u64,
-    /// How long the component may compute for one request, not counting waits; then it is stopped: 500
+    /// How long the component may compute in one call, not counting waits; then it is stopped: 500
     #[arg(long, env = "ALLDATA_PEER_MAX_GUEST_TIME", value_name = "SECONDS",
         default_value_t = DEFAULT_MAX_GUEST_TIME.as_secs(), value_parser = seconds())]
     max_guest_time: u64,
     /// Times that one instance of the component is called before it is replaced
-    #[arg(long, env = "ALLDATA_PEER_INSTANCE_REUSE", value_name = "REQUESTS",
+    #[arg(long, env = "ALLDATA_PEER_INSTANCE_REUSE", value_name = "CALLS",
         default_value_t = DEFAULT_INSTANCE_REUSE, value_parser = value_parser!(u32).range(1..))]
     instance_reuse: u32,
     /// How long to wait at the end for what is in flight
