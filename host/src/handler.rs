@@ -127,7 +127,8 @@ async fn put(
         Err(answer) => answer,
         Ok(put) => match guests.sink.put(put.key, put.event).await {
             Ok(()) => put.stored,
-            Err(error) => explain(place, error).await?,
+            // Its room would be part of each put's.
+            Err(error) => Box::pin(explain(place, error)).await?,
         },
     };
     respond_with(answer).map_err(|error| {

@@ -168,7 +168,8 @@ impl<P: Pre> Place<P> {
         let Self(instances) = &self;
         let kept = match instances.pick() {
             Some(kept) => kept,
-            None => match instances.instantiate().await {
+            // Seldom, and its room would be part of each request's.
+            None => match Box::pin(instances.instantiate()).await {
                 Ok(instance) => Kept {
                     instance,
                     requests_left: instances.lending.limits.instance_reuse,

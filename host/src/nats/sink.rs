@@ -128,6 +128,8 @@ impl NatsSink {
     }
 
     /// Publishes until it is known what became of the event, or no more time is left for that.
+    ///
+    /// Comparing is seldom and takes much room, which each put would have to be given: hence the box.
     async fn resolve(&self, key: &str, message: &Outgoing) -> Result<(), PutError> {
         let end = Instant::now() + PUT_TIME;
         let mut may_be_stored = false;
@@ -137,16 +139,18 @@ impl NatsSink {
             let left = end.saturating_duration_since(Instant::now());
             let answer = match self.attempt(message, timeout.min(left)).await {
                 Reply::Stored(_) => Some(Ok(())),
-                Reply::Taken => self.compare(key, message).await,
+                Reply::Taken => Box::pin(self.compare(key, message)).await,
                 Reply::NoResources if self.replicas > 1 => {
                     may_be_stored = true;
                     None
                 }
                 // Of one replica the word is enough.
-                Reply::Full | Reply::NoResources => match self.compare(key, message).await {
-                    None if !may_be_stored => Some(Err(unavailable(FULL_RETRY_SECONDS))),
-                    known => known,
-                },
+                Reply::Full | Reply::NoResources => {
+                    match Box::pin(self.compare(key, message)).await {
+                        None if !may_be_stored => Some(Err(unavailable(FULL_RETRY_SECONDS))),
+                        known => known,
+                    }
+                }
                 Reply::TooLarge if !may_be_stored => Some(Err(self.too_large())),
                 Reply::Refused(reason) if !may_be_stored => Some(Err(PutError::Failed(reason))),
                 Reply::Silence | Reply::NotWritten(_) => {
