@@ -138,6 +138,7 @@ impl Running {
         loop {
             let mut is_due = false;
             let has_waited = !self.waiting.is_empty();
+            let is_idle = !has_waited && self.unanswered.is_empty();
             tokio::select! {
                 biased;
                 // What was sent over a connection that is gone is not answered over the next.
@@ -145,7 +146,7 @@ impl Running {
                     Ok(()) => self.drop_all(),
                     Err(_ended) => return,
                 },
-                _ = self.tick.tick() => self.give_up_late(),
+                _ = self.tick.tick(), if !is_idle => self.give_up_late(),
                 reply = self.replies.next() => match reply {
                     Some(reply) => {
                         self.answer(&reply);
