@@ -137,7 +137,8 @@ impl Nats {
             eprintln!("round {round} of {}: NATS, {layout:?}", self.nats_rounds);
             // What runs first changes from round to round.
             let mut servers = layout.servers();
-            servers.rotate_left(round as usize % 3);
+            let first = round as usize % servers.len();
+            servers.rotate_left(first);
             for server in servers {
                 let stream = format!("round{round}");
                 let measured = if server == peer {
@@ -149,7 +150,7 @@ impl Nats {
                     rate.map(|rate| results.add(server, load(), Figure::Rate, rate))
                 };
                 measured.with_context(|| format!("cannot measure {}", server.name()))?;
-                // Both streams have the same subjects, and no round has to do with those before.
+                // All streams have the same subjects, and no round has to do with those before.
                 runtime.block_on(delete(cluster, &stream))?;
             }
         }

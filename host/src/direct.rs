@@ -8,7 +8,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use wasmtime::component::types::ComponentItem;
 use wasmtime::component::{
-    Component, ComponentExportIndex, ComponentType, InstancePre, Lift, Linker, Type, TypedFunc,
+    Component, ComponentExportIndex, ComponentNamedList, ComponentType, InstancePre, Lift, Linker,
+    Lower, Type, TypedFunc,
 };
 use wasmtime::{Engine, Result, Store};
 
@@ -130,18 +131,22 @@ impl Pre for DirectPre {
 impl Direct {
     /// Lets the guest read the body of a `POST`. An error is a trap: the instance is spoilt.
     pub(crate) async fn decode(&mut self, body: Bytes) -> Result<Decoded> {
-        let call = self.decode.call_async(&mut self.store, (body,));
-        match self.computing.measure(call).await {
-            Ok((decoded,)) => Ok(decoded),
-            Err(trap) => Err(self.store.data().memory.explain(trap)),
-        }
+        self.call(self.decode, body).await
     }
 
     /// Lets the guest say what is answered to a put that came to this. An error is a trap, as above.
     pub(crate) async fn explain(&mut self, error: PutError) -> Result<PutAnswer> {
-        let call = self.explain.call_async(&mut self.store, (error.into(),));
+        self.call(self.explain, error.into()).await
+    }
+
+    async fn call<P, R>(&mut self, function: TypedFunc<(P,), (R,)>, parameter: P) -> Result<R>
+    where
+        (P,): ComponentNamedList + Lower + Send + Sync,
+        (R,): ComponentNamedList + Lift + Send + Sync + 'static,
+    {
+        let call = function.call_async(&mut self.store, (parameter,));
         match self.computing.measure(call).await {
-            Ok((answer,)) => Ok(answer),
+            Ok((result,)) => Ok(result),
             Err(trap) => Err(self.store.data().memory.explain(trap)),
         }
     }

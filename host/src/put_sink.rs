@@ -1,8 +1,8 @@
 //! The host side of the interface `put-sink`: what the guest's `put` calls, or what is called for a
 //! guest that only decodes.
 //!
-//! Of the generated types that of errors alone leaves this file. Adds to the sink what no sink should have to see to
-//! itself: the time-out, and that a panic is an answer.
+//! Of the generated types that of errors alone leaves this file. Adds to the sink what no sink
+//! should have to see to itself: the time-out, and that a panic is an answer.
 
 use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

@@ -99,6 +99,9 @@ fn read_one(bytes: &[u8]) -> Option<(Answer, &[u8])> {
     Some((answer, rest))
 }
 
+/// # Panics
+///
+/// When it is no head of an answer: the server has sent it, so that is a finding, whatever it was sent.
 fn read_head(head: &str) -> Answer {
     let mut lines = head.split("\r\n");
     let status_line = lines.next().expect("splitting gives at least one part");

@@ -132,6 +132,10 @@ fn exchange(address: SocketAddr, parts: &[&[u8]]) -> Received {
 
 impl Received {
     /// Reads what comes in this time, or less. Returns whether there may be more.
+    ///
+    /// # Panics
+    ///
+    /// When the connection ends in another way than a server ends one: that is a finding.
     fn wait(&mut self, stream: &mut TcpStream, time: Duration) -> bool {
         let time = Some(time);
         stream.set_read_timeout(time).expect("sets an option");
