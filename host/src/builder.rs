@@ -3,9 +3,11 @@
 //!
 //! Reads no environment, and no file but a component's, or what was kept of compiling one.
 
+use std::fmt;
 use std::future::Future;
 use std::num::NonZeroU64;
 use std::path::PathBuf;
+use std::pin::Pin;
 use std::sync::Arc;
 
 use crate::body::{BodyBudget, BodyLimits};
@@ -32,11 +34,26 @@ pub const DEFAULT_PORT: u16 = 8080;
 pub struct PeerServerBuilder {
     hostname: Option<String>,
     port: u16,
-    sink: Option<BoxSink>,
+    sink: Option<Sink>,
     component: Source,
     compile_cache: Option<PathBuf>,
     world: World,
     pub(crate) limits: Limits,
+}
+
+/// The sink, or what opens it.
+enum Sink {
+    Opened(BoxSink),
+    Unopened(Pin<Box<dyn Future<Output = Result<BoxSink, Error>> + Send>>),
+}
+
+impl fmt::Debug for Sink {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Self::Opened(_) => "Opened",
+            Self::Unopened(_) => "Unopened",
+        })
+    }
 }
 
 impl Default for PeerServerBuilder {
@@ -70,7 +87,17 @@ impl PeerServerBuilder {
 
     /// The sink that takes the events.
     pub fn sink(mut self, sink: impl PutSink) -> Self {
-        self.sink = Some(sink.boxed());
+        self.sink = Some(Sink::Opened(sink.boxed()));
+        self
+    }
+
+    /// The sink that takes the events, opened by [`listen`](Self::listen) once it has the port and the
+    /// component: a start that fails for one of these leaves no new store behind.
+    pub fn sink_when_bound(
+        mut self,
+        open: impl Future<Output = Result<BoxSink, Error>> + Send + 'static,
+    ) -> Self {
+        self.sink = Some(Sink::Unopened(Box::pin(open)));
         self
     }
 
@@ -155,8 +182,10 @@ impl PeerServerBuilder {
         // One with its own reads the body, and then does what the server's sink would do.
         let request_time = limits.body_timeout.saturating_add(limits.sink_timeout);
         let request_time = (!needs_sink).then_some(request_time);
+        let bound = listener::bind(self.hostname.as_deref(), self.port).await?;
         let sink = match (self.sink, needs_sink) {
-            (Some(sink), true) => sink,
+            (Some(Sink::Opened(sink)), true) => sink,
+            (Some(Sink::Unopened(open)), true) => open.await?,
             (None, true) => return Err(Error::NoSink),
             (given, false) => {
                 if given.is_some() {
@@ -167,7 +196,7 @@ impl PeerServerBuilder {
                 DiscardSink.boxed()
             }
         };
-        let listeners = listener::bind(self.hostname.as_deref(), self.port).await?;
+        let listeners = listener::listen(bound)?;
         let lending = Lending {
             puts: Puts::new(sink.clone(), limits.sink_timeout),
             limits,

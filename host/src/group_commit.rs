@@ -6,8 +6,9 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 use std::{fmt, io};
 
 use tokio::sync::oneshot;
@@ -73,6 +74,14 @@ pub(crate) trait Writer: Send + 'static {
 
     /// Writes `records` as durably as it ever does. Returns one result for each, in their order.
     fn write(&mut self, records: &[Record]) -> Vec<Result<Self::Written, PutError>>;
+
+    /// After how long without a put `idle` is called, and then again and again; never for `None`.
+    fn idle_interval(&self) -> Option<Duration> {
+        None
+    }
+
+    /// Looks after what it writes to while there is nothing to write.
+    fn idle(&mut self) {}
 }
 
 /// The way to the writer's thread. Dropped, it waits until the thread has written what is queued
@@ -159,8 +168,26 @@ fn writer_gone() -> PutError {
     PutError::Failed("the writer's thread has ended".to_owned())
 }
 
+/// Waits for a put; `None` once there will be none.
+fn next_job<W: Writer>(writer: &mut W, jobs: &Receiver<Job<W>>) -> Option<Job<W>> {
+    let Some(interval) = writer.idle_interval() else {
+        return jobs.recv().ok();
+    };
+    loop {
+        match jobs.recv_timeout(interval) {
+            Ok(job) => return Some(job),
+            Err(RecvTimeoutError::Disconnected) => return None,
+            Err(RecvTimeoutError::Timeout) => {
+                if catch_unwind(AssertUnwindSafe(|| writer.idle())).is_err() {
+                    tracing::error!("the writer panicked while it was idle");
+                }
+            }
+        }
+    }
+}
+
 fn run<W: Writer>(mut writer: W, jobs: &Receiver<Job<W>>, queued_bytes: &AtomicUsize) {
-    while let Ok(first) = jobs.recv() {
+    while let Some(first) = next_job(&mut writer, jobs) {
         let mut bytes = first.record.bytes();
         let mut records = vec![first.record];
         let mut replies = vec![first.reply];

@@ -30,8 +30,15 @@ pub(crate) struct Listener {
     failing: Seldom,
 }
 
-/// Listens on every address of `hostname`, or on any IPv4 address.
-pub(crate) async fn bind(hostname: Option<&str>, port: u16) -> Result<Vec<Listener>, Error> {
+/// A socket that has its address, and does not listen yet.
+#[derive(Debug)]
+pub(crate) struct Bound {
+    socket: TcpSocket,
+    address: SocketAddr,
+}
+
+/// Takes every address of `hostname`, or any IPv4 address, which nobody else can listen on then.
+pub(crate) async fn bind(hostname: Option<&str>, port: u16) -> Result<Vec<Bound>, Error> {
     let addresses = resolve(hostname, port).await?;
     let mut tries = if port == 0 { FREE_PORT_TRIES } else { 1 };
     loop {
@@ -42,6 +49,20 @@ pub(crate) async fn bind(hostname: Option<&str>, port: u16) -> Result<Vec<Listen
             result => return result,
         }
     }
+}
+
+/// Listens on addresses that were taken.
+pub(crate) fn listen(bound: Vec<Bound>) -> Result<Vec<Listener>, Error> {
+    let listen = |Bound { socket, address }| {
+        let socket = socket.listen(BACKLOG);
+        let socket = socket.map_err(|source| Error::Listen { address, source })?;
+        Ok(Listener {
+            socket,
+            address,
+            failing: Seldom::default(),
+        })
+    };
+    bound.into_iter().map(listen).collect()
 }
 
 async fn resolve(hostname: Option<&str>, port: u16) -> Result<Vec<SocketAddr>, Error> {
@@ -69,10 +90,10 @@ async fn resolve(hostname: Option<&str>, port: u16) -> Result<Vec<SocketAddr>, E
     Ok(addresses)
 }
 
-/// Listens on all of `addresses`, where the first decides the port of the others. An address that
-/// this machine does not have is passed over as long as there is another.
-fn bind_all(addresses: &[SocketAddr]) -> Result<Vec<Listener>, Error> {
-    let mut listeners: Vec<Listener> = Vec::new();
+/// Takes all of `addresses`, where the first decides the port of the others. An address that this
+/// machine does not have is passed over as long as there is another.
+fn bind_all(addresses: &[SocketAddr]) -> Result<Vec<Bound>, Error> {
+    let mut listeners: Vec<Bound> = Vec::new();
     let mut passed_over = None;
     for address in addresses {
         let mut address = *address;
@@ -94,7 +115,7 @@ fn bind_all(addresses: &[SocketAddr]) -> Result<Vec<Listener>, Error> {
     }
 }
 
-fn bind_one(address: SocketAddr) -> io::Result<Listener> {
+fn bind_one(address: SocketAddr) -> io::Result<Bound> {
     let socket = match address {
         SocketAddr::V4(_) => TcpSocket::new_v4(),
         SocketAddr::V6(_) => TcpSocket::new_v6(),
@@ -104,13 +125,8 @@ fn bind_one(address: SocketAddr) -> io::Result<Listener> {
     #[cfg(not(windows))]
     socket.set_reuseaddr(true)?;
     socket.bind(address)?;
-    let socket = socket.listen(BACKLOG)?;
     let address = socket.local_addr()?;
-    Ok(Listener {
-        socket,
-        address,
-        failing: Seldom::default(),
-    })
+    Ok(Bound { socket, address })
 }
 
 /// Whether the machine does not have the address or its family.

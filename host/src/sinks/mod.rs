@@ -7,8 +7,6 @@ mod memory;
 mod ndjson;
 mod sqlite;
 
-use std::path::Path;
-
 pub use discard::DiscardSink;
 pub use http::{HttpPutError, HttpSink};
 pub use memory::{MEMORY_SINK_BYTES, MemorySink};
@@ -27,6 +25,7 @@ pub use crate::nats::NatsSink;
 #[cfg(feature = "nats")]
 use crate::nats::NatsUrl;
 use crate::sink::{BoxSink, PutSink as _};
+use crate::store::{DEFAULT_MAX_WAL_BYTES, path_of_url};
 
 /// What the URLs of sinks look like, for messages.
 pub const URL_FORMS: &str = "sqlite:PATH, memory:, ndjson:PATH, ndjson:- (standard output), http://HOST:PORT/PATH, nats://HOST:PORT,…/STREAM or discard:";
@@ -48,28 +47,64 @@ pub async fn open(url: &str) -> Result<BoxSink, Error> {
 ///
 /// As for [`open`].
 pub async fn open_with_queue(url: &str, queue: QueueLimits) -> Result<BoxSink, Error> {
+    let options = SinkOptions {
+        queue,
+        ..SinkOptions::default()
+    };
+    open_with(url, options).await
+}
+
+/// The same with other limits, and with a check of a store before it is used.
+///
+/// # Errors
+///
+/// As for [`open`], and when the check finds that the store is damaged.
+pub async fn open_with(url: &str, options: SinkOptions) -> Result<BoxSink, Error> {
     #[cfg(feature = "nats")]
     if NatsUrl::is_one(url) {
-        return Ok(NatsSink::connect_with_queue(&url.parse()?, queue)
+        return Ok(NatsSink::connect_with_queue(&url.parse()?, options.queue)
             .await?
             .boxed());
     }
-    open_here(url, queue)
+    open_here(url, options)
+}
+
+/// How a sink is opened, as far as it has such a thing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SinkOptions {
+    /// How much may wait for a write: with `sqlite:`, `ndjson:` and `nats:`.
+    pub queue: QueueLimits,
+    /// The size in bytes of a store's WAL at which no further put is taken: with `sqlite:`.
+    pub max_wal_bytes: u64,
+    /// Whether the structure of the whole store is checked before it is used: with `sqlite:`.
+    pub verify_store: bool,
+}
+
+impl Default for SinkOptions {
+    fn default() -> Self {
+        Self {
+            queue: QueueLimits::default(),
+            max_wal_bytes: DEFAULT_MAX_WAL_BYTES,
+            verify_store: false,
+        }
+    }
 }
 
 /// Opens a sink that needs nobody's answer for that.
-fn open_here(url: &str, queue: QueueLimits) -> Result<BoxSink, Error> {
+fn open_here(url: &str, options: SinkOptions) -> Result<BoxSink, Error> {
+    let queue = options.queue;
     let fail = |reason: String| Error::SinkUrl {
         url: without_login(url),
         reason,
     };
-    let no_path = || fail("the path is missing".to_owned());
+    let path_in = |scheme, path| path_of_url(scheme, path).map_err(&fail);
     match url.split_once(':') {
-        Some(("sqlite" | "ndjson", "")) => Err(no_path()),
-        Some(("sqlite", path)) => Ok(SqliteSink::open_with_queue(Path::new(path), queue)?.boxed()),
+        Some(("sqlite", path)) => {
+            Ok(SqliteSink::open_with(path_in("sqlite", path)?, options)?.boxed())
+        }
         Some(("ndjson", "-")) => Ok(NdjsonSink::stdout_with_queue(queue)?.boxed()),
         Some(("ndjson", path)) => {
-            Ok(NdjsonSink::append_with_queue(Path::new(path), queue)?.boxed())
+            Ok(NdjsonSink::append_with_queue(path_in("ndjson", path)?, queue)?.boxed())
         }
         Some(("memory", "")) => Ok(MemorySink::new(MEMORY_SINK_BYTES).boxed()),
         Some(("discard", "")) => Ok(DiscardSink.boxed()),
@@ -91,13 +126,13 @@ pub(crate) fn without_login(url: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{QueueLimits, open_here};
+    use super::{SinkOptions, open_here};
 
     #[test]
     fn no_message_has_a_password_in_it() {
         for scheme in ["NATS:", " nats:", "tls:", "natss:", "x:", ""] {
             let url = format!("{scheme}//u:secret@a/e");
-            let error = open_here(&url, QueueLimits::default()).expect_err(&url);
+            let error = open_here(&url, SinkOptions::default()).expect_err(&url);
             assert!(!error.to_string().contains("secret"), "{error}");
         }
     }

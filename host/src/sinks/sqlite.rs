@@ -1,10 +1,12 @@
 //! The durable sink: events in a SQLite database.
 
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use alldata_peer_guest::same_event::same_event;
 
+use super::SinkOptions;
 use super::comparison::Comparison;
 use crate::error::Error;
 use crate::group_commit::{GroupCommit, QueueLimits, Record};
@@ -39,8 +41,27 @@ impl SqliteSink {
     ///
     /// As for [`open`](Self::open).
     pub fn open_with_queue(path: &Path, limits: QueueLimits) -> Result<Self, Error> {
-        let writer = StoreWriter::open(path)?;
-        let commits = GroupCommit::start("sqlite-writer", limits, writer);
+        Self::open_with(
+            path,
+            SinkOptions {
+                queue: limits,
+                ..SinkOptions::default()
+            },
+        )
+    }
+
+    /// The same with other limits, and with a check of the whole file before it is used.
+    ///
+    /// # Errors
+    ///
+    /// As for [`open`](Self::open), and when the check finds that the store is damaged.
+    pub fn open_with(path: &Path, options: SinkOptions) -> Result<Self, Error> {
+        // Before anything is written to it.
+        if options.verify_store && fs::metadata(path).is_ok_and(|found| found.len() > 0) {
+            check(path)?;
+        }
+        let writer = StoreWriter::open(path, options.max_wal_bytes)?;
+        let commits = GroupCommit::start("sqlite-writer", options.queue, writer);
         let commits = commits.map_err(|source| Error::Thread {
             path: path.to_owned(),
             source,
@@ -65,6 +86,19 @@ impl SqliteSink {
             }
         };
         self.comparison.is_same(event, read_held).await
+    }
+}
+
+/// Holds that the structure of a store is whole.
+fn check(path: &Path) -> Result<(), Error> {
+    let damaged = |what: &str| Error::StoreFormat {
+        path: path.to_owned(),
+        reason: format!("it is damaged: {}", what.replace('\n', "; ")),
+    };
+    match StoreReader::open(path)?.quick_check() {
+        Ok(found) => found.first().map_or(Ok(()), |first| Err(damaged(first))),
+        Err(Error::Store { source, .. }) => Err(damaged(&source.to_string())),
+        Err(error) => Err(error),
     }
 }
 

@@ -8,20 +8,20 @@ use std::time::{Duration, Instant};
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, MAIN_DB, OpenFlags, Transaction, TransactionBehavior, ffi};
 
-use super::{
-    APPLICATION_ID, SCHEMA, SCHEMA_VERSION, check_format, is_empty, log, open, store_error,
-};
+use super::connected::Connected;
+use super::guard::Trouble;
+use super::identity::FileId;
+use super::location::check_place;
+use super::wal_size::{Frames, KEPT_WAL_BYTES, Mode, WalLimit, at_once};
+use super::{APPLICATION_ID, SCHEMA, SCHEMA_VERSION, check_format, is_empty, open, store_error};
 use crate::error::Error;
-
-/// At how many pages in the log they are moved to the database: as many as SQLite has by itself.
-const CHECKPOINT_PAGES: i64 = 1000;
 
 /// How long there are no checkpoints where they failed twice: a long log is written once more
 /// before they are tried again.
 const CHECKPOINT_PAUSE: Duration = Duration::from_secs(10);
 
 /// Has the log checkpointed when a connection is closed, or not.
-const CHECKPOINT_NOT_ON_CLOSE: DbConfig = DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE;
+pub(super) const CHECKPOINT_NOT_ON_CLOSE: DbConfig = DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE;
 
 /// Why nothing was written.
 #[derive(Debug, thiserror::Error)]
@@ -30,78 +30,158 @@ pub(super) enum WriteError {
     Store(Error),
     #[error(transparent)]
     Sqlite(rusqlite::Error),
+    #[error("{0} while the server has it open")]
+    Changed(String),
+    #[error("the WAL has reached its limit")]
+    WalFull,
 }
 
 /// Connects to a store, and again where an error says that this is better.
 #[derive(Debug)]
 pub(super) struct Connector {
-    path: PathBuf,
+    /// Absolute, so that it means the same at any time.
+    pub(super) path: PathBuf,
+    /// The file that it opened first: it never writes to another.
+    pub(super) id: FileId,
     /// `None` after an error that a connection may not survive.
-    connected: Option<Connected>,
+    pub(super) connected: Option<Connected>,
+    pub(super) trouble: Trouble,
+    /// A key that the database has, not only the WAL.
+    pub(super) witness: Option<String>,
+    wal_limit: WalLimit,
     /// Whether a checkpoint failed, so that there may be none.
     has_failed_checkpoint: bool,
     /// When it was last tried to have checkpoints again.
     tried_at: Option<Instant>,
 }
 
-#[derive(Debug)]
-struct Connected {
-    connection: Connection,
-    /// Whether all that stands in the log is on the disk. Until then nothing is acknowledged, and
-    /// nothing goes from the log to the database, which a loss of power would leave half done.
-    is_log_synced: bool,
-    has_checkpoints: bool,
-}
-
 impl Connector {
     /// Connects to the store at `path`, which is made if it is not there.
-    pub(super) fn new(path: &Path) -> Result<Self, Error> {
-        Ok(Self {
+    pub(super) fn new(path: &Path, max_wal_bytes: u64) -> Result<Self, Error> {
+        let path = std::path::absolute(path).map_err(|source| Error::File {
+            operation: "open",
             path: path.to_owned(),
-            connected: Some(Connected::open(path, OpenFlags::SQLITE_OPEN_CREATE, true)?),
+            source,
+        })?;
+        check_place(&path)?;
+        let connected = Connected::open(&path, OpenFlags::SQLITE_OPEN_CREATE, true)?;
+        let witness = connected.connection.query_row(
+            "SELECT key FROM events ORDER BY key DESC LIMIT 1",
+            (),
+            |row| row.get(0),
+        );
+        Ok(Self {
+            path,
+            id: connected.files.id,
+            connected: Some(connected),
+            trouble: Trouble::default(),
+            // One that is damaged, or that there is none, is no matter here.
+            witness: witness.ok(),
+            wal_limit: WalLimit::new(max_wal_bytes),
             has_failed_checkpoint: false,
             tried_at: None,
         })
     }
 
-    /// Does one transaction, which `write` commits: then it is on the disk, with all before it.
+    /// Does one transaction, which `write` commits: then it is on the disk, with all before it, in
+    /// the files that are at the store's path. `key` is one that is in the store then.
     pub(super) fn transact<T>(
         &mut self,
+        key: Option<&str>,
         write: impl FnOnce(Transaction<'_>) -> rusqlite::Result<T>,
     ) -> Result<T, WriteError> {
+        self.inspect()?;
         self.restore_checkpoints();
-        let connected = match &mut self.connected {
-            Some(connected) => connected,
-            // Never makes a new store where the old one is out of reach, such as unmounted.
-            missing => {
-                let has_checkpoints = !self.has_failed_checkpoint;
-                let connected = Connected::open(&self.path, OpenFlags::empty(), has_checkpoints);
-                missing.insert(connected.map_err(WriteError::Store)?)
-            }
+        self.connect()?;
+        self.check_wal_size()?;
+        let Some(connected) = &mut self.connected else {
+            return Err(WriteError::WalFull);
         };
         let begun = connected.begin(&self.path);
         let result = begun.and_then(|transaction| write(transaction).map_err(WriteError::Sqlite));
         let is_spoiled = match &result {
             Ok(_) => false,
-            Err(WriteError::Store(_)) => true,
             Err(WriteError::Sqlite(error)) => spoils_connection(error),
+            Err(_) => true,
         };
         if is_spoiled || !connected.connection.is_autocommit() {
             self.abandon();
         } else if result.is_ok() {
-            self.checkpoint();
+            self.inspect_commit()?;
+            self.settle();
+            self.checkpoint(key);
         }
         result
     }
 
+    /// Has a connection to the file that was opened first.
+    pub(super) fn connect(&mut self) -> Result<(), WriteError> {
+        if self.connected.is_some() {
+            return Ok(());
+        }
+        if self.trouble.must_be_alone {
+            hold_alone(&self.path).map_err(WriteError::Store)?;
+            self.trouble.must_be_alone = false;
+        }
+        // Never makes a new store where the old one is out of reach, such as unmounted.
+        let has_checkpoints = !self.has_failed_checkpoint;
+        let connected = Connected::open(&self.path, OpenFlags::empty(), has_checkpoints);
+        let connected = connected.map_err(WriteError::Store)?;
+        if connected.files.id != self.id {
+            return self.inspect();
+        }
+        self.connected = Some(connected);
+        self.merge_rescued()
+    }
+
+    /// Holds that the WAL may grow, after moving to the database what can be moved.
+    fn check_wal_size(&mut self) -> Result<(), WriteError> {
+        let Some(connected) = &mut self.connected else {
+            return Ok(());
+        };
+        let bytes = connected.frames.bytes(connected.page_bytes);
+        if !self.wal_limit.is_reached(bytes) {
+            return Ok(());
+        }
+        let moved = match connected.may_checkpoint() {
+            true => at_once(&connected.connection, Mode::Passive),
+            false => Frames::after(&connected.connection, Mode::Noop),
+        };
+        connected.remember();
+        match moved {
+            Ok(checkpoint) if checkpoint.frames.is_all_moved() => Ok(()),
+            Ok(checkpoint) => {
+                let bytes = checkpoint.frames.bytes(connected.page_bytes);
+                self.wal_limit.say_full(&self.path, bytes);
+                Err(WriteError::WalFull)
+            }
+            Err(error) => {
+                self.checkpoint_failed(&error);
+                Err(WriteError::Sqlite(error))
+            }
+        }
+    }
+
     /// Moves a long log to the database. A put waits for that, but does not depend on it.
-    fn checkpoint(&mut self) {
-        let Some(Err(error)) = self.connected.as_ref().map(Connected::checkpoint) else {
+    fn checkpoint(&mut self, key: Option<&str>) {
+        let Some(connected) = &mut self.connected else {
             return;
         };
+        let result = connected.checkpoint();
+        if connected.frames.is_all_moved() {
+            self.witness = key.map(str::to_owned);
+        }
+        let bytes = connected.frames.bytes(connected.page_bytes);
+        self.wal_limit.say_grown(&self.path, bytes);
+        if let Err(error) = result {
+            self.checkpoint_failed(&error);
+        }
+    }
+
+    pub(super) fn checkpoint_failed(&mut self, error: &rusqlite::Error) {
         let path = self.path.display();
         tracing::warn!("cannot move the log of the store {path} to its database: {error}");
-        if spoils_connection(&error) {
+        if spoils_connection(error) {
             self.abandon();
             self.has_failed_checkpoint = true;
         }
@@ -128,7 +208,7 @@ impl Connector {
 
     /// Disconnects as the end of the process would, which leaves the log to whoever connects next:
     /// after an error nobody knows what of it is on the disk.
-    fn abandon(&mut self) {
+    pub(super) fn abandon(&mut self) {
         if let Some(connected) = self.connected.take()
             && let Err(error) = (connected.connection).set_db_config(CHECKPOINT_NOT_ON_CLOSE, true)
         {
@@ -137,52 +217,9 @@ impl Connector {
     }
 }
 
-impl Connected {
-    /// Connects, and syncs the log unless another process is writing to it.
-    fn open(path: &Path, create: OpenFlags, has_checkpoints: bool) -> Result<Self, Error> {
-        let mut connected = Self {
-            connection: connect(path, create)?,
-            is_log_synced: false,
-            has_checkpoints,
-        };
-        match connected.begin(path) {
-            Ok(_) => {}
-            Err(WriteError::Sqlite(error)) if is_busy(&error) => {}
-            Err(WriteError::Sqlite(error)) => return Err(store_error(path, "open")(error)),
-            Err(WriteError::Store(error)) => return Err(error),
-        }
-        Ok(connected)
-    }
-
-    /// Begins a transaction, before which all is on the disk.
-    fn begin(&mut self, path: &Path) -> Result<Transaction<'_>, WriteError> {
-        let transaction = self
-            .connection
-            .transaction_with_behavior(TransactionBehavior::Immediate)
-            .map_err(WriteError::Sqlite)?;
-        if !self.is_log_synced {
-            log::write_again(path).map_err(WriteError::Store)?;
-            transaction
-                .set_db_config(CHECKPOINT_NOT_ON_CLOSE, !self.has_checkpoints)
-                .map_err(WriteError::Sqlite)?;
-            self.is_log_synced = true;
-        }
-        Ok(transaction)
-    }
-
-    /// Moves to the database what is in the log, if that is much and nobody is reading it.
-    fn checkpoint(&self) -> rusqlite::Result<()> {
-        if !self.has_checkpoints {
-            return Ok(());
-        }
-        let mut look = (self.connection).prepare_cached("PRAGMA wal_checkpoint(NOOP)")?;
-        let pages: i64 = look.query_row((), |row| row.get(1))?;
-        if pages >= CHECKPOINT_PAGES {
-            let mut checkpoint =
-                (self.connection).prepare_cached("PRAGMA wal_checkpoint(PASSIVE)")?;
-            checkpoint.query_row((), |_| Ok(()))?;
-        }
-        Ok(())
+impl Drop for Connector {
+    fn drop(&mut self) {
+        self.finish();
     }
 }
 
@@ -217,7 +254,7 @@ fn hold_alone(path: &Path) -> Result<(), Error> {
 }
 
 /// Opens a store for writing. With `SQLITE_OPEN_CREATE` one is made where there is none.
-fn connect(path: &Path, create: OpenFlags) -> Result<Connection, Error> {
+pub(super) fn connect(path: &Path, create: OpenFlags) -> Result<Connection, Error> {
     let fail = store_error(path, "open");
     let mut connection = open(path, OpenFlags::SQLITE_OPEN_READ_WRITE | create)?;
     // What can't be opened to be written to, SQLite opens to be read: then every put would fail.
@@ -251,6 +288,10 @@ fn connect(path: &Path, create: OpenFlags) -> Result<Connection, Error> {
              PRAGMA checkpoint_fullfsync = ON;
              PRAGMA wal_autocheckpoint = 0;",
         )
+        .map_err(&fail)?;
+    let kept = i64::try_from(KEPT_WAL_BYTES).unwrap_or(i64::MAX);
+    connection
+        .pragma_update(None, "journal_size_limit", kept)
         .map_err(&fail)?;
     Ok(connection)
 }

@@ -11,9 +11,17 @@
 //!
 //! Rows are added and never changed. Never judges an event.
 
+mod connected;
 mod connection;
+mod guard;
+mod identity;
+mod location;
 mod log;
+mod look;
+mod quiet;
 mod reader;
+mod rescue;
+mod wal_size;
 mod writer;
 
 use std::path::Path;
@@ -21,10 +29,14 @@ use std::time::Duration;
 
 use rusqlite::{Connection, OpenFlags};
 
+pub(crate) use location::path_of_url;
+pub use location::sqlite_path;
 pub use reader::{Event, StoreReader, Verification};
+pub use wal_size::{DEFAULT_MAX_WAL_BYTES, MIN_MAX_WAL_BYTES};
 pub(crate) use writer::{StoreWriter, Written};
 
 use crate::error::{Error, SqliteError};
+use location::{locate, open_error};
 
 /// What marks a file as a store, in SQLite's `application_id`: "ADpe" in ASCII.
 pub const APPLICATION_ID: i32 = 0x4144_7065;
@@ -57,12 +69,14 @@ pub fn digest(key: impl AsRef<[u8]>, event: impl AsRef<[u8]>) -> [u8; blake3::OU
 
 /// Opens a file as a database, whatever is in it.
 fn open(path: &Path, flags: OpenFlags) -> Result<Connection, Error> {
-    let fail = store_error(path, "open");
     let flags = flags | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    // SQLite gives names such as `:memory:` and `file:…` a meaning of their own; paths have none.
-    let connection =
-        Connection::open_with_flags(Path::new(".").join(path), flags).map_err(&fail)?;
-    connection.busy_timeout(BUSY_TIMEOUT).map_err(&fail)?;
+    // SQLite gives names such as `:memory:` and `file:…` a meaning of their own; an absolute path
+    // has none.
+    let connection = Connection::open_with_flags(locate(path)?, flags)
+        .map_err(|error| open_error(path, error))?;
+    connection
+        .busy_timeout(BUSY_TIMEOUT)
+        .map_err(store_error(path, "open"))?;
     Ok(connection)
 }
 
@@ -72,7 +86,7 @@ fn check_format(connection: &Connection, path: &Path) -> Result<(), Error> {
     let pragma = |name: &str| {
         connection
             .pragma_query_value(None, name, |row| row.get::<_, i32>(0))
-            .map_err(&fail)
+            .map_err(|error| open_error(path, error))
     };
     let (application_id, version) = (pragma("application_id")?, pragma("user_version")?);
     let reason = match (application_id, version) {

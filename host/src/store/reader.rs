@@ -1,20 +1,26 @@
 //! Reads the store, also while a server writes to it.
 //!
-//! Reads in short steps, so that it never holds back the writer's checkpoints. Never writes.
+//! Reads in short steps, so that it never holds back the writer's checkpoints. Never writes, and
+//! leaves no file behind.
 
+use std::cell::RefCell;
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use rusqlite::types::{ToSqlOutput, ValueRef};
-use rusqlite::{Connection, OpenFlags, OptionalExtension as _, Row, Rows, params};
+use rusqlite::{Connection, OptionalExtension as _, Row, Rows, params};
 
-use super::{check_format, digest, open, store_error};
+use super::quiet::Opened;
+use super::{check_format, digest, identity, location, store_error};
 use crate::error::Error;
 use crate::put_json::put_line;
 
 /// How many events one step reads at the most: enough that looking up where it begins no longer
 /// counts.
 const STEP_EVENTS: i64 = 256;
+
+/// How often a step is done again because a closed store was opened and written to meanwhile.
+const MAX_TRIES: u32 = 64;
 
 /// The size in bytes at which a step ends, so that it fits the memory whatever the events are.
 const STEP_BYTES: usize = 4 * 1024 * 1024;
@@ -60,7 +66,8 @@ impl Verification {
 #[derive(Debug)]
 pub struct StoreReader {
     path: PathBuf,
-    connection: Connection,
+    /// Opened anew once the store is not what it was.
+    opened: RefCell<Opened>,
 }
 
 impl StoreReader {
@@ -70,17 +77,49 @@ impl StoreReader {
     ///
     /// When the file can't be opened or is no store of a version that is known here.
     pub fn open(path: &Path) -> Result<Self, Error> {
+        location::locate(path)?;
         fs::metadata(path).map_err(|source| Error::File {
             operation: "open",
             path: path.to_owned(),
             source,
         })?;
-        let connection = open(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
-        check_format(&connection, path)?;
-        Ok(Self {
-            path: path.to_owned(),
-            connection,
-        })
+        for _ in 0..MAX_TRIES {
+            let opened = Opened::at(path)?;
+            let checked = check_format(&opened.connection, path);
+            if opened.holds(path) {
+                return checked.map(|()| Self {
+                    path: path.to_owned(),
+                    opened: RefCell::new(opened),
+                });
+            }
+        }
+        Err(changes_too_often(path))
+    }
+
+    /// How many names the file has, all of which count: a store with several is not written to.
+    #[must_use]
+    pub fn links(&self) -> u64 {
+        fs::metadata(&self.path).map_or(0, |found| identity::links(&found))
+    }
+
+    /// Does one step, and once more where it read what was being changed.
+    fn read<T>(
+        &self,
+        operation: &'static str,
+        step: impl Fn(&Connection) -> rusqlite::Result<T>,
+    ) -> Result<T, Error> {
+        for _ in 0..MAX_TRIES {
+            {
+                let opened = self.opened.borrow();
+                let result = step(&opened.connection);
+                if opened.holds(&self.path) {
+                    return result.map_err(store_error(&self.path, operation));
+                }
+            }
+            let opened = Opened::at(&self.path)?;
+            self.opened.replace(opened);
+        }
+        Err(changes_too_often(&self.path))
     }
 
     /// The event under `key`.
@@ -89,11 +128,11 @@ impl StoreReader {
     ///
     /// When the store can't be read, or the event is damaged.
     pub fn get(&self, key: &str) -> Result<Option<String>, Error> {
-        let row = self
-            .connection
-            .prepare_cached("SELECT key, event, digest FROM events WHERE key = ?1")
-            .and_then(|mut select| select.query_row([key], RawEvent::read).optional())
-            .map_err(store_error(&self.path, "read"))?;
+        let row = self.read("read", |connection| {
+            connection
+                .prepare_cached("SELECT key, event, digest FROM events WHERE key = ?1")
+                .and_then(|mut select| select.query_row([key], RawEvent::read).optional())
+        })?;
         let event = row.map(RawEvent::into_event).transpose();
         let event = event.map_err(|key| self.damaged(&key))?;
         Ok(event.map(|event| event.event))
@@ -105,12 +144,10 @@ impl StoreReader {
     ///
     /// When the store can't be read.
     pub fn count(&self) -> Result<u64, Error> {
-        let count: rusqlite::Result<i64> =
-            self.connection
-                .query_row("SELECT count(*) FROM events", (), |row| row.get(0));
-        count
-            .map(i64::unsigned_abs)
-            .map_err(store_error(&self.path, "read"))
+        let count = self.read("read", |connection| {
+            connection.query_row("SELECT count(*) FROM events", (), |row| row.get(0))
+        });
+        count.map(i64::unsigned_abs)
     }
 
     /// Hands the events from key `from` to key `to`, both included, to `visit`, in the order of
@@ -152,16 +189,32 @@ impl StoreReader {
         if let Err(error) = read {
             found.structure.push(error.to_string());
         }
-        self.connection
-            .pragma_query(None, "integrity_check", |row| {
+        found.structure.append(&mut self.check("integrity_check")?);
+        Ok(found)
+    }
+
+    /// Has SQLite check the structure of the file, without comparing tables and indexes: what it
+    /// says, or nothing where all is well.
+    ///
+    /// # Errors
+    ///
+    /// When the structure of the store can't be checked.
+    pub fn quick_check(&self) -> Result<Vec<String>, Error> {
+        self.check("quick_check")
+    }
+
+    fn check(&self, pragma: &str) -> Result<Vec<String>, Error> {
+        self.read("verify", |connection| {
+            let mut lines = Vec::new();
+            connection.pragma_query(None, pragma, |row| {
                 let line: String = row.get(0)?;
                 if line != "ok" {
-                    found.structure.push(line);
+                    lines.push(line);
                 }
                 Ok(())
-            })
-            .map_err(store_error(&self.path, "verify"))?;
-        Ok(found)
+            })?;
+            Ok(lines)
+        })
     }
 
     /// [`visit`](Self::visit) for rows, whatever is in them.
@@ -206,10 +259,18 @@ impl StoreReader {
         );
         // As text, whatever its bytes: SQLite orders other types behind all text.
         let key = ToSqlOutput::Borrowed(ValueRef::Text(key));
-        self.connection
-            .prepare_cached(&sql)
-            .and_then(|mut select| read_step(select.query(params![key, to, STEP_EVENTS])?))
-            .map_err(store_error(&self.path, "read"))
+        self.read("read", |connection| {
+            connection
+                .prepare_cached(&sql)
+                .and_then(|mut select| read_step(select.query(params![key, to, STEP_EVENTS])?))
+        })
+    }
+}
+
+fn changes_too_often(path: &Path) -> Error {
+    Error::StoreFormat {
+        path: path.to_owned(),
+        reason: "it is opened and closed by others all the time".to_owned(),
     }
 }
 

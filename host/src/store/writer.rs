@@ -3,7 +3,7 @@
 //! Never overwrites, never updates, never deletes.
 
 use std::path::Path;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rusqlite::types::ValueRef;
 use rusqlite::{Transaction, params};
@@ -16,6 +16,10 @@ use crate::sink::PutError;
 
 /// After how many seconds to try a put again that met a locked store.
 const LOCKED_RETRY_SECONDS: u32 = 1;
+
+/// How often the files of a store are looked at while no put comes in: a file that was removed is
+/// noticed before the process is likely to end.
+const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The size in bytes up to which an event that differs from a held one is compared with a copy of
 /// that. Of larger ones, so many copies could wait at a time that they would fill the memory.
@@ -43,8 +47,8 @@ pub(crate) struct StoreWriter(Connector);
 
 impl StoreWriter {
     /// Opens the store at `path`, which is made if it is not there.
-    pub(crate) fn open(path: &Path) -> Result<Self, Error> {
-        Connector::new(path).map(Self)
+    pub(crate) fn open(path: &Path, max_wal_bytes: u64) -> Result<Self, Error> {
+        Connector::new(path, max_wal_bytes).map(Self)
     }
 }
 
@@ -52,7 +56,8 @@ impl Writer for StoreWriter {
     type Written = Written;
 
     fn write(&mut self, records: &[Record]) -> Vec<Result<Written, PutError>> {
-        let written = self.0.transact(|batch| insert_all(batch, records));
+        let key = records.last().map(|record| record.key.as_str());
+        let written = self.0.transact(key, |batch| insert_all(batch, records));
         match written {
             Ok(written) => written.into_iter().map(Ok).collect(),
             Err(error) => {
@@ -60,6 +65,14 @@ impl Writer for StoreWriter {
                 records.iter().map(|_| Err(error.clone())).collect()
             }
         }
+    }
+
+    fn idle_interval(&self) -> Option<Duration> {
+        Some(LOOK_INTERVAL)
+    }
+
+    fn idle(&mut self) {
+        self.0.tick();
     }
 }
 
@@ -69,7 +82,11 @@ impl WriteError {
             Self::Sqlite(error) if is_busy(error) => PutError::Unavailable {
                 retry_after_seconds: LOCKED_RETRY_SECONDS,
             },
+            Self::WalFull => PutError::Unavailable {
+                retry_after_seconds: LOCKED_RETRY_SECONDS,
+            },
             Self::Sqlite(error) => PutError::Failed(error.to_string()),
+            Self::Changed(_) => PutError::Failed(self.to_string()),
             Self::Store(error) => PutError::Failed(match std::error::Error::source(error) {
                 Some(source) => format!("{error}: {source}"),
                 None => error.to_string(),

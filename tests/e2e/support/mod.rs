@@ -29,7 +29,7 @@ pub(crate) use event_files::EventFiles;
 pub(crate) use files::files_beside;
 pub(crate) use handler_only::{handler_beside, handler_only, handler_only_file, peer_before};
 pub(crate) use jco::{Jco, componentize};
-pub(crate) use own_disk::{can_make, no_own_disk, serve_on_read_only_disk};
+pub(crate) use own_disk::{can_make, no_own_disk, run_on_read_only_disk, serve_on_read_only_disk};
 pub(crate) use peer::{Peer, PeerBuilder};
 pub(crate) use process::{Output, run, run_by, run_with_input, serve};
 pub(crate) use scripted::{Exchange, ScriptedPeer};

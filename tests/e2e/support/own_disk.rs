@@ -61,13 +61,26 @@ impl PeerBuilder {
 /// Starts the program with a store on a file system that is read-only, which has the files of a
 /// directory. It has to end by itself.
 pub(crate) fn serve_on_read_only_disk(files: &Path) -> Output {
+    on_read_only_disk(files, |store| serve(store).map(str::to_owned).to_vec())
+}
+
+/// Runs a command on such a store to its end.
+pub(crate) fn run_on_read_only_disk(files: &Path, command: &[&str]) -> Output {
+    on_read_only_disk(files, |store| {
+        let words = [command, &["--store", store]].concat();
+        words.into_iter().map(str::to_owned).collect()
+    })
+}
+
+fn on_read_only_disk(files: &Path, arguments: impl FnOnce(&str) -> Vec<String>) -> Output {
     let place = tempfile::tempdir().expect("makes a directory");
     let (files, place) = (files.display(), place.path().display());
     let mount = format!("mount -t tmpfs none {place} && cp -a {files}/. {place}");
     let script = format!("{mount} && mount -o remount,ro {place} && exec \"$0\" \"$@\"");
     let launcher = [&UNSHARE[..], &["sh", "-c", &script]].concat();
-    let store = format!("sqlite:{place}/alldata.db");
-    run_by(&launcher, &serve(&store))
+    let arguments = arguments(&format!("sqlite:{place}/alldata.db"));
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    run_by(&launcher, &arguments)
 }
 
 impl Peer {
@@ -86,6 +99,19 @@ impl Peer {
             Some(0) => Ok(()),
             _ => Err(output.stderr),
         }
+    }
+
+    /// Mounts another file system over the server's own, or takes it away again.
+    pub(crate) fn cover_disk(&self, is_covered: bool) {
+        let disk = self.file(DISK);
+        let output = match is_covered {
+            true => {
+                let mut mount = self.entering("mount");
+                finish(mount.args(["-t", "tmpfs", "none"]).arg(disk), "", DEADLINE)
+            }
+            false => finish(self.entering("umount").arg(disk), "", DEADLINE),
+        };
+        assert_eq!(output.code, Some(0), "{output:?}");
     }
 
     /// Runs the program where it sees the server's own file system.

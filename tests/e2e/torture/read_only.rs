@@ -65,7 +65,10 @@ fn at_the_start_is_an_error() {
         return;
     }
     let nothing = tempfile::tempdir().expect("makes a directory");
-    assert_says(&serve_on_read_only_disk(nothing.path()), "unable to open");
+    assert_says(
+        &serve_on_read_only_disk(nothing.path()),
+        "Read-only file system",
+    );
     // One that ended in good order, and one that has still to be recovered.
     for signal in [Signal::TERM, Signal::KILL] {
         let (store, _ended) = store_with_a_put(signal);

@@ -68,6 +68,9 @@ pub(crate) struct Serve {
         value_name = "URL"
     )]
     pub(crate) sink: Option<String>,
+    /// Check the structure of the whole store before it is served; takes some seconds for each GB
+    #[arg(long, env = "ALLDATA_PEER_VERIFY_STORE")]
+    pub(crate) verify_store: bool,
     /// WebAssembly component to run in place of the built-in one
     #[arg(long, env = "ALLDATA_PEER_COMPONENT", value_name = "FILE")]
     pub(crate) component: Option<PathBuf>,

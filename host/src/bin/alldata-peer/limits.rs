@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use alldata_peer_server_http::sinks::{
-    DEFAULT_MAX_QUEUED_BYTES, DEFAULT_MAX_QUEUED_PUTS, MAX_QUEUED_PUTS, QueueLimits,
+    DEFAULT_MAX_QUEUED_BYTES, DEFAULT_MAX_QUEUED_PUTS, MAX_QUEUED_PUTS, QueueLimits, SinkOptions,
 };
+use alldata_peer_server_http::store::{DEFAULT_MAX_WAL_BYTES, MIN_MAX_WAL_BYTES};
 use alldata_peer_server_http::{
     DEFAULT_BODY_TIMEOUT, DEFAULT_DRAIN_TIMEOUT, DEFAULT_HEAD_TIMEOUT, DEFAULT_IDLE_TIMEOUT,
     DEFAULT_INSTANCE_REUSE, DEFAULT_MAX_BODIES_BYTES, DEFAULT_MAX_BODY_BYTES,
@@ -80,6 +81,12 @@ pub(crate) struct Limits {
     #[arg(long, env = "ALLDATA_PEER_MAX_QUEUE_BYTES", value_name = "BYTES",
         default_value_t = DEFAULT_MAX_QUEUED_BYTES as u64, value_parser = value_parser!(u64).range(1..))]
     max_queue_bytes: u64,
+    /// Bytes of the WAL of sqlite:, which grows while somebody reads for long; beyond, puts are
+    /// answered with 503
+    #[arg(long, env = "ALLDATA_PEER_MAX_WAL", value_name = "BYTES",
+        default_value_t = DEFAULT_MAX_WAL_BYTES,
+        value_parser = value_parser!(u64).range(MIN_MAX_WAL_BYTES..))]
+    max_wal: u64,
     /// How long the sink may take for a put; a slower one is answered with 504
     #[arg(long, env = "ALLDATA_PEER_SINK_TIMEOUT", value_name = "SECONDS",
         default_value_t = DEFAULT_SINK_TIMEOUT.as_secs(), value_parser = seconds())]
@@ -128,12 +135,16 @@ impl Limits {
             .drain_timeout(Duration::from_secs(self.drain_timeout))
     }
 
-    /// Those of a sink's queue.
-    pub(crate) fn queue(&self) -> QueueLimits {
+    /// Those of a sink.
+    pub(crate) fn of_sink(&self) -> SinkOptions {
         let number = |value| usize::try_from(value).unwrap_or(usize::MAX);
-        QueueLimits {
-            puts: number(self.max_queue),
-            bytes: number(self.max_queue_bytes),
+        SinkOptions {
+            queue: QueueLimits {
+                puts: number(self.max_queue),
+                bytes: number(self.max_queue_bytes),
+            },
+            max_wal_bytes: self.max_wal,
+            ..SinkOptions::default()
         }
     }
 }

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 #[cfg(feature = "nats")]
 use alldata_peer_server_http::nats::{NatsReader, NatsUrl};
-use alldata_peer_server_http::store::{Event, StoreReader, Verification};
+use alldata_peer_server_http::store::{Event, StoreReader, Verification, sqlite_path};
 #[cfg(feature = "nats")]
 use anyhow::Context as _;
 use anyhow::{Error, Result};
@@ -36,9 +36,9 @@ impl Store {
         if NatsUrl::is_one(url) {
             return Ok(Self::Nats(Box::new(url.parse()?)));
         }
-        match url.strip_prefix("sqlite:") {
-            Some(path) if !path.is_empty() => Ok(Self::Sqlite(path.into())),
-            _ => Err(NotAStore.into()),
+        match sqlite_path(url) {
+            Some(path) => Ok(Self::Sqlite(path?.into())),
+            None => Err(NotAStore.into()),
         }
     }
 }
@@ -53,7 +53,15 @@ pub(crate) enum Reader {
 impl Reader {
     pub(crate) fn open(url: &str) -> Result<Self> {
         match Store::parse(url)? {
-            Store::Sqlite(path) => Ok(Self::Sqlite(StoreReader::open(&path)?)),
+            Store::Sqlite(path) => {
+                let store = StoreReader::open(&path)?;
+                let links = store.links();
+                if links > 1 {
+                    let path = path.display();
+                    tracing::warn!("{path} has {links} hard links: no server takes it like that");
+                }
+                Ok(Self::Sqlite(store))
+            }
             #[cfg(feature = "nats")]
             Store::Nats(url) => {
                 let runtime = Runtime::new().context("cannot start the runtime")?;

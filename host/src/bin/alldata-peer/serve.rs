@@ -4,9 +4,12 @@ use std::fs;
 use std::io::{self, Write as _};
 use std::path::PathBuf;
 
-use alldata_peer_server_http::{PeerServer, sinks};
+use alldata_peer_server_http::sink::BoxSink;
+use alldata_peer_server_http::sinks::SinkOptions;
+use alldata_peer_server_http::{Error, PeerServer, sinks};
 use anyhow::{Context as _, Result};
 use etcetera::{BaseStrategy as _, choose_base_strategy};
+use tokio::runtime::Handle;
 
 use crate::arguments::Serve;
 use crate::signals::Signals;
@@ -83,11 +86,25 @@ async fn listen(arguments: &Serve) -> Result<PeerServer> {
         (Some(_), false) => return Err(UnusedSink.into()),
         (None, false) => {}
         (url, true) => {
-            let url = url.as_deref().unwrap_or(DEFAULT_SINK);
-            builder = builder.sink(sinks::open_with_queue(url, limits.queue()).await?);
+            let url = url.as_deref().unwrap_or(DEFAULT_SINK).to_owned();
+            let options = SinkOptions {
+                verify_store: arguments.verify_store,
+                ..limits.of_sink()
+            };
+            // A start that fails for another reason leaves no new store behind.
+            builder = builder.sink_when_bound(open_sink(url, options));
         }
     }
     Ok(builder.listen().await?)
+}
+
+/// Opens a sink on a thread that may be blocked by that.
+async fn open_sink(url: String, options: SinkOptions) -> std::result::Result<BoxSink, Error> {
+    let open = move || Handle::current().block_on(sinks::open_with(&url, options));
+    match tokio::task::spawn_blocking(open).await {
+        Ok(opened) => opened,
+        Err(panicked) => std::panic::resume_unwind(panicked.into_panic()),
+    }
 }
 
 /// Where compiled components are kept: where that was said, or else in the user's directory for

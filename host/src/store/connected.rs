@@ -1,0 +1,156 @@
+//! One connection of a store's writer, with the files that it has open.
+//!
+//! Never opens a second one.
+
+use std::fs;
+use std::path::Path;
+
+use rusqlite::{Connection, MAIN_DB, OpenFlags, Transaction, TransactionBehavior};
+
+use super::connection::{CHECKPOINT_NOT_ON_CLOSE, WriteError, connect, is_busy};
+use super::identity::{Stamp, StoreFiles, links};
+use super::rescue::Modes;
+use super::wal_size::{Frames, Mode};
+use super::{log, store_error};
+use crate::error::Error;
+
+/// At how many pages in the log they are moved to the database: as many as SQLite has by itself.
+const CHECKPOINT_PAGES: u64 = 1000;
+
+#[derive(Debug)]
+pub(super) struct Connected {
+    pub(super) connection: Connection,
+    /// Whether all that stands in the log is on the disk. Until then nothing is acknowledged, and
+    /// nothing goes from the log to the database, which a loss of power would leave half done.
+    is_log_synced: bool,
+    has_checkpoints: bool,
+    pub(super) files: StoreFiles,
+    pub(super) modes: Modes,
+    pub(super) page_bytes: u64,
+    /// What the WAL had when it was last looked at.
+    pub(super) frames: Frames,
+    /// What the database was then.
+    pub(super) stamp: Stamp,
+    pub(super) links: u64,
+}
+
+impl Connected {
+    /// Connects, and syncs the log unless another process is writing to it.
+    pub(super) fn open(
+        path: &Path,
+        create: OpenFlags,
+        has_checkpoints: bool,
+    ) -> Result<Self, Error> {
+        let fail = store_error(path, "open");
+        let mut connection = connect(path, create)?;
+        let mut is_log_synced = false;
+        match begin(&mut connection, path, has_checkpoints, &mut is_log_synced) {
+            Ok(_) => {}
+            Err(WriteError::Sqlite(error)) if is_busy(&error) => {}
+            Err(WriteError::Store(error)) => return Err(error),
+            Err(WriteError::Sqlite(error)) => return Err(fail(error)),
+            Err(WriteError::Changed(_) | WriteError::WalFull) => {}
+        }
+        let is_here = || !has_moved(&connection);
+        let files = StoreFiles::at(path, is_here).map_err(|source| Error::File {
+            operation: "open",
+            path: path.to_owned(),
+            source,
+        })?;
+        let page_bytes: i64 = connection
+            .pragma_query_value(None, "page_size", |row| row.get(0))
+            .map_err(&fail)?;
+        let found = fs::metadata(&files.database).map_err(|source| Error::File {
+            operation: "open",
+            path: path.to_owned(),
+            source,
+        })?;
+        let frames = Frames::after(&connection, Mode::Noop)
+            .map_err(&fail)?
+            .frames;
+        Ok(Self {
+            connection,
+            is_log_synced,
+            has_checkpoints,
+            modes: Modes::of(&files.database),
+            files,
+            page_bytes: page_bytes.unsigned_abs(),
+            frames,
+            stamp: Stamp::of(&found),
+            links: links(&found),
+        })
+    }
+
+    pub(super) fn begin(&mut self, path: &Path) -> Result<Transaction<'_>, WriteError> {
+        let has_checkpoints = self.has_checkpoints;
+        let is_log_synced = &mut self.is_log_synced;
+        begin(&mut self.connection, path, has_checkpoints, is_log_synced)
+    }
+
+    /// Whether what is in the log may go to the database.
+    pub(super) fn may_checkpoint(&self) -> bool {
+        self.has_checkpoints && self.is_log_synced
+    }
+
+    /// Moves to the database what is in the log, if that is much and nobody is reading it.
+    pub(super) fn checkpoint(&mut self) -> rusqlite::Result<()> {
+        if self.has_checkpoints && self.frames.written >= CHECKPOINT_PAGES {
+            let done = Frames::after(&self.connection, Mode::Passive);
+            self.remember();
+            self.frames = done?.frames;
+        }
+        Ok(())
+    }
+
+    /// Takes what is there now for what SQLite made.
+    pub(super) fn remember(&mut self) {
+        if let Ok(found) = fs::metadata(&self.files.database) {
+            self.stamp = Stamp::of(&found);
+        }
+        if let Ok(asked) = Frames::after(&self.connection, Mode::Noop) {
+            self.frames = asked.frames;
+        }
+    }
+
+    /// Closes the store; who is alone with it moves all to the database and removes the WAL.
+    pub(super) fn close_with_checkpoint(self) -> rusqlite::Result<()> {
+        self.connection
+            .set_db_config(CHECKPOINT_NOT_ON_CLOSE, false)?;
+        self.connection.close().map_err(|(_, error)| error)
+    }
+}
+
+/// Whether SQLite finds another file than the database at its path, or none.
+fn has_moved(connection: &Connection) -> bool {
+    #[cfg(unix)]
+    {
+        let mut has_moved = 0;
+        let asked = rusqlite::FileControl::HasMoved(&mut has_moved);
+        connection.file_control(Some(MAIN_DB), asked).is_err() || has_moved != 0
+    }
+    #[cfg(not(unix))]
+    {
+        let _ = connection;
+        false
+    }
+}
+
+/// Begins a transaction, before which all is on the disk.
+fn begin<'a>(
+    connection: &'a mut Connection,
+    path: &Path,
+    has_checkpoints: bool,
+    is_log_synced: &mut bool,
+) -> Result<Transaction<'a>, WriteError> {
+    let transaction = connection
+        .transaction_with_behavior(TransactionBehavior::Immediate)
+        .map_err(WriteError::Sqlite)?;
+    if !*is_log_synced {
+        log::write_again(path).map_err(WriteError::Store)?;
+        transaction
+            .set_db_config(CHECKPOINT_NOT_ON_CLOSE, !has_checkpoints)
+            .map_err(WriteError::Sqlite)?;
+        *is_log_synced = true;
+    }
+    Ok(transaction)
+}

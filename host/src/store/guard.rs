@@ -1,0 +1,332 @@
+//! Keeps what was acknowledged when the files of a store are moved, removed, cut off or replaced
+//! under its writer.
+//!
+//! A change that SQLite did not make is told, and nothing is acknowledged until the files are right
+//! again. Until then all that is in the WAL goes to the database by what is still open of them.
+//! Never writes to a file that the writer has not opened.
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use super::connection::{Connector, WriteError};
+use super::identity::{Change, Event, Role, look_for};
+use super::look::{Looked, Refusal};
+use super::rescue;
+use super::wal_size::{Frames, KEPT_WAL_BYTES, Mode, at_once};
+use crate::error::Error;
+use crate::seldom::Seldom;
+
+/// How long a copy that could not be made is not tried again: it reads all that there is.
+const RESCUE_PAUSE: Duration = Duration::from_secs(10);
+
+/// What is wrong with the files of a store, and how far it is mended.
+#[derive(Debug, Default)]
+pub(super) struct Trouble {
+    /// What is told of it, until puts are taken again.
+    current: Option<String>,
+    said: Seldom,
+    /// Why this process takes no further put, whatever becomes of the files.
+    is_final: bool,
+    rescue_failed_at: Option<Instant>,
+    /// Whether what is on the disk is better left as it is.
+    is_left: bool,
+    /// A copy whose events the store may lack.
+    to_merge: Option<PathBuf>,
+    /// Whether nobody may have the store open when it is opened again, so that all then have the
+    /// same WAL and the same shared memory.
+    pub(super) must_be_alone: bool,
+}
+
+impl Trouble {
+    pub(super) fn is_there(&self) -> bool {
+        self.current.is_some()
+    }
+}
+
+/// What is done about a change.
+enum Remedy {
+    /// Nothing can be done.
+    Wait,
+    /// All is moved to the database, which may come back.
+    Complete,
+    /// All is moved to the database, and it is opened anew.
+    Renew,
+    /// All that can be read is copied.
+    Rescue(Then),
+}
+
+/// What is done once a copy is made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Then {
+    /// The WAL is emptied, since what is at the database's path may be another's: then no put is
+    /// taken any more.
+    EmptyAndStop,
+    /// What is on the disk is left as it is, and no put is taken any more.
+    Stop,
+    /// The store is opened anew, and what is copied put into it.
+    Merge,
+}
+
+fn remedy(change: &Change) -> Remedy {
+    match (change.role, &change.event) {
+        (_, Event::Hidden(_)) => Remedy::Wait,
+        (Role::Database, Event::Moved | Event::Replaced { is_removed: false }) => Remedy::Complete,
+        (Role::Database, Event::CutOff | Event::Overwritten) => Remedy::Rescue(Then::Stop),
+        (Role::Database, _) => Remedy::Rescue(Then::EmptyAndStop),
+        (Role::Wal, Event::CutOff | Event::Overwritten) => Remedy::Rescue(Then::Merge),
+        (Role::Wal | Role::Shm, _) => Remedy::Renew,
+    }
+}
+
+impl Connector {
+    /// Holds that the files at the store's path are those that were opened.
+    pub(super) fn inspect(&mut self) -> Result<(), WriteError> {
+        if self.trouble.is_final {
+            return Err(self.refuse());
+        }
+        let witness = self.witness.as_deref();
+        let looked = match &mut self.connected {
+            Some(connected) => connected.look(witness),
+            None => look_for(&self.path, self.id).map(|()| Looked::Unchanged),
+        };
+        match looked {
+            Ok(Looked::Unchanged) => Ok(()),
+            Ok(Looked::Touched) => {
+                let path = self.path.display();
+                tracing::warn!(
+                    "the store {path} was written to by another program than SQLite: it is whole, and is read anew"
+                );
+                self.abandon();
+                Ok(())
+            }
+            Err(change) => Err(self.meet(&change)),
+        }
+    }
+
+    /// The same after a commit, with what that has written.
+    pub(super) fn inspect_commit(&mut self) -> Result<(), WriteError> {
+        let Some(connected) = &mut self.connected else {
+            return Ok(());
+        };
+        match connected.look_at_commit() {
+            Ok(()) => self.inspect(),
+            Err(Refusal::Change(change)) => Err(self.meet(&change)),
+            Err(Refusal::Sqlite(error)) => Err(WriteError::Sqlite(error)),
+        }
+    }
+
+    /// Puts are taken again.
+    pub(super) fn settle(&mut self) {
+        if self.trouble.current.take().is_some() {
+            let path = self.path.display();
+            tracing::info!("the files of the store {path} are in order: puts are taken again");
+        }
+    }
+
+    /// What nobody waits for: a look at the files, and at a WAL that is larger than it needs to be.
+    pub(super) fn tick(&mut self) {
+        if self.trouble.is_final {
+            return self.empty_and_close();
+        }
+        if self.inspect().is_err() {
+            return;
+        }
+        if self.trouble.is_there()
+            && let Err(error) = self.connect()
+        {
+            tracing::debug!("the store is not opened again yet: {error}");
+            return;
+        }
+        self.settle();
+        let Some(connected) = &mut self.connected else {
+            return;
+        };
+        if connected.files.wal_bytes() > KEPT_WAL_BYTES && connected.may_checkpoint() {
+            let shrunk = at_once(&connected.connection, Mode::Truncate);
+            connected.remember();
+            if let Err(error) = shrunk {
+                self.checkpoint_failed(&error);
+            }
+        }
+    }
+
+    /// Tells a change, and has what was acknowledged survive it.
+    fn meet(&mut self, change: &Change) -> WriteError {
+        let what = change.to_string();
+        if self.trouble.current.as_ref() != Some(&what) {
+            self.trouble.rescue_failed_at = None;
+        }
+        self.trouble.current = Some(what);
+        let refusal = self.refuse();
+        if self.connected.is_some() {
+            let remedy = remedy(change);
+            self.trouble.is_left = matches!(remedy, Remedy::Rescue(Then::Stop | Then::Merge));
+            self.secure(remedy);
+        }
+        refusal
+    }
+
+    fn refuse(&self) -> WriteError {
+        let what = self.trouble.current.clone().unwrap_or_default();
+        let path = self.path.display();
+        if let Some(left_out) = self.trouble.said.say(&what) {
+            let until = match self.trouble.is_final {
+                true => "the server is started again",
+                false => "it is as it was",
+            };
+            tracing::error!(
+                left_out,
+                "the store {path} takes no puts until {until}: {what} while the server has it open"
+            );
+        }
+        WriteError::Changed(what)
+    }
+
+    fn secure(&mut self, remedy: Remedy) {
+        match remedy {
+            Remedy::Wait => {}
+            Remedy::Complete => {
+                if self.complete() {
+                    self.abandon();
+                }
+            }
+            Remedy::Renew => {
+                if self.complete() {
+                    self.trouble.must_be_alone = true;
+                    self.close_alone();
+                }
+            }
+            Remedy::Rescue(then) => self.rescue(then),
+        }
+    }
+
+    /// Moves all that is in the WAL to the database, by what is open of them.
+    fn complete(&self) -> bool {
+        let Some(connected) = &self.connected else {
+            return false;
+        };
+        let path = self.path.display();
+        match at_once(&connected.connection, Mode::Truncate) {
+            Ok(checkpoint) if !checkpoint.is_busy => {
+                tracing::warn!(
+                    "what was acknowledged is complete in the database of the store {path}, wherever that is now"
+                );
+                true
+            }
+            Ok(_) => {
+                if let Some(left_out) = self.trouble.said.say("busy") {
+                    tracing::warn!(
+                        left_out,
+                        "what was acknowledged is not all in the database of the store {path} yet: a reader holds it back"
+                    );
+                }
+                false
+            }
+            Err(error) => {
+                if let Some(left_out) = self.trouble.said.say(&error.to_string()) {
+                    tracing::error!(
+                        left_out,
+                        "cannot move the WAL of the store {path} to its database: {error}"
+                    );
+                }
+                false
+            }
+        }
+    }
+
+    /// Closes the store so that its WAL goes, if nobody else has it open.
+    fn close_alone(&mut self) {
+        if let Some(connected) = self.connected.take()
+            && let Err(error) = connected.close_with_checkpoint()
+        {
+            tracing::warn!("a connection to the store is closed without a checkpoint: {error}");
+        }
+    }
+
+    fn rescue(&mut self, then: Then) {
+        let is_early =
+            (self.trouble.rescue_failed_at).is_some_and(|failed| failed.elapsed() < RESCUE_PAUSE);
+        let Some(connected) = self.connected.as_ref().filter(|_| !is_early) else {
+            return;
+        };
+        let (database, modes) = (&connected.files.database, &connected.modes);
+        let copy = match rescue::rescue(&connected.connection, database, modes) {
+            Ok(copy) => copy,
+            Err(error) => {
+                self.trouble.rescue_failed_at = Some(Instant::now());
+                tracing::error!(
+                    "cannot rescue what was acknowledged in the store {}: {}",
+                    self.path.display(),
+                    sentence(&error)
+                );
+                return;
+            }
+        };
+        tracing::error!(
+            "what was acknowledged in the store {} is rescued in {}",
+            self.path.display(),
+            copy.display()
+        );
+        match then {
+            Then::EmptyAndStop => {
+                self.trouble.is_final = true;
+                self.empty_and_close();
+                return;
+            }
+            Then::Stop => self.trouble.is_final = true,
+            Then::Merge => {
+                self.trouble.to_merge = Some(copy);
+                self.trouble.must_be_alone = true;
+            }
+        }
+        self.abandon();
+    }
+
+    /// Empties the WAL of a database that is gone, as soon as no reader needs it.
+    fn empty_and_close(&mut self) {
+        if self.connected.is_some() && self.complete() {
+            self.abandon();
+        }
+    }
+
+    /// Puts back what a WAL that was cut off had.
+    pub(super) fn merge_rescued(&mut self) -> Result<(), WriteError> {
+        let (Some(copy), Some(connected)) = (&self.trouble.to_merge, &self.connected) else {
+            return Ok(());
+        };
+        rescue::merge(&connected.connection, copy).map_err(WriteError::Store)?;
+        tracing::warn!(
+            "what was rescued is in the store {} again",
+            self.path.display()
+        );
+        self.trouble.to_merge = None;
+        Ok(())
+    }
+
+    /// A last look before the end.
+    pub(super) fn finish(&mut self) {
+        let is_wrong = self.connected.is_some() && self.inspect().is_err();
+        let Some(connected) = self.connected.as_ref().filter(|_| is_wrong) else {
+            return;
+        };
+        if self.trouble.is_left {
+            return self.abandon();
+        }
+        // What a reader holds back may be in the database all the same.
+        let frames = at_once(&connected.connection, Mode::Passive).map(|done| done.frames);
+        if !frames.is_ok_and(Frames::is_all_moved) {
+            tracing::error!(
+                "the store {} is closed while its WAL has what its database lacks: keep the two together",
+                self.path.display()
+            );
+            self.abandon();
+        }
+    }
+}
+
+fn sentence(error: &Error) -> String {
+    match std::error::Error::source(error) {
+        Some(source) => format!("{error}: {source}"),
+        None => error.to_string(),
+    }
+}

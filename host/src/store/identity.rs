@@ -1,0 +1,293 @@
+//! The files of a store that a connection has open, and whether they are still those at their paths.
+//!
+//! Looks at names, sizes and times. Never opens the database or its shared memory: whoever closes
+//! such a file in this process would give up SQLite's locks on it.
+
+use std::fmt;
+use std::fs::{self, File, Metadata};
+use std::io::{self, ErrorKind};
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use super::location::beside;
+
+/// Which file it is, whatever its name. The system may give the number of a file that was removed to
+/// a new one, which was made at another time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct FileId {
+    device: u64,
+    inode: u64,
+    created: Option<SystemTime>,
+}
+
+impl FileId {
+    pub(super) fn of(found: &Metadata) -> Self {
+        #[cfg(unix)]
+        let (device, inode) = {
+            use std::os::unix::fs::MetadataExt as _;
+            (found.dev(), found.ino())
+        };
+        // A system that does not let open files be moved or removed.
+        #[cfg(not(unix))]
+        let (device, inode) = (0, 0);
+        Self {
+            device,
+            inode,
+            created: found.created().ok(),
+        }
+    }
+}
+
+/// The number of names that a file has.
+pub(super) fn links(found: &Metadata) -> u64 {
+    #[cfg(unix)]
+    return std::os::unix::fs::MetadataExt::nlink(found);
+    #[cfg(not(unix))]
+    return u64::from(found.is_file());
+}
+
+/// A file of a store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Role {
+    Database,
+    Wal,
+    Shm,
+}
+
+/// What happened to a file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Event {
+    /// It has no name any more.
+    Removed,
+    /// It has another name, or one that can't be told from none.
+    Moved,
+    /// Another file has its name. Of the database it is known whether it has another.
+    Replaced { is_removed: bool },
+    /// It is shorter than what was written to it.
+    CutOff,
+    /// Something else than SQLite wrote to it.
+    Overwritten,
+    /// It can't be looked at.
+    Hidden(ErrorKind),
+}
+
+/// A change of a store's files that SQLite did not make.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Change {
+    pub(super) role: Role,
+    pub(super) event: Event,
+    path: PathBuf,
+}
+
+impl fmt::Display for Change {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let path = self.path.display();
+        match &self.event {
+            Event::Removed => write!(formatter, "{path} was removed"),
+            Event::Moved if self.role == Role::Shm => {
+                write!(formatter, "{path} was removed or moved away")
+            }
+            Event::Moved => write!(formatter, "{path} was moved away"),
+            Event::Replaced { .. } => write!(formatter, "{path} was replaced by another file"),
+            Event::CutOff => write!(formatter, "{path} was cut off"),
+            Event::Overwritten => write!(formatter, "{path} was written to by another program"),
+            Event::Hidden(kind) => write!(formatter, "{path} can't be looked at: {kind}"),
+        }
+    }
+}
+
+/// Size and time of a database, which only a checkpoint changes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Stamp {
+    pub(super) bytes: u64,
+    modified: Option<SystemTime>,
+}
+
+impl Stamp {
+    pub(super) fn of(found: &Metadata) -> Self {
+        Self {
+            bytes: found.len(),
+            modified: found.modified().ok(),
+        }
+    }
+}
+
+/// What a look at the files of a store saw.
+#[derive(Debug)]
+pub(super) struct Look {
+    pub(super) database: Stamp,
+    pub(super) links: u64,
+    pub(super) wal_bytes: u64,
+}
+
+/// The files of a store that a connection has open.
+#[derive(Debug)]
+pub(super) struct StoreFiles {
+    /// The path that a next start would take.
+    path: PathBuf,
+    /// Where the database itself is, which no link leads to, and the files beside it.
+    pub(super) database: PathBuf,
+    wal: PathBuf,
+    shm: PathBuf,
+    pub(super) id: FileId,
+    wal_id: FileId,
+    shm_id: FileId,
+    /// Opened to be read: nobody has locks on it.
+    pub(super) wal_file: File,
+    handle: Handle,
+}
+
+impl StoreFiles {
+    /// The files that are at a path now. What SQLite has open is these if `is_here` says that its
+    /// database is, asked in between.
+    pub(super) fn at(path: &Path, is_here: impl FnOnce() -> bool) -> io::Result<Self> {
+        let database = fs::canonicalize(path)?;
+        let handle = Handle::open(&database)?;
+        let id = FileId::of(&fs::metadata(&database)?);
+        let is_here = is_here();
+        let again = FileId::of(&fs::metadata(path)?);
+        if !is_here || again != id {
+            let text = "it was moved while it was opened";
+            return Err(io::Error::new(ErrorKind::NotFound, text));
+        }
+        let (wal, shm) = (beside(&database, "-wal"), beside(&database, "-shm"));
+        let wal_file = File::open(&wal)?;
+        Ok(Self {
+            path: path.to_owned(),
+            wal_id: FileId::of(&wal_file.metadata()?),
+            shm_id: FileId::of(&fs::metadata(&shm)?),
+            database,
+            wal,
+            shm,
+            id,
+            wal_file,
+            handle,
+        })
+    }
+
+    /// Holds that each name leads to the file that SQLite has open under it.
+    pub(super) fn look(&self) -> Result<Look, Change> {
+        let found = self.find(Role::Database, &self.path, self.id)?;
+        if self.path != self.database {
+            self.find(Role::Database, &self.database, self.id)?;
+        }
+        let wal = self.find(Role::Wal, &self.wal, self.wal_id)?;
+        self.find(Role::Shm, &self.shm, self.shm_id)?;
+        Ok(Look {
+            database: Stamp::of(&found),
+            links: links(&found),
+            wal_bytes: wal.len(),
+        })
+    }
+
+    pub(super) fn wal_bytes(&self) -> u64 {
+        self.wal_file.metadata().map_or(0, |found| found.len())
+    }
+
+    /// Whether the WAL has a page of its current round, by that page's header and its own.
+    #[cfg(unix)]
+    pub(super) fn has_page(&self, page: u64, page_bytes: u64) -> bool {
+        use std::os::unix::fs::FileExt as _;
+
+        use super::wal_size::{WAL_HEADER_BYTES, start_of};
+        if page == 0 {
+            return true;
+        }
+        let mut header = [0; WAL_HEADER_BYTES as usize];
+        let mut of_page = [0; 16];
+        let read = (self.wal_file.read_exact_at(&mut header, 0)).and_then(|()| {
+            self.wal_file
+                .read_exact_at(&mut of_page, start_of(page, page_bytes))
+        });
+        read.is_ok() && header[..4] != [0; 4] && header[16..24] == of_page[8..]
+    }
+
+    #[cfg(not(unix))]
+    pub(super) fn has_page(&self, _: u64, _: u64) -> bool {
+        true
+    }
+
+    pub(super) fn change(&self, role: Role, event: Event) -> Change {
+        let path = match role {
+            Role::Database => &self.path,
+            Role::Wal => &self.wal,
+            Role::Shm => &self.shm,
+        };
+        let path = path.clone();
+        Change { role, event, path }
+    }
+
+    fn find(&self, role: Role, path: &Path, id: FileId) -> Result<Metadata, Change> {
+        let is_removed = || match role {
+            Role::Database => self.handle.is_removed(),
+            Role::Wal => (self.wal_file.metadata()).is_ok_and(|found| links(&found) == 0),
+            Role::Shm => false,
+        };
+        let event = match fs::metadata(path) {
+            Ok(found) if FileId::of(&found) == id => return Ok(found),
+            Ok(_) => Event::Replaced {
+                is_removed: is_removed(),
+            },
+            Err(error) if is_missing(&error) && is_removed() => Event::Removed,
+            Err(error) if is_missing(&error) => Event::Moved,
+            Err(error) => Event::Hidden(error.kind()),
+        };
+        Err(self.change(role, event))
+    }
+}
+
+/// Holds that a path leads to a file that nobody here has open now.
+pub(super) fn look_for(path: &Path, id: FileId) -> Result<(), Change> {
+    let event = match fs::metadata(path) {
+        // SQLite would delete the WAL of an empty database.
+        Ok(found) if FileId::of(&found) == id && found.len() == 0 => Event::CutOff,
+        Ok(found) if FileId::of(&found) == id => return Ok(()),
+        Ok(_) => Event::Replaced { is_removed: false },
+        Err(error) if is_missing(&error) => Event::Moved,
+        Err(error) => Event::Hidden(error.kind()),
+    };
+    Err(Change {
+        role: Role::Database,
+        event,
+        path: path.to_owned(),
+    })
+}
+
+fn is_missing(error: &io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory)
+}
+
+/// Keeps hold of a database's file without opening it, so that its closing gives up no locks.
+#[cfg(target_os = "linux")]
+#[derive(Debug)]
+struct Handle(File);
+
+#[cfg(target_os = "linux")]
+impl Handle {
+    fn open(path: &Path) -> io::Result<Self> {
+        use rustix::fs::{Mode, OFlags, open};
+        let file = open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
+        Ok(Self(file.into()))
+    }
+
+    fn is_removed(&self) -> bool {
+        (self.0.metadata()).is_ok_and(|found| links(&found) == 0)
+    }
+}
+
+/// Where nothing tells whether a file has still a name, it is taken to have none.
+#[cfg(not(target_os = "linux"))]
+#[derive(Debug)]
+struct Handle;
+
+#[cfg(not(target_os = "linux"))]
+impl Handle {
+    #[expect(clippy::unnecessary_wraps, reason = "on Linux it may fail")]
+    fn open(_: &Path) -> io::Result<Self> {
+        Ok(Self)
+    }
+
+    fn is_removed(&self) -> bool {
+        true
+    }
+}

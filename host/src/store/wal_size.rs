@@ -1,0 +1,155 @@
+//! How large a WAL is, when that is told, and when it takes no further put.
+//!
+//! Never moves anything out of a WAL.
+
+use std::time::Duration;
+
+use rusqlite::Connection;
+
+use super::BUSY_TIMEOUT;
+use crate::seldom::Seldom;
+
+/// The size in bytes that a WAL keeps where nothing is in it that has still to be moved to the
+/// database: twice what it has when nobody reads for long.
+pub(super) const KEPT_WAL_BYTES: u64 = 8 * 1024 * 1024;
+
+/// The size in bytes of a WAL that is told, and again whenever it has doubled: more than any load
+/// makes without a reader that holds it.
+const TOLD_WAL_BYTES: u64 = 64 * 1024 * 1024;
+
+/// The size in bytes of a WAL beyond which no put is taken, unless another one is set: some minutes
+/// of a fast load beside a long reader, and little beside the store of such a load.
+pub const DEFAULT_MAX_WAL_BYTES: u64 = 1024 * 1024 * 1024;
+
+/// The least limit that may be set: what a WAL has when nobody reads for long.
+pub const MIN_MAX_WAL_BYTES: u64 = 4 * 1024 * 1024;
+
+/// The size in bytes of a WAL's header.
+pub(super) const WAL_HEADER_BYTES: u64 = 32;
+
+/// The size in bytes of the header of each page in a WAL.
+const PAGE_HEADER_BYTES: u64 = 24;
+
+/// Where a page of a WAL begins, the first of which is 1.
+pub(super) fn start_of(page: u64, page_bytes: u64) -> u64 {
+    WAL_HEADER_BYTES + (page - 1) * (PAGE_HEADER_BYTES + page_bytes)
+}
+
+/// How many pages a WAL has, and how many of them the database has too.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Frames {
+    pub(super) written: u64,
+    pub(super) moved: u64,
+}
+
+impl Frames {
+    /// Asks SQLite, and with another mode than `NOOP` has it move what it can.
+    pub(super) fn after(connection: &Connection, mode: Mode) -> rusqlite::Result<Checkpoint> {
+        let mut checkpoint = connection.prepare_cached(mode.sql())?;
+        checkpoint.query_row((), |row| {
+            let number = |column| {
+                row.get::<_, i64>(column)
+                    .map(|number| number.max(0).unsigned_abs())
+            };
+            Ok(Checkpoint {
+                is_busy: row.get::<_, i64>(0)? != 0,
+                frames: Self {
+                    written: number(1)?,
+                    moved: number(2)?,
+                },
+            })
+        })
+    }
+
+    /// The size in bytes that the file has at least, with pages of this size.
+    pub(super) fn bytes(self, page_bytes: u64) -> u64 {
+        match self.written {
+            0 => 0,
+            written => start_of(written + 1, page_bytes),
+        }
+    }
+
+    pub(super) fn is_all_moved(self) -> bool {
+        self.moved == self.written
+    }
+}
+
+/// A checkpoint that waits for nobody.
+pub(super) fn at_once(connection: &Connection, mode: Mode) -> rusqlite::Result<Checkpoint> {
+    connection.busy_timeout(Duration::ZERO)?;
+    let done = Frames::after(connection, mode);
+    connection.busy_timeout(BUSY_TIMEOUT)?;
+    done
+}
+
+/// What a checkpoint came to.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Checkpoint {
+    /// Whether somebody held what it needs.
+    pub(super) is_busy: bool,
+    pub(super) frames: Frames,
+}
+
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Mode {
+    Noop,
+    Passive,
+    Truncate,
+}
+
+impl Mode {
+    fn sql(self) -> &'static str {
+        match self {
+            Self::Noop => "PRAGMA wal_checkpoint(NOOP)",
+            Self::Passive => "PRAGMA wal_checkpoint(PASSIVE)",
+            Self::Truncate => "PRAGMA wal_checkpoint(TRUNCATE)",
+        }
+    }
+}
+
+/// The limit of a WAL's size, and what was said of it.
+#[derive(Debug)]
+pub(super) struct WalLimit {
+    max_bytes: u64,
+    tell_at: u64,
+    full: Seldom,
+}
+
+impl WalLimit {
+    pub(super) fn new(max_bytes: u64) -> Self {
+        Self {
+            max_bytes,
+            tell_at: TOLD_WAL_BYTES,
+            full: Seldom::default(),
+        }
+    }
+
+    pub(super) fn is_reached(&self, bytes: u64) -> bool {
+        bytes >= self.max_bytes
+    }
+
+    /// Says that the limit is reached.
+    pub(super) fn say_full(&self, path: &std::path::Path, bytes: u64) {
+        if let Some(left_out) = self.full.say("full") {
+            let max = self.max_bytes;
+            tracing::warn!(
+                left_out,
+                "the WAL of the store {} has {bytes} bytes, and --max-wal is {max}: puts are refused until its longest reader ends",
+                path.display()
+            );
+        }
+    }
+
+    /// Says that a WAL has grown, once at each doubling.
+    pub(super) fn say_grown(&mut self, path: &std::path::Path, bytes: u64) {
+        if bytes < TOLD_WAL_BYTES {
+            self.tell_at = TOLD_WAL_BYTES;
+        } else if bytes >= self.tell_at {
+            self.tell_at = bytes.saturating_mul(2);
+            tracing::warn!(
+                "the WAL of the store {} has grown to {bytes} bytes: a reader holds it back from being moved to the database",
+                path.display()
+            );
+        }
+    }
+}
