@@ -108,7 +108,7 @@ impl Server {
         self.start_with_cache(tools, &tools.cache())
     }
 
-    /// Starts it with this directory in place of the user's for caches.
+    /// Starts it with this directory for what it compiles.
     pub(crate) fn start_with_cache(self, tools: &Tools, cache: &Path) -> Result<Running> {
         let store = Arc::new(tempfile::tempdir_in(tools.scratch.path())?);
         let command = self.command(tools, &store.path().join(STORE))?;
@@ -200,6 +200,8 @@ impl Running {
             }
         }
         command.env("XDG_CACHE_HOME", cache);
+        // Beside what others keep there: nobody else may write to it.
+        command.env("ALLDATA_PEER_COMPILE_CACHE", cache.join("alldata-peer"));
         // What it says about itself stands on either stream.
         let (reader, writer) = io::pipe()?;
         command

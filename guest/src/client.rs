@@ -107,11 +107,45 @@ pub fn one_line(text: &str) -> String {
         .collect()
 }
 
+/// A text for a terminal: with control characters, and those that change the direction of what
+/// follows, written as escapes such as `\u{1b}`, so that they do nothing.
+#[must_use]
+pub fn printable(text: &str) -> String {
+    let mut printable = String::with_capacity(text.len());
+    for char in text.chars() {
+        let is_direction = matches!(char, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+        if char.is_control() || is_direction {
+            printable.extend(char.escape_default());
+        } else {
+            printable.push(char);
+        }
+    }
+    printable
+}
+
+/// Whether a text is the authority of an `http:` or `https:` URL without a user name: `HOST` or
+/// `HOST:PORT`, with a port that there is. Parsers of URLs take a port beyond 65535 for none.
+#[must_use]
+pub fn is_authority(text: &str) -> bool {
+    // An IPv6 address stands in brackets, with colons in it.
+    let host_end = text.rfind(']').map_or(0, |bracket| bracket + 1);
+    let (host, port) = match text[host_end..].find(':') {
+        Some(colon) => (&text[..host_end + colon], &text[host_end + colon + 1..]),
+        None => (text, ""),
+    };
+    let is_port = port.is_empty()
+        || port.bytes().all(|byte| byte.is_ascii_digit())
+            && port.parse::<u16>().is_ok_and(|port| port != 0);
+    !host.is_empty() && !host.contains('@') && is_port
+}
+
 #[cfg(test)]
 mod tests {
     use alloc::string::ToString;
 
-    use super::{MAX_LOGGED_CHARS, Refusal, one_line, put_body, read_answer};
+    use super::{
+        MAX_LOGGED_CHARS, Refusal, is_authority, one_line, printable, put_body, read_answer,
+    };
     use crate::decode::{DecodeError, decode};
     use crate::outcome::Outcome;
 
@@ -172,6 +206,46 @@ mod tests {
             one_line(&"é".repeat(9_999)).chars().count(),
             MAX_LOGGED_CHARS
         );
+    }
+
+    #[test]
+    fn control_characters_are_escaped_for_a_terminal() {
+        assert_eq!(
+            printable("a\n\u{1b}[0m\u{9b}\u{7f}\u{202e}é\"\\"),
+            "a\\n\\u{1b}[0m\\u{9b}\\u{7f}\\u{202e}é\"\\"
+        );
+    }
+
+    #[test]
+    fn authority_has_a_host_and_a_port_that_there_is() {
+        for text in [
+            "a",
+            "a:",
+            "a:1",
+            "a:65535",
+            "[::1]",
+            "[::1]:80",
+            "127.0.0.1:8080",
+        ] {
+            assert!(is_authority(text), "{text}");
+        }
+        for text in [
+            "",
+            ":80",
+            "a:0",
+            "a:65536",
+            "a:99999",
+            "a:4294967376",
+            "a:-1",
+            "a:+1",
+            "a:x",
+            "a:1:2",
+            "[::1]:99999",
+            "u@a",
+            "u:p@a:80",
+        ] {
+            assert!(!is_authority(text), "{text}");
+        }
     }
 
     #[test]

@@ -11,7 +11,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use crate::body::{BodyBudget, BodyLimits};
-use crate::engine::open_cache;
+use crate::compile_cache::CompileCache;
 use crate::error::Error;
 use crate::guest::Source;
 use crate::handler::Handler;
@@ -149,7 +149,8 @@ impl PeerServerBuilder {
     }
 
     /// A directory in which compiled components are kept, so that the next start need not compile
-    /// them again. Not given: none. Whoever can write there can have this process run any code.
+    /// them again. It is made if it is not there, for this user alone. One that others may write to
+    /// is an error, since what is kept is run. Not given: none.
     pub fn compile_cache(mut self, directory: impl Into<PathBuf>) -> Self {
         self.compile_cache = Some(directory.into());
         self
@@ -169,12 +170,7 @@ impl PeerServerBuilder {
         if self.sink.is_none() && matches!(self.component, Source::BuiltIn) {
             return Err(Error::NoSink);
         }
-        let cache = self.compile_cache.as_deref().map(|directory| {
-            open_cache(directory).map_err(|error| Error::CompileCache {
-                directory: directory.to_owned(),
-                source: error.into(),
-            })
-        });
+        let cache = self.compile_cache.as_deref().map(CompileCache::open);
         let (component, world) = (self.component, self.world);
         let guest = component.compile(limits, cache.transpose()?, world);
         let guest = guest.await?;

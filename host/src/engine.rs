@@ -2,11 +2,8 @@
 //!
 //! Never sees a component.
 
-use std::path::Path;
-
 use wasmtime::{
-    Cache, CacheConfig, Config, Enabled, Engine, InstanceAllocationStrategy,
-    PoolingAllocationConfig, Result,
+    Config, Enabled, Engine, InstanceAllocationStrategy, PoolingAllocationConfig, Result,
 };
 
 use crate::guest_limits::MEMORY_BYTES;
@@ -22,19 +19,11 @@ const CORE_INSTANCES: u32 = 32;
 /// Memories that one component may have: a peer and sinks composed with it.
 const MEMORIES: u32 = 4;
 
-/// Opens a directory that keeps compiled components, which is made if it is not there.
-pub(crate) fn open_cache(directory: &Path) -> Result<Cache> {
-    let mut config = CacheConfig::new();
-    config.with_directory(std::path::absolute(directory)?);
-    Cache::new(config)
-}
-
 /// An engine with a slot for every guest, or one that allocates each guest anew where the system
 /// does not lend so much address space.
-pub(crate) fn engine(in_flight: u32, cache: Option<Cache>) -> Result<Engine> {
+pub(crate) fn engine(in_flight: u32) -> Result<Engine> {
     let mut config = Config::new();
     config.concurrency_support(false).epoch_interruption(true);
-    config.cache(cache);
     let mut pool = PoolingAllocationConfig::new();
     pool.total_component_instances(in_flight)
         .total_core_instances(in_flight.saturating_mul(CORE_INSTANCES))

@@ -48,12 +48,12 @@ pub enum Error {
         source: Box<dyn std::error::Error + Send + Sync>,
     },
     /// Compiled components can't be kept where they were to be.
-    #[error("cannot keep compiled components in {}", directory.display())]
+    #[error("cannot keep compiled components in {}: {reason}", directory.display())]
     CompileCache {
         /// The directory.
         directory: PathBuf,
-        /// What the engine said.
-        source: Box<dyn std::error::Error + Send + Sync>,
+        /// Why not.
+        reason: String,
     },
     /// The URL of a sink is not one.
     #[error("{url:?} is no sink: {reason}")]
@@ -72,6 +72,14 @@ pub enum Error {
         path: PathBuf,
         /// What the system said.
         source: io::Error,
+    },
+    /// A file belongs to something else, and is not written to.
+    #[error("cannot write to {}: it is {role}", path.display())]
+    ForeignFile {
+        /// The file.
+        path: PathBuf,
+        /// What it is.
+        role: &'static str,
     },
     /// A store can't be opened or read.
     #[error("cannot {operation} the store {}", path.display())]

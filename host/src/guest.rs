@@ -5,18 +5,20 @@
 
 use std::borrow::Cow;
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 use wasmtime::component::Component;
-use wasmtime::{Cache, Result, ensure};
+use wasmtime::{Engine, Result, ensure};
 
+use crate::compile_cache::CompileCache;
 use crate::computing::Clock;
 use crate::direct::DirectPre;
 use crate::engine::engine;
 use crate::error::Error;
 use crate::guest_limits::GuestLimits;
 use crate::instances::{Guests, Instances, Lending};
-use crate::limits::Limits;
+use crate::limits::{DEFAULT_MAX_IN_FLIGHT, Limits};
 use crate::local::Local;
 use crate::proxy::WholePre;
 use crate::put_sink::PUT_SINK;
@@ -29,6 +31,9 @@ pub static BUILT_IN_COMPONENT: &[u8] =
 
 /// What every WebAssembly binary starts with.
 const WASM_MAGIC: &[u8] = b"\0asm";
+
+/// The size in bytes from which on compiling is said: that takes 3 s and more for a million bytes.
+const LARGE_COMPONENT_BYTES: usize = 1024 * 1024;
 
 /// Where a component comes from.
 #[derive(Debug, Clone)]
@@ -44,7 +49,7 @@ impl Source {
     pub(crate) async fn compile(
         self,
         limits: Limits,
-        cache: Option<Cache>,
+        cache: Option<CompileCache>,
         mut world: World,
     ) -> std::result::Result<Guest, Error> {
         let name = self.to_string();
@@ -97,18 +102,64 @@ impl Guest {
     }
 }
 
-fn compile(source: &Source, limits: &Limits, cache: Option<Cache>, world: World) -> Result<Guest> {
+/// Compiles a component into a directory that keeps such, the
+/// [`compile_cache`](crate::PeerServerBuilder::compile_cache) of a server, so that the server starts
+/// without compiling it. Blocks until it is compiled.
+///
+/// # Errors
+///
+/// When the component can't be compiled, or not be kept there.
+pub fn precompile(component: &[u8], directory: &Path) -> std::result::Result<(), Error> {
+    let cache = CompileCache::open(directory)?;
+    let failed = |error: wasmtime::Error| Error::Component {
+        component: format!("of {} bytes", component.len()),
+        source: error.into(),
+    };
+    ensure_binary(component).map_err(failed)?;
+    let engine = engine(DEFAULT_MAX_IN_FLIGHT).map_err(failed)?;
+    cache.load_or_compile(&engine, component).map_err(failed)?;
+    cache.check_kept(&engine, component)
+}
+
+/// Compiles a component. That of a large one is said, since it takes a while.
+pub(crate) fn compile_binary(engine: &Engine, binary: &[u8]) -> Result<Component> {
+    let (bytes, started) = (binary.len(), Instant::now());
+    if bytes >= LARGE_COMPONENT_BYTES {
+        tracing::info!("compiling the component of {bytes} bytes, which may take a while");
+    }
+    let component = Component::from_binary(engine, binary)?;
+    if bytes >= LARGE_COMPONENT_BYTES {
+        let seconds = started.elapsed().as_secs_f64();
+        tracing::info!("compiled the component in {seconds:.1} s");
+    }
+    Ok(component)
+}
+
+fn ensure_binary(bytes: &[u8]) -> Result<()> {
+    ensure!(
+        bytes.starts_with(WASM_MAGIC),
+        "it is no WebAssembly binary: it does not start with \\0asm"
+    );
+    Ok(())
+}
+
+fn compile(
+    source: &Source,
+    limits: &Limits,
+    cache: Option<CompileCache>,
+    world: World,
+) -> Result<Guest> {
     let binary: Cow<'_, [u8]> = match source {
         Source::BuiltIn => BUILT_IN_COMPONENT.into(),
         Source::Bytes(bytes) => bytes.into(),
         Source::File(path) => fs::read(path)?.into(),
     };
-    ensure!(
-        binary.starts_with(WASM_MAGIC),
-        "it is no WebAssembly binary: it does not start with \\0asm"
-    );
-    let engine = engine(limits.max_in_flight, cache)?;
-    let component = Component::from_binary(&engine, &binary)?;
+    ensure_binary(&binary)?;
+    let engine = engine(limits.max_in_flight)?;
+    let component = match cache {
+        Some(cache) => cache.load_or_compile(&engine, &binary)?,
+        None => compile_binary(&engine, &binary)?,
+    };
     let limits = GuestLimits {
         memory_bytes: usize::try_from(limits.max_guest_memory_bytes).unwrap_or(usize::MAX),
         time: limits.max_guest_time,

@@ -53,6 +53,7 @@ mod local;
 mod seldom;
 mod work;
 
+mod compile_cache;
 mod engine;
 mod guest;
 mod instances;
@@ -72,7 +73,7 @@ pub use builder::{DEFAULT_PORT, PeerServerBuilder};
 #[cfg(feature = "nats")]
 pub use error::NatsError;
 pub use error::{Error, SqliteError};
-pub use guest::BUILT_IN_COMPONENT;
+pub use guest::{BUILT_IN_COMPONENT, precompile};
 pub use limits::{
     DEFAULT_BODY_TIMEOUT, DEFAULT_DRAIN_TIMEOUT, DEFAULT_HEAD_TIMEOUT, DEFAULT_IDLE_TIMEOUT,
     DEFAULT_INSTANCE_REUSE, DEFAULT_MAX_BODIES_BYTES, DEFAULT_MAX_BODY_BYTES,

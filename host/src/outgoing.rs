@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+use alldata_peer_guest::client::is_authority;
 use http_body_util::BodyExt as _;
 use hyper::http::uri::Scheme;
 use hyper::{Request, Response};
@@ -62,6 +63,11 @@ impl WasiHttpHooks for OutgoingRequests {
                 let host = request.uri().host();
                 tracing::warn!(host, "a component may only make http: requests");
                 return Err(Error::HttpRequestDenied);
+            }
+            // The client takes a port that there is none of for that of the scheme.
+            let authority = request.uri().authority();
+            if !authority.is_some_and(|authority| is_authority(authority.as_str())) {
+                return Err(Error::HttpRequestUriInvalid);
             }
             let connection = capture_connection(&mut request);
             let response = client.request(request);

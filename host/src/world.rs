@@ -9,6 +9,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::{fmt, io, mem};
 
+use alldata_peer_guest::client::printable;
 use tokio::io::AsyncWrite;
 use wasmtime::error::Context as _;
 use wasmtime::{Result, ensure};
@@ -138,7 +139,8 @@ impl LogLines {
     fn end_line(&mut self) {
         let line = mem::take(&mut self.0);
         if !line.is_empty() {
-            tracing::warn!("the component says: {}", String::from_utf8_lossy(&line));
+            let line = printable(&String::from_utf8_lossy(&line));
+            tracing::warn!("the component says: {line}");
         }
     }
 }

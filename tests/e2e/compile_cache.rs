@@ -1,18 +1,23 @@
-//! Where the program keeps compiled components, and that it serves whatever is there.
+//! Where the program keeps compiled components, and that it runs nothing which others could have
+//! written or time has damaged.
 //!
 //! Never measures what keeping them saves.
 
 use std::collections::BTreeMap;
-use std::fs;
-use std::os::unix::fs::MetadataExt as _;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};
 use std::path::{Path, PathBuf};
 
+use rustix::process::geteuid;
 use tempfile::TempDir;
 
 use crate::support::{Output, Peer, PeerBuilder, handler_only_file, run};
 
 /// A server on a free port, which is to fail before it has one.
 const SERVE: [&str; 5] = ["serve", "--hostname", "127.0.0.1", "--port", "0"];
+
+/// How many places of a file are damaged, one after the other.
+const DAMAGES: usize = 24;
 
 #[test]
 fn what_was_compiled_is_kept_and_used_by_the_next_start() {
@@ -22,6 +27,8 @@ fn what_was_compiled_is_kept_and_used_by_the_next_start() {
     serve_and_put(keeping_in(&kept));
     let files = compiled(&kept);
     assert_eq!(files.len(), 1, "{files:?}");
+    let mode = |path: &Path| fs::metadata(path).expect("is there").mode() & 0o777;
+    assert_eq!((mode(&kept), mode(&only(&kept).0)), (0o700, 0o600));
     serve_and_put(keeping_in(&kept));
     assert!(compiled(&kept) == files, "it was compiled again");
     let other = handler_only_file().to_str().expect("is text");
@@ -38,20 +45,26 @@ fn a_directory_may_be_named_from_where_the_program_runs() {
 }
 
 #[test]
-fn a_damaged_file_does_no_harm() {
+fn damaged_file_is_compiled_again_and_said() {
     let directory = directory();
     serve_and_put(keeping_in(directory.path()));
     let (path, whole) = only(directory.path());
     let half = &whole[..whole.len() / 2];
-    let damages = [b"".as_slice(), b"nonsense", half, &vec![0; whole.len()]];
+    let longer = [&whole[..], b"x"].concat();
+    let mut damages = vec![Vec::new(), b"nonsense".to_vec(), half.to_vec(), longer];
+    damages.push(vec![0; whole.len()]);
+    for number in 0..DAMAGES {
+        let mut damaged = whole.clone();
+        damaged[number * whole.len() / DAMAGES] ^= 1 << (number % 8);
+        damages.push(damaged);
+    }
     for damage in damages {
         fs::write(&path, damage).expect("writes");
-        serve_and_put(keeping_in(directory.path()));
+        let peer = serve_and_put(keeping_in(directory.path()));
+        let line = peer.log_line("compiled again");
+        assert!(line.contains(path.to_str().expect("is text")), "{line}");
         let (again, bytes) = only(directory.path());
-        assert!(
-            again == path && bytes.len() > whole.len() / 2,
-            "it is not replaced"
-        );
+        assert!(again == path && bytes == whole, "it is not replaced");
     }
     // Something is in the place of the file, and stays there.
     fs::remove_file(&path).expect("removes");
@@ -60,57 +73,68 @@ fn a_damaged_file_does_no_harm() {
 }
 
 #[test]
+fn file_of_another_component_is_not_run_in_its_place() {
+    let directory = directory();
+    serve_and_put(keeping_in(directory.path()));
+    let (path, whole) = only(directory.path());
+    fs::remove_file(&path).expect("removes");
+    let other = handler_only_file().to_str().expect("is text");
+    serve_and_put(keeping_in(directory.path()).arguments(&["--component", other]));
+    let (of_other, _) = only(directory.path());
+    fs::write(&of_other, &whole).expect("writes");
+    let builder = keeping_in(directory.path()).arguments(&["--component", other]);
+    serve_and_put(builder).log_line("compiled again");
+}
+
+#[test]
+fn directory_that_others_can_write_to_is_refused() {
+    let directory = directory();
+    let kept = directory.path().join("kept");
+    serve_and_put(keeping_in(&kept));
+    let (path, _) = only(&kept);
+    for mode in [0o777, 0o770, 0o702, 0o720] {
+        fs::set_permissions(&kept, Permissions::from_mode(mode)).expect("sets");
+        assert_refused(&kept, &format!("{mode:o}"));
+    }
+    fs::set_permissions(&kept, Permissions::from_mode(0o755)).expect("sets");
+    serve_and_put(keeping_in(&kept));
+    // So is one that others can put another one in the place of.
+    fs::set_permissions(directory.path(), Permissions::from_mode(0o777)).expect("sets");
+    assert_refused(&kept, "777");
+    fs::set_permissions(directory.path(), Permissions::from_mode(0o1777)).expect("sets");
+    serve_and_put(keeping_in(&kept));
+    // A file is not run, and another one takes its place.
+    fs::set_permissions(&path, Permissions::from_mode(0o666)).expect("sets");
+    serve_and_put(keeping_in(&kept)).log_line("compiled again");
+    let mode = fs::metadata(&path).expect("is there").mode() & 0o777;
+    assert_eq!(mode, 0o600);
+    if geteuid().is_root() {
+        chown(&path, Some(1), None).expect("gives it away");
+        serve_and_put(keeping_in(&kept)).log_line("compiled again");
+        chown(&kept, Some(1), None).expect("gives it away");
+        assert_refused(&kept, "user 1");
+    }
+}
+
+#[test]
 fn a_directory_that_can_not_be_made_is_an_error_that_names_it() {
     let directory = directory();
     let file = directory.path().join("file");
     fs::write(&file, "").expect("writes");
     for path in [file.join("below"), file, PathBuf::from("/dev/null/kept")] {
-        let path = path.to_str().expect("is text");
-        let with = ["--sink", "memory:"];
-        let flag = run(&[&SERVE[..], &with, &["--compile-cache", path]].concat());
-        let variables = [("ALLDATA_PEER_COMPILE_CACHE", path)];
-        let variable = Output::with_environment(&[&SERVE[..], &with].concat(), &variables);
-        for output in [flag, variable] {
-            let sentence = output.assert_failed(1);
-            assert!(sentence.contains(path), "{sentence}");
-        }
+        assert_refused(&path, path.to_str().expect("is text"));
     }
 }
 
 #[test]
-fn without_another_word_it_is_the_users_directory_for_caches() {
+fn nothing_is_kept_unless_asked_for() {
     let directory = directory();
-    serve_and_put(of_user(directory.path()).own_compile_cache());
-    assert_eq!(compiled(directory.path()).len(), 1);
-    let below = fs::read_dir(directory.path()).expect("lists");
-    let names: Vec<_> = below
-        .map(|entry| entry.expect("lists").file_name())
-        .collect();
-    assert_eq!(names, ["alldata-peer"]);
-}
-
-#[test]
-fn nothing_is_kept_where_that_is_what_is_asked_for() {
-    let directory = directory();
-    let by_flag = of_user(directory.path()).arguments(&["--compile-cache", ""]);
-    serve_and_put(by_flag);
-    let by_variable = of_user(directory.path()).own_env("ALLDATA_PEER_COMPILE_CACHE", "");
-    serve_and_put(by_variable);
+    let unset = of_user(directory.path()).no_compile_cache();
+    serve_and_put(unset);
+    let empty = of_user(directory.path()).own_env("ALLDATA_PEER_COMPILE_CACHE", "");
+    serve_and_put(empty);
     let mut entries = fs::read_dir(directory.path()).expect("lists");
     assert!(entries.next().is_none(), "something is kept");
-}
-
-#[test]
-fn a_user_without_a_directory_is_served_all_the_same() {
-    let directory = directory();
-    let file = directory.path().join("file");
-    fs::write(&file, "").expect("writes");
-    let below = file.join("below");
-    for home in [file.as_path(), &below, Path::new("relative")] {
-        let builder = of_user(home).own_compile_cache();
-        let home = home.to_str().expect("is text");
-        serve_and_put(builder.own_env("HOME", home));
-    }
 }
 
 #[test]
@@ -124,6 +148,68 @@ fn many_starts_at_once_share_a_directory() {
     assert_eq!(compiled(directory.path()).len(), 1);
 }
 
+#[test]
+fn component_is_compiled_ahead_for_serve() {
+    let directory = directory();
+    let (kept, written) = (directory.path().join("kept"), directory.path().join("out"));
+    let (kept_name, written) = (kept.display().to_string(), written.display().to_string());
+    run(&["component", "--precompile", &kept_name]).assert_ok();
+    let (built_in, _) = only(&kept);
+    let before = compiled(&kept);
+    serve_and_put(keeping_in(&kept));
+    assert!(compiled(&kept) == before, "it was compiled again");
+    fs::remove_file(built_in).expect("removes");
+    // One in a file, and one that is written at the same time.
+    let other = handler_only_file().to_str().expect("is text");
+    run(&["component", "--precompile", &kept_name, other]).assert_ok();
+    let sink = ["component", "--sink", "directory", "-o", &written];
+    run(&[&sink[..], &["--precompile", &kept_name]].concat()).assert_ok();
+    let before = compiled(&kept);
+    assert_eq!(before.len(), 2);
+    serve_and_put(keeping_in(&kept).arguments(&["--component", other]));
+    assert!(compiled(&kept) == before, "it was compiled again");
+    // What can't be compiled or kept is told.
+    fs::write(&written, "This is no component.").expect("writes");
+    let output = run(&["component", "--precompile", &kept_name, &written]);
+    assert!(
+        output.assert_failed(1).contains("no WebAssembly"),
+        "{output:?}"
+    );
+    let output = run(&["component", "--precompile", &written]);
+    assert!(output.assert_failed(1).contains(&written), "{output:?}");
+}
+
+#[test]
+fn compiling_a_large_component_is_said_before_and_after() {
+    let directory = directory();
+    let file = directory.path().join("large.wasm");
+    // A custom section of so many bytes, which is not compiled.
+    let mut bytes = alldata_peer_server_http::BUILT_IN_COMPONENT.to_vec();
+    let (section, length) = (1_u8, 2 * 1024 * 1024_usize);
+    bytes.push(0);
+    bytes.extend(leb128(length + usize::from(section) + 1));
+    bytes.push(section);
+    bytes.push(b'x');
+    bytes.resize(bytes.len() + length, 0);
+    fs::write(&file, &bytes).expect("writes");
+    let file = file.to_str().expect("is text");
+    let builder = keeping_in(directory.path()).arguments(&["--component", file]);
+    let peer = serve_and_put(builder);
+    let line = peer.log_line("compiling");
+    assert!(line.contains(&bytes.len().to_string()), "{line}");
+    peer.log_line("compiled the component in");
+}
+
+fn leb128(mut number: usize) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    while number >= 0x80 {
+        bytes.push(0x80 | u8::try_from(number & 0x7f).expect("has 7 bits"));
+        number >>= 7;
+    }
+    bytes.push(u8::try_from(number).expect("has 7 bits"));
+    bytes
+}
+
 fn keeping_in(directory: &Path) -> PeerBuilder {
     let directory = directory.to_str().expect("is text");
     Peer::builder().arguments(&["--compile-cache", directory])
@@ -131,32 +217,42 @@ fn keeping_in(directory: &Path) -> PeerBuilder {
 
 /// A server of somebody who has this directory for caches.
 fn of_user(caches: &Path) -> PeerBuilder {
-    Peer::builder().own_env("XDG_CACHE_HOME", caches.to_str().expect("is text"))
+    let caches = caches.to_str().expect("is text");
+    let builder = Peer::builder().own_env("XDG_CACHE_HOME", caches);
+    builder.own_env("HOME", caches)
 }
 
-fn serve_and_put(builder: PeerBuilder) {
+fn serve_and_put(builder: PeerBuilder) -> Peer {
     let peer = builder.sink("memory:").start();
     peer.put("key1", "1").assert_created();
     peer.put("key1", "2").assert_problem(409);
+    peer
 }
 
-/// The compiled components that are kept below a directory, each by its path and the number of its
-/// file, which is another one once it is written again.
-fn compiled(directory: &Path) -> BTreeMap<PathBuf, u64> {
-    let (mut directories, mut files) = (vec![directory.to_owned()], BTreeMap::new());
-    while let Some(directory) = directories.pop() {
-        for entry in fs::read_dir(directory).expect("lists") {
-            let path = entry.expect("lists").path();
-            if path.is_dir() {
-                directories.push(path);
-            // Beside them are notes on how often they were used.
-            } else if path.extension().is_none() {
-                let number = fs::metadata(&path).expect("is there").ino();
-                files.insert(path, number);
-            }
-        }
+/// Holds that a server does not start with this directory, and names it and the reason.
+#[track_caller]
+fn assert_refused(directory: &Path, reason: &str) {
+    let path = directory.to_str().expect("is text");
+    let with = ["--sink", "memory:"];
+    let flag = run(&[&SERVE[..], &with, &["--compile-cache", path]].concat());
+    let variables = [("ALLDATA_PEER_COMPILE_CACHE", path)];
+    let variable = Output::with_environment(&[&SERVE[..], &with].concat(), &variables);
+    for output in [flag, variable] {
+        let sentence = output.assert_failed(1);
+        assert!(sentence.contains(path), "{sentence}");
+        assert!(sentence.contains(reason), "{sentence}");
     }
-    files
+}
+
+/// The files of a directory, each by its path and its number, which is another one once it is
+/// written again.
+fn compiled(directory: &Path) -> BTreeMap<PathBuf, u64> {
+    let entries = fs::read_dir(directory).expect("lists");
+    let files = entries.map(|entry| entry.expect("lists").path());
+    let is_compiled = |path: &PathBuf| path.extension().is_some_and(|end| end != "wasm");
+    let files = files.filter(is_compiled);
+    let number = |path: &Path| fs::metadata(path).expect("is there").ino();
+    files.map(|path| (path.clone(), number(&path))).collect()
 }
 
 /// The path and the bytes of the only one that is kept.

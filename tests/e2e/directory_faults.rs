@@ -177,7 +177,7 @@ fn a_directory_that_is_read_only_fails_puts_and_keeps_what_it_has() {
 #[test]
 fn a_file_that_can_not_be_written_whole_is_never_seen() {
     let store = EventFiles::new();
-    let peer = store.serve().outliving_a_file_size_limit().start();
+    let peer = store.serve().start();
     peer.limit_file_size(Some(100_000));
     let large = format!("\"{}\"", "x".repeat(200_000));
     peer.put("key1", &large).assert_problem(500);

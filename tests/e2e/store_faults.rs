@@ -20,7 +20,7 @@ const MANY: usize = 2000;
 
 #[test]
 fn a_full_disk_fails_puts_until_there_is_room_again() {
-    let mut peer = Peer::builder().outliving_a_file_size_limit().start();
+    let mut peer = Peer::start();
     peer.limit_file_size(Some(256 << 10));
     let Filled {
         acknowledged,
@@ -54,7 +54,7 @@ fn a_log_that_cannot_be_written_costs_no_answer() {
 
 #[test]
 fn a_store_that_is_gone_is_not_begun_anew() {
-    let peer = Peer::builder().outliving_a_file_size_limit().start();
+    let peer = Peer::start();
     peer.put("key1", "1").assert_created();
     // An error of the disk, after which the store is opened again.
     peer.limit_file_size(Some(1));
@@ -143,7 +143,7 @@ fn a_file_is_a_file_whatever_its_name_means_to_sqlite() {
 #[test]
 fn a_disk_that_is_full_at_a_checkpoint_loses_nothing() {
     // Beyond what SQLite has in its log before it moves it to the database.
-    let mut peer = Peer::builder().outliving_a_file_size_limit().start();
+    let mut peer = Peer::start();
     peer.limit_file_size(Some(6 << 20));
     let Filled {
         acknowledged,
@@ -159,7 +159,7 @@ fn a_disk_that_is_full_at_a_checkpoint_loses_nothing() {
 
 #[test]
 fn a_kill_on_a_full_disk_loses_nothing_that_was_acknowledged() {
-    let peer = Peer::builder().outliving_a_file_size_limit().start();
+    let peer = Peer::start();
     peer.limit_file_size(Some(256 << 10));
     let Filled {
         acknowledged,

@@ -35,7 +35,7 @@ impl Program {
             .args(["--pdeathsig", "KILL", "--"])
             .arg(program)
             .args(["serve", "--hostname", "127.0.0.1", "--port", "0"])
-            .args(["--sink", "memory:", "--compile-cache", ""])
+            .args(["--sink", "memory:"])
             // What a client does wrong is not worth a line.
             .env("RUST_LOG", "warn")
             .stdin(Stdio::null())

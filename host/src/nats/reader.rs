@@ -74,6 +74,16 @@ impl NatsReader {
         Ok(event.map(|event| event.event))
     }
 
+    /// Whether there is an event under `key`, whatever it is.
+    ///
+    /// # Errors
+    ///
+    /// When the stream can't be read.
+    pub async fn contains(&self, key: &str) -> Result<bool, Error> {
+        let held = self.last(&self.url.prefix.subject(key)).await?;
+        Ok(held.is_some())
+    }
+
     /// How many messages there are.
     ///
     /// # Errors

@@ -6,16 +6,20 @@
 use std::time::Duration;
 
 use alldata_peer_guest::client::{
-    DEFAULT_RETRY_SECONDS, MAX_PROBLEM_BYTES, Refusal, put_body, read_answer,
+    DEFAULT_RETRY_SECONDS, MAX_PROBLEM_BYTES, Refusal, is_authority, put_body, read_answer,
 };
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Collected, Full, Limited};
-use hyper::header::RETRY_AFTER;
-use hyper::{Method, Request, Uri};
+use hyper::header::{AUTHORIZATION, HeaderValue, RETRY_AFTER};
+use hyper::{Method, Request, StatusCode, Uri};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
+use percent_encoding::percent_decode_str;
 
+use super::without_login;
 use crate::error::Error;
 use crate::seldom::Seldom;
 use crate::sink::{PutError, PutSink};
@@ -32,24 +36,26 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 pub struct HttpSink {
     client: Client<HttpConnector, Full<Bytes>>,
     uri: Uri,
+    /// User and password, which are shown nowhere.
+    authorization: Option<HeaderValue>,
+    /// The URL for messages.
+    name: String,
     failing: Seldom,
 }
 
 impl HttpSink {
-    /// Puts to the peer at `url`, an `http:` URL. Connects at the first put.
+    /// Puts to the peer at `url`, an `http:` URL. Connects at the first put. `USER:PASSWORD@` before
+    /// the host, percent-encoded where needed, is sent as Basic credentials (RFC 7617).
     ///
     /// # Errors
     ///
     /// When `url` is not an absolute `http:` URL.
     pub fn new(url: &str) -> Result<Self, Error> {
-        let fail = |reason: String| Error::SinkUrl {
-            url: url.to_owned(),
+        let name = without_secrets(url);
+        let (uri, authorization) = parse(url).map_err(|reason| Error::SinkUrl {
+            url: name.clone(),
             reason,
-        };
-        let uri: Uri = url.parse().map_err(|error| fail(format!("{error}")))?;
-        if uri.scheme_str() != Some("http") || uri.host().is_none_or(str::is_empty) {
-            return Err(fail("a peer's URL is http://HOST:PORT/PATH".to_owned()));
-        }
+        })?;
         let mut connector = HttpConnector::new();
         connector.set_connect_timeout(Some(CONNECT_TIMEOUT));
         connector.set_nodelay(true);
@@ -60,8 +66,16 @@ impl HttpSink {
         Ok(Self {
             client,
             uri,
+            authorization,
+            name,
             failing: Seldom::default(),
         })
+    }
+
+    /// The URL without user, password and query, for messages.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
     }
 
     /// Puts as the sink does, and tells why where there is no answer.
@@ -89,6 +103,10 @@ impl HttpSink {
         let mut request = Request::new(Full::new(body));
         *request.method_mut() = Method::POST;
         *request.uri_mut() = self.uri.clone();
+        if let Some(authorization) = &self.authorization {
+            let fields = request.headers_mut();
+            fields.insert(AUTHORIZATION, authorization.clone());
+        }
         let response = self.client.request(request).await.map_err(|error| {
             let reason = causes(&error);
             match error.is_connect() {
@@ -96,6 +114,10 @@ impl HttpSink {
                 false => HttpPutError::Lost { reason },
             }
         })?;
+        // An acknowledgement has no body that could be worth waiting for.
+        if response.status() == StatusCode::CREATED {
+            return Ok(());
+        }
         let (head, body) = response.into_parts();
         // Read to its end, so that the connection can be used again.
         let body = Limited::new(body, MAX_PROBLEM_BYTES).collect().await;
@@ -113,7 +135,7 @@ impl PutSink for HttpSink {
             if !matches!(error, HttpPutError::Refused(_))
                 && let Some(left_out) = self.failing.say(&error.to_string())
             {
-                tracing::warn!(uri = %self.uri, %error, left_out, "no answer from the peer");
+                tracing::warn!(uri = self.name, %error, left_out, "no answer from the peer");
             }
             error.into()
         })
@@ -168,6 +190,58 @@ impl From<Refusal> for PutError {
     }
 }
 
+/// A URL without what may be a secret in it, however wrong it is.
+fn without_secrets(url: &str) -> String {
+    let url = without_login(url);
+    let (name, _query) = url.split_once('?').unwrap_or((&url, ""));
+    name.to_owned()
+}
+
+/// Where a request goes, and as whom, or why it goes nowhere.
+fn parse(url: &str) -> Result<(Uri, Option<HeaderValue>), String> {
+    let form = || "a peer's URL is http://HOST:PORT/PATH".to_owned();
+    let uri: Uri = url.parse().map_err(|error| format!("{error}"))?;
+    let mut parts = uri.into_parts();
+    if parts.scheme.as_ref().map(hyper::http::uri::Scheme::as_str) != Some("http") {
+        return Err(form());
+    }
+    let authority = parts.authority.ok_or_else(form)?;
+    let (login, host) = match authority.as_str().rsplit_once('@') {
+        Some((login, host)) => (Some(login), host),
+        None => (None, authority.as_str()),
+    };
+    if host.is_empty() || host.starts_with(':') {
+        return Err(form());
+    }
+    if !is_authority(host) {
+        return Err("its port is not one of 1 to 65535".to_owned());
+    }
+    // It may be the end of a password with a slash or a question mark in it.
+    let path = parts.path_and_query.as_ref();
+    if path.is_some_and(|path| path.as_str().contains('@')) {
+        return Err("an @ that is not before the host is written as %40".to_owned());
+    }
+    let authorization = login.map(basic).transpose()?;
+    parts.authority = Some(host.parse().map_err(|_| form())?);
+    let uri = Uri::from_parts(parts).map_err(|_| form())?;
+    Ok((uri, authorization))
+}
+
+/// The credentials of `USER:PASSWORD` (RFC 7617).
+fn basic(login: &str) -> Result<HeaderValue, String> {
+    let (user, password) = login.split_once(':').unwrap_or((login, ""));
+    let decode = |text| percent_decode_str(text).collect::<Vec<u8>>();
+    let (user, password) = (decode(user), decode(password));
+    if user.contains(&b':') {
+        return Err("its user name has a colon, which Basic credentials can't have".to_owned());
+    }
+    let credentials = BASE64_STANDARD.encode([&user[..], b":", &password].concat());
+    let mut value = HeaderValue::try_from(format!("Basic {credentials}"))
+        .map_err(|_| "its user name and password can't be sent".to_owned())?;
+    value.set_sensitive(true);
+    Ok(value)
+}
+
 /// The causes of an error in one line, without its own text, which only says that it was sending.
 fn causes(error: &dyn std::error::Error) -> String {
     let mut texts = Vec::new();
@@ -177,4 +251,46 @@ fn causes(error: &dyn std::error::Error) -> String {
         source = cause.source();
     }
     texts.join(": ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::HttpSink;
+
+    #[test]
+    fn login_is_sent_as_basic_credentials_and_not_shown() {
+        let sink = HttpSink::new("http://us%65r:p%40ss:w%2Frd@a:1/b?c=secret").expect("is one");
+        assert_eq!(sink.uri.to_string(), "http://a:1/b?c=secret");
+        assert_eq!(sink.name(), "http://a:1/b");
+        let value = sink.authorization.as_ref().expect("is there");
+        // The text is `user:p@ss:w/rd`.
+        assert_eq!(value.as_bytes(), b"Basic dXNlcjpwQHNzOncvcmQ=");
+        assert!(value.is_sensitive());
+        let plain = HttpSink::new("http://a/").expect("is one");
+        assert!(plain.authorization.is_none());
+    }
+
+    #[test]
+    fn wrong_url_is_refused_without_its_password() {
+        for url in [
+            "http://u:geheim@a:99999/",
+            "http://u:geheim@a:0/",
+            "http://u:geheim@a:x/",
+            "http://u:geheim@",
+            "http://u:geheim@:80/",
+            "https://u:geheim@a/",
+            "http://u:geheim#@a/",
+            "http://u:geheim/@a/",
+            "http://u:1/geheim@a/",
+            "http://u:1?geheim@a/",
+            "http://u%3A:geheim@a/",
+            "http://u:geh eim@a/",
+            "u:geheim@a/",
+            "http:u:geheim@a/",
+            "http://a:99999/?geheim",
+        ] {
+            let error = HttpSink::new(url).expect_err(url).to_string();
+            assert!(!error.contains("geheim"), "{error}");
+        }
+    }
 }

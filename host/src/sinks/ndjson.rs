@@ -10,6 +10,10 @@ use crate::error::Error;
 use crate::group_commit::{GroupCommit, QueueLimits, Record, Writer};
 use crate::put_json::put_line;
 use crate::sink::{PutError, PutSink};
+use crate::store::check_appendable;
+
+/// The path of standard output, where systems have one.
+const STDOUT_PATH: &str = "/dev/stdout";
 
 /// A sink that appends `{"key":…,"event":…}` and a line break for each put.
 ///
@@ -23,8 +27,8 @@ impl NdjsonSink {
     ///
     /// # Errors
     ///
-    /// When the file can't be opened and read, another sink has it open, or the thread can't be
-    /// started.
+    /// When the file can't be opened and read, belongs to a SQLite database, another sink has it
+    /// open, or the thread can't be started.
     pub fn append(path: &Path) -> Result<Self, Error> {
         Self::append_with_queue(path, QueueLimits::default())
     }
@@ -40,6 +44,7 @@ impl NdjsonSink {
             path: path.to_owned(),
             source,
         };
+        check_appendable(path)?;
         let mut file = OpenOptions::new()
             .append(true)
             .read(true)
@@ -59,7 +64,8 @@ impl NdjsonSink {
     ///
     /// # Errors
     ///
-    /// When the thread can't be started.
+    /// When it was redirected to a file that belongs to a SQLite database, or the thread can't be
+    /// started.
     pub fn stdout() -> Result<Self, Error> {
         Self::stdout_with_queue(QueueLimits::default())
     }
@@ -70,6 +76,10 @@ impl NdjsonSink {
     ///
     /// As for [`stdout`](Self::stdout).
     pub fn stdout_with_queue(limits: QueueLimits) -> Result<Self, Error> {
+        let stdout = Path::new(STDOUT_PATH);
+        if stdout.exists() {
+            check_appendable(stdout)?;
+        }
         Self::start(Path::new("-"), limits, Output::Stdout(io::stdout()), false)
     }
 

@@ -11,7 +11,7 @@ use super::comparison::Comparison;
 use crate::error::Error;
 use crate::group_commit::{GroupCommit, QueueLimits, Record};
 use crate::sink::{PutError, PutSink};
-use crate::store::{StoreReader, StoreWriter, Written};
+use crate::store::{StoreReader, StoreWriter, Written, check_store_path};
 
 /// A write-once store in a SQLite file; see [`store`](crate::store).
 ///
@@ -56,6 +56,7 @@ impl SqliteSink {
     ///
     /// As for [`open`](Self::open), and when the check finds that the store is damaged.
     pub fn open_with(path: &Path, options: SinkOptions) -> Result<Self, Error> {
+        check_store_path(path)?;
         // Before anything is written to it.
         if options.verify_store && fs::metadata(path).is_ok_and(|found| found.len() > 0) {
             check(path)?;

@@ -13,6 +13,7 @@
 
 mod connected;
 mod connection;
+mod database_file;
 mod guard;
 mod identity;
 mod location;
@@ -29,6 +30,8 @@ use std::time::Duration;
 
 use rusqlite::{Connection, OpenFlags};
 
+pub(crate) use database_file::{check_appendable, check_store_path};
+pub use database_file::{database_role, writable_target};
 pub(crate) use location::path_of_url;
 pub use location::sqlite_path;
 pub use reader::{Event, StoreReader, Verification};

@@ -138,6 +138,19 @@ impl StoreReader {
         Ok(event.map(|event| event.event))
     }
 
+    /// Whether there is an event under `key`, whatever it is.
+    ///
+    /// # Errors
+    ///
+    /// When the store can't be read.
+    pub fn contains(&self, key: &str) -> Result<bool, Error> {
+        self.read("read", |connection| {
+            connection
+                .prepare_cached("SELECT 1 FROM events WHERE key = ?1")
+                .and_then(|mut select| select.exists([key]))
+        })
+    }
+
     /// How many events there are.
     ///
     /// # Errors

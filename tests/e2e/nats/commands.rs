@@ -17,10 +17,10 @@ fn what_is_imported_is_exported_in_the_order_of_its_puts() {
     // That a stream was made is said.
     assert_eq!(
         (output.code, output.stdout.as_str()),
-        (Some(0), "3 events\n")
+        (Some(0), "3 events: 3 new, 0 present\n")
     );
     let output = run_with_input(&["import", "-", "--store", &store], lines);
-    assert_eq!(output.assert_ok(), "3 events\n");
+    assert_eq!(output.assert_ok(), "3 events: 0 new, 3 present\n");
     let output = run(&["export", "--store", &store]);
     // Lines of an import are put at the same time.
     let mut exported: Vec<&str> = output.assert_ok().lines().collect();

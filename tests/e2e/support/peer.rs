@@ -199,16 +199,10 @@ impl PeerBuilder {
         self
     }
 
-    /// Has the program keep compiled components where it does so by itself.
-    pub(crate) fn own_compile_cache(mut self) -> Self {
+    /// Has the program keep no compiled components, as it does by itself.
+    pub(crate) fn no_compile_cache(mut self) -> Self {
         self.unset.push(COMPILE_CACHE.0);
         self
-    }
-
-    /// Lets a write beyond the limit of the size of files be an error, and not the end.
-    pub(crate) fn outliving_a_file_size_limit(self) -> Self {
-        // What a shell ignores is ignored by what it turns into.
-        self.launched_by(&["sh", "-c", "trap '' XFSZ; exec \"$0\" \"$@\""])
     }
 
     /// Has another program run the server, by turning into it: it is given the command line.

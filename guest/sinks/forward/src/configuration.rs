@@ -6,6 +6,7 @@ use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
+use alldata_peer_guest::client::is_authority;
 use alldata_peer_sink_common::setting;
 
 const URL: &str = "ALLDATA_PEER_FORWARD_URL";
@@ -87,7 +88,7 @@ impl Peer {
         };
         let is_known = is_https || scheme.eq_ignore_ascii_case("http");
         let is_plain = rest.bytes().all(|byte| byte.is_ascii_graphic()) && !rest.contains('#');
-        if !is_known || !is_plain || authority.is_empty() || authority.contains('@') {
+        if !is_known || !is_plain || !is_authority(authority) {
             return None;
         }
         let slash = if path.starts_with('/') { "" } else { "/" };
@@ -162,6 +163,9 @@ mod tests {
             "http://",
             "http:///p",
             "http://u:p@a/",
+            "http://127.0.0.1:99999/",
+            "http://a:0/",
+            "http://a:b/",
             "http://a/#b",
             "http://a/b c",
             "http://a,",

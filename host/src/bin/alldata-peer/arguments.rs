@@ -1,12 +1,15 @@
 //! The command line: what can be said, and what it means when nothing is said.
 
-use std::ffi::OsString;
 use std::path::PathBuf;
 
 use alldata_peer_server_http::DEFAULT_PORT;
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand, ValueEnum, value_parser};
 
-use crate::limits::Limits;
+use crate::limits::{Limits, MAX_TIMEOUT_SECONDS};
+
+/// How long `put` waits for a peer, in seconds: longer than that waits for its own sink unless told
+/// otherwise.
+const DEFAULT_ANSWER_TIMEOUT_SECONDS: u64 = 60;
 
 /// An AllData peer server: takes events over HTTP and keeps them.
 #[derive(Debug, Parser)]
@@ -74,10 +77,9 @@ pub(crate) struct Serve {
     /// WebAssembly component to run in place of the built-in one
     #[arg(long, env = "ALLDATA_PEER_COMPONENT", value_name = "FILE")]
     pub(crate) component: Option<PathBuf>,
-    /// Directory that keeps compiled components for the next start, or nothing to keep none
-    /// [default: alldata-peer in the user's directory for caches]
+    /// Directory that keeps compiled components for the next start; nobody else may write to it
     #[arg(long, env = "ALLDATA_PEER_COMPILE_CACHE", value_name = "DIRECTORY")]
-    pub(crate) compile_cache: Option<OsString>,
+    pub(crate) compile_cache: Option<PathBuf>,
     /// Variable that --component finds in its environment; without a value, that of this program
     #[arg(long, value_name = "NAME[=VALUE]", requires = "component", value_parser = parse_variable)]
     pub(crate) env: Vec<(String, String)>,
@@ -154,13 +156,24 @@ pub(crate) struct Put {
     /// The event as JSON text, or - to read it from standard input
     pub(crate) event: String,
     /// The peer
+    // The value may have a password in it.
     #[arg(
         long,
         env = "ALLDATA_PEER_TO",
+        hide_env_values = true,
         value_name = "URL",
         default_value = "http://localhost:8080/_put"
     )]
     pub(crate) to: String,
+    /// How long to wait for the peer's answer
+    #[arg(
+        long,
+        env = "ALLDATA_PEER_PUT_TIMEOUT",
+        value_name = "SECONDS",
+        default_value_t = DEFAULT_ANSWER_TIMEOUT_SECONDS,
+        value_parser = value_parser!(u64).range(1..=MAX_TIMEOUT_SECONDS)
+    )]
+    pub(crate) timeout: u64,
 }
 
 #[derive(Debug, Args)]
@@ -172,8 +185,15 @@ pub(crate) struct Component {
     #[arg(long, value_name = "FILE", conflicts_with = "sink")]
     pub(crate) plug: Option<PathBuf>,
     /// File to write, or - for standard output
-    #[arg(long, short, value_name = "FILE", required_unless_present = "wit")]
+    #[arg(long, short, value_name = "FILE", required_unless_present_any = ["wit", "precompile"])]
     pub(crate) output: Option<PathBuf>,
+    /// Compile it for this machine into a directory, the --compile-cache of `serve`, so that a
+    /// server starts without compiling
+    #[arg(long, value_name = "DIRECTORY", conflicts_with = "wit")]
+    pub(crate) precompile: Option<PathBuf>,
+    /// Component to compile in place of the one that would be written
+    #[arg(value_name = "FILE", requires = "precompile", conflicts_with_all = ["sink", "plug", "output"])]
+    pub(crate) file: Option<PathBuf>,
     /// Print the WIT for those who write a sink
     #[arg(long, conflicts_with_all = ["sink", "plug", "output"])]
     pub(crate) wit: bool,

@@ -6,7 +6,7 @@ use std::borrow::Cow;
 use std::fs;
 use std::path::Path;
 
-use alldata_peer_server_http::BUILT_IN_COMPONENT;
+use alldata_peer_server_http::{BUILT_IN_COMPONENT, precompile};
 use anyhow::{Context as _, Result, bail, ensure};
 use wac_graph::types::{Package, Types};
 use wac_graph::{CompositionGraph, EncodeOptions, PlugError};
@@ -36,9 +36,9 @@ const WIT: [&str; 3] = [
 
 /// Writes what was asked for.
 pub(crate) fn component(arguments: &Component) -> Result<()> {
-    let Some(path) = &arguments.output else {
+    if arguments.wit {
         return output::write_line(wit().trim_end());
-    };
+    }
     let bytes: Cow<'_, [u8]> = match (arguments.sink, &arguments.plug) {
         (Some(sink), _) => plug(sink.component())
             .with_context(|| format!("cannot compose the component with {sink:?}"))?
@@ -46,9 +46,18 @@ pub(crate) fn component(arguments: &Component) -> Result<()> {
         (None, Some(file)) => plug(&read(file)?)
             .with_context(|| format!("cannot compose the component with {}", file.display()))?
             .into(),
-        (None, None) => BUILT_IN_COMPONENT.into(),
+        (None, None) => match &arguments.file {
+            Some(file) => read(file)?.into(),
+            None => BUILT_IN_COMPONENT.into(),
+        },
     };
-    output::write_whole(path, &bytes)
+    if let Some(path) = &arguments.output {
+        output::write_whole(path, &bytes)?;
+    }
+    if let Some(directory) = &arguments.precompile {
+        precompile(&bytes, directory)?;
+    }
+    Ok(())
 }
 
 /// Reads a component.

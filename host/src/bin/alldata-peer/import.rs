@@ -3,134 +3,181 @@
 //! Goes on past a line that can't be put, so that one does not keep out the rest, and fails at
 //! the end. What is stored already is passed over, so an import can be run again.
 
-use std::fs::{File, Metadata};
-use std::io::{self, BufRead, BufReader, Read as _};
+use std::collections::HashSet;
+use std::fmt;
+use std::fs::{File, Metadata, canonicalize};
+use std::io::{self, BufRead, BufReader};
 use std::path::Path;
 
-use alldata_peer_guest::decode::{MAX_BODY_BYTES, decode};
+use alldata_peer_guest::decode::{Put, decode};
 use alldata_peer_server_http::sink::BoxSink;
-use alldata_peer_server_http::{PutSink as _, sinks};
-use anyhow::{Context as _, Result, bail};
+use alldata_peer_server_http::store::database_role;
+use alldata_peer_server_http::{PutError, PutSink as _, sinks};
+use anyhow::{Context as _, Error, Result, bail, ensure};
 use futures_util::future::join_all;
 use indicatif::{ProgressBar, ProgressStyle};
+use tokio::runtime::Runtime;
 
 use crate::arguments::Import;
+use crate::lines::{Line, Lines};
 use crate::output;
-use crate::reader::Store;
+use crate::reader::{Reader, Store};
 
-/// The longest line in bytes, without its end: what a peer would take as a body.
-const MAX_LINE_BYTES: u64 = MAX_BODY_BYTES as u64;
-
-/// How many lines are put at a time, and share a transaction: enough that the cost of its sync
-/// no longer counts.
-const BATCH_LINES: usize = 512;
-
-/// The size in bytes at which a batch takes no further line, so that it fits the memory.
-const BATCH_BYTES: usize = 4 * 1024 * 1024;
+/// What stands for standard input, and its path, where systems have one.
+const STDIN: &str = "-";
+const STDIN_PATH: &str = "/dev/stdin";
 
 /// Puts every line of a file.
 pub(crate) fn import(arguments: &Import) -> Result<()> {
-    let (input, bytes) = open(&arguments.input)?;
-    Store::parse(&arguments.store.url)?;
+    let store = Store::parse(&arguments.store.url)?;
+    let (input, bytes) = open(&arguments.input, &store)?;
     // Beside this thread, which reads the file, a connection has to be kept.
-    let runtime = tokio::runtime::Runtime::new().context("cannot start the runtime")?;
+    let runtime = Runtime::new().context("cannot start the runtime")?;
     let sink = runtime.block_on(sinks::open(&arguments.store.url))?;
+    let mut target = Target {
+        reader: Reader::open(&arguments.store.url)?,
+        sink,
+        runtime,
+    };
     let bar = progress_bar(bytes);
-    let mut lines = Lines { input, number: 0 };
-    let mut tally = Tally::default();
-    loop {
-        let batch = lines
-            .next_batch()
-            .with_context(|| format!("cannot read {}", arguments.input.display()))?;
-        if batch.is_empty() {
-            break;
+    let mut lines = Lines::new(input);
+    let mut summary = ImportSummary::default();
+    let result = loop {
+        match lines.next_batch() {
+            Ok(batch) if batch.is_empty() => break Ok(()),
+            Ok(batch) => {
+                bar.inc(batch.iter().map(Line::bytes).sum());
+                if let Err(error) = target.put_all(&batch, &mut summary) {
+                    break Err(error);
+                }
+            }
+            Err(error) => {
+                let file = arguments.input.display();
+                break Err(Error::new(error).context(format!("cannot read {file}")));
+            }
         }
-        bar.inc(batch.iter().map(|line| line.text.len() as u64).sum());
-        runtime.block_on(tally.put_all(&sink, &batch));
-    }
+    };
     bar.finish_and_clear();
-    if tally.failed > 0 {
-        bail!(
-            "{} lines were not imported, {} were",
-            tally.failed,
-            tally.imported
-        );
-    }
-    output::write_line(&format!("{} events", tally.imported))
+    output::write_line(&summary.to_string())?;
+    result?;
+    let failed = summary.failed();
+    ensure!(failed == 0, "{failed} lines were not imported");
+    Ok(())
 }
 
+/// What became of the lines.
 #[derive(Debug, Default)]
-struct Tally {
-    imported: u64,
-    failed: u64,
+struct ImportSummary {
+    new: u64,
+    present: u64,
+    conflicting: u64,
+    bad: u64,
+    /// Those that the store did not take for another reason.
+    not_stored: u64,
 }
 
-impl Tally {
-    async fn put_all(&mut self, sink: &BoxSink, batch: &[Line]) {
-        let puts = batch.iter().map(|line| async {
-            let put = decode(&line.text).map_err(|error| error.to_string())?;
-            sink.put(put.key.clone().into_owned(), put.event.to_owned())
-                .await
-                .map_err(|error| format!("{:?}: {error}", put.key))
-        });
-        for (line, result) in batch.iter().zip(join_all(puts).await) {
-            match result {
-                Ok(()) => self.imported += 1,
-                Err(error) => {
-                    self.failed += 1;
-                    output::complain(&format!("line {}: {error}", line.number));
+impl ImportSummary {
+    fn failed(&self) -> u64 {
+        self.conflicting + self.bad + self.not_stored
+    }
+}
+
+impl fmt::Display for ImportSummary {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { new, present, .. } = self;
+        let events = new + present;
+        write!(formatter, "{events} events: {new} new, {present} present")?;
+        if self.failed() == 0 {
+            return Ok(());
+        }
+        let (conflicting, bad, not_stored) = (self.conflicting, self.bad, self.not_stored);
+        write!(
+            formatter,
+            "; {} not imported: {conflicting} conflicting, {bad} bad, {not_stored} failed",
+            self.failed()
+        )
+    }
+}
+
+/// Where the lines go. The reader is closed before the sink, which can't tidy up the store beside it.
+struct Target {
+    /// Tells what is there already, which the sink does not.
+    reader: Reader,
+    sink: BoxSink,
+    runtime: Runtime,
+}
+
+impl Target {
+    fn put_all(&mut self, batch: &[Line], summary: &mut ImportSummary) -> Result<()> {
+        let mut puts = Vec::with_capacity(batch.len());
+        for line in batch {
+            match decode_line(line) {
+                Ok(put) => puts.push((line.number(), put)),
+                Err(reason) => {
+                    summary.bad += 1;
+                    complain(line.number(), &reason);
                 }
             }
         }
-    }
-}
-
-struct Line {
-    number: u64,
-    text: Vec<u8>,
-}
-
-struct Lines {
-    input: Box<dyn BufRead>,
-    number: u64,
-}
-
-impl Lines {
-    /// The next lines that are not blank; none at the end.
-    fn next_batch(&mut self) -> Result<Vec<Line>> {
-        let mut batch = Vec::new();
-        let mut bytes = 0;
-        while batch.len() < BATCH_LINES && bytes < BATCH_BYTES {
-            let mut text = Vec::new();
-            let most = MAX_LINE_BYTES + 1;
-            if self
-                .input
-                .by_ref()
-                .take(most)
-                .read_until(b'\n', &mut text)?
-                == 0
-            {
-                break;
-            }
-            self.number += 1;
-            if text.len() as u64 == most && !text.ends_with(b"\n") {
-                bail!("line {} has more than {MAX_LINE_BYTES} bytes", self.number);
-            }
-            if !text.trim_ascii().is_empty() {
-                bytes += text.len();
-                batch.push(Line {
-                    number: self.number,
-                    text,
-                });
+        let keys: Vec<&str> = puts.iter().map(|(_, put)| &*put.key).collect();
+        let held = self.reader.contains(&keys)?;
+        let held = keys.iter().zip(held).filter(|(_, is_held)| *is_held);
+        let mut held: HashSet<&str> = held.map(|(key, _)| *key).collect();
+        let results = puts.iter().map(|(_, put)| {
+            let (key, event) = (put.key.clone().into_owned(), put.event.to_owned());
+            self.sink.put(key, event)
+        });
+        let results = self.runtime.block_on(join_all(results));
+        for ((number, put), result) in puts.iter().zip(results) {
+            match result {
+                Ok(()) if held.insert(&put.key) => summary.new += 1,
+                Ok(()) => summary.present += 1,
+                Err(error) => {
+                    match error {
+                        PutError::Conflict => summary.conflicting += 1,
+                        _ => summary.not_stored += 1,
+                    }
+                    complain(*number, &format!("{:?}: {error}", put.key));
+                }
             }
         }
-        Ok(batch)
+        Ok(())
     }
+}
+
+fn complain(number: u64, reason: &str) {
+    output::complain(&format!("line {number}: {reason}"));
+}
+
+/// The put that a line is, or what it is instead.
+fn decode_line(line: &Line) -> Result<Put<'_>, String> {
+    let text = line.text().map_err(|error| error.to_string())?;
+    // The text is one line: which one in the file is told before this.
+    decode(text).map_err(|error| error.to_string().replace("line 1 column", "column"))
 }
 
 /// The input and its size, as far as that is known.
-fn open(path: &Path) -> Result<(Box<dyn BufRead>, Option<u64>)> {
-    if path == Path::new("-") {
+fn open(path: &Path, store: &Store) -> Result<(Box<dyn BufRead>, Option<u64>)> {
+    let is_stdin = path == Path::new(STDIN);
+    let file = if is_stdin {
+        Path::new(STDIN_PATH)
+    } else {
+        path
+    };
+    if (!is_stdin || file.exists())
+        && let Some(role) = database_role(file)?
+    {
+        bail!(
+            "{} is {role}, no lines of JSON: `alldata-peer export` makes those of a store",
+            file.display()
+        );
+    }
+    if let Store::Sqlite(store) = store
+        && let (Ok(input), Ok(store)) = (canonicalize(file), canonicalize(store))
+    {
+        ensure!(input != store, "{} is the store itself", path.display());
+    }
+    if is_stdin {
         return Ok((Box::new(io::stdin().lock()), None));
     }
     let file = File::open(path).with_context(|| format!("cannot open {}", path.display()))?;

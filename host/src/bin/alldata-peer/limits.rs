@@ -20,7 +20,7 @@ use clap::{Args, value_parser};
 use crate::open_files;
 
 /// The longest time-out in seconds: an hour, after which nobody waits any more.
-const MAX_TIMEOUT_SECONDS: u64 = 3600;
+pub(crate) const MAX_TIMEOUT_SECONDS: u64 = 3600;
 
 /// The limits of a server.
 #[derive(Debug, Args)]

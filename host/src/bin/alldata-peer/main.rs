@@ -4,10 +4,13 @@
 //! that is not the command line's own business is in the library.
 
 mod arguments;
+mod atomic_file;
 mod component;
+mod environment;
 mod export;
 mod import;
 mod limits;
+mod lines;
 mod logging;
 mod open_files;
 mod output;
@@ -20,19 +23,25 @@ mod store;
 use std::process::ExitCode;
 
 use alldata_peer_server_http::Error;
-use clap::Parser as _;
+use clap::{CommandFactory as _, FromArgMatches as _};
 
 use arguments::{Arguments, Command};
+use environment::Ignored;
 
 /// The exit code of wrong usage, which is also clap's.
 const USAGE: u8 = 2;
 
 fn main() -> ExitCode {
+    let ignored = Ignored::find(&Arguments::command());
     let Arguments {
         log_format,
         command,
-    } = Arguments::parse();
+    } = parse();
     logging::start(log_format);
+    ignored.log(matches!(command, Command::Serve(_)));
+    if let Err(error) = signals::survive_file_size_limit() {
+        tracing::warn!(%error, "a file that grows beyond the limit of its size ends this process");
+    }
     let result = match command {
         Command::Serve(arguments) => serve::serve(arguments),
         Command::Get(arguments) => store::get(&arguments),
@@ -50,6 +59,13 @@ fn main() -> ExitCode {
             ExitCode::from(exit_code(&error))
         }
     }
+}
+
+/// The command line, and the variables that count.
+fn parse() -> Arguments {
+    let mut command = environment::prepare(Arguments::command());
+    let matches = command.get_matches_mut();
+    Arguments::from_arg_matches(&matches).unwrap_or_else(|error| error.format(&mut command).exit())
 }
 
 fn exit_code(error: &anyhow::Error) -> u8 {

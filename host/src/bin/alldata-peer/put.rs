@@ -9,9 +9,6 @@ use serde::de::IgnoredAny;
 
 use crate::arguments::Put;
 
-/// How long to wait for the peer: longer than it waits for its own sink unless told otherwise.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
-
 /// The event on the command line is not JSON, and would only be refused.
 #[derive(Debug, thiserror::Error)]
 #[error("the event is not JSON: {0}; a text stands in quotes, as in '\"text\"'")]
@@ -25,17 +22,23 @@ pub(crate) fn put(arguments: Put) -> Result<()> {
         _ => arguments.event,
     };
     serde_json::from_str::<IgnoredAny>(&event).map_err(NotJson)?;
-    tokio::runtime::Builder::new_current_thread()
+    // Two threads, so that a peer that floods one connection does not keep the time-out from ending it.
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
         .enable_all()
         .build()
-        .context("cannot start the runtime")?
-        .block_on(async {
-            let put = sink.try_put(&arguments.key, &event);
-            tokio::time::timeout(ANSWER_TIMEOUT, put).await
-        })
-        .map_err(|_elapsed| anyhow!("no answer in {} s", ANSWER_TIMEOUT.as_secs()))
+        .context("cannot start the runtime")?;
+    let timeout = Duration::from_secs(arguments.timeout);
+    let answer = runtime.block_on(async {
+        let put = sink.try_put(&arguments.key, &event);
+        tokio::time::timeout(timeout, put).await
+    });
+    // A name that is still being looked up is not waited for.
+    runtime.shutdown_background();
+    answer
+        .map_err(|_elapsed| anyhow!("no answer in {} s", arguments.timeout))
         .and_then(|answer| Ok(answer?))
-        .with_context(|| format!("the put to {} was not acknowledged", arguments.to))
+        .with_context(|| format!("the put to {} was not acknowledged", sink.name()))
 }
 
 fn read_stdin() -> Result<String> {

@@ -79,6 +79,18 @@ impl Reader {
         }
     }
 
+    /// For each key, whether there is an event under it.
+    pub(crate) fn contains(&self, keys: &[&str]) -> Result<Vec<bool>> {
+        match self {
+            Self::Sqlite(store) => keys.iter().map(|key| Ok(store.contains(key)?)).collect(),
+            #[cfg(feature = "nats")]
+            Self::Nats(stream, runtime) => {
+                let held = keys.iter().map(|key| stream.contains(key));
+                Ok(runtime.block_on(futures_util::future::try_join_all(held))?)
+            }
+        }
+    }
+
     pub(crate) fn count(&self) -> Result<u64> {
         match self {
             Self::Sqlite(store) => Ok(store.count()?),

@@ -1,14 +1,11 @@
 //! `serve`: a server from its flags to its end.
 
-use std::fs;
 use std::io::{self, Write as _};
-use std::path::PathBuf;
 
 use alldata_peer_server_http::sink::BoxSink;
 use alldata_peer_server_http::sinks::SinkOptions;
 use alldata_peer_server_http::{Error, PeerServer, sinks};
 use anyhow::{Context as _, Result};
-use etcetera::{BaseStrategy as _, choose_base_strategy};
 use tokio::runtime::Handle;
 
 use crate::arguments::Serve;
@@ -17,9 +14,6 @@ use crate::{component, output};
 
 /// Where events go unless something else is said.
 const DEFAULT_SINK: &str = "sqlite:alldata.db";
-
-/// The name of the directory among those of other programs that keep what can be made anew.
-const CACHE: &str = "alldata-peer";
 
 /// The exit code when a second signal cuts the end short: that of a program ended by SIGINT.
 const CUT_SHORT: i32 = 130;
@@ -40,7 +34,14 @@ pub(crate) fn serve(arguments: Serve) -> Result<()> {
 
 async fn run(arguments: Serve) -> Result<()> {
     let mut signals = Signals::listen().context("cannot listen for signals")?;
-    let server = listen(&arguments).await?;
+    let server = tokio::select! {
+        server = listen(&arguments) => server?,
+        // A large component takes a while to compile, and nothing is in flight yet.
+        signal = signals.next() => {
+            tracing::info!(signal, "closed before it listened");
+            return Ok(());
+        }
+    };
     announce(&server, arguments.sink.as_deref() == Some("ndjson:-"));
     let signal = signals.next().await;
     tracing::info!(signal, "closing");
@@ -51,7 +52,7 @@ async fn run(arguments: Serve) -> Result<()> {
     };
     tokio::select! {
         dropped = close => dropped.context("cannot close the server")?,
-        signal = signals.next() => {
+        signal = signals.next_after_pause() => {
             tracing::warn!(signal, "not waiting any longer");
             std::process::exit(CUT_SHORT);
         }
@@ -63,7 +64,6 @@ async fn run(arguments: Serve) -> Result<()> {
 async fn listen(arguments: &Serve) -> Result<PeerServer> {
     let limits = &arguments.limits;
     let mut builder = limits.set(PeerServer::builder().port(arguments.port));
-    // A variable of the environment that is set to nothing is as good as not set.
     if let Some(hostname) = arguments.hostname.as_ref().filter(|name| !name.is_empty()) {
         builder = builder.hostname(hostname);
     }
@@ -72,7 +72,7 @@ async fn listen(arguments: &Serve) -> Result<PeerServer> {
         needs_sink = component::needs_sink(path)?;
         builder = builder.component_file(path);
     }
-    if let Some(directory) = compile_cache(arguments) {
+    if let Some(directory) = &arguments.compile_cache {
         builder = builder.compile_cache(directory);
     }
     for (name, value) in &arguments.env {
@@ -105,20 +105,6 @@ async fn open_sink(url: String, options: SinkOptions) -> std::result::Result<Box
         Ok(opened) => opened,
         Err(panicked) => std::panic::resume_unwind(panicked.into_panic()),
     }
-}
-
-/// Where compiled components are kept: where that was said, or else in the user's directory for
-/// caches, if there is one.
-fn compile_cache(arguments: &Serve) -> Option<PathBuf> {
-    if let Some(directory) = &arguments.compile_cache {
-        return (!directory.is_empty()).then(|| directory.into());
-    }
-    let directory = choose_base_strategy().ok()?.cache_dir().join(CACHE);
-    let made = fs::create_dir_all(&directory);
-    if let Err(error) = &made {
-        tracing::info!(%error, "{} keeps no compiled components", directory.display());
-    }
-    made.ok().map(|()| directory)
 }
 
 /// Says where the server listens: one line on standard output, or on standard error where

@@ -1,0 +1,190 @@
+//! The lines of an input, in batches that fit the memory whatever the input is.
+//!
+//! Never knows what a line means.
+
+use std::io::{self, BufRead, Read as _};
+
+use alldata_peer_guest::decode::MAX_BODY_BYTES;
+
+/// The longest line in bytes, without its end: what a peer would take as a body.
+const MAX_LINE_BYTES: usize = MAX_BODY_BYTES;
+
+/// The longest end of a line in bytes, CRLF.
+const MAX_END_BYTES: usize = 2;
+
+/// How many lines are put at a time, and share a transaction: enough that the cost of its sync
+/// no longer counts.
+const BATCH_LINES: usize = 512;
+
+/// The size in bytes at which a batch takes no further line, so that it fits the memory.
+const BATCH_BYTES: usize = 4 * 1024 * 1024;
+
+/// A line without its end.
+pub(crate) struct Line {
+    number: u64,
+    /// `None` where it is too long to be kept.
+    text: Option<Vec<u8>>,
+    bytes: u64,
+}
+
+/// A line has more bytes than a peer takes.
+#[derive(Debug, thiserror::Error)]
+#[error("it has more than {MAX_LINE_BYTES} bytes")]
+pub(crate) struct TooLong;
+
+impl Line {
+    /// Its number in the input, from 1.
+    pub(crate) fn number(&self) -> u64 {
+        self.number
+    }
+
+    /// How many bytes of the input it took.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    pub(crate) fn text(&self) -> Result<&[u8], TooLong> {
+        self.text.as_deref().ok_or(TooLong)
+    }
+}
+
+/// An input that is read line by line.
+pub(crate) struct Lines {
+    input: Box<dyn BufRead>,
+    number: u64,
+    /// Why there are no more lines, to be told behind those that there are.
+    failed: Option<io::Error>,
+}
+
+impl Lines {
+    pub(crate) fn new(input: Box<dyn BufRead>) -> Self {
+        Self {
+            input,
+            number: 0,
+            failed: None,
+        }
+    }
+
+    /// The next lines that are not blank; none at the end.
+    ///
+    /// # Errors
+    ///
+    /// When the input can't be read further.
+    pub(crate) fn next_batch(&mut self) -> io::Result<Vec<Line>> {
+        if let Some(error) = self.failed.take() {
+            return Err(error);
+        }
+        let mut batch = Vec::new();
+        let mut bytes = 0;
+        while batch.len() < BATCH_LINES && bytes < BATCH_BYTES {
+            match self.next_line() {
+                Ok(Some(line)) => {
+                    bytes += line.text.as_ref().map_or(0, Vec::len);
+                    let text = line.text.as_deref().unwrap_or(b"too long");
+                    if !text.trim_ascii().is_empty() {
+                        batch.push(line);
+                    }
+                }
+                Ok(None) => break,
+                Err(error) if batch.is_empty() => return Err(error),
+                Err(error) => {
+                    self.failed = Some(error);
+                    break;
+                }
+            }
+        }
+        Ok(batch)
+    }
+
+    fn next_line(&mut self) -> io::Result<Option<Line>> {
+        let mut text = Vec::new();
+        let most = (MAX_LINE_BYTES + MAX_END_BYTES) as u64;
+        let read = (&mut self.input).take(most).read_until(b'\n', &mut text)?;
+        if read == 0 {
+            return Ok(None);
+        }
+        let mut bytes = read as u64;
+        if text.pop_if(|last| *last == b'\n').is_some() {
+            text.pop_if(|last| *last == b'\r');
+        } else if bytes == most {
+            bytes += self.input.skip_until(b'\n')? as u64;
+        }
+        self.number += 1;
+        Ok(Some(Line {
+            number: self.number,
+            text: (text.len() <= MAX_LINE_BYTES).then_some(text),
+            bytes,
+        }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{self, BufReader, Read};
+
+    use super::{Lines, MAX_LINE_BYTES};
+
+    fn lines(input: Vec<u8>) -> Vec<(u64, Option<usize>)> {
+        let mut lines = Lines::new(Box::new(io::Cursor::new(input)));
+        let mut all = Vec::new();
+        loop {
+            let batch = lines.next_batch().expect("reads");
+            if batch.is_empty() {
+                return all;
+            }
+            all.extend(
+                (batch.iter()).map(|line| (line.number(), line.text().ok().map(<[u8]>::len))),
+            );
+        }
+    }
+
+    #[test]
+    fn ends_of_lines_do_not_count_towards_the_limit() {
+        let longest = vec![b'x'; MAX_LINE_BYTES];
+        let longer = vec![b'x'; MAX_LINE_BYTES + 1];
+        let most = Some(MAX_LINE_BYTES);
+        let input = [
+            &longest[..],
+            b"\r\n",
+            &longest,
+            b"\n",
+            &longer,
+            b"\r\n",
+            b"y\n",
+        ]
+        .concat();
+        assert_eq!(
+            lines(input),
+            [(1, most), (2, most), (3, None), (4, Some(1))]
+        );
+        for end in [&b""[..], b"\n", b"\r\n"] {
+            let far_longer = vec![b'x'; 2 * MAX_LINE_BYTES];
+            assert_eq!(lines([&longest[..], end].concat()), [(1, most)]);
+            assert_eq!(lines([&longer[..], end].concat()), [(1, None)]);
+            assert_eq!(lines([&far_longer[..], end].concat()), [(1, None)]);
+        }
+    }
+
+    #[test]
+    fn blank_lines_count_and_are_left_out() {
+        assert_eq!(
+            lines(b"\n \r\na\n\nb".to_vec()),
+            [(3, Some(1)), (5, Some(1))]
+        );
+        assert_eq!(lines(Vec::new()), []);
+    }
+
+    #[test]
+    fn lines_before_an_error_are_read() {
+        struct Broken;
+        impl Read for Broken {
+            fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
+                Err(io::ErrorKind::UnexpectedEof.into())
+            }
+        }
+        let input = io::Cursor::new(b"a\nb\n").chain(Broken);
+        let mut lines = Lines::new(Box::new(BufReader::new(input)));
+        assert_eq!(lines.next_batch().expect("reads").len(), 2);
+        assert!(lines.next_batch().is_err());
+    }
+}

@@ -1,0 +1,328 @@
+//! A directory that keeps compiled components for the next start.
+//!
+//! What is kept is run, so it is loaded only where nobody else could have written it and where its
+//! digest is that of its bytes. Everything else is compiled again.
+
+use std::fs::{self, DirBuilder, File, Metadata, OpenOptions};
+use std::hash::{BuildHasher as _, Hash as _, Hasher, RandomState};
+use std::io::{self, ErrorKind, Read as _, Write as _};
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use wasmtime::component::Component;
+use wasmtime::{Engine, Result};
+
+use crate::error::Error;
+use crate::guest::compile_binary;
+
+/// What a file begins with. Another form of these files has another one.
+const MAGIC: &[u8; 8] = b"ADPcomp1";
+
+/// The end of the names of files.
+const EXTENSION: &str = "compiled";
+
+/// The end of the names of files that are not whole yet.
+const PARTIAL_EXTENSION: &str = "partial";
+
+/// How many bytes of files are kept; beyond that, the oldest go. A component takes one to three times
+/// its own size.
+const MAX_KEPT_BYTES: u64 = 1024 * 1024 * 1024;
+
+/// The mode of directories and files that are made: their user's alone.
+#[cfg(unix)]
+const DIRECTORY_MODE: u32 = 0o700;
+#[cfg(unix)]
+const FILE_MODE: u32 = 0o600;
+
+/// The permissions by which others could change a file, and the bit by which they can't replace what
+/// is in a directory.
+#[cfg(unix)]
+const WRITE_OF_OTHERS: u32 = 0o002;
+#[cfg(unix)]
+const WRITE_OF_GROUP: u32 = 0o020;
+#[cfg(unix)]
+const STICKY: u32 = 0o1000;
+
+const DIGEST_BYTES: usize = blake3::OUT_LEN;
+
+/// A directory that keeps compiled components.
+#[derive(Debug)]
+pub(crate) struct CompileCache {
+    directory: PathBuf,
+}
+
+/// Why a file that is there is not loaded.
+#[derive(Debug, thiserror::Error)]
+enum Unusable {
+    #[error("it can't be read: {0}")]
+    Unreadable(io::Error),
+    #[error("{0}")]
+    Unsafe(String),
+    #[error("it is damaged: its digest is not that of its bytes")]
+    Damaged,
+    #[error("it can't be loaded: {0:#}")]
+    Refused(wasmtime::Error),
+}
+
+impl CompileCache {
+    /// Opens a directory, which is made if it is not there.
+    ///
+    /// # Errors
+    ///
+    /// When it can't be made, or others may write to it or replace it.
+    pub(crate) fn open(directory: &Path) -> std::result::Result<Self, Error> {
+        let opened = make_directory(directory)
+            .and_then(|()| fs::canonicalize(directory))
+            .map_err(|error| error.to_string())
+            .and_then(|path| check_directory(&path).map(|()| path));
+        match opened {
+            Ok(directory) => Ok(Self { directory }),
+            Err(reason) => Err(Error::CompileCache {
+                directory: directory.to_owned(),
+                reason,
+            }),
+        }
+    }
+
+    /// The component of a binary: as it is kept, or else compiled and then kept, as far as that can be.
+    pub(crate) fn load_or_compile(&self, engine: &Engine, binary: &[u8]) -> Result<Component> {
+        let key = key(engine, binary);
+        let path = self.path(&key);
+        match load(engine, &path, &key) {
+            Ok(Some(component)) => return Ok(component),
+            Ok(None) => {}
+            Err(reason) => {
+                let path = path.display();
+                tracing::warn!("the component is compiled again, {path} is not used: {reason}");
+            }
+        }
+        let component = compile_binary(engine, binary)?;
+        let compiled = component.serialize()?;
+        match self.keep(&path, &key, &compiled) {
+            Ok(()) => self.remove_oldest(),
+            Err(error) => tracing::warn!(
+                "the compiled component is not kept in {}: {error}",
+                path.display()
+            ),
+        }
+        Ok(component)
+    }
+
+    /// Holds that a component is kept.
+    pub(crate) fn check_kept(
+        &self,
+        engine: &Engine,
+        binary: &[u8],
+    ) -> std::result::Result<(), Error> {
+        let key = key(engine, binary);
+        let path = self.path(&key);
+        let reason = match load(engine, &path, &key) {
+            Ok(Some(_)) => return Ok(()),
+            Ok(None) => format!("{} can't be written", path.display()),
+            Err(reason) => format!("{}: {reason}", path.display()),
+        };
+        Err(Error::CompileCache {
+            directory: self.directory.clone(),
+            reason,
+        })
+    }
+
+    fn path(&self, key: &blake3::Hash) -> PathBuf {
+        self.directory.join(format!("{}.{EXTENSION}", key.to_hex()))
+    }
+
+    /// Writes a file, which appears under its name once it is whole.
+    fn keep(&self, path: &Path, key: &blake3::Hash, compiled: &[u8]) -> io::Result<()> {
+        let random = RandomState::new().hash_one(key.as_bytes());
+        let partial = self
+            .directory
+            .join(format!("{random:016x}.{PARTIAL_EXTENSION}"));
+        let written = create(&partial).and_then(|mut file| {
+            file.write_all(MAGIC)?;
+            file.write_all(digest(key, compiled).as_bytes())?;
+            file.write_all(compiled)
+        });
+        let kept = written.and_then(|()| fs::rename(&partial, path));
+        if kept.is_err() {
+            // It is told why it is not kept; what is left goes as the oldest.
+            let _ = fs::remove_file(&partial);
+        }
+        kept
+    }
+
+    /// Makes room where there is too much. Other files than those of this are left alone.
+    fn remove_oldest(&self) {
+        let Ok(entries) = fs::read_dir(&self.directory) else {
+            return;
+        };
+        let mut files: Vec<(SystemTime, u64, PathBuf)> = entries
+            .filter_map(|entry| {
+                let path = entry.ok()?.path();
+                let extension = path.extension()?;
+                let metadata = fs::symlink_metadata(&path).ok()?;
+                let is_own = extension == EXTENSION || extension == PARTIAL_EXTENSION;
+                (is_own && metadata.is_file())
+                    .then(|| Some((metadata.modified().ok()?, metadata.len(), path)))?
+            })
+            .collect();
+        files.sort();
+        let mut bytes: u64 = files.iter().map(|(_, bytes, _)| bytes).sum();
+        for (_, length, path) in files {
+            if bytes <= MAX_KEPT_BYTES {
+                return;
+            }
+            // Another process may have done so.
+            let _ = fs::remove_file(path);
+            bytes -= length;
+        }
+    }
+}
+
+/// What a compiled component stands under: what it was compiled from, by what, and for what.
+fn key(engine: &Engine, binary: &[u8]) -> blake3::Hash {
+    struct Update(blake3::Hasher);
+
+    impl Hasher for Update {
+        fn write(&mut self, bytes: &[u8]) {
+            self.0.update(bytes);
+        }
+
+        fn finish(&self) -> u64 {
+            0
+        }
+    }
+
+    let mut hasher = Update(blake3::Hasher::new());
+    (
+        engine.precompile_compatibility_hash(),
+        env!("CARGO_PKG_VERSION"),
+    )
+        .hash(&mut hasher);
+    hasher.0.update(binary);
+    hasher.0.finalize()
+}
+
+/// The digest of all that a file has behind its own.
+fn digest(key: &blake3::Hash, compiled: &[u8]) -> blake3::Hash {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(MAGIC).update(key.as_bytes()).update(compiled);
+    hasher.finalize()
+}
+
+/// Loads what is kept; `None` where nothing is.
+fn load(
+    engine: &Engine,
+    path: &Path,
+    key: &blake3::Hash,
+) -> std::result::Result<Option<Component>, Unusable> {
+    let mut file = match File::open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(Unusable::Unreadable(error)),
+    };
+    let metadata = file.metadata().map_err(Unusable::Unreadable)?;
+    if !metadata.is_file() {
+        return Err(Unusable::Unsafe("it is no file".to_owned()));
+    }
+    check_owner_and_mode(&metadata, WRITE_OF_GROUP | WRITE_OF_OTHERS).map_err(Unusable::Unsafe)?;
+    let mut bytes = Vec::new();
+    file.read_to_end(&mut bytes).map_err(Unusable::Unreadable)?;
+    let rest = bytes.strip_prefix(MAGIC).ok_or(Unusable::Damaged)?;
+    let (found, compiled) = rest
+        .split_first_chunk::<DIGEST_BYTES>()
+        .ok_or(Unusable::Damaged)?;
+    if digest(key, compiled) != *found {
+        return Err(Unusable::Damaged);
+    }
+    deserialize(engine, compiled)
+        .map(Some)
+        .map_err(Unusable::Refused)
+}
+
+#[expect(
+    unsafe_code,
+    reason = "code that was compiled before is loaded, which only its writer can vouch for"
+)]
+fn deserialize(engine: &Engine, compiled: &[u8]) -> Result<Component> {
+    // SAFETY: the bytes are those of `Component::serialize`, for an engine like this one: their digest
+    // says so, and whoever could have made that up is this user or root, by the owner and the mode
+    // of the file that they were read from. They are in memory, where nobody changes them.
+    unsafe { Component::deserialize(engine, compiled) }
+}
+
+/// Makes a directory and those above it, where they are not there, for this user alone.
+fn make_directory(directory: &Path) -> io::Result<()> {
+    let mut builder = DirBuilder::new();
+    builder.recursive(true);
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, DIRECTORY_MODE);
+    builder.create(directory)
+}
+
+/// Makes a file for this user alone.
+fn create(path: &Path) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.write(true).create_new(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, FILE_MODE);
+    options.open(path)
+}
+
+/// Holds that nobody but this user and root may write to a directory, or put another one into its
+/// place.
+fn check_directory(directory: &Path) -> std::result::Result<(), String> {
+    for (number, path) in directory.ancestors().enumerate() {
+        let metadata = fs::metadata(path).map_err(|error| error.to_string())?;
+        if !metadata.is_dir() {
+            return Err("it is no directory".to_owned());
+        }
+        // Above it, a group is trusted, as one that has the home directory of its user; and in a sticky
+        // directory nobody replaces what is another's.
+        let writers = match number {
+            0 => WRITE_OF_GROUP | WRITE_OF_OTHERS,
+            _ if is_sticky(&metadata) => 0,
+            _ => WRITE_OF_OTHERS,
+        };
+        check_owner_and_mode(&metadata, writers)
+            .map_err(|reason| format!("of {}, {reason}", path.display()))?;
+    }
+    Ok(())
+}
+
+#[cfg(unix)]
+fn is_sticky(metadata: &Metadata) -> bool {
+    use std::os::unix::fs::MetadataExt as _;
+    metadata.mode() & STICKY != 0
+}
+
+/// Holds that something is this user's or root's, and that none of `writers` may write to it.
+#[cfg(unix)]
+fn check_owner_and_mode(metadata: &Metadata, writers: u32) -> std::result::Result<(), String> {
+    use std::os::unix::fs::MetadataExt as _;
+
+    let (owner, user) = (metadata.uid(), rustix::process::geteuid().as_raw());
+    if owner != user && owner != 0 {
+        return Err(format!("the owner is user {owner}, not {user} or root"));
+    }
+    if metadata.mode() & writers != 0 {
+        let mode = metadata.mode() & 0o7777;
+        return Err(format!("others may write to it, by its mode {mode:o}"));
+    }
+    Ok(())
+}
+
+/// Where systems have other means to say so, who runs the program sees to it.
+#[cfg(not(unix))]
+const WRITE_OF_OTHERS: u32 = 0;
+#[cfg(not(unix))]
+const WRITE_OF_GROUP: u32 = 0;
+
+#[cfg(not(unix))]
+fn is_sticky(_: &Metadata) -> bool {
+    false
+}
+
+#[cfg(not(unix))]
+fn check_owner_and_mode(_: &Metadata, _: u32) -> std::result::Result<(), String> {
+    Ok(())
+}

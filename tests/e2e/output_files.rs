@@ -1,0 +1,203 @@
+//! What `export` and `component` write to: a file that is whole or as it was, with its mode and its
+//! owner, or what is no file.
+
+use std::fmt::Write as _;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown, symlink};
+use std::os::unix::process::ExitStatusExt as _;
+use std::path::Path;
+use std::process::{Child, Command};
+
+use rusqlite::Connection as Database;
+use rustix::process::{Pid, Signal, geteuid, kill_process};
+use tempfile::TempDir;
+
+use crate::support::{can_make, no_own_disk, run, run_by, run_with_input, wait_until};
+
+const LINE: &str = "{\"key\":\"key1\",\"event\":1}\n";
+
+/// How many events take long enough to be exported that a signal comes in between.
+const MANY: usize = 20_000;
+
+#[test]
+fn interrupted_export_leaves_the_file_as_it_was() {
+    let mut lines = String::new();
+    for number in 0..MANY {
+        let event = "x".repeat(1024);
+        writeln!(lines, "{{\"key\":\"key{number}\",\"event\":\"{event}\"}}").expect("is written");
+    }
+    let store = Store::of(&lines);
+    fs::create_dir(store.0.path().join("out")).expect("makes");
+    let target = store.path("out/events.ndjson");
+    for signal in [
+        Signal::INT,
+        Signal::TERM,
+        Signal::HUP,
+        Signal::QUIT,
+        Signal::USR1,
+        Signal::KILL,
+    ] {
+        fs::write(&target, "as it was").expect("writes");
+        let mut child = Command::new(env!("CARGO_BIN_EXE_alldata-peer"))
+            .args(["export", "--store", &store.url(), "-o", &target])
+            .spawn()
+            .expect("starts");
+        let directory = store.path("out");
+        wait_until("it has a file open there", || has_open(&child, &directory));
+        let id = Pid::from_child(&child);
+        kill_process(id, signal).expect("is sent");
+        let status = child.wait().expect("is waited for");
+        assert_eq!(status.signal(), Some(signal.as_raw()));
+        let names = fs::read_dir(&directory).expect("lists").count();
+        assert_eq!(names, 1, "{signal:?}");
+        assert_eq!(fs::read_to_string(&target).expect("reads"), "as it was");
+    }
+}
+
+#[test]
+fn failed_output_leaves_the_file_as_it_was() {
+    if !can_make("a full disk", no_own_disk()) {
+        return;
+    }
+    let store = Store::of(LINE);
+    let script = "mount -t tmpfs -o size=64k none \"$DIR\" && cd \"$DIR\" && echo old > old && \
+        ! \"$0\" component -o old && ! \"$0\" component -o new && ls -A && cat old";
+    let launcher = ["unshare", "--mount", "--map-root-user", "sh", "-c"];
+    let script = script.replace("$DIR", &store.path(""));
+    let output = run_by(&[&launcher[..], &[&script]].concat(), &[]);
+    assert_eq!(output.stdout, "old\nold\n", "{output:?}");
+    assert_eq!(output.code, Some(0), "{output:?}");
+    assert!(output.stderr.contains("cannot write old"), "{output:?}");
+}
+
+#[test]
+fn planted_link_is_not_followed() {
+    let store = Store::of(LINE);
+    let victim = store.path("victim");
+    fs::write(&victim, "mine").expect("writes");
+    // The name that is given last by the shell's number, which is that of the program.
+    let script = "ln -s victim out.$$.partial; exec \"$0\" \"$@\"";
+    let script = format!("cd {}; {script}", store.path(""));
+    let arguments = ["export", "--store", &store.url(), "-o", "out"];
+    run_by(&["sh", "-c", &script], &arguments).assert_ok();
+    assert_eq!(fs::read_to_string(&victim).expect("reads"), "mine");
+    assert_eq!(fs::read_to_string(store.path("out")).expect("reads"), LINE);
+}
+
+#[test]
+fn replaced_file_keeps_mode_and_owner() {
+    let store = Store::of(LINE);
+    let target = store.path("out");
+    for mode in [0o600, 0o640, 0o644, 0o666] {
+        fs::write(&target, "old").expect("writes");
+        fs::set_permissions(&target, Permissions::from_mode(mode)).expect("sets");
+        let is_root = geteuid().is_root();
+        if is_root {
+            chown(&target, Some(1), Some(2)).expect("gives it away");
+        }
+        store.export(&target);
+        let metadata = fs::metadata(&target).expect("is there");
+        assert_eq!(metadata.mode() & 0o777, mode);
+        if is_root {
+            assert_eq!((metadata.uid(), metadata.gid()), (1, 2));
+        }
+        assert_eq!(fs::read_to_string(&target).expect("reads"), LINE);
+    }
+}
+
+#[test]
+fn new_file_has_the_mode_that_the_umask_leaves() {
+    let store = Store::of(LINE);
+    for (umask, mode) in [("077", 0o600), ("022", 0o644), ("002", 0o664)] {
+        let target = store.path(umask);
+        let script = format!("umask {umask}; exec \"$0\" \"$@\"");
+        let arguments = ["export", "--store", &store.url(), "-o", &target];
+        run_by(&["sh", "-c", &script], &arguments).assert_ok();
+        let metadata = fs::metadata(&target).expect("is there");
+        assert_eq!(metadata.mode() & 0o777, mode, "{umask}");
+    }
+}
+
+#[test]
+fn link_that_leads_nowhere_is_written_through() {
+    let store = Store::of(LINE);
+    fs::create_dir(store.path("below")).expect("makes");
+    symlink("below/second", store.path("first")).expect("links");
+    symlink("target", store.path("below/second")).expect("links");
+    store.export(&store.path("first"));
+    assert!(Path::new(&store.path("first")).is_symlink());
+    assert!(Path::new(&store.path("below/second")).is_symlink());
+    let text = fs::read_to_string(store.path("below/target")).expect("reads");
+    assert_eq!(text, LINE);
+    symlink("none/target", store.path("lost")).expect("links");
+    let output = run(&["export", "--store", &store.url(), "-o", &store.path("lost")]);
+    output.assert_failed(1);
+    assert!(Path::new(&store.path("lost")).is_symlink());
+}
+
+#[test]
+fn what_is_no_file_of_its_own_is_written_to() {
+    let store = Store::of(LINE);
+    for path in ["/dev/stdout", "/dev/fd/1", "/proc/self/fd/1"] {
+        // What the shell has open goes on behind what was written.
+        let script = "{ \"$0\" \"$@\" && echo more; } > \"$OUT\" && cat \"$OUT\"";
+        let script = script.replace("$OUT", &store.path("out"));
+        let arguments = ["export", "--store", &store.url(), "-o", path];
+        let output = run_by(&["sh", "-c", &script], &arguments);
+        assert_eq!(output.assert_ok(), format!("{LINE}more\n"), "{path}");
+    }
+    let null = ["export", "--store", &store.url(), "-o", "/dev/null"];
+    run(&null).assert_ok();
+    assert!(!fs::metadata("/dev/null").expect("is there").is_file());
+    let full = ["export", "--store", &store.url(), "-o", "/dev/full"];
+    let output = run(&full);
+    assert!(output.assert_failed(1).contains("/dev/full"), "{output:?}");
+}
+
+#[test]
+fn damaged_event_is_not_told_as_an_output_that_fails() {
+    let store = Store::of(LINE);
+    let database = Database::open(store.path("e.db")).expect("opens");
+    let change = "UPDATE events SET event = '2'";
+    assert_eq!(database.execute(change, ()), Ok(1));
+    drop(database);
+    for output in ["-", &store.path("out")] {
+        let output = run(&["export", "--store", &store.url(), "-o", output]);
+        let sentence = output.assert_failed(1);
+        assert!(sentence.contains("key1"), "{sentence}");
+        assert!(!sentence.contains("write"), "{sentence}");
+    }
+    assert!(!Path::new(&store.path("out")).exists());
+}
+
+/// A store with these events, in a directory of its own.
+struct Store(TempDir);
+
+impl Store {
+    fn of(lines: &str) -> Self {
+        let store = Self(tempfile::tempdir().expect("makes a directory"));
+        let imported = run_with_input(&["import", "-", "--store", &store.url()], lines);
+        imported.assert_ok();
+        store
+    }
+
+    fn path(&self, name: &str) -> String {
+        self.0.path().join(name).display().to_string()
+    }
+
+    fn url(&self) -> String {
+        format!("sqlite:{}", self.path("e.db"))
+    }
+
+    #[track_caller]
+    fn export(&self, path: &str) {
+        run(&["export", "--store", &self.url(), "-o", path]).assert_ok();
+    }
+}
+
+/// Whether a program has a file open in a directory.
+fn has_open(child: &Child, directory: &str) -> bool {
+    let files = fs::read_dir(format!("/proc/{}/fd", child.id()));
+    let mut files = files.into_iter().flatten().flatten();
+    files.any(|file| fs::read_link(file.path()).is_ok_and(|path| path.starts_with(directory)))
+}

@@ -1,0 +1,77 @@
+//! The signals of a server: which end it, which do not, and when one cuts the end short.
+
+use std::fs;
+
+use rustix::process::Signal;
+
+use crate::support::{Connection, Exchange, Peer, Post, ScriptedPeer, wait_until};
+
+#[test]
+fn write_beyond_file_size_limit_is_answered_and_heals() {
+    for sink in ["sqlite:alldata.db", "ndjson:events.ndjson"] {
+        let peer = Peer::builder().sink(sink).start();
+        peer.put("key1", "1").assert_created();
+        peer.limit_file_size(Some(64 * 1024));
+        let large = format!("\"{}\"", "x".repeat(128 * 1024));
+        peer.put("key2", &large).assert_problem(500);
+        peer.limit_file_size(None);
+        peer.put("key2", &large).assert_created();
+    }
+}
+
+#[test]
+fn hangup_and_user_signals_do_not_end_a_server() {
+    let mut peer = Peer::start();
+    for (signal, name) in [
+        (Signal::HUP, "SIGHUP"),
+        (Signal::USR1, "SIGUSR1"),
+        (Signal::USR2, "SIGUSR2"),
+    ] {
+        peer.signal(signal);
+        let line = peer.log_line(name);
+        assert!(line.contains("ignored"), "{line}");
+        peer.put(name, "1").assert_created();
+    }
+    peer.signal(Signal::TERM);
+    assert_eq!(peer.wait().code(), Some(0));
+}
+
+#[test]
+fn second_signal_at_once_does_not_cut_the_end_short() {
+    for second in [Signal::TERM, Signal::INT, Signal::HUP] {
+        let (mut peer, mut connection, mut put) = peer_with_put_in_flight();
+        // As GNU `timeout` does.
+        peer.signal(Signal::TERM);
+        peer.signal(second);
+        peer.log_line("closing");
+        put.answer("201 Created", "", "");
+        connection.answer().assert_created();
+        assert_eq!(peer.wait().code(), Some(0));
+    }
+}
+
+#[test]
+fn later_signal_cuts_the_end_short() {
+    let (mut peer, _connection, _put) = peer_with_put_in_flight();
+    peer.signal(Signal::TERM);
+    peer.log_line("closing");
+    let status = format!("/proc/{}/stat", peer.id());
+    wait_until("a later signal ends the server", || {
+        peer.signal(Signal::TERM);
+        let stat = fs::read_to_string(&status).expect("reads");
+        stat.rsplit_once(") ")
+            .is_some_and(|(_, rest)| rest.starts_with('Z'))
+    });
+    assert_eq!(peer.wait().code(), Some(130));
+}
+
+/// A server that has sent a put to another peer, which has not answered yet.
+fn peer_with_put_in_flight() -> (Peer, Connection, Exchange) {
+    let other = ScriptedPeer::start(|exchange| {
+        exchange.read_body();
+    });
+    let peer = Peer::builder().sink(&other.url()).start();
+    let mut connection = peer.connect();
+    connection.send(Post::put("key1", "1").bytes());
+    (peer, connection, other.request())
+}
