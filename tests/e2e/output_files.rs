@@ -6,7 +6,7 @@ use std::fs::{self, Permissions};
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown, symlink};
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::Path;
-use std::process::{Child, Command};
+use std::process::{Child, Command, ExitStatus};
 
 use rusqlite::Connection as Database;
 use rustix::process::{Pid, Signal, geteuid, kill_process};
@@ -21,36 +21,37 @@ const MANY: usize = 20_000;
 
 #[test]
 fn interrupted_export_leaves_the_file_as_it_was() {
-    let mut lines = String::new();
-    for number in 0..MANY {
-        let event = "x".repeat(1024);
-        writeln!(lines, "{{\"key\":\"key{number}\",\"event\":\"{event}\"}}").expect("is written");
-    }
-    let store = Store::of(&lines);
-    fs::create_dir(store.0.path().join("out")).expect("makes");
-    let target = store.path("out/events.ndjson");
-    for signal in [
+    let store = Store::of(&many_lines());
+    let signals = [
         Signal::INT,
         Signal::TERM,
         Signal::HUP,
         Signal::QUIT,
         Signal::USR1,
         Signal::KILL,
-    ] {
-        fs::write(&target, "as it was").expect("writes");
-        let mut child = Command::new(env!("CARGO_BIN_EXE_alldata-peer"))
-            .args(["export", "--store", &store.url(), "-o", &target])
-            .spawn()
-            .expect("starts");
-        let directory = store.path("out");
-        wait_until("it has a file open there", || has_open(&child, &directory));
-        let id = Pid::from_child(&child);
-        kill_process(id, signal).expect("is sent");
-        let status = child.wait().expect("is waited for");
+    ];
+    for signal in signals {
+        let program = Command::new(env!("CARGO_BIN_EXE_alldata-peer"));
+        let status = store.interrupt_export(program, signal);
         assert_eq!(status.signal(), Some(signal.as_raw()));
-        let names = fs::read_dir(&directory).expect("lists").count();
-        assert_eq!(names, 1, "{signal:?}");
-        assert_eq!(fs::read_to_string(&target).expect("reads"), "as it was");
+    }
+}
+
+#[test]
+fn interrupted_export_removes_its_file_where_there_are_no_unnamed_ones() {
+    if !can_make("a system without unnamed files", no_own_disk()) {
+        return;
+    }
+    let store = Store::of(&many_lines());
+    for signal in [Signal::INT, Signal::TERM, Signal::HUP, Signal::QUIT] {
+        let mut program = Command::new("unshare");
+        // Without this, a file without a name can't be given one.
+        let script = "mount -t tmpfs none /proc && exec \"$0\" \"$@\"";
+        program
+            .args(["--mount", "--map-root-user", "sh", "-c", script])
+            .arg(env!("CARGO_BIN_EXE_alldata-peer"));
+        let status = store.interrupt_export(program, signal);
+        assert_eq!(status.code(), Some(128 + signal.as_raw()));
     }
 }
 
@@ -189,10 +190,37 @@ impl Store {
         format!("sqlite:{}", self.path("e.db"))
     }
 
+    /// Interrupts an export as soon as it has a file open, and holds that nothing else than what was
+    /// there is there then.
+    #[track_caller]
+    fn interrupt_export(&self, mut program: Command, signal: Signal) -> ExitStatus {
+        let (directory, target) = (self.path("out"), self.path("out/events.ndjson"));
+        fs::create_dir_all(&directory).expect("makes");
+        fs::write(&target, "as it was").expect("writes");
+        program.args(["export", "--store", &self.url(), "-o", &target]);
+        let mut child = program.spawn().expect("starts");
+        wait_until("it has a file open there", || has_open(&child, &directory));
+        kill_process(Pid::from_child(&child), signal).expect("is sent");
+        let status = child.wait().expect("is waited for");
+        let names = fs::read_dir(&directory).expect("lists").count();
+        assert_eq!(names, 1, "{signal:?}");
+        assert_eq!(fs::read_to_string(&target).expect("reads"), "as it was");
+        status
+    }
+
     #[track_caller]
     fn export(&self, path: &str) {
         run(&["export", "--store", &self.url(), "-o", path]).assert_ok();
     }
+}
+
+fn many_lines() -> String {
+    let event = "x".repeat(1024);
+    let mut lines = String::new();
+    for number in 0..MANY {
+        writeln!(lines, "{{\"key\":\"key{number}\",\"event\":\"{event}\"}}").expect("is written");
+    }
+    lines
 }
 
 /// Whether a program has a file open in a directory.

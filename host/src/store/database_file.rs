@@ -40,7 +40,7 @@ const SIDE_FILES: [(&str, &str); 3] = [
 /// looked at.
 pub fn writable_target(path: &Path) -> Result<PathBuf, Error> {
     let fail = |source| Error::File {
-        operation: "look at",
+        operation: "write",
         path: path.to_owned(),
         source,
     };

@@ -49,6 +49,14 @@ impl Peer {
         states.all(|is_stopped| is_stopped)
     }
 
+    /// Whether the server has ended, and was not waited for yet.
+    pub(crate) fn has_ended(&self) -> bool {
+        let stat = fs::read_to_string(self.proc("stat")).expect("reads");
+        // Its name, in brackets, may have anything in it.
+        let state = stat.rsplit_once(") ").map(|(_, rest)| rest);
+        state.expect("has a name").starts_with('Z')
+    }
+
     fn proc(&self, name: &str) -> PathBuf {
         PathBuf::from(format!("/proc/{}/{name}", self.id()))
     }
