@@ -52,5 +52,6 @@ mod store_files;
 mod store_readers;
 mod store_start;
 mod store_wal;
+mod store_wal_files;
 mod torture;
 mod worlds;

@@ -146,74 +146,35 @@ fn moved_directory_refuses_puts_until_it_is_back() {
     assert_holds(&inner.join("alldata.db"), "after");
 }
 
+/// As one moves a store to a larger disk, but with the server running.
 #[test]
-fn removed_wal_and_shm_are_made_anew() {
-    for names in [&["-wal"][..], &["-shm"], &["-wal", "-shm"]] {
-        let peer = with_one_event();
-        for name in names {
-            fs::remove_file(peer.file(&format!("alldata.db{name}"))).expect("removes");
-        }
-        peer.log_line("was removed");
-        wait_until("puts are taken", || peer.put("after", "1").status == 201);
-        let peer = end(peer, Signal::KILL).start();
-        assert_whole(&peer, &["before", "after"]);
-    }
-}
-
-/// Between the removal and the kill no put comes in.
-#[test]
-fn removed_wal_of_an_idle_server_loses_nothing_in_a_kill() {
+fn database_moved_behind_a_link_takes_its_wal_along() {
     let peer = with_one_event();
-    fs::remove_file(peer.file("alldata.db-wal")).expect("removes");
-    peer.log_line("is complete");
-    let peer = end(peer, Signal::KILL).start();
-    assert_whole(&peer, &["before"]);
-}
-
-#[test]
-fn put_right_after_a_removal_is_not_lost() {
-    for name in ["", "-wal", "-shm"] {
-        for signal in [Signal::TERM, Signal::KILL] {
-            let peer = with_one_event();
-            fs::remove_file(peer.file(&format!("alldata.db{name}"))).expect("removes");
-            let answer = peer.put("after", "1");
-            let peer = end(peer, signal).start();
-            assert_whole(&peer, &["before"]);
-            if answer.status == 201 {
-                assert_eq!(peer.get("after"), "1\n");
-            }
-        }
-    }
-}
-
-#[test]
-fn wal_replaced_by_another_file_is_made_anew() {
-    let peer = with_one_event();
-    let other = with_one_event();
-    other.put("other", "1").assert_created();
-    let foreign = peer.file("foreign");
-    fs::copy(other.file("alldata.db-wal"), &foreign).expect("copies");
-    fs::rename(&foreign, peer.file("alldata.db-wal")).expect("replaces");
-    peer.log_line("was replaced");
+    let (here, larger) = (peer.file("alldata.db"), peer.file("larger"));
+    fs::create_dir(&larger).expect("makes a directory");
+    let there = larger.join("alldata.db");
+    fs::rename(&here, &there).expect("moves");
+    symlink(&there, &here).expect("links");
     wait_until("puts are taken", || peer.put("after", "1").status == 201);
     let peer = end(peer, Signal::KILL).start();
     assert_whole(&peer, &["before", "after"]);
-    peer.put("other", "2").assert_created();
 }
 
 #[test]
-fn wal_cut_off_loses_nothing() {
-    for bytes in [0, 31, 5000] {
-        let peer = with_one_event();
-        for number in 0..20 {
-            peer.put(&format!("more{number}"), "1").assert_created();
-        }
-        cut(&peer.file("alldata.db-wal"), bytes);
-        peer.log_line("was cut off");
-        wait_until("puts are taken", || peer.put("after", "1").status == 201);
-        let peer = end(peer, Signal::KILL).start();
-        assert_whole(&peer, &["before", "more0", "more19", "after"]);
-    }
+fn file_behind_a_link_is_rescued_beside_it() {
+    let directory = tempfile::tempdir().expect("makes a directory");
+    let file = directory.path().join("real.db");
+    let peer = Peer::builder();
+    let link = directory.path().join("link.db");
+    symlink(&file, &link).expect("links");
+    let url = format!("sqlite:{}", link.display());
+    let peer = peer.sink(&url).start();
+    peer.put("before", "1").assert_created();
+    fs::remove_file(&file).expect("removes");
+    peer.log_line("real.db.rescued");
+    let peer = end(peer, Signal::TERM).sink(&url).start();
+    peer.put("before", "2").assert_problem(409);
+    assert!(link.is_symlink());
 }
 
 #[test]
@@ -367,13 +328,13 @@ fn new_name_of_a_running_store_is_a_warning() {
 }
 
 /// A server that stores durably, with the event 1 under the key `before`.
-fn with_one_event() -> Peer {
+pub(crate) fn with_one_event() -> Peer {
     let peer = Peer::start();
     peer.put("before", "1").assert_created();
     peer
 }
 
-fn end(peer: Peer, signal: Signal) -> PeerBuilder {
+pub(crate) fn end(peer: Peer, signal: Signal) -> PeerBuilder {
     let (status, next) = peer.end(signal);
     if signal == Signal::TERM {
         assert_eq!(status.code(), Some(0));
@@ -381,7 +342,7 @@ fn end(peer: Peer, signal: Signal) -> PeerBuilder {
     next
 }
 
-fn cut(path: &Path, bytes: u64) {
+pub(crate) fn cut(path: &Path, bytes: u64) {
     let file = fs::File::options().write(true).open(path).expect("opens");
     file.set_len(bytes).expect("cuts off");
 }
@@ -406,7 +367,7 @@ fn assert_holds(path: &Path, key: &str) {
 
 /// Holds that a server's store has these keys with the event 1, and is whole.
 #[track_caller]
-fn assert_whole(peer: &Peer, keys: &[&str]) {
+pub(crate) fn assert_whole(peer: &Peer, keys: &[&str]) {
     for key in keys {
         assert_eq!(peer.get(key), "1\n", "{key}");
         peer.put(key, "2").assert_problem(409);

@@ -8,7 +8,7 @@ use std::path::Path;
 use rusqlite::{Connection, MAIN_DB, OpenFlags, Transaction, TransactionBehavior};
 
 use super::connection::{CHECKPOINT_NOT_ON_CLOSE, WriteError, connect, is_busy};
-use super::identity::{Stamp, StoreFiles, links};
+use super::identity::{Round, Stamp, StoreFiles, links};
 use super::rescue::Modes;
 use super::wal_size::{Frames, Mode};
 use super::{log, store_error};
@@ -29,6 +29,8 @@ pub(super) struct Connected {
     pub(super) page_bytes: u64,
     /// What the WAL had when it was last looked at.
     pub(super) frames: Frames,
+    /// And which round of it that was.
+    pub(super) round: Option<Round>,
     /// What the database was then.
     pub(super) stamp: Stamp,
     pub(super) links: u64,
@@ -73,8 +75,9 @@ impl Connected {
             is_log_synced,
             has_checkpoints,
             modes: Modes::of(&files.database),
-            files,
             page_bytes: page_bytes.unsigned_abs(),
+            round: files.wal_round(),
+            files,
             frames,
             stamp: Stamp::of(&found),
             links: links(&found),
@@ -109,6 +112,7 @@ impl Connected {
         }
         if let Ok(asked) = Frames::after(&self.connection, Mode::Noop) {
             self.frames = asked.frames;
+            self.round = self.files.wal_round();
         }
     }
 

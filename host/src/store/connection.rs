@@ -2,6 +2,8 @@
 //!
 //! Never knows what is written.
 
+use std::fs;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -12,6 +14,7 @@ use super::connected::Connected;
 use super::guard::Trouble;
 use super::identity::FileId;
 use super::location::check_place;
+use super::rescue::copies_of_wal;
 use super::wal_size::{Frames, KEPT_WAL_BYTES, Mode, WalLimit, at_once};
 use super::{APPLICATION_ID, SCHEMA, SCHEMA_VERSION, check_format, is_empty, open, store_error};
 use crate::error::Error;
@@ -46,8 +49,12 @@ pub(super) struct Connector {
     /// `None` after an error that a connection may not survive.
     pub(super) connected: Option<Connected>,
     pub(super) trouble: Trouble,
+    /// Copies whose events the store may lack.
+    pub(super) to_merge: Vec<PathBuf>,
     /// A key that the database has, not only the WAL.
     pub(super) witness: Option<String>,
+    /// A key that the store has since the last write.
+    pub(super) last_key: Option<String>,
     wal_limit: WalLimit,
     /// Whether a checkpoint failed, so that there may be none.
     has_failed_checkpoint: bool,
@@ -70,17 +77,23 @@ impl Connector {
             (),
             |row| row.get(0),
         );
-        Ok(Self {
+        let mut connector = Self {
             path,
             id: connected.files.id,
+            to_merge: copies_of_wal(&connected.files.database),
             connected: Some(connected),
             trouble: Trouble::default(),
             // One that is damaged, or that there is none, is no matter here.
+            last_key: witness.as_ref().ok().cloned(),
             witness: witness.ok(),
             wal_limit: WalLimit::new(max_wal_bytes),
             has_failed_checkpoint: false,
             tried_at: None,
-        })
+        };
+        match connector.merge_rescued() {
+            Err(WriteError::Store(error)) => Err(error),
+            _ => Ok(connector),
+        }
     }
 
     /// Does one transaction, which `write` commits: then it is on the disk, with all before it, in
@@ -107,9 +120,10 @@ impl Connector {
         if is_spoiled || !connected.connection.is_autocommit() {
             self.abandon();
         } else if result.is_ok() {
+            self.last_key = key.map(str::to_owned);
             self.inspect_commit()?;
             self.settle();
-            self.checkpoint(key);
+            self.checkpoint();
         }
         result
     }
@@ -117,12 +131,9 @@ impl Connector {
     /// Has a connection to the file that was opened first.
     pub(super) fn connect(&mut self) -> Result<(), WriteError> {
         if self.connected.is_some() {
-            return Ok(());
+            return self.merge_rescued();
         }
-        if self.trouble.must_be_alone {
-            hold_alone(&self.path).map_err(WriteError::Store)?;
-            self.trouble.must_be_alone = false;
-        }
+        self.renew()?;
         // Never makes a new store where the old one is out of reach, such as unmounted.
         let has_checkpoints = !self.has_failed_checkpoint;
         let connected = Connected::open(&self.path, OpenFlags::empty(), has_checkpoints);
@@ -163,13 +174,13 @@ impl Connector {
     }
 
     /// Moves a long log to the database. A put waits for that, but does not depend on it.
-    fn checkpoint(&mut self, key: Option<&str>) {
+    fn checkpoint(&mut self) {
         let Some(connected) = &mut self.connected else {
             return;
         };
         let result = connected.checkpoint();
         if connected.frames.is_all_moved() {
-            self.witness = key.map(str::to_owned);
+            self.witness.clone_from(&self.last_key);
         }
         let bytes = connected.frames.bytes(connected.page_bytes);
         self.wal_limit.say_grown(&self.path, bytes);
@@ -197,7 +208,7 @@ impl Connector {
         }
         self.tried_at = Some(Instant::now());
         self.abandon();
-        match hold_alone(&self.path) {
+        match hold_alone(&self.path, None) {
             Ok(()) => self.has_failed_checkpoint = false,
             Err(error) => {
                 let path = self.path.display();
@@ -229,7 +240,7 @@ pub(super) fn is_busy(error: &rusqlite::Error) -> bool {
 
 /// Whether a connection is better opened anew after this error. A full disk is none: what could
 /// be written when there is room again needs no new connection.
-fn spoils_connection(error: &rusqlite::Error) -> bool {
+pub(super) fn spoils_connection(error: &rusqlite::Error) -> bool {
     matches!(
         error.sqlite_error_code(),
         Some(
@@ -243,14 +254,23 @@ fn spoils_connection(error: &rusqlite::Error) -> bool {
 }
 
 /// Succeeds if nobody else has the store open, which ends whatever its connections had in common.
-fn hold_alone(path: &Path) -> Result<(), Error> {
+/// Then it also removes a file of the store, which SQLite makes anew.
+pub(super) fn hold_alone(path: &Path, removed: Option<&Path>) -> Result<(), Error> {
     let connection = open(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
     let alone = connection
         .set_db_config(CHECKPOINT_NOT_ON_CLOSE, true)
         .and_then(|_| connection.busy_timeout(Duration::ZERO))
         .and_then(|()| connection.pragma_update(None, "locking_mode", "EXCLUSIVE"))
         .and_then(|()| connection.execute_batch("BEGIN IMMEDIATE; ROLLBACK"));
-    alone.map_err(store_error(path, "open"))
+    alone.map_err(store_error(path, "open"))?;
+    match removed.map(fs::remove_file) {
+        Some(Err(error)) if error.kind() != ErrorKind::NotFound => Err(Error::File {
+            operation: "renew",
+            path: path.to_owned(),
+            source: error,
+        }),
+        _ => Ok(()),
+    }
 }
 
 /// Opens a store for writing. With `SQLITE_OPEN_CREATE` one is made where there is none.

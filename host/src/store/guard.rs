@@ -8,10 +8,10 @@
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use super::connection::{Connector, WriteError};
-use super::identity::{Change, Event, Role, look_for};
+use super::connection::{Connector, WriteError, hold_alone, spoils_connection};
+use super::identity::{Change, Event, FileId, Role, is_another, look_for};
 use super::look::{Looked, Refusal};
-use super::rescue;
+use super::rescue::{self, Purpose, is_damage};
 use super::wal_size::{Frames, KEPT_WAL_BYTES, Mode, at_once};
 use crate::error::Error;
 use crate::seldom::Seldom;
@@ -30,11 +30,10 @@ pub(super) struct Trouble {
     rescue_failed_at: Option<Instant>,
     /// Whether what is on the disk is better left as it is.
     is_left: bool,
-    /// A copy whose events the store may lack.
-    to_merge: Option<PathBuf>,
-    /// Whether nobody may have the store open when it is opened again, so that all then have the
-    /// same WAL and the same shared memory.
-    pub(super) must_be_alone: bool,
+    /// A file that has to be another one when the store is opened again, so that all who have it open
+    /// then have the same WAL and the same shared memory: the one that was there is removed when
+    /// somebody has the store alone.
+    to_be_renewed: Option<(PathBuf, FileId)>,
 }
 
 impl Trouble {
@@ -84,10 +83,13 @@ impl Connector {
         if self.trouble.is_final {
             return Err(self.refuse());
         }
-        let witness = self.witness.as_deref();
+        let (witness, last_key) = (self.witness.as_deref(), self.last_key.as_deref());
         let looked = match &mut self.connected {
-            Some(connected) => connected.look(witness),
-            None => look_for(&self.path, self.id).map(|()| Looked::Unchanged),
+            Some(connected) => connected.look(witness, last_key),
+            None => match look_for(&self.path, self.id) {
+                Ok(()) => Ok(Looked::Unchanged),
+                Err(change) => Err(Refusal::Change(change)),
+            },
         };
         match looked {
             Ok(Looked::Unchanged) => Ok(()),
@@ -99,7 +101,19 @@ impl Connector {
                 self.abandon();
                 Ok(())
             }
-            Err(change) => Err(self.meet(&change)),
+            Err(refusal) => Err(self.refuse_for(refusal)),
+        }
+    }
+
+    fn refuse_for(&mut self, refusal: Refusal) -> WriteError {
+        match refusal {
+            Refusal::Change(change) => self.meet(&change),
+            Refusal::Sqlite(error) => {
+                if spoils_connection(&error) {
+                    self.abandon();
+                }
+                WriteError::Sqlite(error)
+            }
         }
     }
 
@@ -108,10 +122,9 @@ impl Connector {
         let Some(connected) = &mut self.connected else {
             return Ok(());
         };
-        match connected.look_at_commit() {
+        match connected.look_at_wal(self.last_key.as_deref()) {
             Ok(()) => self.inspect(),
-            Err(Refusal::Change(change)) => Err(self.meet(&change)),
-            Err(Refusal::Sqlite(error)) => Err(WriteError::Sqlite(error)),
+            Err(refusal) => Err(self.refuse_for(refusal)),
         }
     }
 
@@ -161,7 +174,7 @@ impl Connector {
         if self.connected.is_some() {
             let remedy = remedy(change);
             self.trouble.is_left = matches!(remedy, Remedy::Rescue(Then::Stop | Then::Merge));
-            self.secure(remedy);
+            self.secure(change.role, remedy);
         }
         refusal
     }
@@ -182,7 +195,7 @@ impl Connector {
         WriteError::Changed(what)
     }
 
-    fn secure(&mut self, remedy: Remedy) {
+    fn secure(&mut self, role: Role, remedy: Remedy) {
         match remedy {
             Remedy::Wait => {}
             Remedy::Complete => {
@@ -192,7 +205,7 @@ impl Connector {
             }
             Remedy::Renew => {
                 if self.complete() {
-                    self.trouble.must_be_alone = true;
+                    self.must_be_renewed(role);
                     self.close_alone();
                 }
             }
@@ -234,6 +247,30 @@ impl Connector {
         }
     }
 
+    /// Has the store opened again only where its other file shows that somebody had it alone.
+    fn must_be_renewed(&mut self, role: Role) {
+        let other = match role {
+            Role::Shm => Role::Wal,
+            Role::Database | Role::Wal => Role::Shm,
+        };
+        if let Some(connected) = &self.connected {
+            let (path, id) = connected.files.id_of(other);
+            self.trouble.to_be_renewed = Some((path.to_owned(), id));
+        }
+    }
+
+    /// Makes sure of that.
+    pub(super) fn renew(&mut self) -> Result<(), WriteError> {
+        let Some((path, id)) = &self.trouble.to_be_renewed else {
+            return Ok(());
+        };
+        if !is_another(path, *id) {
+            hold_alone(&self.path, Some(path)).map_err(WriteError::Store)?;
+        }
+        self.trouble.to_be_renewed = None;
+        Ok(())
+    }
+
     /// Closes the store so that its WAL goes, if nobody else has it open.
     fn close_alone(&mut self) {
         if let Some(connected) = self.connected.take()
@@ -250,15 +287,24 @@ impl Connector {
             return;
         };
         let (database, modes) = (&connected.files.database, &connected.modes);
-        let copy = match rescue::rescue(&connected.connection, database, modes) {
+        let purpose = match then {
+            Then::Merge => Purpose::Wal,
+            Then::EmptyAndStop | Then::Stop => Purpose::Database,
+        };
+        let copy = match rescue::rescue(&connected.connection, database, modes, purpose) {
             Ok(copy) => copy,
             Err(error) => {
-                self.trouble.rescue_failed_at = Some(Instant::now());
                 tracing::error!(
                     "cannot rescue what was acknowledged in the store {}: {}",
                     self.path.display(),
                     sentence(&error)
                 );
+                self.trouble.rescue_failed_at = Some(Instant::now());
+                if then != Then::EmptyAndStop && is_unreadable(&error) {
+                    // Another server may have read more of it, and needs it alone.
+                    self.trouble.is_final = true;
+                    self.abandon();
+                }
                 return;
             }
         };
@@ -275,8 +321,8 @@ impl Connector {
             }
             Then::Stop => self.trouble.is_final = true,
             Then::Merge => {
-                self.trouble.to_merge = Some(copy);
-                self.trouble.must_be_alone = true;
+                self.to_merge.push(copy);
+                self.must_be_renewed(Role::Wal);
             }
         }
         self.abandon();
@@ -291,20 +337,24 @@ impl Connector {
 
     /// Puts back what a WAL that was cut off had.
     pub(super) fn merge_rescued(&mut self) -> Result<(), WriteError> {
-        let (Some(copy), Some(connected)) = (&self.trouble.to_merge, &self.connected) else {
+        let Some(connected) = &self.connected else {
             return Ok(());
         };
-        rescue::merge(&connected.connection, copy).map_err(WriteError::Store)?;
-        tracing::warn!(
-            "what was rescued is in the store {} again",
-            self.path.display()
-        );
-        self.trouble.to_merge = None;
+        while let Some(copy) = self.to_merge.last() {
+            rescue::merge(&connected.connection, copy).map_err(WriteError::Store)?;
+            tracing::warn!(
+                "what was rescued in {} is in the store {} again",
+                copy.display(),
+                self.path.display()
+            );
+            self.to_merge.pop();
+        }
         Ok(())
     }
 
     /// A last look before the end.
     pub(super) fn finish(&mut self) {
+        self.trouble.rescue_failed_at = None;
         let is_wrong = self.connected.is_some() && self.inspect().is_err();
         let Some(connected) = self.connected.as_ref().filter(|_| is_wrong) else {
             return;
@@ -321,6 +371,15 @@ impl Connector {
             );
             self.abandon();
         }
+    }
+}
+
+/// Whether what was to be copied can't be read any more, and never will be.
+fn is_unreadable(error: &Error) -> bool {
+    match error {
+        Error::StoreFormat { .. } => true,
+        Error::Store { source, .. } => is_damage(&source.0),
+        _ => false,
     }
 }
 

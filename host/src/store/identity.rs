@@ -7,9 +7,10 @@ use std::fmt;
 use std::fs::{self, File, Metadata};
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use super::location::beside;
+use super::wal_size::{WAL_HEADER_BYTES, start_of};
 
 /// Which file it is, whatever its name. The system may give the number of a file that was removed to
 /// a new one, which was made at another time.
@@ -103,7 +104,16 @@ pub(super) struct Stamp {
     modified: Option<SystemTime>,
 }
 
+/// How long after a change another one may leave the same time: some ticks of the system's clock.
+pub(super) const FRESH: Duration = Duration::from_millis(30);
+
 impl Stamp {
+    /// Whether the next change may not show.
+    pub(super) fn is_fresh(self) -> bool {
+        let age = self.modified.and_then(|modified| modified.elapsed().ok());
+        age.is_some_and(|age| age < FRESH)
+    }
+
     pub(super) fn of(found: &Metadata) -> Self {
         Self {
             bytes: found.len(),
@@ -119,6 +129,9 @@ pub(super) struct Look {
     pub(super) links: u64,
     pub(super) wal_bytes: u64,
 }
+
+/// What SQLite writes into the header of a WAL, and of each page in it, whenever it begins it anew.
+pub(super) type Round = [u8; 8];
 
 /// The files of a store that a connection has open.
 #[derive(Debug)]
@@ -167,10 +180,11 @@ impl StoreFiles {
 
     /// Holds that each name leads to the file that SQLite has open under it.
     pub(super) fn look(&self) -> Result<Look, Change> {
-        let found = self.find(Role::Database, &self.path, self.id)?;
         if self.path != self.database {
-            self.find(Role::Database, &self.database, self.id)?;
+            let found = fs::metadata(&self.path);
+            self.judge(Role::Database, &self.path, found, self.id)?;
         }
+        let found = self.find(Role::Database, &self.database, self.id)?;
         let wal = self.find(Role::Wal, &self.wal, self.wal_id)?;
         self.find(Role::Shm, &self.shm, self.shm_id)?;
         Ok(Look {
@@ -184,27 +198,20 @@ impl StoreFiles {
         self.wal_file.metadata().map_or(0, |found| found.len())
     }
 
-    /// Whether the WAL has a page of its current round, by that page's header and its own.
-    #[cfg(unix)]
-    pub(super) fn has_page(&self, page: u64, page_bytes: u64) -> bool {
-        use std::os::unix::fs::FileExt as _;
-
-        use super::wal_size::{WAL_HEADER_BYTES, start_of};
-        if page == 0 {
-            return true;
-        }
-        let mut header = [0; WAL_HEADER_BYTES as usize];
-        let mut of_page = [0; 16];
-        let read = (self.wal_file.read_exact_at(&mut header, 0)).and_then(|()| {
-            self.wal_file
-                .read_exact_at(&mut of_page, start_of(page, page_bytes))
-        });
-        read.is_ok() && header[..4] != [0; 4] && header[16..24] == of_page[8..]
+    /// What marks the current round of the WAL, in its header; `None` where that can't be read.
+    pub(super) fn wal_round(&self) -> Option<Round> {
+        let mut header = [0; WAL_HEADER_BYTES];
+        read_at(&self.wal_file, &mut header, 0).ok()?;
+        let mut round = Round::default();
+        round.copy_from_slice(&header[16..24]);
+        Some(round)
     }
 
-    #[cfg(not(unix))]
-    pub(super) fn has_page(&self, _: u64, _: u64) -> bool {
-        true
+    /// Whether the WAL has a page of a round.
+    pub(super) fn has_page(&self, page: u64, page_bytes: u64, round: Round) -> bool {
+        let mut header = [0; 16];
+        let place = start_of(page, page_bytes);
+        page == 0 || read_at(&self.wal_file, &mut header, place).is_ok() && header[8..] == round
     }
 
     pub(super) fn change(&self, role: Role, event: Event) -> Change {
@@ -217,13 +224,33 @@ impl StoreFiles {
         Change { role, event, path }
     }
 
+    /// Which file the WAL and the shared memory are.
+    pub(super) fn id_of(&self, role: Role) -> (&Path, FileId) {
+        match role {
+            Role::Database => (&self.database, self.id),
+            Role::Wal => (&self.wal, self.wal_id),
+            Role::Shm => (&self.shm, self.shm_id),
+        }
+    }
+
+    /// The file at a path where SQLite follows no link.
     fn find(&self, role: Role, path: &Path, id: FileId) -> Result<Metadata, Change> {
+        self.judge(role, path, fs::symlink_metadata(path), id)
+    }
+
+    fn judge(
+        &self,
+        role: Role,
+        path: &Path,
+        found: io::Result<Metadata>,
+        id: FileId,
+    ) -> Result<Metadata, Change> {
         let is_removed = || match role {
             Role::Database => self.handle.is_removed(),
             Role::Wal => (self.wal_file.metadata()).is_ok_and(|found| links(&found) == 0),
             Role::Shm => false,
         };
-        let event = match fs::metadata(path) {
+        let event = match found {
             Ok(found) if FileId::of(&found) == id => return Ok(found),
             Ok(_) => Event::Replaced {
                 is_removed: is_removed(),
@@ -232,8 +259,27 @@ impl StoreFiles {
             Err(error) if is_missing(&error) => Event::Moved,
             Err(error) => Event::Hidden(error.kind()),
         };
-        Err(self.change(role, event))
+        let path = path.to_owned();
+        Err(Change { role, event, path })
     }
+}
+
+#[cfg(unix)]
+fn read_at(file: &File, bytes: &mut [u8], place: u64) -> io::Result<()> {
+    std::os::unix::fs::FileExt::read_exact_at(file, bytes, place)
+}
+
+#[cfg(windows)]
+fn read_at(file: &File, bytes: &mut [u8], place: u64) -> io::Result<()> {
+    match std::os::windows::fs::FileExt::seek_read(file, bytes, place)? {
+        read if read == bytes.len() => Ok(()),
+        _ => Err(ErrorKind::UnexpectedEof.into()),
+    }
+}
+
+/// Whether another file is at a path than the one that was.
+pub(super) fn is_another(path: &Path, id: FileId) -> bool {
+    fs::symlink_metadata(path).is_ok_and(|found| FileId::of(&found) != id)
 }
 
 /// Holds that a path leads to a file that nobody here has open now.

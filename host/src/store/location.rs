@@ -99,7 +99,7 @@ pub(super) fn check_place(path: &Path) -> Result<(), Error> {
         reason,
     };
     let place = locate(path)?;
-    let place = fs::canonicalize(&place).unwrap_or(place);
+    let place = resolve(place);
     rescue::adopt(&place)?;
     let wal = beside(&place, "-wal");
     match fs::metadata(&place) {
@@ -114,6 +114,20 @@ pub(super) fn check_place(path: &Path) -> Result<(), Error> {
             wal.display()
         ))),
         _ => Ok(()),
+    }
+}
+
+/// Where a link leads, also to a file that is not there.
+fn resolve(place: PathBuf) -> PathBuf {
+    if let Ok(database) = fs::canonicalize(&place) {
+        return database;
+    }
+    match fs::read_link(&place) {
+        Ok(target) => {
+            let target = place.parent().unwrap_or(&place).join(target);
+            locate(&target).unwrap_or(target)
+        }
+        Err(_) => place,
     }
 }
 

@@ -5,11 +5,12 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::thread;
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode};
 use rusqlite::{Connection, OpenFlags};
 
-use super::identity::{FileId, Stamp};
+use super::identity::{FRESH, FileId, Stamp};
 use super::location::{beside, bytes_in, locate, may_be_opened};
 use super::{open, open_error};
 use crate::error::Error;
@@ -40,7 +41,11 @@ struct Quiet {
 impl Opened {
     /// Opens a store to be read.
     pub(super) fn at(path: &Path) -> Result<Self, Error> {
-        let quiet = Quiet::at(path);
+        let mut quiet = Quiet::at(path);
+        if quiet.as_ref().is_some_and(|quiet| quiet.stamp.is_fresh()) {
+            thread::sleep(FRESH);
+            quiet = Quiet::at(path);
+        }
         let connection = match &quiet {
             Some(_) => open_unchanging(path),
             None => open_shared(path),

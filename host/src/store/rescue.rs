@@ -7,14 +7,20 @@ use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
 use rusqlite::types::{ToSqlOutput, ValueRef};
-use rusqlite::{Connection, OpenFlags};
+use rusqlite::{Connection, ErrorCode, OpenFlags, ffi};
 
 use super::location::{beside, bytes_in};
 use super::{StoreReader, open, store_error};
 use crate::error::Error;
 
-/// What the name of a copy ends with.
-const SUFFIX: &str = ".rescued";
+/// What the name of a copy ends with that stands for a database which is gone.
+const OF_DATABASE: &str = ".rescued";
+
+/// What the name of a copy ends with whose events belong into the database beside it.
+const OF_WAL: &str = ".rescued-wal";
+
+/// What is added to the name of a copy until it is whole.
+const PARTIAL: &str = ".partial";
 
 /// How many copies there may be beside one store: each is of another accident, and somebody should
 /// have looked at them by then.
@@ -37,20 +43,32 @@ impl Modes {
     }
 }
 
-/// Copies all that a connection still reads into a new file beside the path of its database.
+/// What a copy is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Purpose {
+    /// To stand for a database that is gone.
+    Database,
+    /// To be put into the database, which lacks what its WAL had.
+    Wal,
+}
+
+/// Copies all that a connection still reads into a new file beside the path of its database, which has
+/// its name once it is whole.
 pub(super) fn rescue(
     connection: &Connection,
     database: &Path,
     modes: &Modes,
+    purpose: Purpose,
 ) -> Result<PathBuf, Error> {
     make_directory(database, modes)?;
-    let copy = make_copy(database, modes)?;
-    let written = write_copy(connection, &copy);
-    if written.is_err() {
-        // Half a copy is none. What can't be removed is told by the error.
-        let _ = fs::remove_file(&copy);
-    }
-    written.map(|()| copy)
+    let partial = make_partial(database, modes)?;
+    let named =
+        write_copy(connection, &partial).and_then(|()| name_copy(&partial, database, purpose));
+    // Half a copy is none, and a whole one has another name by now.
+    let _ = fs::remove_file(&partial);
+    let copy = named?;
+    sync_directory(&copy).map_err(file_error(&copy, "sync"))?;
+    Ok(copy)
 }
 
 fn write_copy(connection: &Connection, copy: &Path) -> Result<(), Error> {
@@ -66,9 +84,7 @@ fn write_copy(connection: &Connection, copy: &Path) -> Result<(), Error> {
             reason: format!("{} of its events are damaged", found.damaged.len()),
         });
     }
-    let synced = File::open(copy)
-        .and_then(|file| file.sync_all())
-        .and_then(|()| sync_directory(copy));
+    let synced = File::open(copy).and_then(|file| file.sync_all());
     synced.map_err(file_error(copy, "sync"))
 }
 
@@ -93,7 +109,7 @@ pub(super) fn merge(connection: &Connection, copy: &Path) -> Result<(), Error> {
 
 /// Makes the copy of a store the store itself, where that is not there any more.
 pub(super) fn adopt(database: &Path) -> Result<(), Error> {
-    let copies = copies_of(database);
+    let copies = copies_of(database, OF_DATABASE);
     let [copy, others @ ..] = &copies[..] else {
         return Ok(());
     };
@@ -137,6 +153,13 @@ pub(super) fn adopt(database: &Path) -> Result<(), Error> {
 
 /// Whether the structure of a store is whole and it has a key, read anew.
 pub(super) fn is_whole(path: &Path, key: Option<&str>) -> rusqlite::Result<bool> {
+    match check(path, key) {
+        Err(error) if is_damage(&error) => Ok(false),
+        result => result,
+    }
+}
+
+fn check(path: &Path, key: Option<&str>) -> rusqlite::Result<bool> {
     let connection = match open(path, OpenFlags::SQLITE_OPEN_READ_WRITE) {
         Err(Error::Store { source, .. }) => return Err(source.0),
         Err(_) => return Ok(false),
@@ -153,36 +176,79 @@ pub(super) fn is_whole(path: &Path, key: Option<&str>) -> rusqlite::Result<bool>
     Ok(check == "ok" && has_key)
 }
 
-fn copies_of(database: &Path) -> Vec<PathBuf> {
-    let paths = (1..=MAX_COPIES).map(|number| path_of_copy(database, number));
+/// Whether an error says that what is in the files is wrong, not that they could not be read.
+pub(super) fn is_damage(error: &rusqlite::Error) -> bool {
+    let is_cut_off = (error.sqlite_error())
+        .is_some_and(|error| error.extended_code == ffi::SQLITE_IOERR_SHORT_READ);
+    is_cut_off
+        || matches!(
+            error.sqlite_error_code(),
+            Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase)
+        )
+}
+
+/// The copies of what a WAL had that are beside a database.
+pub(super) fn copies_of_wal(database: &Path) -> Vec<PathBuf> {
+    copies_of(database, OF_WAL)
+}
+
+fn copies_of(database: &Path, suffix: &str) -> Vec<PathBuf> {
+    let paths = (1..=MAX_COPIES).map(|number| numbered(database, suffix, number));
     paths.filter(|path| path.exists()).collect()
 }
 
-fn path_of_copy(database: &Path, number: u32) -> PathBuf {
+fn numbered(database: &Path, suffix: &str, number: u32) -> PathBuf {
     match number {
-        1 => beside(database, SUFFIX),
-        _ => beside(database, &format!("{SUFFIX}-{number}")),
+        1 => beside(database, suffix),
+        _ => beside(database, &format!("{suffix}-{number}")),
     }
 }
 
-/// An empty file that only those may read who could read the database.
-fn make_copy(database: &Path, modes: &Modes) -> Result<PathBuf, Error> {
+/// Does something with the first of the numbered names that is free.
+fn with_free_name<T>(
+    database: &Path,
+    suffix: &str,
+    take: impl Fn(&Path) -> io::Result<T>,
+) -> Result<(PathBuf, T), Error> {
     for number in 1..=MAX_COPIES {
-        let path = path_of_copy(database, number);
-        match File::create_new(&path) {
-            Ok(file) => {
-                let set =
-                    (modes.database.clone()).map_or(Ok(()), |mode| file.set_permissions(mode));
-                return set
-                    .map(|()| path.clone())
-                    .map_err(file_error(&path, "make"));
-            }
+        let path = numbered(database, suffix, number);
+        match take(&path) {
+            Ok(taken) => return Ok((path, taken)),
             Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
             Err(error) => return Err(file_error(&path, "make")(error)),
         }
     }
     let error = io::Error::new(ErrorKind::AlreadyExists, "there are too many already");
-    Err(file_error(&path_of_copy(database, 1), "make")(error))
+    Err(file_error(&beside(database, suffix), "make")(error))
+}
+
+/// An empty file that only those may read who could read the database.
+fn make_partial(database: &Path, modes: &Modes) -> Result<PathBuf, Error> {
+    let suffix = format!("{OF_DATABASE}{PARTIAL}");
+    let (path, file) = with_free_name(database, &suffix, |path| File::create_new(path))?;
+    if let Some(mode) = &modes.database {
+        let set = file.set_permissions(mode.clone());
+        set.map_err(file_error(&path, "make"))?;
+    }
+    Ok(path)
+}
+
+/// Gives a whole copy a name that no other has.
+fn name_copy(partial: &Path, database: &Path, purpose: Purpose) -> Result<PathBuf, Error> {
+    let suffix = match purpose {
+        Purpose::Database => OF_DATABASE,
+        Purpose::Wal => OF_WAL,
+    };
+    let named = with_free_name(database, suffix, |path| {
+        match fs::hard_link(partial, path) {
+            // A file system without hard links.
+            Err(error) if error.kind() != ErrorKind::AlreadyExists && !path.exists() => {
+                fs::rename(partial, path)
+            }
+            result => result,
+        }
+    });
+    named.map(|(path, ())| path)
 }
 
 /// Makes the directory anew if that was removed too.

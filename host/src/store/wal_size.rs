@@ -25,14 +25,14 @@ pub const DEFAULT_MAX_WAL_BYTES: u64 = 1024 * 1024 * 1024;
 pub const MIN_MAX_WAL_BYTES: u64 = 4 * 1024 * 1024;
 
 /// The size in bytes of a WAL's header.
-pub(super) const WAL_HEADER_BYTES: u64 = 32;
+pub(super) const WAL_HEADER_BYTES: usize = 32;
 
 /// The size in bytes of the header of each page in a WAL.
 const PAGE_HEADER_BYTES: u64 = 24;
 
 /// Where a page of a WAL begins, the first of which is 1.
 pub(super) fn start_of(page: u64, page_bytes: u64) -> u64 {
-    WAL_HEADER_BYTES + (page - 1) * (PAGE_HEADER_BYTES + page_bytes)
+    WAL_HEADER_BYTES as u64 + page.saturating_sub(1) * (PAGE_HEADER_BYTES + page_bytes)
 }
 
 /// How many pages a WAL has, and how many of them the database has too.

@@ -1,0 +1,162 @@
+//! The `-wal` and the `-shm` of a store that are removed, cut off or replaced under a server.
+//!
+//! Held in each case: what was acknowledged is there after a kill, and puts are taken again.
+
+use std::fs;
+
+use rusqlite::Connection as Database;
+use rustix::process::Signal;
+
+use crate::store_files::{assert_whole, cut, end, with_one_event};
+use crate::support::{Peer, Post, wait_until};
+
+#[test]
+fn removed_wal_and_shm_are_made_anew() {
+    for names in [&["-wal"][..], &["-shm"], &["-wal", "-shm"]] {
+        let peer = with_one_event();
+        for name in names {
+            fs::remove_file(peer.file(&format!("alldata.db{name}"))).expect("removes");
+        }
+        peer.log_line("was removed");
+        wait_until("puts are taken", || peer.put("after", "1").status == 201);
+        let peer = end(peer, Signal::KILL).start();
+        assert_whole(&peer, &["before", "after"]);
+    }
+}
+
+/// Between the removal and the kill no put comes in.
+#[test]
+fn removed_wal_of_an_idle_server_loses_nothing_in_a_kill() {
+    let peer = with_one_event();
+    fs::remove_file(peer.file("alldata.db-wal")).expect("removes");
+    peer.log_line("is complete");
+    let peer = end(peer, Signal::KILL).start();
+    assert_whole(&peer, &["before"]);
+}
+
+#[test]
+fn put_right_after_a_removal_is_not_lost() {
+    for name in ["", "-wal", "-shm"] {
+        for signal in [Signal::TERM, Signal::KILL] {
+            let peer = with_one_event();
+            fs::remove_file(peer.file(&format!("alldata.db{name}"))).expect("removes");
+            let answer = peer.put("after", "1");
+            let peer = end(peer, signal).start();
+            assert_whole(&peer, &["before"]);
+            if answer.status == 201 {
+                assert_eq!(peer.get("after"), "1\n");
+            }
+        }
+    }
+}
+
+#[test]
+fn wal_replaced_by_another_file_is_made_anew() {
+    let peer = with_one_event();
+    let other = with_one_event();
+    other.put("other", "1").assert_created();
+    let foreign = peer.file("foreign");
+    fs::copy(other.file("alldata.db-wal"), &foreign).expect("copies");
+    fs::rename(&foreign, peer.file("alldata.db-wal")).expect("replaces");
+    peer.log_line("was replaced");
+    wait_until("puts are taken", || peer.put("after", "1").status == 201);
+    let peer = end(peer, Signal::KILL).start();
+    assert_whole(&peer, &["before", "after"]);
+    peer.put("other", "2").assert_created();
+}
+
+#[test]
+fn wal_overwritten_in_place_loses_nothing() {
+    let other = Peer::start();
+    for number in 0..30 {
+        other.put(&format!("other{number}"), "1").assert_created();
+    }
+    let peer = with_one_event();
+    fs::copy(other.file("alldata.db-wal"), peer.file("alldata.db-wal")).expect("copies");
+    peer.log_line("was written to by another program");
+    wait_until("puts are taken", || peer.put("after", "1").status == 201);
+    let peer = end(peer, Signal::KILL).start();
+    assert_whole(&peer, &["before", "after"]);
+}
+
+/// Both had the WAL that is gone, and both go on with the same new one.
+#[test]
+fn two_servers_agree_on_a_new_wal() {
+    for name in ["-wal", "-shm"] {
+        let left = with_one_event();
+        let right = Peer::builder().sink(&left.store()).start();
+        right.put("right", "1").assert_created();
+        fs::remove_file(left.file(&format!("alldata.db{name}"))).expect("removes");
+        left.log_line("ERROR");
+        for (peer, other) in [(&left, &right), (&right, &left)] {
+            let key = format!("after{}", peer.id());
+            wait_until("puts are taken", || peer.put(&key, "1").status == 201);
+            wait_until("puts are taken", || other.put("x", "1").status == 201);
+            other.put(&key, "2").assert_problem(409);
+        }
+        let (left_key, right_key) = (
+            format!("after{}", left.id()),
+            format!("after{}", right.id()),
+        );
+        drop(right);
+        let left = end(left, Signal::KILL).start();
+        assert_whole(&left, &["before", "right", &left_key, &right_key]);
+    }
+}
+
+/// The one that wrote last has it all in memory.
+#[test]
+fn one_of_two_servers_rescues_a_wal_that_was_cut_off() {
+    let left = with_one_event();
+    let right = Peer::builder().sink(&left.store()).start();
+    right.put("right", "1").assert_created();
+    cut(&left.file("alldata.db-wal"), 40);
+    wait_until("puts are taken", || right.put("after", "1").status == 201);
+    drop(right);
+    let left = end(left, Signal::KILL).start();
+    assert_whole(&left, &["before", "right", "after"]);
+}
+
+#[test]
+fn shared_memory_cut_off_loses_nothing() {
+    let peer = with_one_event();
+    cut(&peer.file("alldata.db-shm"), 0);
+    // SQLite has it mapped into memory: the system ends the process.
+    let mut connection = peer.connect();
+    connection.send(Post::put("after", "1").bytes());
+    let peer = end(peer, Signal::KILL).start();
+    assert_whole(&peer, &["before"]);
+}
+
+#[test]
+fn wal_cut_off_loses_nothing() {
+    for bytes in [0, 31, 5000] {
+        let peer = with_one_event();
+        for number in 0..20 {
+            peer.put(&format!("more{number}"), "1").assert_created();
+        }
+        cut(&peer.file("alldata.db-wal"), bytes);
+        peer.log_line("was cut off");
+        wait_until("puts are taken", || peer.put("after", "1").status == 201);
+        let peer = end(peer, Signal::KILL).start();
+        assert_whole(&peer, &["before", "more0", "more19", "after"]);
+    }
+}
+
+#[test]
+fn wal_cut_off_beside_a_reader_is_put_back_at_the_next_start() {
+    for signal in [Signal::TERM, Signal::KILL] {
+        let peer = with_one_event();
+        let reader = Database::open(peer.file("alldata.db")).expect("opens");
+        let count = reader.query_row("SELECT count(*) FROM events", (), |row| row.get(0));
+        let count: i64 = count.expect("reads");
+        assert_eq!(count, 1);
+        cut(&peer.file("alldata.db-wal"), 0);
+        peer.log_line("alldata.db.rescued-wal");
+        let next = end(peer, signal);
+        drop(reader);
+        let peer = next.start();
+        assert_whole(&peer, &["before"]);
+        assert!(!peer.file("alldata.db.rescued-wal").exists());
+    }
+}
