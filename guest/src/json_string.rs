@@ -50,7 +50,8 @@ fn read_unicode_escape(escape: &str) -> (u32, usize) {
     (high, 5)
 }
 
-fn push_code_point(text: &mut Vec<u8>, code_point: u32) {
+/// Appends a code point as WTF-8.
+pub(crate) fn push_code_point(text: &mut Vec<u8>, code_point: u32) {
     match char::from_u32(code_point) {
         Some(char) => text.extend_from_slice(char.encode_utf8(&mut [0; 4]).as_bytes()),
         None => text.extend_from_slice(&[

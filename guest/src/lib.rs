@@ -13,9 +13,13 @@
 extern crate alloc;
 
 pub mod body;
+#[cfg(feature = "same-event")]
+mod canonical;
 pub mod client;
 pub mod decode;
 mod json_string;
+#[cfg(feature = "same-event")]
+mod number;
 pub mod outcome;
 #[cfg(feature = "same-event")]
 pub mod same_event;
