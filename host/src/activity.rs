@@ -1,14 +1,16 @@
 //! What goes on on a connection: requests in service, bodies that arrive, heads that have begun.
 //!
-//! Only counts, so that a request is not slowed down by being watched. Never reads a clock, and never
-//! ends anything.
+//! Only counts, and notes when a request ended, so that a request is not slowed down by being watched.
+//! Never ends anything.
 
 use std::io;
 use std::pin::Pin;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, LazyLock};
 use std::task::{Context, Poll, ready};
+use std::time::Instant;
 
+use futures_util::task::AtomicWaker;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_util::task::TaskTracker;
 
@@ -25,6 +27,12 @@ pub(crate) struct Activity {
     /// Whether bytes have come that belong to no request. Those that came in one read with the end of
     /// the last request are not seen.
     has_half_head: AtomicBool,
+    /// When the last request ended, or the connection began, in milliseconds since the first began.
+    idle_since_ms: AtomicU64,
+    /// Whether another connection would have the place of this one.
+    is_asked_to_end: AtomicBool,
+    /// The task of the connection.
+    task: AtomicWaker,
 }
 
 /// A body of which more may come, until this is dropped.
@@ -43,6 +51,7 @@ impl Activity {
     pub(crate) fn apart(&self) -> Self {
         Self {
             tasks: self.tasks.clone(),
+            idle_since_ms: AtomicU64::new(now_ms()),
             ..Self::default()
         }
     }
@@ -55,6 +64,7 @@ impl Activity {
     pub(crate) fn end_request(&self) {
         let ended = self.ended.load(Ordering::Relaxed);
         self.ended.store(ended + 1, Ordering::Relaxed);
+        self.idle_since_ms.store(now_ms(), Ordering::Relaxed);
     }
 
     /// How many requests there have been.
@@ -72,6 +82,43 @@ impl Activity {
     pub(crate) fn has_half_head(&self) -> bool {
         self.has_half_head.load(Ordering::Relaxed)
     }
+
+    /// Since when nothing has been going on, in milliseconds since the first connection began.
+    pub(crate) fn idle_since_ms(&self) -> Option<u64> {
+        let is_idle = !self.is_busy() && !self.has_half_head();
+        is_idle.then(|| self.idle_since_ms.load(Ordering::Relaxed))
+    }
+
+    /// Asks the connection to end, if it is idle still.
+    pub(crate) fn ask_to_end(&self) {
+        self.is_asked_to_end.store(true, Ordering::Relaxed);
+        self.task.wake();
+    }
+
+    pub(crate) fn is_asked_to_end(&self) -> bool {
+        self.is_asked_to_end.load(Ordering::Relaxed)
+    }
+
+    /// Goes on as if nobody had asked.
+    pub(crate) fn decline_end(&self) {
+        self.is_asked_to_end.store(false, Ordering::Relaxed);
+    }
+
+    /// Has a task woken when the connection is asked to end.
+    pub(crate) fn wake_to_end(&self, context: &Context<'_>) {
+        self.task.register(context.waker());
+    }
+
+    #[cfg(test)]
+    pub(crate) fn set_idle_since_ms(&self, since_ms: u64) {
+        self.idle_since_ms.store(since_ms, Ordering::Relaxed);
+    }
+}
+
+/// The time in milliseconds since this was called first.
+fn now_ms() -> u64 {
+    static START: LazyLock<Instant> = LazyLock::new(Instant::now);
+    u64::try_from(START.elapsed().as_millis()).unwrap_or(u64::MAX)
 }
 
 impl OpenBody {

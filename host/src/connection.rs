@@ -16,6 +16,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use hyper_util::server::graceful::GracefulConnection;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use tokio::task::yield_now;
 use tokio::time::{Sleep, sleep, timeout};
 
 use crate::activity::{Activity, Observed};
@@ -99,9 +100,27 @@ where
     let mut idleness = pin!(idleness(activity, limits.idle_timeout));
     // That of a head which did not come as a whole, with the number of requests before it.
     let mut head_timer: Option<(usize, Pin<Box<Sleep>>)> = None;
+    // While it is asked to end. What has arrived by then is read first, which needs a turn of the
+    // runtime.
+    let mut ending: Option<Pin<Box<dyn Future<Output = ()> + Send>>> = None;
+    let mut is_new = true;
     poll_fn(|context| {
+        if std::mem::take(&mut is_new) {
+            // The task stays the same.
+            activity.wake_to_end(context);
+        }
         if let Poll::Ready(result) = connection.poll_unpin(context) {
             return Poll::Ready(result);
+        }
+        if activity.is_asked_to_end() {
+            let turn = ending.get_or_insert_with(|| Box::pin(yield_now()));
+            ready!(turn.as_mut().poll(context));
+            if activity.idle_since_ms().is_some() {
+                tracing::debug!("an idle connection made room for another");
+                return Poll::Ready(Ok(()));
+            }
+            ending = None;
+            activity.decline_end();
         }
         if idleness.as_mut().poll(context).is_ready() {
             return Poll::Ready(Ok(()));

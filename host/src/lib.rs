@@ -44,6 +44,7 @@ mod put_json;
 mod activity;
 mod closing;
 mod connection;
+mod connections;
 mod listener;
 
 mod answer;

@@ -84,6 +84,8 @@ pub const DEFAULT_MAX_GUEST_TIME: Duration = Duration::from_secs(5);
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Limits {
     pub(crate) max_connections: u32,
+    /// 0 for any number.
+    pub(crate) max_connections_per_address: u32,
     pub(crate) max_head_bytes: u32,
     pub(crate) max_head_fields: u32,
     pub(crate) head_timeout: Duration,
@@ -104,6 +106,8 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             max_connections: DEFAULT_MAX_CONNECTIONS,
+            // Behind a proxy all connections are of one address.
+            max_connections_per_address: 0,
             max_head_bytes: DEFAULT_MAX_HEAD_BYTES,
             max_head_fields: DEFAULT_MAX_HEAD_FIELDS,
             head_timeout: DEFAULT_HEAD_TIMEOUT,
@@ -180,10 +184,18 @@ impl Limits {
 /// The limits.
 impl PeerServerBuilder {
     /// How many connections are served at a time, 1 to [`MAX_CONNECTIONS`] and
-    /// [`DEFAULT_MAX_CONNECTIONS`] unless given. Those beyond wait until there is room. Connections
-    /// that were accepted elsewhere do not count.
+    /// [`DEFAULT_MAX_CONNECTIONS`] unless given. For one beyond, the connection is closed that has been
+    /// without a request the longest; where each has one, it waits. Connections that were accepted
+    /// elsewhere do not count.
     pub fn max_connections(mut self, connections: u32) -> Self {
         self.limits.max_connections = connections;
+        self
+    }
+
+    /// How many connections one IPv4 address, or one IPv6 network of 64 bits, may have at a time: 0,
+    /// which is the default, for any number. Those beyond are closed at once.
+    pub fn max_connections_per_address(mut self, connections: u32) -> Self {
+        self.limits.max_connections_per_address = connections;
         self
     }
 

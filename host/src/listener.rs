@@ -138,12 +138,12 @@ fn is_absent(error: &io::Error) -> bool {
 }
 
 impl Listener {
-    /// The next connection.
-    pub(crate) async fn accept(&mut self) -> TcpStream {
+    /// The next connection, and the address of its client.
+    pub(crate) async fn accept(&mut self) -> (TcpStream, SocketAddr) {
         let mut failures: u64 = 0;
         loop {
             match self.socket.accept().await {
-                Ok((stream, _peer)) => {
+                Ok((stream, peer)) => {
                     if failures > 0 {
                         tracing::info!(failures, "accepting connections again");
                     }
@@ -151,7 +151,7 @@ impl Listener {
                     if let Err(error) = stream.set_nodelay(true) {
                         tracing::debug!(%error, "cannot set TCP_NODELAY");
                     }
-                    return stream;
+                    return (stream, peer);
                 }
                 Err(error) if error.kind() == ErrorKind::ConnectionAborted => {
                     tracing::debug!(%error, "a client was gone before it was accepted");

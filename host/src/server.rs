@@ -10,16 +10,16 @@ use std::sync::Arc;
 use futures_util::FutureExt as _;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::runtime::Handle;
-use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore};
+use tokio::sync::Mutex;
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 
 use crate::builder::PeerServerBuilder;
 use crate::closing::{Closing, Phase};
 use crate::connection;
+use crate::connections::Connections;
 use crate::handler::Handler;
 use crate::limits::Limits;
 use crate::listener::Listener;
-use crate::seldom::Seldom;
 use crate::sink::{BoxSink, PutSink as _};
 
 /// An AllData peer server that is listening.
@@ -43,9 +43,7 @@ struct Shared {
     handler: Arc<Handler>,
     closing: Arc<Closing>,
     limits: Limits,
-    /// A permit for each connection that there may be.
-    places: Arc<Semaphore>,
-    crowded: Arc<Seldom>,
+    connections: Arc<Connections>,
 }
 
 impl PeerServer {
@@ -65,8 +63,7 @@ impl PeerServer {
             handler: Arc::new(handler),
             closing: Arc::default(),
             limits,
-            places: Arc::new(Semaphore::new(limits.max_connections as usize)),
-            crowded: Arc::default(),
+            connections: Arc::new(Connections::new(&limits)),
         };
         let addresses = listeners.iter().map(|listener| listener.address).collect();
         for listener in listeners {
@@ -122,7 +119,8 @@ impl PeerServer {
         if self.shared.closing.has_begun(Phase::Closing) {
             return;
         }
-        let serving = self.shared.clone().serve(stream);
+        let handler = self.shared.handler.apart();
+        let serving = self.shared.clone().serve(stream, handler);
         let serving = AbortOnDropHandle::new(tasks.spawn_on(serving, &self.runtime));
         drop(token);
         if let Err(error) = serving.await {
@@ -186,43 +184,29 @@ impl Shared {
     }
 
     /// Accepts connections until the server closes, each served by a task of its own. When there are
-    /// as many as there may be, the next one waits, and those after it in the system's queue.
+    /// as many as there may be, and none of them is idle, the next one waits, and those after it in the
+    /// system's queue.
     async fn accept(self, mut listener: Listener) {
         let accepting = async {
             loop {
-                let stream = listener.accept().await;
-                let place = self.place().await;
-                let serving = self.clone().serve(stream);
+                let (stream, peer) = listener.accept().await;
+                let handler = self.handler.apart();
+                let admitted = Connections::admit(&self.connections, peer.ip(), &handler.activity);
+                let Some(permit) = admitted.await else {
+                    continue;
+                };
+                let serving = self.clone().serve(stream, handler);
                 self.tasks().spawn(async move {
                     serving.await;
-                    drop(place);
+                    drop(permit);
                 });
             }
         };
         let _: Option<()> = self.closing.unless(Phase::Closing, accepting).await;
     }
 
-    /// A place among the connections, once there is one.
-    async fn place(&self) -> OwnedSemaphorePermit {
-        let places = Arc::clone(&self.places);
-        if let Ok(place) = Arc::clone(&places).try_acquire_owned() {
-            return place;
-        }
-        if let Some(left_out) = self.crowded.say("") {
-            let connections = self.limits.max_connections;
-            tracing::warn!(
-                connections,
-                left_out,
-                "no more connections at a time: the next ones wait"
-            );
-        }
-        let place = places.acquire_owned().await;
-        place.expect("nobody closes the semaphore")
-    }
-
     /// Serves one connection.
-    async fn serve(self, stream: impl AsyncRead + AsyncWrite + Unpin + 'static) {
-        let handler = self.handler.apart();
+    async fn serve(self, stream: impl AsyncRead + AsyncWrite + Unpin + 'static, handler: Handler) {
         connection::serve(stream, handler, &self.closing, &self.limits).await;
     }
 }

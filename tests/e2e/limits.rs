@@ -13,7 +13,7 @@ use alldata_peer_server_http::{
 };
 use rusqlite::Connection as Database;
 
-use crate::support::{Connection, DEADLINE, Embedded, Peer, Post, run, wait_until};
+use crate::support::{Connection, Embedded, Peer, Post, run, wait_until};
 
 /// How long nothing comes from a server that has nothing to say.
 const PAUSE: Duration = Duration::from_millis(20);
@@ -100,43 +100,6 @@ fn a_client_that_sends_a_huge_head_reads_why_it_is_refused() {
     for _ in 0..5 {
         assert_head_refused(&server, &put_with_head(900_000));
     }
-}
-
-#[test]
-fn a_connection_that_there_is_no_place_for_waits_for_one() {
-    let peer = Peer::builder()
-        .arguments(&["--max-connections", "2"])
-        .start();
-    let mut first: Vec<Connection> = (0..2).map(|_| peer.connect()).collect();
-    for connection in &mut first {
-        connection.ask(&put()).assert_created();
-    }
-    let mut waiting: Vec<Connection> = (0..2).map(|_| peer.connect()).collect();
-    for connection in &mut waiting {
-        connection.send(put().bytes());
-        assert!(connection.is_quiet_for(PAUSE), "there was a place");
-    }
-    peer.log_line("no more connections at a time");
-    // Those that are served go on.
-    for connection in &mut first {
-        connection.ask(&put()).assert_created();
-    }
-    for mut connection in waiting {
-        drop(first.pop());
-        connection.answer().assert_created();
-        first.push(connection);
-    }
-}
-
-#[test]
-fn a_client_that_waits_for_a_place_does_not_delay_the_end() {
-    let server = serve(|builder| builder.max_connections(1).drain_timeout(DEADLINE * 10));
-    let mut served = server.connect();
-    served.ask(&put()).assert_created();
-    let mut waiting = server.connect();
-    waiting.send(put().bytes());
-    server.close();
-    assert_eq!(waiting.rest(), b"");
 }
 
 /// The store is locked, so that nothing leaves its queue.

@@ -26,11 +26,17 @@ pub(crate) const MAX_TIMEOUT_SECONDS: u64 = 3600;
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Limits")]
 pub(crate) struct Limits {
-    /// Connections at a time; those beyond wait
+    /// Connections at a time; for one beyond, the one that is idle the longest is closed
     #[arg(long, env = "ALLDATA_PEER_MAX_CONNECTIONS", value_name = "CONNECTIONS",
         default_value_t = DEFAULT_MAX_CONNECTIONS,
         value_parser = value_parser!(u32).range(1..=i64::from(MAX_CONNECTIONS)))]
     max_connections: u32,
+    /// Connections of one IPv4 address or IPv6 network (/64) at a time, or 0 for any number; those beyond
+    /// are closed at once
+    #[arg(long, env = "ALLDATA_PEER_MAX_CONNECTIONS_PER_ADDRESS", value_name = "CONNECTIONS",
+        default_value_t = 0,
+        value_parser = value_parser!(u32).range(0..=i64::from(MAX_CONNECTIONS)))]
+    max_connections_per_address: u32,
     /// Bytes of a request line and its header fields; a larger head is answered with 431
     #[arg(long, env = "ALLDATA_PEER_MAX_HEAD", value_name = "BYTES",
         default_value_t = DEFAULT_MAX_HEAD_BYTES,
@@ -119,6 +125,7 @@ impl Limits {
     pub(crate) fn set(&self, server: PeerServerBuilder) -> PeerServerBuilder {
         server
             .max_connections(open_files::make_room(self.max_connections))
+            .max_connections_per_address(self.max_connections_per_address)
             .max_head_bytes(self.max_head)
             .max_head_fields(self.max_fields)
             .head_timeout(Duration::from_secs(self.head_timeout))
