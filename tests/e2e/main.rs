@@ -12,6 +12,7 @@ mod compile_cache;
 mod component;
 mod compose;
 mod composed_serve;
+mod conflicts;
 mod connection_limits;
 mod connections;
 mod crowds;

@@ -217,10 +217,10 @@ fn a_store_of_a_newer_version_is_left_alone() {
     assert_eq!(imported.code, Some(0), "{imported:?}");
     let database = Database::open(&path).expect("opens");
     database
-        .pragma_update(None, "user_version", 2)
+        .pragma_update(None, "user_version", 3)
         .expect("is set");
     drop(database);
-    assert_refused(&path, "version 2");
+    assert_refused(&path, "version 3");
 }
 
 /// Damage that SQLite sees when it opens a file, behind the mark of a store.

@@ -24,7 +24,8 @@ use super::watch::{Identity, leader, prepare, watch};
 use crate::error::Error;
 use crate::group_commit::QueueLimits;
 use crate::sink::{PutError, PutSink};
-use crate::sinks::{Comparison, LARGE_BYTES};
+use crate::sinks::{Comparison, SMALL_BYTES};
+use crate::store::{Event, digest};
 
 /// How long servers may take to be there that are started together with this program.
 const CONNECT_TIME: Duration = Duration::from_secs(5);
@@ -39,6 +40,9 @@ const PUT_TIME: Duration = Duration::from_secs(20);
 /// How many puts may read at a time what their keys hold, which may be as large as any event however
 /// small theirs are.
 const MAX_READS: usize = 16;
+
+/// How many puts may read, or wait for that.
+const MAX_WAITING_READS: usize = 64;
 
 /// How long to wait before the next attempt.
 const RETRY_PAUSE: Duration = Duration::from_millis(200);
@@ -73,6 +77,8 @@ pub struct NatsSink {
     comparison: Comparison,
     /// Those that read what a key holds.
     reads: Semaphore,
+    /// Those, and the ones that wait for their turn.
+    waiting_reads: Semaphore,
     watcher: JoinHandle<()>,
 }
 
@@ -123,6 +129,7 @@ impl NatsSink {
             health,
             comparison: Comparison::default(),
             reads: Semaphore::new(MAX_READS),
+            waiting_reads: Semaphore::new(MAX_WAITING_READS),
             watcher: tokio::spawn(watcher),
         })
     }
@@ -139,14 +146,14 @@ impl NatsSink {
             let left = end.saturating_duration_since(Instant::now());
             let answer = match self.attempt(message, timeout.min(left)).await {
                 Reply::Stored(_) => Some(Ok(())),
-                Reply::Taken => Box::pin(self.compare(key, message)).await,
+                Reply::Taken => Box::pin(self.compare(key, message, may_be_stored)).await,
                 Reply::NoResources if self.replicas > 1 => {
                     may_be_stored = true;
                     None
                 }
                 // Of one replica the word is enough.
                 Reply::Full | Reply::NoResources => {
-                    match Box::pin(self.compare(key, message)).await {
+                    match Box::pin(self.compare(key, message, may_be_stored)).await {
                         None if !may_be_stored => Some(Err(unavailable(FULL_RETRY_SECONDS))),
                         known => known,
                     }
@@ -210,7 +217,18 @@ impl NatsSink {
 
     /// What a key that is taken holds is the answer. `None` where that could not be read, or is not
     /// there after all.
-    async fn compare(&self, key: &str, message: &Outgoing) -> Option<Result<(), PutError>> {
+    async fn compare(
+        &self,
+        key: &str,
+        message: &Outgoing,
+        may_be_stored: bool,
+    ) -> Option<Result<(), PutError>> {
+        let Ok(_waiting) = self.waiting_reads.try_acquire() else {
+            return Some(Err(match may_be_stored {
+                true => PutError::Unknown,
+                false => unavailable(ROOM_RETRY_SECONDS),
+            }));
+        };
         // The turns are never closed.
         let _turn = self.reads.acquire().await.ok()?;
         // The leader answers, which has said that the key is taken. The client bounds the wait for the answer, not that for its own queue.
@@ -229,7 +247,7 @@ impl NatsSink {
             }
         };
         match Stored::read(&self.url, &held.subject, Some(&held.headers), &held.payload) {
-            Stored::Whole(held) => Some(self.compare_events(message, held.event).await),
+            Stored::Whole(held) => Some(self.compare_events(message, held).await),
             Stored::Damaged(_) | Stored::Foreign => {
                 let reason = format!(
                     "what the key {key:?} holds is damaged, or was not put by a peer; `alldata-peer verify` finds all such"
@@ -239,15 +257,18 @@ impl NatsSink {
         }
     }
 
-    async fn compare_events(&self, message: &Outgoing, held: String) -> Result<(), PutError> {
+    async fn compare_events(&self, message: &Outgoing, held: Event) -> Result<(), PutError> {
         let sent = message.event();
-        let is_same = if held == sent {
+        let is_same = if held.event == sent {
             true
-        } else if held.len() + sent.len() <= LARGE_BYTES {
-            same_event(&held, sent)
+        } else if held.event.len().max(sent.len()) <= SMALL_BYTES {
+            same_event(&held.event, sent)
         } else {
-            let held = move || Ok(Arc::from(held));
-            self.comparison.is_same(sent.to_owned(), held).await?
+            let id = digest(&held.key, &held.event);
+            let read_held = move || Ok(held.event);
+            self.comparison
+                .is_same(sent.to_owned(), id, read_held)
+                .await?
         };
         match is_same {
             true => Ok(()),

@@ -1,43 +1,231 @@
-//! Compares large events without holding up the runtime or filling the memory.
+//! Compares an event that was sent with the one that its key holds, by value.
 //!
-//! Never decides what a difference means.
+//! The processor time that this takes is bounded by what was sent, whatever is held: the value digest
+//! of a large held event is computed once and then known. Large events are compared on a thread where
+//! that may take its time, one at a time, and few wait for that. Never decides what a difference means.
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
 
-use alldata_peer_guest::same_event::same_event;
+use alldata_peer_guest::same_event::{VALUE_DIGEST_BYTES, value_digest};
 use tokio::sync::Semaphore;
 
 use crate::sink::PutError;
 
-/// The size in bytes of two events up to which they are compared at once, since
-/// that takes less than handing them to another thread is worth.
-pub(crate) const LARGE_BYTES: usize = 64 * 1024;
+/// The size in bytes up to which an event is small: computing its value digest takes some 20 µs, less
+/// than handing it to another thread is worth.
+pub(crate) const SMALL_BYTES: usize = 4096;
 
-/// Compares one pair of large events at a time, which takes some times their size in memory.
+/// How many large events have their value digest computed at a time: it takes up to eight times an
+/// event's size in memory, and the other processors are for puts.
+const MAX_COMPUTING: usize = 1;
+
+/// How many puts may wait for that, so that they take few of the requests that a server handles at a
+/// time. The largest event takes about 0.1 s.
+const MAX_WAITING: usize = 16;
+
+/// After how many seconds a put may be tried again that found too many waiting.
+const WAITING_RETRY_SECONDS: u32 = 1;
+
+/// Of how many large held events the value digest is kept, twice this number at most: both tables take
+/// some 2 MB when they are full.
+const KNOWN_EVENTS: usize = 8192;
+
+/// Identifies a held event for as long as it is held, such as its digest.
+pub(crate) type HeldId = [u8; 32];
+
+/// The value digest of an event; `None` of what is no JSON.
+type Value = Option<[u8; VALUE_DIGEST_BYTES]>;
+
+/// Compares large events, and those with large held ones.
 #[derive(Debug)]
-pub(crate) struct Comparison(Arc<Semaphore>);
+pub(crate) struct Comparison {
+    known: Arc<Mutex<KnownValues>>,
+    computing: Arc<Semaphore>,
+    waiting: Semaphore,
+}
 
 impl Default for Comparison {
     fn default() -> Self {
-        Self(Arc::new(Semaphore::new(1)))
+        Self {
+            known: Arc::default(),
+            computing: Arc::new(Semaphore::new(MAX_COMPUTING)),
+            waiting: Semaphore::new(MAX_WAITING),
+        }
     }
 }
 
 impl Comparison {
-    /// Whether `sent` is the event that `read_held` reads, on a thread where both may take their
-    /// time.
-    pub(crate) async fn is_same(
+    /// Whether `sent` has the value of the held event that `read_held` reads, which is called on a
+    /// thread where it may take its time, and only if the value of that event is not known.
+    pub(crate) async fn is_same<H: AsRef<str>>(
         &self,
         sent: String,
-        read_held: impl FnOnce() -> Result<Arc<str>, PutError> + Send + 'static,
+        held: HeldId,
+        read_held: impl FnOnce() -> Result<H, PutError> + Send + 'static,
     ) -> Result<bool, PutError> {
+        let is_small = sent.len() <= SMALL_BYTES;
+        if is_small && let Some(held) = find(&self.known, &held) {
+            return Ok(are_same(value_digest(&sent), held));
+        }
+        let waiting = self.waiting.try_acquire();
+        let _waiting = waiting.map_err(|_all_taken| PutError::Unavailable {
+            retry_after_seconds: WAITING_RETRY_SECONDS,
+        })?;
         let failed = |error: &dyn std::error::Error| PutError::Failed(error.to_string());
-        let turn = Arc::clone(&self.0).acquire_owned().await;
+        let turn = Arc::clone(&self.computing).acquire_owned().await;
         let turn = turn.map_err(|closed| failed(&closed))?;
+        // Another that waited may have computed it.
+        if is_small && let Some(held) = find(&self.known, &held) {
+            return Ok(are_same(value_digest(&sent), held));
+        }
+        let known = Arc::clone(&self.known);
+        // Runs to its end, also where the put that waits for it is dropped.
         let comparison = tokio::task::spawn_blocking(move || {
             let _turn = turn;
-            Ok(same_event(&read_held()?, &sent))
+            let value = match find(&known, &held) {
+                Some(value) => value,
+                None => {
+                    let value = value_digest(read_held()?.as_ref());
+                    lock(&known).insert(held, value);
+                    value
+                }
+            };
+            Ok(are_same(value_digest(&sent), value))
         });
         comparison.await.map_err(|panicked| failed(&panicked))?
+    }
+}
+
+fn are_same(sent: Value, held: Value) -> bool {
+    sent.is_some() && sent == held
+}
+
+fn find(known: &Mutex<KnownValues>, held: &HeldId) -> Option<Value> {
+    lock(known).find(held)
+}
+
+/// Each change leaves the tables whole, so a poisoned lock is still good.
+fn lock(known: &Mutex<KnownValues>) -> std::sync::MutexGuard<'_, KnownValues> {
+    known.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The value digests of the held events that were compared last.
+#[derive(Debug, Default)]
+struct KnownValues {
+    recent: HashMap<HeldId, Value>,
+    /// What was recent until there were too many. What is not found again before there are too many
+    /// once more is forgotten.
+    older: HashMap<HeldId, Value>,
+}
+
+impl KnownValues {
+    fn find(&mut self, held: &HeldId) -> Option<Value> {
+        if let Some(value) = self.recent.get(held) {
+            return Some(*value);
+        }
+        let value = self.older.remove(held)?;
+        self.insert(*held, value);
+        Some(value)
+    }
+
+    fn insert(&mut self, held: HeldId, value: Value) {
+        if self.recent.len() == KNOWN_EVENTS {
+            self.older = std::mem::take(&mut self.recent);
+        }
+        self.recent.insert(held, value);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::sync::mpsc;
+
+    use super::{Comparison, HeldId, KNOWN_EVENTS, KnownValues, MAX_WAITING, SMALL_BYTES};
+    use crate::sink::PutError;
+
+    const HELD: HeldId = [1; 32];
+
+    fn held() -> String {
+        format!("[{}1]", "1,".repeat(SMALL_BYTES))
+    }
+
+    #[tokio::test]
+    async fn a_held_event_is_read_once_and_few_wait_for_it() {
+        let comparison = Arc::new(Comparison::default());
+        let reads = Arc::new(AtomicUsize::new(0));
+        let (go, wait) = mpsc::channel::<()>();
+        let wait = Arc::new(std::sync::Mutex::new(wait));
+        let put = |event: &str| {
+            let (comparison, event) = (Arc::clone(&comparison), event.to_owned());
+            let (reads, wait) = (Arc::clone(&reads), Arc::clone(&wait));
+            async move {
+                let read = move || {
+                    reads.fetch_add(1, Ordering::Relaxed);
+                    let wait = wait.lock().expect("is whole");
+                    wait.recv().expect("is told to go on");
+                    Ok(held())
+                };
+                comparison.is_same(event, HELD, read).await
+            }
+        };
+        let waiting: Vec<_> = (0..MAX_WAITING).map(|_| tokio::spawn(put("2"))).collect();
+        while comparison.waiting.available_permits() > 0 {
+            tokio::task::yield_now().await;
+        }
+        for _ in 0..1000 {
+            let unavailable = PutError::Unavailable {
+                retry_after_seconds: 1,
+            };
+            assert_eq!(put("2").await, Err(unavailable));
+        }
+        go.send(()).expect("is read");
+        for waiting in waiting {
+            assert_eq!(waiting.await.expect("ends"), Ok(false));
+        }
+        assert_eq!(put(&held().replace(',', ", ")).await, Ok(true));
+        assert_eq!(put("2").await, Ok(false));
+        assert_eq!(reads.load(Ordering::Relaxed), 1);
+    }
+
+    #[tokio::test]
+    async fn what_could_not_be_read_is_read_again() {
+        let comparison = Comparison::default();
+        let error = PutError::Failed("damaged".to_owned());
+        let fail = error.clone();
+        let read = move || Err::<String, _>(fail);
+        assert_eq!(
+            comparison.is_same("2".to_owned(), HELD, read).await,
+            Err(error)
+        );
+        let same = comparison.is_same(held(), HELD, || Ok(held())).await;
+        assert_eq!(same, Ok(true));
+    }
+
+    #[tokio::test]
+    async fn what_is_no_json_is_the_same_as_nothing() {
+        let comparison = Comparison::default();
+        for event in ["", "[1 2]"] {
+            let same = comparison.is_same(event.to_owned(), HELD, || Ok("[1 2]"));
+            assert_eq!(same.await, Ok(false), "{event:?}");
+        }
+    }
+
+    #[test]
+    fn values_that_are_used_stay_known_and_their_number_is_bounded() {
+        let id = |number: usize| {
+            let mut id = [0; 32];
+            id[..8].copy_from_slice(&number.to_le_bytes());
+            id
+        };
+        let mut known = KnownValues::default();
+        for number in 0..10 * KNOWN_EVENTS {
+            known.insert(id(number), None);
+            assert_eq!(known.find(&id(0)), Some(None), "{number}");
+        }
+        assert_eq!(known.find(&id(1)), None);
+        assert!(known.recent.len() + known.older.len() <= 2 * KNOWN_EVENTS);
     }
 }

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use alldata_peer_guest::same_event::same_event;
 
-use super::comparison::{Comparison, LARGE_BYTES};
+use super::comparison::{Comparison, HeldId, SMALL_BYTES};
 use crate::sink::{PutError, PutSink};
 
 /// How many bytes of memory `memory:` takes for its events: what a small machine can spare.
@@ -26,6 +26,12 @@ pub struct MemorySink {
     capacity_bytes: usize,
     events: Mutex<Events>,
     comparison: Comparison,
+}
+
+/// What a key holds, and that key in short, which identifies it: it is never another event.
+struct Held {
+    id: HeldId,
+    event: Arc<str>,
 }
 
 #[derive(Debug, Default)]
@@ -71,11 +77,14 @@ impl MemorySink {
 
 impl MemorySink {
     /// Stores an event under a key that is free, or returns what the key holds.
-    fn insert(&self, key: String, event: &str) -> Result<Option<Arc<str>>, PutError> {
+    fn insert(&self, key: String, event: &str) -> Result<Option<Held>, PutError> {
         let events = &mut *self.lock();
         let bytes = key.len() + event.len() + EVENT_OVERHEAD_BYTES;
         match events.by_key.entry(key) {
-            Entry::Occupied(held) => Ok(Some(Arc::clone(held.get()))),
+            Entry::Occupied(held) => Ok(Some(Held {
+                id: blake3::hash(held.key().as_bytes()).into(),
+                event: Arc::clone(held.get()),
+            })),
             Entry::Vacant(_) if bytes > self.capacity_bytes - events.bytes => {
                 Err(PutError::Unavailable {
                     retry_after_seconds: FULL_RETRY_SECONDS,
@@ -94,9 +103,14 @@ impl PutSink for MemorySink {
     async fn put(&self, key: String, event: String) -> Result<(), PutError> {
         let is_same = match self.insert(key, &event)? {
             None => true,
-            Some(held) if *held == *event => true,
-            Some(held) if held.len() + event.len() <= LARGE_BYTES => same_event(&held, &event),
-            Some(held) => self.comparison.is_same(event, || Ok(held)).await?,
+            Some(held) if *held.event == *event => true,
+            Some(held) if held.event.len().max(event.len()) <= SMALL_BYTES => {
+                same_event(&held.event, &event)
+            }
+            Some(held) => {
+                let read_held = || Ok(held.event);
+                self.comparison.is_same(event, held.id, read_held).await?
+            }
         };
         if is_same {
             Ok(())

@@ -2,16 +2,15 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use alldata_peer_guest::same_event::same_event;
 
 use super::SinkOptions;
-use super::comparison::Comparison;
+use super::comparison::{Comparison, SMALL_BYTES};
 use crate::error::Error;
 use crate::group_commit::{GroupCommit, QueueLimits, Record};
 use crate::sink::{PutError, PutSink};
-use crate::store::{StoreReader, StoreWriter, Written, check_store_path};
+use crate::store::{self, Held, StoreReader, StoreWriter, Written, check_store_path};
 
 /// A write-once store in a SQLite file; see [`store`](crate::store).
 ///
@@ -74,19 +73,30 @@ impl SqliteSink {
         })
     }
 
-    /// Whether an event too large to be copied by the writer is the one that its key holds.
-    async fn is_held(&self, sent: Record) -> Result<bool, PutError> {
+    /// Whether an event has the value of the one that its key holds, which has other bytes.
+    async fn is_held(&self, sent: Record, held: Held) -> Result<bool, PutError> {
         let Record { key, event } = sent;
-        let path = self.path.clone();
-        let read_held = move || {
-            let held = StoreReader::open(&path).and_then(|store| store.get(&key));
-            match held {
-                Ok(Some(held)) => Ok(Arc::from(held)),
-                Ok(None) => Err(PutError::Failed(format!("the key {key:?} is gone"))),
-                Err(error) => Err(PutError::Failed(error.to_string())),
+        match held.event {
+            Some(held) if event.len() <= SMALL_BYTES => Ok(same_event(&held, &event)),
+            known => {
+                let (path, digest) = (self.path.clone(), held.digest);
+                let read_held = move || known.map_or_else(|| read(&path, &key, digest), Ok);
+                self.comparison.is_same(event, digest, read_held).await
             }
-        };
-        self.comparison.is_same(event, read_held).await
+        }
+    }
+}
+
+/// Reads the event under a key, which has to have this digest.
+fn read(path: &Path, key: &str, digest: [u8; blake3::OUT_LEN]) -> Result<String, PutError> {
+    let held = StoreReader::open(path).and_then(|store| store.get(key));
+    match held {
+        Ok(Some(held)) if store::digest(key, &held) == digest => Ok(held),
+        Ok(_) => Err(PutError::Failed(format!(
+            "{} is not the file any more that holds the key {key:?}",
+            path.display()
+        ))),
+        Err(error) => Err(PutError::Failed(error.to_string())),
     }
 }
 
@@ -107,11 +117,8 @@ impl PutSink for SqliteSink {
     async fn put(&self, key: String, event: String) -> Result<(), PutError> {
         let is_same = match self.commits.put(Record { key, event }).await? {
             Written::Stored => true,
-            Written::Differs {
-                sent,
-                held: Some(held),
-            } => same_event(&held, &sent.event),
-            Written::Differs { sent, held: None } => self.is_held(sent).await?,
+            // Its room would be part of each put's.
+            Written::Differs { sent, held } => Box::pin(self.is_held(sent, held)).await?,
             Written::Damaged => {
                 let reason = "what the key holds is damaged; `alldata-peer verify` finds all such";
                 return Err(PutError::Failed(reason.to_owned()));

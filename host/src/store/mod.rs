@@ -3,11 +3,14 @@
 //! ```sql
 //! CREATE TABLE events (
 //!     key         TEXT PRIMARY KEY NOT NULL,
-//!     event       TEXT NOT NULL,      -- the JSON text as it was sent
 //!     digest      BLOB NOT NULL,      -- BLAKE3 of key and event, see `digest`
-//!     received_ms INTEGER NOT NULL    -- when, in milliseconds since 1970 UTC
+//!     received_ms INTEGER NOT NULL,   -- when, in milliseconds since 1970 UTC
+//!     event       TEXT NOT NULL       -- the JSON text as it was sent
 //! ) STRICT;
 //! ```
+//!
+//! The event is the last column, so that what is before it is read without the pages that a large event
+//! overflows to. In version 1 of the schema it was the second; such a store can be read, not written to.
 //!
 //! Rows are added and never changed. Never judges an event.
 
@@ -36,7 +39,7 @@ pub(crate) use location::path_of_url;
 pub use location::sqlite_path;
 pub use reader::{Event, StoreReader, Verification};
 pub use wal_size::{DEFAULT_MAX_WAL_BYTES, MIN_MAX_WAL_BYTES};
-pub(crate) use writer::{StoreWriter, Written};
+pub(crate) use writer::{Held, StoreWriter, Written};
 
 use crate::error::{Error, SqliteError};
 use location::{locate, open_error};
@@ -45,7 +48,10 @@ use location::{locate, open_error};
 pub const APPLICATION_ID: i32 = 0x4144_7065;
 
 /// The version of the schema, in SQLite's `user_version`.
-pub const SCHEMA_VERSION: i32 = 1;
+pub const SCHEMA_VERSION: i32 = 2;
+
+/// The oldest version of the schema that can be read: it differs in the order of the columns only.
+const OLDEST_READABLE_VERSION: i32 = 1;
 
 /// How long to wait for another process that writes to the same file.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
@@ -53,9 +59,9 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 const SCHEMA: &str = "
     CREATE TABLE events (
         key TEXT PRIMARY KEY NOT NULL,
-        event TEXT NOT NULL,
         digest BLOB NOT NULL,
-        received_ms INTEGER NOT NULL
+        received_ms INTEGER NOT NULL,
+        event TEXT NOT NULL
     ) STRICT;";
 
 /// The digest of an event: BLAKE3 over the number of bytes of the key as 8 bytes little-endian,
@@ -83,8 +89,32 @@ fn open(path: &Path, flags: OpenFlags) -> Result<Connection, Error> {
     Ok(connection)
 }
 
-/// Holds that a database is a store of the version that is known here.
+/// Checks that a database is a store that can be read.
+fn check_readable(connection: &Connection, path: &Path) -> Result<(), Error> {
+    let version = read_version(connection, path)?;
+    if (OLDEST_READABLE_VERSION..=SCHEMA_VERSION).contains(&version) {
+        return Ok(());
+    }
+    let reason = format!("its schema has version {version}, and this is version {SCHEMA_VERSION}");
+    Err(format_error(path, reason))
+}
+
+/// Checks that a database is a store that can be written to.
 fn check_format(connection: &Connection, path: &Path) -> Result<(), Error> {
+    let version = read_version(connection, path)?;
+    let reason = match version {
+        SCHEMA_VERSION => return Ok(()),
+        OLDEST_READABLE_VERSION..SCHEMA_VERSION => format!(
+            "its schema has version {version}, which can be read but not written to: `alldata-peer export` \
+             it, and `import` that into a new store"
+        ),
+        _ => format!("its schema has version {version}, and this is version {SCHEMA_VERSION}"),
+    };
+    Err(format_error(path, reason))
+}
+
+/// The version of the schema of a store.
+fn read_version(connection: &Connection, path: &Path) -> Result<i32, Error> {
     let fail = store_error(path, "open");
     let pragma = |name: &str| {
         connection
@@ -93,17 +123,18 @@ fn check_format(connection: &Connection, path: &Path) -> Result<(), Error> {
     };
     let (application_id, version) = (pragma("application_id")?, pragma("user_version")?);
     let reason = match (application_id, version) {
-        (APPLICATION_ID, SCHEMA_VERSION) => return Ok(()),
-        (APPLICATION_ID, version) => {
-            format!("its schema has version {version}, and this is version {SCHEMA_VERSION}")
-        }
-        (0, 0) if is_empty(connection).map_err(&fail)? => "it is empty".to_owned(),
-        _ => "it is a database of another program".to_owned(),
+        (APPLICATION_ID, version) => return Ok(version),
+        (0, 0) if is_empty(connection).map_err(&fail)? => "it is empty",
+        _ => "it is a database of another program",
     };
-    Err(Error::StoreFormat {
+    Err(format_error(path, reason.to_owned()))
+}
+
+fn format_error(path: &Path, reason: String) -> Error {
+    Error::StoreFormat {
         path: path.to_owned(),
         reason,
-    })
+    }
 }
 
 /// Whether a database has nothing in it, not even a table.

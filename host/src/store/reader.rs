@@ -11,7 +11,7 @@ use rusqlite::types::{ToSqlOutput, ValueRef};
 use rusqlite::{Connection, OptionalExtension as _, Row, Rows, params};
 
 use super::quiet::Opened;
-use super::{check_format, digest, identity, location, store_error};
+use super::{check_readable, digest, identity, location, store_error};
 use crate::error::Error;
 use crate::put_json::put_line;
 
@@ -85,7 +85,7 @@ impl StoreReader {
         })?;
         for _ in 0..MAX_TRIES {
             let opened = Opened::at(path)?;
-            let checked = check_format(&opened.connection, path);
+            let checked = check_readable(&opened.connection, path);
             if opened.holds(path) {
                 return checked.map(|()| Self {
                     path: path.to_owned(),

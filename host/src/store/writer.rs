@@ -6,7 +6,7 @@ use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rusqlite::types::ValueRef;
-use rusqlite::{Transaction, params};
+use rusqlite::{Row, Transaction, params};
 
 use super::connection::{Connector, WriteError, is_busy};
 use super::digest;
@@ -21,9 +21,8 @@ const LOCKED_RETRY_SECONDS: u32 = 1;
 /// noticed before the process is likely to end.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
-/// The size in bytes up to which an event that differs from a held one is compared with a copy of
-/// that. Of larger ones, so many copies could wait at a time that they would fill the memory.
-const MAX_COPIED_BYTES: usize = 64 * 1024;
+/// The size in bytes up to which a held event is read with its digest: it fits one page then.
+const MAX_READ_BYTES: i64 = 2048;
 
 /// What became of a put.
 #[derive(Debug)]
@@ -34,11 +33,31 @@ pub(crate) enum Written {
     Differs {
         /// What was to be put.
         sent: Record,
-        /// What the key holds, unless it is large.
-        held: Option<String>,
+        /// What the key holds.
+        held: Held,
     },
-    /// The key holds what is no text any more.
+    /// What the key holds is damaged.
     Damaged,
+}
+
+/// What a key holds.
+#[derive(Debug)]
+pub(crate) struct Held {
+    /// The digest of key and event.
+    pub(crate) digest: [u8; blake3::OUT_LEN],
+    /// The event, unless it is large.
+    pub(crate) event: Option<String>,
+}
+
+/// What a transaction found.
+enum Found {
+    /// Nothing, and stored the event.
+    Nothing,
+    Row {
+        digest: Vec<u8>,
+        /// `None` of a large one.
+        event: Option<Vec<u8>>,
+    },
 }
 
 /// The one writer of a store in this process.
@@ -57,9 +76,18 @@ impl Writer for StoreWriter {
 
     fn write(&mut self, records: &[Record]) -> Vec<Result<Written, PutError>> {
         let key = records.last().map(|record| record.key.as_str());
-        let written = self.0.transact(key, |batch| insert_all(batch, records));
-        match written {
-            Ok(written) => written.into_iter().map(Ok).collect(),
+        // Before the transaction, which other processes wait for.
+        let digests: Vec<_> = records
+            .iter()
+            .map(|record| digest(&record.key, &record.event))
+            .collect();
+        let found = (self.0).transact(key, |batch| insert_all(batch, records, &digests));
+        match found {
+            Ok(found) => {
+                let puts = found.into_iter().zip(records).zip(&digests);
+                puts.map(|((found, sent), digest)| Ok(judge(found, sent, digest)))
+                    .collect()
+            }
             Err(error) => {
                 let error = error.for_each_put();
                 records.iter().map(|_| Err(error.clone())).collect()
@@ -95,43 +123,75 @@ impl WriteError {
     }
 }
 
-fn insert_all(transaction: Transaction<'_>, records: &[Record]) -> rusqlite::Result<Vec<Written>> {
+/// Inserts the records whose keys are free. Of the others it reads what takes no longer the more is
+/// held.
+fn insert_all(
+    transaction: Transaction<'_>,
+    records: &[Record],
+    digests: &[[u8; blake3::OUT_LEN]],
+) -> rusqlite::Result<Vec<Found>> {
     let received_ms = unix_milliseconds();
-    let written = {
+    let found = {
         let mut insert = transaction.prepare_cached(
-            "INSERT INTO events (key, event, digest, received_ms) VALUES (?1, ?2, ?3, ?4)
+            "INSERT INTO events (key, digest, received_ms, event) VALUES (?1, ?2, ?3, ?4)
              ON CONFLICT (key) DO NOTHING",
         )?;
-        let mut select = transaction.prepare_cached("SELECT event FROM events WHERE key = ?1")?;
-        let insert_one = |record: &Record| {
+        let mut select = transaction.prepare_cached(
+            "SELECT digest, CASE WHEN octet_length(event) <= ?2 THEN event END
+             FROM events WHERE key = ?1",
+        )?;
+        let insert_one = |(record, digest): (&Record, &[u8; blake3::OUT_LEN])| {
             let Record { key, event } = record;
-            match insert.execute(params![key, event, digest(key, event), received_ms])? {
-                0 => select.query_row([key], |row| compare(row.get_ref(0)?, record)),
-                _ => Ok(Written::Stored),
+            match insert.execute(params![key, digest, received_ms, event])? {
+                0 => select.query_row(params![key, MAX_READ_BYTES], read_row),
+                _ => Ok(Found::Nothing),
             }
         };
-        records.iter().map(insert_one).collect::<Result<_, _>>()?
+        let records = records.iter().zip(digests);
+        records.map(insert_one).collect::<Result<_, _>>()?
     };
     transaction.commit()?;
-    Ok(written)
+    Ok(found)
 }
 
-/// Compares what a key holds with what was to be put, as far as their bytes tell.
-fn compare(held: ValueRef<'_>, sent: &Record) -> rusqlite::Result<Written> {
-    let Ok(held) = held.as_bytes() else {
-        return Ok(Written::Damaged);
+fn read_row(row: &Row<'_>) -> rusqlite::Result<Found> {
+    let bytes = |column| match row.get_ref(column)? {
+        ValueRef::Text(bytes) | ValueRef::Blob(bytes) => Ok::<_, rusqlite::Error>(Some(bytes)),
+        _ => Ok(None),
     };
-    if held == sent.event.as_bytes() {
-        return Ok(Written::Stored);
-    }
-    let Ok(held) = std::str::from_utf8(held) else {
-        return Ok(Written::Damaged);
-    };
-    let is_small = held.len() + sent.event.len() <= MAX_COPIED_BYTES;
-    Ok(Written::Differs {
-        sent: sent.clone(),
-        held: is_small.then(|| held.to_owned()),
+    Ok(Found::Row {
+        digest: bytes(0)?.unwrap_or_default().to_vec(),
+        event: bytes(1)?.map(<[u8]>::to_vec),
     })
+}
+
+/// Compares what a key holds with what was to be put, as far as digests tell.
+fn judge(found: Found, sent: &Record, sent_digest: &[u8; blake3::OUT_LEN]) -> Written {
+    let Found::Row {
+        digest: held,
+        event,
+    } = found
+    else {
+        return Written::Stored;
+    };
+    let Ok(held) = <[u8; blake3::OUT_LEN]>::try_from(held) else {
+        return Written::Damaged;
+    };
+    let event = match event {
+        Some(event) if digest(&sent.key, &event) != held => return Written::Damaged,
+        event => event.map(String::from_utf8),
+    };
+    match event.transpose() {
+        Err(_no_text) => Written::Damaged,
+        Ok(_) if held == *sent_digest => Written::Stored,
+        Ok(event) => Written::Differs {
+            sent: sent.clone(),
+            held: Held {
+                digest: held,
+                event,
+            },
+        },
+    }
 }
 
 /// The time in milliseconds since 1970 UTC; a clock before that counts as then.
