@@ -49,6 +49,8 @@ pub(super) struct Connector {
     /// `None` after an error that a connection may not survive.
     pub(super) connected: Option<Connected>,
     pub(super) trouble: Trouble,
+    /// When all was in order after a write.
+    pub(super) looked_at: Option<Instant>,
     /// Copies whose events the store may lack.
     pub(super) to_merge: Vec<PathBuf>,
     /// A key that the database has, not only the WAL.
@@ -83,6 +85,7 @@ impl Connector {
             to_merge: copies_of_wal(&connected.files.database),
             connected: Some(connected),
             trouble: Trouble::default(),
+            looked_at: None,
             // One that is damaged, or that there is none, is no matter here.
             last_key: witness.as_ref().ok().cloned(),
             witness: witness.ok(),
@@ -103,7 +106,7 @@ impl Connector {
         key: Option<&str>,
         write: impl FnOnce(Transaction<'_>) -> rusqlite::Result<T>,
     ) -> Result<T, WriteError> {
-        self.inspect()?;
+        self.inspect_before_write()?;
         self.restore_checkpoints();
         self.connect()?;
         self.check_wal_size()?;

@@ -19,6 +19,10 @@ use crate::seldom::Seldom;
 /// How long a copy that could not be made is not tried again: it reads all that there is.
 const RESCUE_PAUSE: Duration = Duration::from_secs(10);
 
+/// How long a look after one write is also that before the next, so that puts without a pause are
+/// looked at once.
+const LOOK_PAUSE: Duration = Duration::from_millis(10);
+
 /// What is wrong with the files of a store, and how far it is mended.
 #[derive(Debug, Default)]
 pub(super) struct Trouble {
@@ -117,13 +121,27 @@ impl Connector {
         }
     }
 
+    /// The same before a write, unless the last one was just looked at: the look after it sees all
+    /// that this one would.
+    pub(super) fn inspect_before_write(&mut self) -> Result<(), WriteError> {
+        let looked_at = self.looked_at.take().filter(|_| self.connected.is_some());
+        match looked_at.is_some_and(|looked_at| looked_at.elapsed() < LOOK_PAUSE) {
+            true => Ok(()),
+            false => self.inspect(),
+        }
+    }
+
     /// The same after a commit, with what that has written.
     pub(super) fn inspect_commit(&mut self) -> Result<(), WriteError> {
         let Some(connected) = &mut self.connected else {
             return Ok(());
         };
         match connected.look_at_wal(self.last_key.as_deref()) {
-            Ok(()) => self.inspect(),
+            Ok(()) => {
+                self.inspect()?;
+                self.looked_at = Some(Instant::now());
+                Ok(())
+            }
             Err(refusal) => Err(self.refuse_for(refusal)),
         }
     }
