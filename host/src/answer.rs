@@ -11,6 +11,7 @@ use wasmtime_wasi_http::DEFAULT_FORBIDDEN_HEADERS;
 use wasmtime_wasi_http::p2::body::HyperOutgoingBody;
 
 use crate::direct::PutAnswer;
+use crate::refusal::Refusal;
 
 /// What is answered: as a whole, or as a guest writes it.
 pub(crate) type Response = hyper::Response<Either<Full<Bytes>, HyperOutgoingBody>>;
@@ -31,7 +32,11 @@ pub(crate) fn respond(outcome: &Outcome) -> Response {
     let header = answer.header;
     let header = header.map(|(name, value)| (HeaderName::from_static(name), value));
     let response = complete(status, header, problem);
-    response.expect("outcomes have status codes of RFC 9110 and printable fields")
+    let mut response =
+        response.expect("outcomes have status codes of RFC 9110 and printable fields");
+    let refusal = Refusal::of_outcome(outcome);
+    response.extensions_mut().insert(refusal);
+    response
 }
 
 /// What a guest answers to a put.

@@ -20,6 +20,7 @@ use crate::limits::Limits;
 use crate::listener;
 use crate::local::Local;
 use crate::put_sink::Puts;
+use crate::refusals::Refusals;
 use crate::server::PeerServer;
 use crate::sink::{self, BoxSink, PutError, PutSink};
 use crate::sinks::DiscardSink;
@@ -193,8 +194,9 @@ impl PeerServerBuilder {
             }
         };
         let listeners = listener::listen(bound)?;
+        let refusals: Arc<Refusals> = Arc::default();
         let lending = Lending {
-            puts: Puts::new(sink.clone(), limits.sink_timeout),
+            puts: Puts::new(sink.clone(), limits.sink_timeout, Arc::clone(&refusals)),
             limits,
         };
         let max_body_bytes = limits.max_body_bytes.min(limits.max_bodies_bytes);
@@ -209,6 +211,7 @@ impl PeerServerBuilder {
             request_time,
             body_budget: Local::new(body_budget),
             activity: Arc::default(),
+            refusals,
         };
         Ok(PeerServer::start(
             self.hostname,

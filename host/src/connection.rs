@@ -51,6 +51,7 @@ where
     S: AsyncRead + AsyncWrite + Unpin + 'static,
 {
     let activity = Arc::clone(&handler.activity);
+    let refusals = Arc::clone(&handler.refusals);
     let service = service_fn(|request| {
         let handler = &handler;
         async move {
@@ -73,6 +74,7 @@ where
     if let Some(Err(error)) = served {
         tracing::debug!(%error, "a connection ended with an error");
         if error.is_parse() {
+            refusals.count_parse_error(&error);
             let stream = connection.into_parts().io.into_inner();
             closing.unless(Phase::Aborting, linger(stream)).await;
         }

@@ -3,7 +3,7 @@
 //! Never reads a body, and never looks into an answer.
 
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -18,6 +18,8 @@ use crate::answer::{Response, respond};
 use crate::body::{BodyShare, LimitedBody};
 use crate::instances::Loan;
 use crate::proxy::{SetAnswer, WholePre};
+use crate::put_sink::RefusalSlot;
+use crate::refusal::Refusal;
 use crate::work::Work;
 
 /// A guest at work, as the answer that it will give.
@@ -26,6 +28,8 @@ use crate::work::Work;
 pub(crate) struct Exchange {
     call: Work<Ended>,
     answer: oneshot::Receiver<SetAnswer>,
+    /// Why the guest may answer so.
+    refusal: RefusalSlot,
     /// `None` as long as the guest runs.
     ended: Option<Ended>,
 }
@@ -52,9 +56,13 @@ impl Exchange {
     ) -> Self {
         give_authority(&mut request);
         let (sender, answer) = oneshot::channel();
+        let refusal = loan.instance.refusal_slot();
+        // One that an earlier request has left.
+        take(&refusal);
         Self {
             call: Work::new(call(loan, request, share, time, sender), activity),
             answer,
+            refusal,
             ended: None,
         }
     }
@@ -101,7 +109,12 @@ impl Future for Exchange {
         }
         let answer = ready!(Pin::new(&mut self.answer).poll(context));
         Poll::Ready(match answer {
-            Ok(Ok(response)) => response.map(Either::Right),
+            Ok(Ok(mut response)) => {
+                if let Some(refusal) = take(&self.refusal) {
+                    response.extensions_mut().insert(*refusal);
+                }
+                response.map(Either::Right)
+            }
             Ok(Err(error)) => {
                 tracing::error!(?error, "the guest answered with an error");
                 respond(&Outcome::Failed)
@@ -116,6 +129,11 @@ impl Future for Exchange {
             },
         })
     }
+}
+
+/// What is behind the lock is set as a whole, so a poisoned one is still good.
+fn take(slot: &RefusalSlot) -> Option<Box<Refusal>> {
+    slot.lock().unwrap_or_else(PoisonError::into_inner).take()
 }
 
 /// WASI wants an authority for every request, as text. HTTP/1.0 knows requests without one, and a

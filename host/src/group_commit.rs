@@ -13,7 +13,9 @@ use std::{fmt, io};
 
 use tokio::sync::oneshot;
 
+use crate::refusal::Reason;
 use crate::sink::PutError;
+use crate::unavailable_reasons::UnavailableReasons;
 
 /// The most puts of one write: enough that their share in it no longer counts.
 const MAX_BATCH_PUTS: usize = 1024;
@@ -91,6 +93,8 @@ pub(crate) struct GroupCommit<W: Writer> {
     queue: Option<SyncSender<Job<W>>>,
     queued_bytes: Arc<AtomicUsize>,
     max_queued_bytes: usize,
+    /// Why puts were unavailable.
+    reasons: Arc<UnavailableReasons>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -112,20 +116,23 @@ impl<W: Writer> GroupCommit<W> {
             queue: Some(queue),
             queued_bytes,
             max_queued_bytes: limits.bytes,
+            reasons: Arc::default(),
             thread: Some(thread),
         })
+    }
+
+    /// Where it is noted why puts were unavailable.
+    pub(crate) fn unavailable_reasons(&self) -> Arc<UnavailableReasons> {
+        Arc::clone(&self.reasons)
     }
 
     /// Has a record written, together with whatever else waits. Dropped before its end it is
     /// written all the same.
     pub(crate) async fn put(&self, record: Record) -> Result<W::Written, PutError> {
-        let full = PutError::Unavailable {
-            retry_after_seconds: QUEUE_RETRY_SECONDS,
-        };
         let bytes = record.bytes();
         if self.queued_bytes.fetch_add(bytes, Ordering::Relaxed) >= self.max_queued_bytes {
             self.queued_bytes.fetch_sub(bytes, Ordering::Relaxed);
-            return Err(full);
+            return Err(self.full(Reason::QueueBytesFull));
         }
         let (reply, written) = oneshot::channel();
         let sent = match &self.queue {
@@ -135,12 +142,23 @@ impl<W: Writer> GroupCommit<W> {
         if let Err(error) = sent {
             self.queued_bytes.fetch_sub(bytes, Ordering::Relaxed);
             return Err(match error {
-                TrySendError::Full(_) => full,
+                TrySendError::Full(_) => self.full(Reason::QueueFull),
                 TrySendError::Disconnected(_) => writer_gone(),
             });
         }
         // The writer answers every job, unless it panics on the way.
-        written.await.unwrap_or(Err(PutError::Unknown))
+        let written = written.await.unwrap_or(Err(PutError::Unknown));
+        if let Err(PutError::Unavailable { .. }) = &written {
+            self.reasons.note(Reason::StoreBusy);
+        }
+        written
+    }
+
+    fn full(&self, reason: Reason) -> PutError {
+        self.reasons.note(reason);
+        PutError::Unavailable {
+            retry_after_seconds: QUEUE_RETRY_SECONDS,
+        }
     }
 }
 
@@ -202,7 +220,11 @@ fn run<W: Writer>(mut writer: W, jobs: &Receiver<Job<W>>, queued_bytes: &AtomicU
         queued_bytes.fetch_sub(bytes, Ordering::Relaxed);
         // After a panic nobody knows what was written: the replies are dropped, which says so.
         let results = catch_unwind(AssertUnwindSafe(|| writer.write(&records)));
-        for (reply, result) in replies.into_iter().zip(results.unwrap_or_default()) {
+        let results = results.unwrap_or_else(|_panic| {
+            tracing::error!(puts = records.len(), "the writer panicked");
+            Vec::new()
+        });
+        for (reply, result) in replies.into_iter().zip(results) {
             // Nobody may be waiting any more; the record is written all the same.
             let _ = reply.send(result);
         }

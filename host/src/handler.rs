@@ -20,6 +20,8 @@ use crate::direct::{DirectPre, PutAnswer};
 use crate::exchange::Exchange;
 use crate::instances::{DirectGuests, Guests, Instances, NoInstance, Place};
 use crate::local::Local;
+use crate::refusal::{Reason, Refusal};
+use crate::refusals::Refusals;
 use crate::sink::PutError;
 use crate::work::Work;
 
@@ -36,6 +38,7 @@ pub(crate) struct Handler {
     pub(crate) request_time: Option<Duration>,
     /// What goes on on the connection.
     pub(crate) activity: Arc<Activity>,
+    pub(crate) refusals: Arc<Refusals>,
 }
 
 impl Handler {
@@ -47,6 +50,7 @@ impl Handler {
             body_budget: self.body_budget.apart(),
             request_time: self.request_time,
             activity: Arc::new(self.activity.apart()),
+            refusals: Arc::clone(&self.refusals),
         }
     }
 
@@ -63,6 +67,7 @@ impl Handler {
             let close = HeaderValue::from_static("close");
             response.headers_mut().insert(CONNECTION, close);
         }
+        self.refusals.count_response(&mut response);
         response
     }
 
@@ -77,7 +82,7 @@ impl Handler {
         };
         match (share.broken_limit(), answer) {
             // Who read the body saw it end too early, but not why.
-            (Some(limit), _) => respond(&over(limit, limits)),
+            (Some(limit), _) => respond_over(limit, limits),
             (None, Ok(response)) => response,
             (None, Err(outcome)) => respond(&outcome),
         }
@@ -123,18 +128,29 @@ async fn put(
     let mut loan = loan.map_err(no_instance)?;
     let decoded = loan.instance.decode(body).await.map_err(trapped)?;
     let place = loan.give_back();
-    let answer = match decoded {
-        Err(answer) => answer,
+    let (answer, refusal) = match decoded {
+        Err(answer) => {
+            let refusal = Refusal::of_answer(answer.status, &answer.problem);
+            (answer, Some(Box::new(refusal)))
+        }
         Ok(put) => match guests.sink.put(put.key, put.event).await {
-            Ok(()) => put.stored,
+            Ok(()) => (put.stored, None),
             // Its room would be part of each put's.
-            Err(error) => Box::pin(explain(place, error)).await?,
+            Err(refused) => {
+                let answer = Box::pin(explain(place, refused.error)).await?;
+                (answer, Some(refused.refusal))
+            }
         },
     };
-    respond_with(answer).map_err(|error| {
+    let mut response = respond_with(answer).map_err(|error| {
         tracing::error!(%error, "the guest answered what is no answer");
         Outcome::Failed
-    })
+    })?;
+    if let Some(refusal) = refusal {
+        // Here, since a client that is gone is answered by nobody.
+        guests.sink.refusals().count_early(*refusal, &mut response);
+    }
+    Ok(response)
 }
 
 async fn explain(place: Place<DirectPre>, error: PutError) -> Result<PutAnswer, Outcome> {
@@ -180,6 +196,16 @@ fn no_instance(none: NoInstance) -> Outcome {
             Outcome::Failed
         }
     }
+}
+
+/// The answer to a request whose body went over a limit.
+fn respond_over(limit: BrokenLimit, limits: BodyLimits) -> Response {
+    let mut response = respond(&over(limit, limits));
+    if limit == BrokenLimit::Budget {
+        let refusal = Refusal::new(Reason::TooManyBodyBytes);
+        response.extensions_mut().insert(refusal);
+    }
+    response
 }
 
 /// How a request ended whose body went over a limit.

@@ -51,7 +51,10 @@ mod answer;
 mod body;
 mod handler;
 mod local;
+mod refusal;
+mod refusals;
 mod seldom;
+mod unavailable_reasons;
 mod work;
 
 mod compile_cache;

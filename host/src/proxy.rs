@@ -21,7 +21,7 @@ use crate::computing::ComputingTime;
 use crate::guest_limits::{self, GuestLimits, GuestMemory, Watched};
 use crate::instances::Pre;
 use crate::outgoing::OutgoingRequests;
-use crate::put_sink::{self, PutSinkContext, Puts};
+use crate::put_sink::{self, PutSinkContext, Puts, RefusalSlot};
 use crate::world::World;
 
 /// What a component sets as its answer: an error where it reports one instead of a response.
@@ -100,6 +100,11 @@ impl Pre for WholePre {
 }
 
 impl Whole {
+    /// Where the last put that it made and that was refused is to be seen.
+    pub(crate) fn refusal_slot(&self) -> RefusalSlot {
+        Arc::clone(self.store.data().put_sink.refusal_slot())
+    }
+
     /// Lets the guest handle `request`. The answer comes through `answer`, maybe before the guest
     /// is done; a guest that sets none drops it. An error is a trap: the instance is spoilt.
     pub(crate) async fn handle(

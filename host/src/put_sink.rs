@@ -11,6 +11,8 @@ use std::time::Duration;
 use futures_util::FutureExt as _;
 use wasmtime::component::{HasSelf, Linker};
 
+use crate::refusal::{Reason, Refusal};
+use crate::refusals::Refusals;
 use crate::seldom::Seldom;
 use crate::sink::{BoxSink, PutError, PutSink};
 use crate::time_out::TimeOut;
@@ -38,13 +40,28 @@ pub(crate) struct Puts {
     timeout: Duration,
     /// What all of them say of it.
     failing: Arc<Seldom>,
+    refusals: Arc<Refusals>,
+}
+
+/// A put that was not acknowledged.
+pub(crate) struct RefusedPut {
+    pub(crate) error: PutError,
+    pub(crate) refusal: Box<Refusal>,
 }
 
 /// The sink for puts that come one after the other: those of a guest instance, or of a connection.
 pub(crate) struct PutSinkContext {
     puts: Puts,
     time_out: TimeOut,
+    /// That of the put, for the log where it is refused: the sink takes the other. Kept from put to put, so
+    /// that no put allocates it.
+    key: String,
+    /// Of the last put that a component made itself, if it was refused.
+    refusal: RefusalSlot,
 }
+
+/// Where a component's put that was refused is seen by whoever sends the component's answer.
+pub(crate) type RefusalSlot = Arc<Mutex<Option<Box<Refusal>>>>;
 
 /// The sink of a connection, for puts that nothing of it may be borrowed for.
 pub(crate) struct ConnectionSink {
@@ -54,11 +71,12 @@ pub(crate) struct ConnectionSink {
 }
 
 impl Puts {
-    pub(crate) fn new(sink: BoxSink, timeout: Duration) -> Self {
+    pub(crate) fn new(sink: BoxSink, timeout: Duration, refusals: Arc<Refusals>) -> Self {
         Self {
             sink,
             timeout,
             failing: Arc::default(),
+            refusals,
         }
     }
 
@@ -66,33 +84,50 @@ impl Puts {
         PutSinkContext {
             puts: self.clone(),
             time_out: TimeOut::new(self.timeout),
+            key: String::new(),
+            refusal: RefusalSlot::default(),
         }
     }
 }
 
 impl PutSinkContext {
     /// Puts, and says what became of it: in time, and also where the sink panics.
-    pub(crate) async fn put(&mut self, key: String, event: String) -> Result<(), PutError> {
-        let Self { puts, time_out } = self;
+    pub(crate) async fn put(&mut self, key: String, event: String) -> Result<(), RefusedPut> {
+        self.key.clear();
+        self.key.push_str(&key);
+        let Self { puts, time_out, .. } = self;
         // The call is inside the future, so that a panic before the first await is caught too.
         let put = AssertUnwindSafe(async { puts.sink.put(key, event).await }).catch_unwind();
         let result = match time_out.hold(put).await {
             Some(Ok(result)) => result,
             Some(Err(panic)) => Err(PutError::Failed(panic_text(&*panic))),
-            None => {
-                let timeout = puts.timeout;
-                if let Some(left_out) = puts.failing.say("") {
-                    tracing::warn!(?timeout, left_out, "the sink did not answer in time");
-                }
-                Err(PutError::Unknown)
-            }
+            None => return Err(self.timed_out()),
         };
         if let Err(error @ PutError::Failed(reason)) = &result
             && let Some(left_out) = puts.failing.say(reason)
         {
             tracing::error!(%error, left_out, "put failed");
         }
-        result
+        result.map_err(|error| self.refused(error))
+    }
+
+    fn refused(&self, error: PutError) -> RefusedPut {
+        let refusal = Refusal::of_put(&error, &self.key, || self.puts.sink.unavailable_reason());
+        RefusedPut {
+            error,
+            refusal: Box::new(refusal),
+        }
+    }
+
+    fn timed_out(&self) -> RefusedPut {
+        let mut refused = self.refused(PutError::Unknown);
+        refused.refusal.reason = Reason::Timeout;
+        refused
+    }
+
+    /// Where the last refused put of a component is to be seen.
+    pub(crate) fn refusal_slot(&self) -> &RefusalSlot {
+        &self.refusal
     }
 }
 
@@ -105,12 +140,16 @@ impl ConnectionSink {
     }
 
     /// As for [`PutSinkContext::put`].
-    pub(crate) async fn put(&self, key: String, event: String) -> Result<(), PutError> {
+    pub(crate) async fn put(&self, key: String, event: String) -> Result<(), RefusedPut> {
         let idle = self.idle().take();
         let mut context = idle.unwrap_or_else(|| self.puts.context());
         let result = context.put(key, event).await;
         *self.idle() = Some(context);
         result
+    }
+
+    pub(crate) fn refusals(&self) -> &Arc<Refusals> {
+        &self.puts.refusals
     }
 
     /// What is behind it is set as a whole, so a poisoned lock is still good.
@@ -125,8 +164,13 @@ impl Host for PutSinkContext {
         key: String,
         event: String,
     ) -> wasmtime::Result<Result<(), WitPutError>> {
-        let result = PutSinkContext::put(self, key, event).await;
-        Ok(result.map_err(WitPutError::from))
+        let refused = match PutSinkContext::put(self, key, event).await {
+            Ok(()) => return Ok(Ok(())),
+            Err(refused) => refused,
+        };
+        let mut slot = self.refusal.lock().unwrap_or_else(PoisonError::into_inner);
+        *slot = Some(refused.refusal);
+        Ok(Err(refused.error.into()))
     }
 }
 

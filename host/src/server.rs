@@ -146,6 +146,7 @@ impl PeerServer {
             self.shared.closing.begin(Phase::Aborting);
         }
         self.flush().await;
+        self.shared.handler.refusals.report_totals();
         *closed = true;
     }
 

@@ -8,6 +8,9 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 
+use crate::refusal::Reason;
+use crate::unavailable_reasons::UnavailableReasons;
+
 /// Takes the events of a peer server.
 ///
 /// A store behind a sink is write-once: the first event under a key stays there for ever.
@@ -45,7 +48,10 @@ pub trait PutSink: Send + Sync + 'static {
     where
         Self: Sized,
     {
-        BoxSink(Arc::new(self))
+        BoxSink {
+            sink: Arc::new(self),
+            reasons: None,
+        }
     }
 }
 
@@ -108,15 +114,36 @@ where
 
 /// Any sink behind one type; see [`PutSink::boxed`]. Clones share the sink.
 #[derive(Clone)]
-pub struct BoxSink(Arc<dyn ErasedSink>);
+pub struct BoxSink {
+    sink: Arc<dyn ErasedSink>,
+    /// Where it notes why it was unavailable, if it does.
+    reasons: Option<Arc<UnavailableReasons>>,
+}
+
+impl BoxSink {
+    /// A sink that notes in `reasons` why each put was unavailable.
+    pub(crate) fn with_reasons(sink: impl PutSink, reasons: Arc<UnavailableReasons>) -> Self {
+        Self {
+            sink: Arc::new(sink),
+            reasons: Some(reasons),
+        }
+    }
+
+    /// Why a put was unavailable that has just come back.
+    pub(crate) fn unavailable_reason(&self) -> Reason {
+        let reasons = self.reasons.as_ref();
+        let reason = reasons.and_then(|reasons| reasons.take());
+        reason.unwrap_or(Reason::SinkUnavailable)
+    }
+}
 
 impl PutSink for BoxSink {
     fn put(&self, key: String, event: String) -> impl Future<Output = Result<(), PutError>> + Send {
-        self.0.put(key, event)
+        self.sink.put(key, event)
     }
 
     fn flush(&self) -> impl Future<Output = Result<(), PutError>> + Send {
-        self.0.flush()
+        self.sink.flush()
     }
 
     fn boxed(self) -> BoxSink {

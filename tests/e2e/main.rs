@@ -44,6 +44,7 @@ mod platforms;
 mod protocol;
 mod put_command;
 mod put_handler;
+mod refusals;
 mod request_table;
 mod serve_connection;
 mod signals;

@@ -5,6 +5,7 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::group_commit::QueueLimits;
+use crate::refusal::Reason;
 
 /// The room, and what is taken of it.
 #[derive(Debug)]
@@ -30,13 +31,13 @@ impl Room {
     }
 
     /// A place for a put of so many bytes, if fewer puts and bytes wait than may.
-    pub(super) fn take(&self, bytes: usize) -> Option<Place<'_>> {
-        add(&self.puts, 1, self.limits.puts.max(1))?;
+    pub(super) fn take(&self, bytes: usize) -> Result<Place<'_>, Reason> {
+        add(&self.puts, 1, self.limits.puts.max(1)).ok_or(Reason::QueueFull)?;
         if add(&self.bytes, bytes, self.limits.bytes).is_none() {
             self.puts.fetch_sub(1, Ordering::Relaxed);
-            return None;
+            return Err(Reason::QueueBytesFull);
         }
-        Some(Place { room: self, bytes })
+        Ok(Place { room: self, bytes })
     }
 }
 
@@ -67,13 +68,13 @@ mod tests {
         });
         let first = room.take(99).expect("has room");
         let second = room.take(99).expect("is not full yet");
-        assert!(room.take(1).is_none(), "both are reached");
+        assert!(room.take(1).is_err(), "both are reached");
         drop(first);
         let third = room.take(1).expect("has room again");
         drop((second, third));
         let large = room.take(100).expect("one is always taken");
-        assert!(room.take(1).is_none(), "the bytes are reached");
+        assert!(room.take(1).is_err(), "the bytes are reached");
         drop(large);
-        assert!(room.take(1).is_some());
+        assert!(room.take(1).is_ok());
     }
 }

@@ -23,9 +23,11 @@ use super::url::NatsUrl;
 use super::watch::{Identity, leader, prepare, watch};
 use crate::error::Error;
 use crate::group_commit::QueueLimits;
-use crate::sink::{PutError, PutSink};
+use crate::refusal::Reason;
+use crate::sink::{BoxSink, PutError, PutSink};
 use crate::sinks::{Comparison, SMALL_BYTES};
 use crate::store::{Event, digest};
+use crate::unavailable_reasons::UnavailableReasons;
 
 /// How long servers may take to be there that are started together with this program.
 const CONNECT_TIME: Duration = Duration::from_secs(5);
@@ -79,6 +81,8 @@ pub struct NatsSink {
     reads: Semaphore,
     /// Those, and the ones that wait for their turn.
     waiting_reads: Semaphore,
+    /// Why puts were unavailable.
+    reasons: Arc<UnavailableReasons>,
     watcher: JoinHandle<()>,
 }
 
@@ -130,6 +134,7 @@ impl NatsSink {
             comparison: Comparison::default(),
             reads: Semaphore::new(MAX_READS),
             waiting_reads: Semaphore::new(MAX_WAITING_READS),
+            reasons: Arc::default(),
             watcher: tokio::spawn(watcher),
         })
     }
@@ -154,7 +159,10 @@ impl NatsSink {
                 // Of one replica the word is enough.
                 Reply::Full | Reply::NoResources => {
                     match Box::pin(self.compare(key, message, may_be_stored)).await {
-                        None if !may_be_stored => Some(Err(unavailable(FULL_RETRY_SECONDS))),
+                        None if !may_be_stored => {
+                            self.reasons.note(Reason::StreamFull);
+                            Some(Err(unavailable(FULL_RETRY_SECONDS)))
+                        }
                         known => known,
                     }
                 }
@@ -286,15 +294,20 @@ impl NatsSink {
 
 impl PutSink for NatsSink {
     async fn put(&self, key: String, event: String) -> Result<(), PutError> {
-        let place = self.room.take(key.len() + event.len());
-        if place.is_none() {
-            return Err(unavailable(ROOM_RETRY_SECONDS));
-        }
+        let _place = self.room.take(key.len() + event.len()).map_err(|reason| {
+            self.reasons.note(reason);
+            unavailable(ROOM_RETRY_SECONDS)
+        })?;
         if !self.health.admits() {
             return Err(unavailable(RETRY_SECONDS));
         }
         let message = Outgoing::new(&self.url, &key, event);
         self.resolve(&key, &message).await
+    }
+
+    fn boxed(self) -> BoxSink {
+        let reasons = Arc::clone(&self.reasons);
+        BoxSink::with_reasons(self, reasons)
     }
 }
 

@@ -7,7 +7,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use alldata_peer_guest::same_event::same_event;
 
 use super::comparison::{Comparison, HeldId, SMALL_BYTES};
-use crate::sink::{PutError, PutSink};
+use crate::refusal::Reason;
+use crate::sink::{BoxSink, PutError, PutSink};
+use crate::unavailable_reasons::UnavailableReasons;
 
 /// How many bytes of memory `memory:` takes for its events: what a small machine can spare.
 pub const MEMORY_SINK_BYTES: usize = 256 * 1024 * 1024;
@@ -26,6 +28,7 @@ pub struct MemorySink {
     capacity_bytes: usize,
     events: Mutex<Events>,
     comparison: Comparison,
+    reasons: Arc<UnavailableReasons>,
 }
 
 /// What a key holds, and that key in short, which identifies it: it is never another event.
@@ -48,6 +51,7 @@ impl MemorySink {
             capacity_bytes,
             events: Mutex::default(),
             comparison: Comparison::default(),
+            reasons: Arc::default(),
         }
     }
 
@@ -86,6 +90,7 @@ impl MemorySink {
                 event: Arc::clone(held.get()),
             })),
             Entry::Vacant(_) if bytes > self.capacity_bytes - events.bytes => {
+                self.reasons.note(Reason::MemoryFull);
                 Err(PutError::Unavailable {
                     retry_after_seconds: FULL_RETRY_SECONDS,
                 })
@@ -117,5 +122,32 @@ impl PutSink for MemorySink {
         } else {
             Err(PutError::Conflict)
         }
+    }
+
+    fn boxed(self) -> BoxSink {
+        let reasons = Arc::clone(&self.reasons);
+        BoxSink::with_reasons(self, reasons)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{EVENT_OVERHEAD_BYTES, MemorySink};
+    use crate::refusal::Reason;
+    use crate::sink::{PutError, PutSink as _};
+
+    #[tokio::test]
+    async fn full_memory_is_the_reason() {
+        let sink = MemorySink::new(EVENT_OVERHEAD_BYTES + 2).boxed();
+        let put = |key: &str| sink.put(key.to_owned(), "1".to_owned());
+        assert_eq!(put("a").await, Ok(()));
+        let full = put("b").await;
+        assert!(
+            matches!(full, Err(PutError::Unavailable { .. })),
+            "{full:?}"
+        );
+        assert_eq!(sink.unavailable_reason(), Reason::MemoryFull);
+        // What nobody noted is told in general.
+        assert_eq!(sink.unavailable_reason(), Reason::SinkUnavailable);
     }
 }

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use crate::error::Error;
 use crate::group_commit::{GroupCommit, QueueLimits, Record, Writer};
 use crate::put_json::put_line;
-use crate::sink::{PutError, PutSink};
+use crate::sink::{BoxSink, PutError, PutSink};
 use crate::store::check_appendable;
 
 /// The path of standard output, where systems have one.
@@ -101,6 +101,11 @@ impl NdjsonSink {
 impl PutSink for NdjsonSink {
     async fn put(&self, key: String, event: String) -> Result<(), PutError> {
         self.0.put(Record { key, event }).await
+    }
+
+    fn boxed(self) -> BoxSink {
+        let reasons = self.0.unavailable_reasons();
+        BoxSink::with_reasons(self, reasons)
     }
 }
 

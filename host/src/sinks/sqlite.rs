@@ -9,7 +9,7 @@ use super::SinkOptions;
 use super::comparison::{Comparison, SMALL_BYTES};
 use crate::error::Error;
 use crate::group_commit::{GroupCommit, QueueLimits, Record};
-use crate::sink::{PutError, PutSink};
+use crate::sink::{BoxSink, PutError, PutSink};
 use crate::store::{self, Held, StoreReader, StoreWriter, Written, check_store_path};
 
 /// A write-once store in a SQLite file; see [`store`](crate::store).
@@ -129,5 +129,10 @@ impl PutSink for SqliteSink {
         } else {
             Err(PutError::Conflict)
         }
+    }
+
+    fn boxed(self) -> BoxSink {
+        let reasons = self.commits.unavailable_reasons();
+        BoxSink::with_reasons(self, reasons)
     }
 }
