@@ -37,6 +37,7 @@ mod keyvalue_races;
 mod keyvalue_sinks;
 mod limits;
 mod nats;
+mod ndjson_files;
 mod output_files;
 mod pace;
 mod passwords;

@@ -1,5 +1,6 @@
 //! The sinks that come with the crate, one file each, and the URLs that name them.
 
+mod append_file;
 mod comparison;
 mod discard;
 mod http;

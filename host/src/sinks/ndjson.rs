@@ -2,10 +2,10 @@
 //!
 //! Appends every put and knows no keys: a repeated put stands twice. Never reads what it wrote.
 
-use std::fs::{File, OpenOptions};
-use std::io::{self, Read as _, Seek as _, SeekFrom, Stdout, Write as _};
+use std::io::{self, Stdout};
 use std::path::{Path, PathBuf};
 
+use super::append_file::AppendFile;
 use crate::error::Error;
 use crate::group_commit::{GroupCommit, QueueLimits, Record, Writer};
 use crate::put_json::put_line;
@@ -39,25 +39,9 @@ impl NdjsonSink {
     ///
     /// As for [`append`](Self::append).
     pub fn append_with_queue(path: &Path, limits: QueueLimits) -> Result<Self, Error> {
-        let fail = |source| Error::File {
-            operation: "open",
-            path: path.to_owned(),
-            source,
-        };
         check_appendable(path)?;
-        let mut file = OpenOptions::new()
-            .append(true)
-            .read(true)
-            .create(true)
-            .open(path)
-            .map_err(fail)?;
-        if file.metadata().map_err(fail)?.is_file() {
-            // Another writer's lines could be taken back with those that failed here.
-            file.try_lock().map_err(|error| fail(error.into()))?;
-            sync_directory(path).map_err(fail)?;
-        }
-        let torn = is_torn(&mut file).map_err(fail)?;
-        Self::start(path, limits, Output::File(file), torn)
+        let file = AppendFile::open(path)?;
+        Self::start(path, limits, Output::File(file))
     }
 
     /// Writes to standard output.
@@ -80,14 +64,17 @@ impl NdjsonSink {
         if stdout.exists() {
             check_appendable(stdout)?;
         }
-        Self::start(Path::new("-"), limits, Output::Stdout(io::stdout()), false)
+        let output = Output::Stdout {
+            stdout: io::stdout(),
+            is_torn: false,
+        };
+        Self::start(Path::new("-"), limits, output)
     }
 
-    fn start(path: &Path, limits: QueueLimits, output: Output, torn: bool) -> Result<Self, Error> {
+    fn start(path: &Path, limits: QueueLimits, output: Output) -> Result<Self, Error> {
         let writer = LineWriter {
             path: path.to_owned(),
             output,
-            torn,
         };
         GroupCommit::start("ndjson-writer", limits, writer)
             .map(Self)
@@ -111,82 +98,52 @@ impl PutSink for NdjsonSink {
 
 #[derive(Debug)]
 enum Output {
-    File(File),
-    Stdout(Stdout),
+    File(AppendFile),
+    Stdout {
+        stdout: Stdout,
+        /// Whether it ends within a line.
+        is_torn: bool,
+    },
 }
 
 #[derive(Debug)]
 struct LineWriter {
     path: PathBuf,
     output: Output,
-    /// Whether the output ends within a line.
-    torn: bool,
 }
 
 impl Writer for LineWriter {
     type Written = ();
 
     fn write(&mut self, records: &[Record]) -> Vec<Result<(), PutError>> {
-        let mut text = String::new();
-        if self.torn {
-            text.push('\n');
-        }
-        for record in records {
-            text.push_str(&put_line(&record.key, &record.event));
-        }
-        let result = match &mut self.output {
-            Output::File(file) => append_or_undo(file, text.as_bytes(), &mut self.torn),
-            Output::Stdout(stdout) => {
-                let mut stdout = stdout.lock();
-                let written = stdout.write_all(text.as_bytes());
-                written
-                    .and_then(|()| stdout.flush())
-                    .inspect_err(|_| self.torn = true)
+        let lines = records
+            .iter()
+            .map(|record| put_line(&record.key, &record.event));
+        let lines: String = lines.collect();
+        let written = match &mut self.output {
+            Output::File(file) => {
+                let written = file.append(lines);
+                file.note(&written);
+                written.map_err(|error| error.to_string())
+            }
+            Output::Stdout { stdout, is_torn } => {
+                print(&mut stdout.lock(), lines, is_torn).map_err(|error| error.to_string())
             }
         };
-        let result = match result {
-            Ok(()) => {
-                self.torn = false;
-                Ok(())
-            }
-            Err(error) => Err(PutError::Failed(format!(
-                "cannot write {}: {error}",
-                self.path.display()
-            ))),
-        };
+        let result = written.map_err(|reason| {
+            PutError::Failed(format!("cannot write {}: {reason}", self.path.display()))
+        });
         vec![result; records.len()]
     }
 }
 
-/// Appends and syncs. A write that fails half-way is taken back, as far as the disk allows.
-fn append_or_undo(file: &mut File, text: &[u8], torn: &mut bool) -> io::Result<()> {
-    let length = file.metadata()?.len();
-    if let Err(error) = file.write_all(text) {
-        *torn |= file.set_len(length).is_err();
-        return Err(error);
+/// Writes lines to standard output, after an end for the line that it ends within.
+fn print(stdout: &mut impl io::Write, mut lines: String, is_torn: &mut bool) -> io::Result<()> {
+    if *is_torn {
+        lines.insert(0, '\n');
     }
-    // Once written, the lines stay: a put that was not synced may be stored.
-    *torn = false;
-    file.sync_data().or_else(|error| match error.kind() {
-        // A pipe or a terminal has nothing to sync.
-        io::ErrorKind::InvalidInput => Ok(()),
-        _ => Err(error),
-    })
-}
-
-/// Makes sure that a file which was just made is still there after a loss of power.
-fn sync_directory(path: &Path) -> io::Result<()> {
-    let directory = path.parent().filter(|parent| *parent != Path::new(""));
-    File::open(directory.unwrap_or(Path::new(".")))?.sync_all()
-}
-
-/// Whether a file that is not empty lacks its last line break. A pipe can't be read back.
-fn is_torn(file: &mut File) -> io::Result<bool> {
-    if !file.metadata()?.is_file() || file.seek(SeekFrom::End(0))? == 0 {
-        return Ok(false);
-    }
-    let mut last = [0];
-    file.seek(SeekFrom::End(-1))?;
-    file.read_exact(&mut last)?;
-    Ok(last != *b"\n")
+    let written = stdout.write_all(lines.as_bytes());
+    let written = written.and_then(|()| stdout.flush());
+    *is_torn = written.is_err();
+    written
 }

@@ -183,6 +183,12 @@ impl Peer {
 }
 
 impl PeerBuilder {
+    /// Runs the server in this directory.
+    pub(crate) fn directory(mut self, directory: TempDir) -> Self {
+        self.directory = Some(directory);
+        self
+    }
+
     pub(crate) fn sink(self, url: &str) -> Self {
         self.arguments(&["--sink", url])
     }

@@ -1,0 +1,193 @@
+//! The file of `ndjson:` while a server has it open: moved, removed, replaced, truncated, and back again;
+//! and what is said of files that can't be opened.
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::Path;
+
+use rustix::process::Signal;
+
+use crate::support::{Peer, run, serve};
+
+const NAME: &str = "dir/events.ndjson";
+const FIRST: &str = "{\"key\":\"key1\",\"event\":1}\n";
+
+/// A server with one event in its file.
+fn start() -> Peer {
+    let directory = tempfile::tempdir().expect("makes a directory");
+    fs::create_dir(directory.path().join("dir")).expect("makes a directory");
+    let sink = format!("ndjson:{NAME}");
+    let peer = Peer::builder().directory(directory).sink(&sink).start();
+    peer.put("key1", "1").assert_created();
+    peer
+}
+
+/// Holds that puts fail, that the log says why, and that nothing is written where somebody else may write.
+#[track_caller]
+fn assert_refused(peer: &Peer, reason: &str) {
+    for number in 0..2 {
+        let problem = peer.put(&format!("lost{number}"), "1").assert_problem(500);
+        assert_eq!(problem["stored"], "unknown");
+    }
+    let line = peer.log_line("put failed");
+    assert!(line.contains(reason) && line.contains(NAME), "{line}");
+}
+
+#[track_caller]
+fn read(path: &Path) -> String {
+    fs::read_to_string(path).expect("reads")
+}
+
+#[test]
+fn moved_file_refuses_puts_until_it_is_back() {
+    let mut peer = start();
+    let (path, aside) = (peer.file(NAME), peer.file("aside"));
+    fs::rename(&path, &aside).expect("moves");
+    assert_refused(&peer, "it was moved");
+    assert_eq!(read(&aside), FIRST);
+    fs::rename(&aside, &path).expect("moves");
+    peer.put("key2", "2").assert_created();
+    peer.log_line("is in its place again");
+    peer.signal(Signal::TERM);
+    assert_eq!(peer.wait().code(), Some(0));
+    assert_eq!(
+        read(&path),
+        format!("{FIRST}{{\"key\":\"key2\",\"event\":2}}\n")
+    );
+}
+
+#[test]
+fn moved_directory_refuses_puts_until_it_is_back() {
+    let peer = start();
+    let (path, aside) = (peer.file("dir"), peer.file("aside"));
+    fs::rename(&path, &aside).expect("moves");
+    assert_refused(&peer, "it was moved");
+    fs::rename(&aside, &path).expect("moves");
+    peer.put("key2", "2").assert_created();
+}
+
+#[test]
+fn removed_file_or_directory_refuses_puts() {
+    let mut peer = start();
+    fs::remove_file(peer.file(NAME)).expect("removes");
+    assert_refused(&peer, "it was removed");
+    assert!(!peer.file(NAME).exists());
+    // Also where another file comes into its place.
+    fs::write(peer.file(NAME), "").expect("writes");
+    peer.put("key2", "2").assert_problem(500);
+    assert_eq!(read(&peer.file(NAME)), "");
+    peer.signal(Signal::TERM);
+    assert_eq!(peer.wait().code(), Some(0));
+    let log = peer.rest_of_stderr().join("\n");
+    assert!(log.contains("is not closed as it was written"), "{log}");
+
+    let peer = start();
+    fs::remove_dir_all(peer.file("dir")).expect("removes");
+    assert_refused(&peer, "it was removed");
+}
+
+#[test]
+fn another_file_in_its_place_gets_no_line() {
+    let peer = start();
+    let (path, aside) = (peer.file(NAME), peer.file("aside"));
+    // By a link, so that the first file stays.
+    fs::hard_link(&path, &aside).expect("links");
+    fs::write(peer.file("other"), "other\n").expect("writes");
+    fs::rename(peer.file("other"), &path).expect("moves");
+    assert_refused(&peer, "another file is at its path");
+    assert_eq!(
+        (read(&path), read(&aside)),
+        ("other\n".into(), FIRST.into())
+    );
+    fs::rename(&aside, &path).expect("moves");
+    peer.put("key2", "2").assert_created();
+}
+
+#[test]
+fn link_to_another_file_gets_no_line() {
+    let directory = tempfile::tempdir().expect("makes a directory");
+    let link = directory.path().join("events.ndjson");
+    symlink("first", &link).expect("links");
+    let peer = Peer::builder()
+        .directory(directory)
+        .sink("ndjson:events.ndjson");
+    let peer = peer.start();
+    peer.put("key1", "1").assert_created();
+    fs::write(peer.file("second"), "").expect("writes");
+    fs::remove_file(&link).expect("removes");
+    symlink("second", &link).expect("links");
+    peer.put("key2", "2").assert_problem(500);
+    peer.log_line("another file is at its path");
+    assert_eq!(read(&peer.file("second")), "");
+    assert_eq!(read(&peer.file("first")), FIRST);
+}
+
+#[test]
+fn truncated_file_refuses_puts_until_it_is_restored() {
+    for text in ["", "{\"key\""] {
+        let peer = start();
+        let path = peer.file(NAME);
+        fs::write(&path, text).expect("truncates");
+        assert_refused(&peer, "it was truncated from 25 to");
+        assert_eq!(read(&path), text);
+        fs::write(&path, FIRST).expect("restores");
+        peer.put("key2", "2").assert_created();
+        let second = "{\"key\":\"key2\",\"event\":2}\n";
+        assert_eq!(read(&path), [FIRST, second].concat());
+    }
+}
+
+#[test]
+fn longer_file_at_its_path_takes_lines() {
+    let peer = start();
+    let path = peer.file(NAME);
+    let other = "{\"key\":\"other\",\"event\":1}\n";
+    fs::write(&path, [FIRST, other].concat()).expect("writes");
+    peer.put("key2", "2").assert_created();
+    let second = "{\"key\":\"key2\",\"event\":2}\n";
+    assert_eq!(read(&path), [FIRST, other, second].concat());
+}
+
+#[test]
+fn locked_file_is_told_as_such() {
+    let peer = start();
+    let sink = format!("ndjson:{}", peer.file(NAME).display());
+    let output = run(&serve(&sink));
+    let sentence = output.assert_failed(1);
+    let locked = "another process has locked it: two servers must not write to one file";
+    assert!(sentence.contains(locked), "{sentence}");
+    assert!(!sentence.contains("would block"), "{sentence}");
+    peer.put("key2", "2").assert_created();
+}
+
+#[test]
+fn file_that_cannot_be_opened_is_told_with_the_cause() {
+    let peer = start();
+    for (name, cause) in [
+        ("none/events.ndjson", "none does not exist"),
+        ("dir", "it is a directory"),
+        ("dir/events.ndjson/a", "events.ndjson is not a directory"),
+    ] {
+        let path = peer.file(name);
+        let output = run(&serve(&format!("ndjson:{}", path.display())));
+        let sentence = output.assert_failed(1);
+        assert!(sentence.contains(cause), "{sentence}");
+        assert!(sentence.contains(&path.display().to_string()), "{sentence}");
+    }
+}
+
+/// What is no regular file has no place that it could be moved from.
+#[test]
+fn pipe_takes_lines_whatever_becomes_of_its_path() {
+    let directory = tempfile::tempdir().expect("makes a directory");
+    let pipe = directory.path().join("pipe");
+    let made = std::process::Command::new("mkfifo").arg(&pipe).status();
+    assert!(made.expect("runs").success());
+    let peer = Peer::builder()
+        .directory(directory)
+        .sink("ndjson:pipe")
+        .start();
+    peer.put("key1", "1").assert_created();
+    fs::remove_file(&pipe).expect("removes");
+    peer.put("key2", "2").assert_created();
+}
