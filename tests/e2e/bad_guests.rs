@@ -140,7 +140,7 @@ fn what_ends_a_guest_is_logged_once_with_its_reason() {
         peer.signal(Signal::TERM);
         assert_eq!(peer.wait().code(), Some(0));
         let log = peer.rest_of_stderr();
-        let traps = log.iter().filter(|line| line.contains("guest"));
+        let traps = log.iter().filter(|line| line.contains("the guest"));
         let traps: Vec<&String> = traps.collect();
         assert_eq!(traps.len(), 2, "{log:#?}");
         assert!(traps.iter().all(|trap| trap.contains(reason)), "{log:#?}");

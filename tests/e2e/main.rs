@@ -50,6 +50,7 @@ mod request_table;
 mod serve_connection;
 mod signals;
 mod sinks;
+mod startup;
 mod store_commands;
 mod store_faults;
 mod store_files;

@@ -8,6 +8,8 @@ mod memory;
 mod ndjson;
 mod sqlite;
 
+use std::path;
+
 pub use discard::DiscardSink;
 pub use http::{HttpPutError, HttpSink};
 pub use memory::{MEMORY_SINK_BYTES, MemorySink};
@@ -113,6 +115,19 @@ fn open_here(url: &str, options: SinkOptions) -> Result<BoxSink, Error> {
         #[cfg(not(feature = "nats"))]
         Some(("nats", _)) => Err(fail("this was built without the feature `nats`".to_owned())),
         _ => Err(fail(format!("sinks are {URL_FORMS}"))),
+    }
+}
+
+/// The URL of a sink as it may stand in a log: with the absolute path of a file, and without a password.
+#[must_use]
+pub fn describe_url(url: &str) -> String {
+    match url.split_once(':') {
+        Some(("ndjson", "-")) => url.to_owned(),
+        Some((scheme @ ("sqlite" | "ndjson"), path)) => match path::absolute(path) {
+            Ok(path) => format!("{scheme}:{}", path.display()),
+            Err(_) => url.to_owned(),
+        },
+        _ => without_login(url),
     }
 }
 

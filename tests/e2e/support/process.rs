@@ -71,6 +71,25 @@ pub(crate) fn run_by(launcher: &[&str], arguments: &[&str]) -> Output {
     finish(command.args(arguments), "", DEADLINE)
 }
 
+/// Has another program run the program on a terminal, with a variable set or not, and returns what comes
+/// there.
+pub(crate) fn run_on_terminal(
+    launcher: &str,
+    arguments: &str,
+    variable: &str,
+    value: Option<&str>,
+) -> String {
+    let mut command = Command::new("script");
+    let line = format!("{launcher} '{PROGRAM}' {arguments}");
+    command.args(["-qec", &line, "/dev/null"]);
+    command.envs([COMPILE_CACHE, ("TERM", "xterm")]);
+    match value {
+        Some(value) => command.env(variable, value),
+        None => command.env_remove(variable),
+    };
+    finish(&mut command, "", DEADLINE).stdout
+}
+
 impl Output {
     /// Runs the program to its end with these variables in its environment.
     pub(crate) fn with_environment(arguments: &[&str], variables: &[(&str, &str)]) -> Self {

@@ -88,6 +88,9 @@ pub(crate) struct Serve {
     pub(crate) dir: Vec<(PathBuf, String)>,
     #[command(flatten)]
     pub(crate) limits: Limits,
+    /// The limits whose values are not the defaults, for the log
+    #[arg(skip)]
+    pub(crate) changed_limits: String,
 }
 
 /// The store that a command works on, which a server may be using meanwhile.

@@ -22,9 +22,12 @@ use crate::open_files;
 /// The longest time-out in seconds: an hour, after which nobody waits any more.
 pub(crate) const MAX_TIMEOUT_SECONDS: u64 = 3600;
 
+/// The heading of the limits in the help, by which they are known among all arguments.
+pub(crate) const HEADING: &str = "Limits";
+
 /// The limits of a server.
 #[derive(Debug, Args)]
-#[command(next_help_heading = "Limits")]
+#[command(next_help_heading = HEADING)]
 pub(crate) struct Limits {
     /// Connections at a time; for one beyond, the one that is idle the longest is closed
     #[arg(long, env = "ALLDATA_PEER_MAX_CONNECTIONS", value_name = "CONNECTIONS",

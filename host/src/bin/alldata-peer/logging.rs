@@ -1,5 +1,7 @@
 //! The log: on standard error, as text or JSON, as much of it as `RUST_LOG` asks for.
 
+use std::ffi::OsStr;
+use std::io::IsTerminal as _;
 use std::{env, io};
 
 use tracing_subscriber::EnvFilter;
@@ -28,8 +30,15 @@ pub(crate) fn start(format: LogFormat) {
         .with_writer(io::stderr);
     match format {
         LogFormat::Text => log
-            .with_ansi(io::IsTerminal::is_terminal(&io::stderr()))
+            .with_ansi(
+                io::stderr().is_terminal() && !forbids_color(env::var_os("NO_COLOR").as_deref()),
+            )
             .init(),
         LogFormat::Json => log.json().init(),
     }
+}
+
+/// Whether this value of `NO_COLOR` asks for text without colors: <https://no-color.org>.
+fn forbids_color(value: Option<&OsStr>) -> bool {
+    value.is_some_and(|value| !value.is_empty())
 }

@@ -18,6 +18,7 @@ mod put;
 mod reader;
 mod serve;
 mod signals;
+mod startup;
 mod store;
 
 use std::process::ExitCode;
@@ -65,7 +66,12 @@ fn main() -> ExitCode {
 fn parse() -> Arguments {
     let mut command = environment::prepare(Arguments::command());
     let matches = command.get_matches_mut();
-    Arguments::from_arg_matches(&matches).unwrap_or_else(|error| error.format(&mut command).exit())
+    let arguments = Arguments::from_arg_matches(&matches);
+    let mut arguments = arguments.unwrap_or_else(|error| error.format(&mut command).exit());
+    if let Command::Serve(serve) = &mut arguments.command {
+        serve.changed_limits = startup::changed_limits(&command, &matches);
+    }
+    arguments
 }
 
 fn exit_code(error: &anyhow::Error) -> u8 {

@@ -10,7 +10,7 @@ use tokio::runtime::Handle;
 
 use crate::arguments::Serve;
 use crate::signals::Signals;
-use crate::{component, output};
+use crate::{component, output, startup};
 
 /// Where events go unless something else is said.
 const DEFAULT_SINK: &str = "sqlite:alldata.db";
@@ -34,8 +34,8 @@ pub(crate) fn serve(arguments: Serve) -> Result<()> {
 
 async fn run(arguments: Serve) -> Result<()> {
     let mut signals = Signals::listen().context("cannot listen for signals")?;
-    let server = tokio::select! {
-        server = listen(&arguments) => server?,
+    let (server, sink) = tokio::select! {
+        listening = listen(&arguments) => listening?,
         // A large component takes a while to compile, and nothing is in flight yet.
         signal = signals.next() => {
             tracing::info!(signal, "closed before it listened");
@@ -43,6 +43,7 @@ async fn run(arguments: Serve) -> Result<()> {
         }
     };
     announce(&server, arguments.sink.as_deref() == Some("ndjson:-"));
+    startup::log(&server, &arguments, sink.as_deref());
     let signal = signals.next().await;
     tracing::info!(signal, "closing");
     let close = async {
@@ -61,7 +62,8 @@ async fn run(arguments: Serve) -> Result<()> {
     Ok(())
 }
 
-async fn listen(arguments: &Serve) -> Result<PeerServer> {
+/// A server, and the URL of its sink where that is not the component's own.
+async fn listen(arguments: &Serve) -> Result<(PeerServer, Option<String>)> {
     let limits = &arguments.limits;
     let mut builder = limits.set(PeerServer::builder().port(arguments.port));
     if let Some(hostname) = arguments.hostname.as_ref().filter(|name| !name.is_empty()) {
@@ -82,9 +84,9 @@ async fn listen(arguments: &Serve) -> Result<PeerServer> {
         builder = builder.component_dir(path, name);
     }
     // A component with a sink of its own leaves no store behind that nobody uses.
-    match (&arguments.sink, needs_sink) {
+    let sink = match (&arguments.sink, needs_sink) {
         (Some(_), false) => return Err(UnusedSink.into()),
-        (None, false) => {}
+        (None, false) => None,
         (url, true) => {
             let url = url.as_deref().unwrap_or(DEFAULT_SINK).to_owned();
             let options = SinkOptions {
@@ -92,10 +94,11 @@ async fn listen(arguments: &Serve) -> Result<PeerServer> {
                 ..limits.of_sink()
             };
             // A start that fails for another reason leaves no new store behind.
-            builder = builder.sink_when_bound(open_sink(url, options));
+            builder = builder.sink_when_bound(open_sink(url.clone(), options));
+            Some(url)
         }
-    }
-    Ok(builder.listen().await?)
+    };
+    Ok((builder.listen().await?, sink))
 }
 
 /// Opens a sink on a thread that may be blocked by that.
