@@ -48,7 +48,7 @@ enum Ended {
 impl Exchange {
     /// Lets a guest handle `request`, in no more than `time` where that is given.
     pub(crate) fn begin(
-        loan: Loan<WholePre>,
+        mut loan: Loan<WholePre>,
         mut request: Request<LimitedBody>,
         share: Arc<BodyShare>,
         time: Option<Duration>,

@@ -101,8 +101,8 @@ impl Pre for WholePre {
 
 impl Whole {
     /// Where the last put that it made and that was refused is to be seen.
-    pub(crate) fn refusal_slot(&self) -> RefusalSlot {
-        Arc::clone(self.store.data().put_sink.refusal_slot())
+    pub(crate) fn refusal_slot(&mut self) -> RefusalSlot {
+        self.store.data_mut().put_sink.refusal_slot()
     }
 
     /// Lets the guest handle `request`. The answer comes through `answer`, maybe before the guest

@@ -56,8 +56,8 @@ pub(crate) struct PutSinkContext {
     /// That of the put, for the log where it is refused: the sink takes the other. Kept from put to put, so
     /// that no put allocates it.
     key: String,
-    /// Of the last put that a component made itself, if it was refused.
-    refusal: RefusalSlot,
+    /// Of the last put that a component made itself, if it was refused and anybody wants to see it.
+    refusal: Option<RefusalSlot>,
 }
 
 /// Where a component's put that was refused is seen by whoever sends the component's answer.
@@ -85,7 +85,7 @@ impl Puts {
             puts: self.clone(),
             time_out: TimeOut::new(self.timeout),
             key: String::new(),
-            refusal: RefusalSlot::default(),
+            refusal: None,
         }
     }
 }
@@ -126,8 +126,8 @@ impl PutSinkContext {
     }
 
     /// Where the last refused put of a component is to be seen.
-    pub(crate) fn refusal_slot(&self) -> &RefusalSlot {
-        &self.refusal
+    pub(crate) fn refusal_slot(&mut self) -> RefusalSlot {
+        Arc::clone(self.refusal.get_or_insert_default())
     }
 }
 
@@ -168,8 +168,10 @@ impl Host for PutSinkContext {
             Ok(()) => return Ok(Ok(())),
             Err(refused) => refused,
         };
-        let mut slot = self.refusal.lock().unwrap_or_else(PoisonError::into_inner);
-        *slot = Some(refused.refusal);
+        if let Some(slot) = &self.refusal {
+            let mut slot = slot.lock().unwrap_or_else(PoisonError::into_inner);
+            *slot = Some(refused.refusal);
+        }
         Ok(Err(refused.error.into()))
     }
 }
