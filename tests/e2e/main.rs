@@ -36,6 +36,8 @@ mod javascript_sink;
 mod keyvalue_races;
 mod keyvalue_sinks;
 mod limits;
+#[cfg(target_os = "linux")]
+mod memory;
 mod nats;
 mod ndjson_files;
 mod output_files;

@@ -29,6 +29,12 @@ use clap::{CommandFactory as _, FromArgMatches as _};
 use arguments::{Arguments, Command};
 use environment::Ignored;
 
+/// Gives memory back to the system some seconds after a burst, by threads of its own. The system's
+/// allocator keeps most of it: it gives back only what is at the end of its heaps.
+#[cfg(target_os = "linux")]
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 /// The exit code of wrong usage, which is also clap's.
 const USAGE: u8 = 2;
 
