@@ -6,7 +6,7 @@ use crate::latency;
 use crate::results::{CONNECTIONS, EVENT_BYTES, Figure, Load, Results};
 use crate::server::Server;
 use crate::spread::Spread;
-use crate::{nats, startup, sweep, waiting};
+use crate::{conflicts, nats, startup, sweep, waiting};
 
 /// One goal with what was measured.
 pub(crate) struct Goal {
@@ -54,6 +54,9 @@ const MEMORY_OF_PUT_KIB: f64 = 64.0;
 /// The most time to the first 201, in milliseconds.
 const START_MILLIS: f64 = 15.0;
 const COLD_START_MILLIS: f64 = 80.0;
+
+/// How much dearer a conflict with the largest held event may be than one with the smallest.
+const CONFLICT: f64 = 1.5;
 
 /// How much dearer a put may be at its dearest than at its cheapest, whatever the number of
 /// connections or of puts before it.
@@ -115,6 +118,11 @@ pub(crate) fn all(results: &Results) -> Vec<Goal> {
         measured: flatness(results, Server::PeerDiscard),
         limit: Limit::AtMost(FLAT),
     });
+    goals.push(Goal {
+        what: "CPU per conflict: largest / smallest event held".to_owned(),
+        measured: conflict_ratio(results),
+        limit: Limit::AtMost(CONFLICT),
+    });
     goals.extend(nats::LAYOUTS.map(|layout| {
         let [peer, alone, _] = layout.servers();
         let [peer_name, alone_name] = [peer, alone].map(Server::name);
@@ -174,6 +182,13 @@ fn one_load(results: &Results) -> [Goal; 6] {
             COLD_START_MILLIS,
         ),
     ]
+}
+
+/// How much dearer a conflict with the largest held event is than one with the smallest.
+fn conflict_ratio(results: &Results) -> Option<Spread> {
+    let [small, _, large] = conflicts::HELD_BYTES.map(conflicts::load);
+    let values = |load| results.values(Server::PeerSqlite, load, Figure::CpuOfConflict);
+    Spread::of_ratios(values(large), values(small))
 }
 
 /// How much dearer a put is on the dearest number of connections than on the cheapest.

@@ -20,6 +20,7 @@ mod wrk;
 mod results;
 mod spread;
 
+mod conflicts;
 mod latency;
 mod nats;
 mod startup;
@@ -41,6 +42,7 @@ use std::path::PathBuf;
 use anyhow::{Context as _, Result};
 use clap::{Args, Parser, Subcommand};
 
+use crate::conflicts::Conflicts;
 use crate::endurance::Endurance;
 use crate::latency::Latency;
 use crate::nats::Nats;
@@ -88,6 +90,8 @@ struct Compare {
     #[command(flatten)]
     startup: Startup,
     #[command(flatten)]
+    conflicts: Conflicts,
+    #[command(flatten)]
     nats: Nats,
 }
 
@@ -131,6 +135,7 @@ impl Compare {
         self.sweep.measure(tools, results)?;
         self.startup.measure(tools, results)?;
         waiting::measure(tools, results)?;
+        self.conflicts.measure(tools, results)?;
         self.nats.measure(tools, results)
     }
 }

@@ -5,7 +5,7 @@ use crate::nats::Layout;
 use crate::results::{CONNECTIONS, EVENT_BYTES, Figure, Load, Results};
 use crate::server::Server;
 use crate::spread::Spread;
-use crate::{latency, nats, startup, sweep};
+use crate::{conflicts, latency, nats, startup, sweep};
 
 /// What stands in a cell that nothing was measured for.
 const NOTHING: &str = "–";
@@ -21,6 +21,7 @@ pub(crate) fn markdown(results: &Results) -> String {
         at_rate(results),
         in_sweep(results),
         starts(results),
+        conflicts(results),
         through_nats(results),
     ]);
     sections.join("\n")
@@ -97,6 +98,31 @@ fn starts(results: &Results) -> String {
     format!(
         "## Start\n\n{}",
         by_server(results, &startup::SERVERS, startup::load(), &columns)
+    )
+}
+
+fn conflicts(results: &Results) -> String {
+    let columns = [
+        (Figure::CpuOfConflict, 1),
+        (Figure::RateOfConflicts, 0),
+        (Figure::CpuOfSameBytes, 1),
+        (Figure::RateOfSameBytes, 0),
+        (Figure::CpuOfSameValue, 1),
+        (Figure::RateOfSameValues, 0),
+    ];
+    let mut header = vec!["bytes held".to_owned()];
+    header.extend(columns.iter().map(|(figure, _)| {
+        let (name, unit) = figure.name();
+        format!("{name}, {unit}")
+    }));
+    let rows = conflicts::HELD_BYTES.map(|bytes| {
+        let spread = |figure| results.spread(Server::PeerSqlite, conflicts::load(bytes), figure);
+        let cells = columns.map(|(figure, digits)| cell(spread(figure), digits));
+        [bytes.to_string()].into_iter().chain(cells).collect()
+    });
+    format!(
+        "## Puts under a key that is taken, 1 connection\n\n{}",
+        table(&header, rows)
     )
 }
 

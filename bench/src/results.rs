@@ -65,6 +65,15 @@ pub(crate) enum Figure {
     ColdStart,
     /// Memory for each further put that waits.
     MemoryOfPut,
+    /// Of a put under a key that holds an event of another value.
+    CpuOfConflict,
+    RateOfConflicts,
+    /// Of a put of the very event that its key holds.
+    CpuOfSameBytes,
+    RateOfSameBytes,
+    /// Of one of the same value in another spelling.
+    CpuOfSameValue,
+    RateOfSameValues,
 }
 
 impl Figure {
@@ -84,6 +93,12 @@ impl Figure {
             Self::Start => ("start to first 201", "ms"),
             Self::ColdStart => ("cold start to first 201", "ms"),
             Self::MemoryOfPut => ("memory per waiting put", "KiB"),
+            Self::CpuOfConflict => ("CPU, small event of another value", "µs"),
+            Self::RateOfConflicts => ("its rate", "1/s"),
+            Self::CpuOfSameBytes => ("CPU, the same bytes", "µs"),
+            Self::RateOfSameBytes => ("their rate", "1/s"),
+            Self::CpuOfSameValue => ("CPU, the same value", "µs"),
+            Self::RateOfSameValues => ("rate of those", "1/s"),
         }
     }
 }
