@@ -14,6 +14,7 @@ use wasip2::http::types::{
 use wasip2::io::streams::StreamError;
 
 use crate::body::{Body, TooLarge};
+use crate::content_coding;
 use crate::decode::{MAX_BODY_BYTES, Put, decode};
 use crate::outcome::{Answer, Outcome, PROBLEM_MEDIA_TYPE};
 
@@ -43,9 +44,11 @@ wasip2::http::proxy::export!(Peer);
 impl Guest for Peer {
     fn handle(request: IncomingRequest, out: ResponseOutparam) {
         let outcome = match request.method() {
-            Method::Post => match read_body(&request) {
-                Ok(body) => put(body.bytes()),
-                Err(outcome) => outcome,
+            Method::Post => match content_coding(&request) {
+                Some(coding) => Outcome::UnsupportedContentCoding(coding),
+                None => {
+                    read_body(&request).map_or_else(|outcome| outcome, |body| put(body.bytes()))
+                }
             },
             _ => Outcome::MethodNotAllowed,
         };
@@ -113,6 +116,12 @@ impl From<Answer> for put_handler::Answer {
             header: answer.header.map(|(name, value)| (name.to_string(), value)),
         }
     }
+}
+
+/// The coding that the body has, unless it has none.
+fn content_coding(request: &IncomingRequest) -> Option<String> {
+    let values = request.headers().get("content-encoding");
+    content_coding::first_other(values.iter().map(Vec::as_slice))
 }
 
 /// The whole body, or how the request ended without it.

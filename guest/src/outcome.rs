@@ -17,8 +17,13 @@ pub const PROBLEM_MEDIA_TYPE: &str = "application/problem+json";
 pub enum Outcome {
     /// The event is stored, now or by an earlier put of the same key and event.
     Stored,
-    /// The request has no `Host` or more than one, so that nobody knows for whom it is.
+    /// The request has no `Host`, more than one or a malformed one, so that nobody knows for whom it is.
     NotOneHost,
+    /// What was sent is a request for nobody.
+    #[cfg(not(target_arch = "wasm32"))]
+    InvalidRequest(InvalidRequest),
+    /// The body has this content coding.
+    UnsupportedContentCoding(String),
     /// The body has a transfer coding that is not known here.
     UnknownTransferCoding,
     /// The method is not `POST`.
@@ -47,6 +52,22 @@ pub enum Outcome {
     },
     /// The sink did not say in time whether it stored the event.
     Unknown,
+}
+
+/// Why what was sent is a request for nobody. Components never see one, and are small without it.
+#[cfg(not(target_arch = "wasm32"))]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum InvalidRequest {
+    /// It is no HTTP/1.1.
+    Syntax,
+    /// Its target is in a form that its method can't have.
+    Target,
+    /// Its target is larger than is taken.
+    UriTooLong,
+    /// Its header fields are larger than is taken, or too many.
+    HeaderFieldsTooLarge,
+    /// It is of another version than HTTP/1.
+    Version,
 }
 
 /// A status code with what belongs to it. A [`Problem`] goes into the body.
@@ -91,17 +112,6 @@ impl Outcome {
     #[must_use]
     pub fn answer(&self) -> Answer {
         use Stored::{No, Unknown};
-        let problem = |status, title, detail: &str, stored, retry| Answer {
-            status,
-            header: None,
-            problem: Some(Problem {
-                title,
-                status,
-                detail: detail.to_string(),
-                stored,
-                retry,
-            }),
-        };
         match self {
             Self::Stored => Answer {
                 status: 201,
@@ -109,8 +119,20 @@ impl Outcome {
                 problem: None,
             },
             Self::NotOneHost => {
-                let detail = "The request must have exactly one field Host.";
+                let detail =
+                    "The request must have exactly one field Host: a host, and maybe a port.";
                 problem(400, "Bad Request", detail, No, false)
+            }
+            #[cfg(not(target_arch = "wasm32"))]
+            Self::InvalidRequest(error) => {
+                let (status, title, detail) = error.problem();
+                problem(status, title, detail, No, false)
+            }
+            Self::UnsupportedContentCoding(coding) => {
+                let detail =
+                    format!("The body has the content coding {coding}: only identity is taken.");
+                problem(415, "Unsupported Media Type", &detail, No, false)
+                    .with("accept-encoding", "identity".into())
             }
             Self::UnknownTransferCoding => {
                 let detail = "The only transfer coding that is known here is chunked.";
@@ -160,6 +182,55 @@ impl Outcome {
     }
 }
 
+#[cfg(not(target_arch = "wasm32"))]
+impl InvalidRequest {
+    /// Status code, its phrase, and a sentence.
+    fn problem(self) -> (u16, &'static str, &'static str) {
+        match self {
+            Self::Syntax => (
+                400,
+                "Bad Request",
+                "The request is malformed: it is no HTTP/1.1.",
+            ),
+            Self::Target => (
+                400,
+                "Bad Request",
+                "The request target is none that this method may have.",
+            ),
+            Self::UriTooLong => (
+                414,
+                "URI Too Long",
+                "The request target is larger than the limit.",
+            ),
+            Self::HeaderFieldsTooLarge => (
+                431,
+                "Request Header Fields Too Large",
+                "The header fields are larger than the limit, or too many.",
+            ),
+            Self::Version => (
+                505,
+                "HTTP Version Not Supported",
+                "Only HTTP/1.1 and HTTP/1.0 are spoken here.",
+            ),
+        }
+    }
+}
+
+/// An answer with a problem.
+fn problem(status: u16, title: &'static str, detail: &str, stored: Stored, retry: bool) -> Answer {
+    Answer {
+        status,
+        header: None,
+        problem: Some(Problem {
+            title,
+            status,
+            detail: detail.to_string(),
+            stored,
+            retry,
+        }),
+    }
+}
+
 impl Answer {
     /// The body as text: the problem as JSON, or nothing.
     #[must_use]
@@ -188,7 +259,7 @@ impl Problem {
 mod tests {
     use alloc::string::ToString;
 
-    use super::{Outcome, Stored};
+    use super::{InvalidRequest, Outcome, Stored};
     use crate::decode::DecodeError;
 
     #[test]
@@ -196,6 +267,13 @@ mod tests {
         use Stored::{No, Unknown};
         let retry_after_seconds = 7;
         for (outcome, status, stored, retry) in [
+            (Outcome::NotOneHost, 400, No, false),
+            (
+                Outcome::UnsupportedContentCoding("gzip".into()),
+                415,
+                No,
+                false,
+            ),
             (Outcome::MethodNotAllowed, 405, No, false),
             (Outcome::Malformed(DecodeError::Empty), 400, No, false),
             (Outcome::CutOff, 400, No, true),
@@ -230,7 +308,28 @@ mod tests {
     }
 
     #[test]
-    fn two_answers_have_a_field_of_their_own() {
+    fn invalid_request_is_not_stored() {
+        for (error, status) in [
+            (InvalidRequest::Syntax, 400),
+            (InvalidRequest::Target, 400),
+            (InvalidRequest::UriTooLong, 414),
+            (InvalidRequest::HeaderFieldsTooLarge, 431),
+            (InvalidRequest::Version, 505),
+        ] {
+            let answer = Outcome::InvalidRequest(error).answer();
+            let problem = answer.problem.expect("is a problem");
+            assert_eq!((answer.status, problem.status), (status, status));
+            assert_eq!((problem.stored, problem.retry), (Stored::No, false));
+        }
+    }
+
+    #[test]
+    fn three_answers_have_a_field_of_their_own() {
+        let coding = Outcome::UnsupportedContentCoding("gzip".into()).answer();
+        assert_eq!(
+            coding.header,
+            Some(("accept-encoding", "identity".to_string()))
+        );
         let allow = Outcome::MethodNotAllowed.answer().header;
         assert_eq!(allow, Some(("allow", "POST".to_string())));
         let unavailable = Outcome::Unavailable {

@@ -33,6 +33,12 @@ pub(crate) struct Activity {
     is_asked_to_end: AtomicBool,
     /// The task of the connection.
     task: AtomicWaker,
+    /// Bytes of any kind. Only the connection's own task counts them.
+    received: AtomicU64,
+    /// Whether the target of the next request has a fragment.
+    has_fragment: AtomicBool,
+    /// Whether more may come than is read before the connection ends.
+    lingers: AtomicBool,
 }
 
 /// A body of which more may come, until this is dropped.
@@ -62,8 +68,7 @@ impl Activity {
     }
 
     pub(crate) fn end_request(&self) {
-        let ended = self.ended.load(Ordering::Relaxed);
-        self.ended.store(ended + 1, Ordering::Relaxed);
+        self.ended.store(self.ended() + 1, Ordering::Relaxed);
         self.idle_since_ms.store(now_ms(), Ordering::Relaxed);
     }
 
@@ -72,10 +77,47 @@ impl Activity {
         self.begun.load(Ordering::Relaxed)
     }
 
+    /// How many of them have an answer.
+    pub(crate) fn ended(&self) -> usize {
+        self.ended.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn receive(&self, bytes: u64) {
+        self.received
+            .store(self.received() + bytes, Ordering::Relaxed);
+    }
+
+    /// How many bytes have come.
+    pub(crate) fn received(&self) -> u64 {
+        self.received.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn see_fragment(&self) {
+        self.has_fragment.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether the target of the request that begins has a fragment.
+    pub(crate) fn take_fragment(&self) -> bool {
+        let has_fragment = self.has_fragment.load(Ordering::Relaxed);
+        if has_fragment {
+            self.has_fragment.store(false, Ordering::Relaxed);
+        }
+        has_fragment
+    }
+
+    pub(crate) fn linger(&self) {
+        self.lingers.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether the connection is not to be closed as soon as its last answer is sent: one that is closed
+    /// while its client sends is reset, and the client may never read that answer.
+    pub(crate) fn lingers(&self) -> bool {
+        self.lingers.load(Ordering::Relaxed)
+    }
+
     /// Whether a request is in service, or its body still arrives.
     pub(crate) fn is_busy(&self) -> bool {
-        self.begun() != self.ended.load(Ordering::Relaxed)
-            || self.open_bodies.load(Ordering::Relaxed) > 0
+        self.begun() != self.ended() || self.open_bodies.load(Ordering::Relaxed) > 0
     }
 
     /// Whether the head of a further request has begun.
@@ -127,9 +169,8 @@ impl OpenBody {
         Self(Arc::clone(activity))
     }
 
-    /// For what is to go on with the body.
-    pub(crate) fn tasks(&self) -> &TaskTracker {
-        &self.0.tasks
+    pub(crate) fn activity(&self) -> &Activity {
+        &self.0
     }
 }
 
@@ -145,6 +186,10 @@ impl<S> Observed<S> {
             stream,
             activity: Arc::clone(activity),
         }
+    }
+
+    pub(crate) fn into_inner(self) -> S {
+        self.stream
     }
 }
 

@@ -1,12 +1,12 @@
 //! The body of a request on its way to the guest, within its limits.
 //!
-//! Bounds its bytes, its time and its pace, and the bytes of all bodies together. A body that the guest
-//! leaves unread is drained for a while, so that a client that is still sending can read its
-//! answer. Never looks into a byte.
+//! Bounds its bytes, and the bytes of all bodies together, and remembers how it ended. A body that the
+//! guest leaves unread is drained, so that a client that is still sending can read its answer. Its time
+//! and its pace are in `arrival`.
 
 use std::num::NonZeroU64;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -14,35 +14,26 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt as _;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
-use tokio::runtime::Handle;
-use tokio::time::{Instant, Sleep, sleep_until};
 use wasmtime_wasi_http::Error as BodyError;
 
 use crate::activity::{Activity, OpenBody};
+use crate::arrival::{Arrival, Cut};
 use crate::local::Local;
-
-/// Over how long the pace of a body is measured: lost packets are sent again within that.
-const PACE_TIME: Duration = Duration::from_secs(5);
 
 /// The size of a body in bytes up to which it may use all of a [`BodyBudget`]. Of larger ones a few
 /// could use it up.
 const SMALL_BODY_BYTES: u64 = 64 * 1024;
-
-/// How much of an unread body is read and thrown away, in bytes: as much as the largest body
-/// that is ever taken, so that whoever sends up to twice the limit still gets the answer.
-const DRAIN_BYTES: usize = alldata_peer_guest::decode::MAX_BODY_BYTES;
-
-/// How long that may take in all. A client that sends slower is cut off.
-const DRAIN_TIME: Duration = Duration::from_secs(5);
 
 /// What a body may take.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct BodyLimits {
     /// The most bytes of a body.
     pub(crate) bytes: u64,
+    /// The most bytes around them, such as the sizes of chunks.
+    pub(crate) framing_bytes: u64,
     /// The most time from the head of the request to the end of its body.
     pub(crate) time: Duration,
-    /// The least bytes in a second, on the average of [`PACE_TIME`].
+    /// The least bytes in a second, on the average of 5 s.
     pub(crate) rate: Option<NonZeroU64>,
 }
 
@@ -61,6 +52,8 @@ pub(crate) struct BodyShare {
     bytes: AtomicU64,
     /// The limit that the body went over.
     broken: OnceLock<BrokenLimit>,
+    /// Whether the body was read to its end, and that is where any recipient sees it.
+    has_ended: AtomicBool,
 }
 
 /// A limit that ends a body. The guest only sees that it ends.
@@ -90,6 +83,7 @@ impl BodyBudget {
             budget: this.clone(),
             bytes: AtomicU64::new(0),
             broken: OnceLock::new(),
+            has_ended: AtomicBool::new(false),
         })
     }
 }
@@ -98,6 +92,12 @@ impl BodyShare {
     /// The limit that ended the body, if one did.
     pub(crate) fn broken_limit(&self) -> Option<BrokenLimit> {
         self.broken.get().copied()
+    }
+
+    /// Whether the body was read to its end, and had no trailer section. hyper takes sections for one
+    /// that end elsewhere for others: see `docs/upstream/hyper-trailers.md`.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.has_ended.load(Ordering::Relaxed)
     }
 
     /// Ends the body with an error that stands for `limit`.
@@ -142,25 +142,10 @@ impl Drop for BodyShare {
 /// A body that ends with an error once it goes over its limits.
 pub(crate) struct LimitedBody {
     /// `None` once nothing more is to be read of it.
-    incoming: Option<(Incoming, OpenBody)>,
-    limits: BodyLimits,
+    arrival: Option<Arrival>,
     remaining: u64,
-    /// Set only when the body has to be waited for: most are there with the head.
-    waiting: Option<Waiting>,
+    has_trailers: bool,
     share: Arc<BodyShare>,
-}
-
-/// The wait for a body, from when it was not all there.
-struct Waiting {
-    /// By when it has to be there, unless no clock can tell that.
-    end: Option<Instant>,
-    /// By when as much of it has to have arrived as its pace asks for.
-    pace_end: Instant,
-    /// How much had arrived when its pace was last looked at.
-    arrived: u64,
-    timer: Pin<Box<Sleep>>,
-    /// Whether it is late, and may still have arrived while nobody looked.
-    is_late: bool,
 }
 
 impl LimitedBody {
@@ -171,10 +156,9 @@ impl LimitedBody {
         activity: &Arc<Activity>,
     ) -> hyper::Request<Self> {
         request.map(|incoming| Self {
-            incoming: Some((incoming, OpenBody::new(activity))),
-            limits,
+            arrival: Some(Arrival::new(incoming, OpenBody::new(activity), limits)),
             remaining: limits.bytes,
-            waiting: None,
+            has_trailers: false,
             share,
         })
     }
@@ -216,53 +200,22 @@ impl LimitedBody {
             false => Err(self.share.break_limit(BrokenLimit::Budget)),
         }
     }
-}
 
-impl Waiting {
-    fn begin(limits: BodyLimits) -> Self {
-        let now = Instant::now();
-        Self {
-            end: now.checked_add(limits.time),
-            pace_end: now + PACE_TIME,
-            arrived: 0,
-            timer: Box::pin(sleep_until(now)),
-            is_late: false,
+    /// Nothing more is read: of a body that was cut short there is no waiting for the rest, not even
+    /// to drain it.
+    fn cut(&mut self, cut: Cut) -> BodyError {
+        self.arrival = None;
+        match cut {
+            Cut::Http(error) => BodyError::Hyper(error),
+            Cut::Late => self.share.break_limit(BrokenLimit::Time),
+            Cut::Framing => self.share.break_limit(BrokenLimit::Bytes),
         }
     }
 
-    /// Ready when a body is too late of which so many bytes have arrived.
-    fn poll_late(
-        &mut self,
-        arrived: u64,
-        limits: BodyLimits,
-        context: &mut Context<'_>,
-    ) -> Poll<()> {
-        loop {
-            let pace_end = limits.rate.map(|_| self.pace_end);
-            let Some(deadline) = self.end.into_iter().chain(pace_end).min() else {
-                return Poll::Pending;
-            };
-            if self.timer.deadline() != deadline {
-                self.timer.as_mut().reset(deadline);
-            }
-            ready!(self.timer.as_mut().poll(context));
-            let is_over = self.end.is_some_and(|end| end <= deadline);
-            let least = limits
-                .rate
-                .map_or(0, |rate| rate.get().saturating_mul(PACE_TIME.as_secs()));
-            if !is_over && arrived - self.arrived >= least {
-                self.arrived = arrived;
-                self.pace_end = Instant::now() + PACE_TIME;
-                continue;
-            }
-            if self.is_late {
-                return Poll::Ready(());
-            }
-            // A server that stood still sees the end of its patience before what came meanwhile.
-            self.is_late = true;
-            context.waker().wake_by_ref();
-            return Poll::Pending;
-        }
+    fn end(&mut self) {
+        self.arrival = None;
+        let has_ended = !self.has_trailers;
+        self.share.has_ended.store(has_ended, Ordering::Relaxed);
     }
 }
 
@@ -275,75 +228,43 @@ impl Body for LimitedBody {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let this = &mut *self;
-        let Some((incoming, _)) = &mut this.incoming else {
+        let Some(arrival) = &mut this.arrival else {
             return Poll::Ready(None);
         };
-        if let Poll::Ready(frame) = Pin::new(&mut *incoming).poll_frame(context) {
-            return Poll::Ready(match frame {
-                Some(Ok(frame)) => {
-                    if let Some(waiting) = &mut this.waiting {
-                        waiting.is_late = false;
-                    }
-                    // Where its length was told, there is no waiting for an end.
-                    if incoming.is_end_stream() {
-                        this.incoming = None;
-                    }
-                    Some(this.admit(frame))
+        Poll::Ready(match ready!(arrival.poll_frame(context)) {
+            Some(Ok(frame)) => {
+                this.has_trailers |= frame.is_trailers();
+                // Where its length was told, there is no waiting for an end.
+                if arrival.is_end_stream() {
+                    this.end();
                 }
-                Some(Err(error)) => {
-                    this.incoming = None;
-                    Some(Err(BodyError::Hyper(error)))
-                }
-                None => {
-                    this.incoming = None;
-                    None
-                }
-            });
-        }
-        let arrived = this.limits.bytes - this.remaining;
-        let waiting = this
-            .waiting
-            .get_or_insert_with(|| Waiting::begin(this.limits));
-        ready!(waiting.poll_late(arrived, this.limits, context));
-        // A client this slow is not waited for any longer, not even to drain its body.
-        this.incoming = None;
-        Poll::Ready(Some(Err(this.share.break_limit(BrokenLimit::Time))))
+                Some(this.admit(frame))
+            }
+            Some(Err(cut)) => Some(Err(this.cut(cut))),
+            None => {
+                this.end();
+                None
+            }
+        })
     }
 
     fn is_end_stream(&self) -> bool {
-        let incoming = self.incoming.as_ref();
-        incoming.is_none_or(|(incoming, _)| incoming.is_end_stream())
+        let arrival = self.arrival.as_ref();
+        arrival.is_none_or(Arrival::is_end_stream)
     }
 
     fn size_hint(&self) -> SizeHint {
-        let incoming = self.incoming.as_ref();
-        incoming.map_or_else(SizeHint::default, |(incoming, _)| incoming.size_hint())
+        let arrival = self.arrival.as_ref();
+        arrival.map_or_else(SizeHint::default, Arrival::size_hint)
     }
 }
 
 impl Drop for LimitedBody {
     fn drop(&mut self) {
-        let Some((incoming, open)) = self.incoming.take() else {
-            return;
-        };
-        if incoming.is_end_stream() {
-            return;
-        }
-        if let Ok(runtime) = Handle::try_current() {
-            let tasks = open.tasks().clone();
-            let drained = tokio::time::timeout(DRAIN_TIME, drain(incoming, open));
-            tasks.spawn_on(drained, &runtime);
-        }
-    }
-}
-
-/// Reads and throws away up to [`DRAIN_BYTES`].
-async fn drain(mut incoming: Incoming, _open: OpenBody) {
-    let mut left = DRAIN_BYTES;
-    while let Some(Ok(frame)) = incoming.frame().await {
-        match left.checked_sub(frame.data_ref().map_or(0, Bytes::len)) {
-            Some(rest) => left = rest,
-            None => return,
+        if let Some(arrival) = self.arrival.take()
+            && !arrival.is_end_stream()
+        {
+            arrival.drain();
         }
     }
 }

@@ -12,6 +12,7 @@ use std::sync::Arc;
 
 use crate::body::{BodyBudget, BodyLimits};
 use crate::compile_cache::CompileCache;
+use crate::connection;
 use crate::error::Error;
 use crate::guest::Source;
 use crate::handler::Handler;
@@ -205,6 +206,7 @@ impl PeerServerBuilder {
             guests: guest.lend(lending),
             body_limits: BodyLimits {
                 bytes: max_body_bytes,
+                framing_bytes: max_body_bytes + connection::read_buffer_bytes(&limits) as u64,
                 time: limits.body_timeout,
                 rate: NonZeroU64::new(limits.min_body_rate),
             },

@@ -11,18 +11,22 @@ use std::task::{Poll, ready};
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
+use futures_util::future::{Either, select};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use hyper_util::server::graceful::GracefulConnection;
-use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
+use tokio::task::coop::unconstrained;
 use tokio::task::yield_now;
 use tokio::time::{Sleep, sleep, timeout};
 
 use crate::activity::{Activity, Observed};
 use crate::closing::{Closing, Phase};
 use crate::handler::Handler;
+use crate::http_io::HttpIo;
 use crate::limits::Limits;
+use crate::parse_error;
 
 /// How much is read of a body at a time, in bytes, and so what a connection may hold of one beside
 /// what was counted: more saves nothing any more.
@@ -39,10 +43,7 @@ const CLOSING_TICK: Duration = Duration::from_millis(500);
 /// is on its way, or for a client to read its last answer.
 const CLOSING_GRACE_TICKS: u32 = 3;
 
-/// How much is still read of a client whose request was no HTTP, in bytes.
-const LINGER_BYTES: u64 = 1024 * 1024;
-
-/// How long that may take.
+/// How long is still read after the last answer of a connection, where its client may send more.
 const LINGER_TIME: Duration = Duration::from_secs(2);
 
 /// Serves a connection until either side ends it.
@@ -61,7 +62,8 @@ where
             Ok::<_, Infallible>(answer)
         }
     });
-    let stream = TokioIo::new(Observed::new(stream, &activity));
+    let stream = Observed::new(HttpIo::new(stream, &activity), &activity);
+    let stream = TokioIo::new(stream);
     let mut connection = http(limits).serve_connection(stream, service);
     let serving = in_time(&mut connection, &activity, limits);
     let served = match closing.unless(Phase::Closing, serving).await {
@@ -71,14 +73,30 @@ where
             closing.unless(Phase::Aborting, ending).await
         }
     };
-    if let Some(Err(error)) = served {
+    if let Some(Err(error)) = &served {
         tracing::debug!(%error, "a connection ended with an error");
         if error.is_parse() {
-            refusals.count_parse_error(&error);
-            let stream = connection.into_parts().io.into_inner();
-            closing.unless(Phase::Aborting, linger(stream)).await;
+            refusals.count_parse_error(error);
         }
     }
+    let parts = connection.into_parts();
+    let io = parts.io.into_inner().into_inner();
+    let refusal = match served {
+        Some(Err(error)) if error.is_parse() && !io.is_write_blocked() => {
+            let has_begun = activity.has_half_head();
+            parse_error::answer(io.withheld(), &parts.read_buf, has_begun, limits)
+        }
+        _ => None,
+    };
+    if refusal.is_some() || activity.lingers() {
+        let ending = linger(io.into_inner(), refusal.unwrap_or_default());
+        closing.unless(Phase::Aborting, ending).await;
+    }
+}
+
+/// How much of a connection may be read and not be taken yet, in bytes.
+pub(crate) fn read_buffer_bytes(limits: &Limits) -> usize {
+    READ_BUFFER_BYTES.max(limits.max_head_bytes as usize)
 }
 
 /// How HTTP is spoken.
@@ -90,7 +108,7 @@ fn http(limits: &Limits) -> http1::Builder {
         .writev(false)
         .max_headers(limits.max_head_fields as usize)
         .max_header_size(limits.max_head_bytes as usize)
-        .max_buf_size(READ_BUFFER_BYTES.max(limits.max_head_bytes as usize));
+        .max_buf_size(read_buffer_bytes(limits));
     http
 }
 
@@ -99,7 +117,8 @@ async fn in_time<C>(mut connection: C, activity: &Activity, limits: &Limits) -> 
 where
     C: Future<Output = hyper::Result<()>> + Unpin,
 {
-    let mut idleness = pin!(idleness(activity, limits.idle_timeout));
+    // Who floods the connection uses up what this task may do at a time, but no time.
+    let mut idleness = pin!(unconstrained(idleness(activity, limits.idle_timeout)));
     // That of a head which did not come as a whole, with the number of requests before it.
     let mut head_timer: Option<(usize, Pin<Box<Sleep>>)> = None;
     // While it is asked to end. What has arrived by then is read first, which needs a turn of the
@@ -138,7 +157,7 @@ where
                 &mut other.insert((number, timer)).1
             }
         };
-        ready!(timer.as_mut().poll(context));
+        ready!(Pin::new(&mut unconstrained(timer.as_mut())).poll(context));
         tracing::debug!("the head of a request did not arrive in time");
         Poll::Ready(Ok(()))
     })
@@ -172,10 +191,9 @@ where
     connection.as_mut().graceful_shutdown();
     let mut idle_ticks = 0;
     while idle_ticks < CLOSING_GRACE_TICKS {
-        tokio::select! {
-            biased;
-            result = connection.as_mut() => return result,
-            () = sleep(CLOSING_TICK) => {}
+        let tick = unconstrained(sleep(CLOSING_TICK));
+        if let Either::Left((result, _)) = select(connection.as_mut(), pin!(tick)).await {
+            return result;
         }
         idle_ticks = if activity.is_busy() {
             0
@@ -186,12 +204,13 @@ where
     Ok(())
 }
 
-/// Reads on for a while, and throws it away: a connection that is closed while its client sends is
-/// reset, and the client may never read why it was refused.
-async fn linger(mut stream: impl AsyncRead + AsyncWrite + Unpin) {
+/// Says the last word, then reads on for a while, and throws it away: a connection that is closed while
+/// its client sends is reset, and the client may never read what it was answered.
+async fn linger(mut stream: impl AsyncRead + AsyncWrite + Unpin, last: Vec<u8>) {
     let lingering = async {
+        stream.write_all(&last).await?;
         stream.shutdown().await?;
-        tokio::io::copy(&mut stream.take(LINGER_BYTES), &mut tokio::io::sink()).await
+        tokio::io::copy(&mut stream, &mut tokio::io::sink()).await
     };
     if let Ok(Err(error)) = timeout(LINGER_TIME, lingering).await {
         tracing::debug!(%error, "a client was gone before it could read its answer");

@@ -7,11 +7,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use alldata_peer_guest::outcome::Outcome;
+use alldata_peer_guest::content_coding;
+use alldata_peer_guest::outcome::{InvalidRequest, Outcome};
 use bytes::Bytes;
 use hyper::body::{Body as _, Incoming};
-use hyper::header::{CONNECTION, EXPECT, HOST, HeaderValue, TRANSFER_ENCODING};
-use hyper::{Method, Request, Version};
+use hyper::header::{CONNECTION, CONTENT_ENCODING, EXPECT, HeaderValue};
+use hyper::{Method, Request};
 
 use crate::activity::Activity;
 use crate::answer::{Response, respond, respond_with};
@@ -22,6 +23,7 @@ use crate::instances::{DirectGuests, Guests, Instances, NoInstance, Place};
 use crate::local::Local;
 use crate::refusal::{Reason, Refusal};
 use crate::refusals::Refusals;
+use crate::request_head;
 use crate::sink::PutError;
 use crate::work::Work;
 
@@ -58,27 +60,42 @@ impl Handler {
     /// guest running: what was read whole is put.
     pub(crate) async fn handle(&self, request: Request<Incoming>) -> Response {
         let may_withhold_body = request.headers().contains_key(EXPECT);
-        let ambiguity = ambiguity(&request);
-        let mut response = self.answer(request, ambiguity.as_ref()).await;
+        let is_chunked = request.body().size_hint().exact().is_none();
+        let ambiguity = match self.activity.take_fragment() {
+            true => Some(Outcome::InvalidRequest(InvalidRequest::Target)),
+            false => request_head::refuse(&request),
+        };
+        let share = BodyBudget::share(&self.body_budget);
+        let mut response = self.answer(request, ambiguity.as_ref(), &share).await;
         // A client that expects `100 Continue` and is refused may send its body or not. Whatever
         // it sends next could be read as either, so it is told to send nothing more. Nor is
-        // anything taken after a request that others may read as two.
-        if ambiguity.is_some() || may_withhold_body && !response.status().is_success() {
+        // anything taken after a request that others may read as two, or whose end they may see
+        // elsewhere, nor after a body that is not waited for any more.
+        if ambiguity.is_some()
+            || is_chunked && !share.has_ended()
+            || share.broken_limit() == Some(BrokenLimit::Time)
+            || may_withhold_body && !response.status().is_success()
+        {
             let close = HeaderValue::from_static("close");
             response.headers_mut().insert(CONNECTION, close);
+            self.activity.linger();
         }
         self.refusals.count_response(&mut response);
         response
     }
 
     /// Answers a request that may have been judged by its head.
-    async fn answer(&self, request: Request<Incoming>, judged: Option<&Outcome>) -> Response {
-        let share = BodyBudget::share(&self.body_budget);
+    async fn answer(
+        &self,
+        request: Request<Incoming>,
+        judged: Option<&Outcome>,
+        share: &Arc<BodyShare>,
+    ) -> Response {
         let limits = self.body_limits;
-        let request = LimitedBody::new(request, limits, Arc::clone(&share), &self.activity);
+        let request = LimitedBody::new(request, limits, Arc::clone(share), &self.activity);
         let answer = match judged {
             Some(outcome) => Err(outcome.clone()),
-            None => self.let_guest_answer(request, &share).await,
+            None => self.let_guest_answer(request, share).await,
         };
         match (share.broken_limit(), answer) {
             // Who read the body saw it end too early, but not why.
@@ -102,6 +119,12 @@ impl Handler {
         match &self.guests {
             Guests::Direct(_) if !is_post => Err(Outcome::MethodNotAllowed),
             Guests::Direct(guests) => {
+                let codings = request.headers().get_all(CONTENT_ENCODING).iter();
+                if let Some(coding) =
+                    content_coding::first_other(codings.map(HeaderValue::as_bytes))
+                {
+                    return Err(Outcome::UnsupportedContentCoding(coding));
+                }
                 let body = request.into_body().whole().await;
                 let body = body.map_err(|_ended_early| Outcome::CutOff)?;
                 let put = put(guests.clone(), body, Arc::clone(share));
@@ -169,20 +192,6 @@ async fn explain(place: Place<DirectPre>, error: PutError) -> Result<PutAnswer, 
 fn trapped(error: wasmtime::Error) -> Outcome {
     tracing::error!(error = format!("{error:#}"), "the guest trapped");
     Outcome::Failed
-}
-
-/// How a request ends that hyper takes, but that another server may take for a different one: for
-/// another host (RFC 9112, section 3.2), or with another body (section 6.1).
-fn ambiguity(request: &Request<Incoming>) -> Option<Outcome> {
-    let mut hosts = request.headers().get_all(HOST).iter();
-    let has_host = hosts.next().is_some() || request.version() == Version::HTTP_10;
-    if !has_host || hosts.next().is_some() {
-        return Some(Outcome::NotOneHost);
-    }
-    let mut codings = request.headers().get_all(TRANSFER_ENCODING).iter();
-    let is_chunked = |coding: &HeaderValue| coding.as_bytes().eq_ignore_ascii_case(b"chunked");
-    let is_known = codings.next().is_none_or(is_chunked) && codings.next().is_none();
-    (!is_known).then_some(Outcome::UnknownTransferCoding)
 }
 
 /// How a request ends for which there is no guest.

@@ -45,14 +45,18 @@ mod activity;
 mod closing;
 mod connection;
 mod connections;
+mod http_io;
 mod listener;
+mod parse_error;
 
 mod answer;
+mod arrival;
 mod body;
 mod handler;
 mod local;
 mod refusal;
 mod refusals;
+mod request_head;
 mod seldom;
 mod unavailable_reasons;
 mod work;

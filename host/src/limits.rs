@@ -201,7 +201,7 @@ impl PeerServerBuilder {
 
     /// The size in bytes of a request line and its header fields with all that separates them, 1 to
     /// [`MAX_HEAD_BYTES`] and [`DEFAULT_MAX_HEAD_BYTES`] unless given. A larger one is answered with
-    /// 431, and its connection is closed.
+    /// 431, or 414 where its request line alone is larger, and its connection is closed.
     pub fn max_head_bytes(mut self, bytes: u32) -> Self {
         self.limits.max_head_bytes = bytes;
         self
@@ -233,7 +233,7 @@ impl PeerServerBuilder {
     }
 
     /// The largest body in bytes: 1 to [`DEFAULT_MAX_BODY_BYTES`]. A larger one is answered
-    /// with 413.
+    /// with 413, and so is one whose chunks have more framing than that and a read buffer.
     pub fn max_body_bytes(mut self, bytes: u64) -> Self {
         self.limits.max_body_bytes = bytes;
         self

@@ -135,7 +135,7 @@ pub(crate) static REASONS: [Description; 20] = [
         Reason::StoreBusy,
         503,
         "store_busy",
-        "the store can't be written now, as while another process locks it",
+        "the store can't be written now: another process locks it, or its WAL is full (--max-wal)",
     ),
     warn(
         Reason::MemoryFull,

@@ -139,7 +139,6 @@ fn ordinary() -> impl Iterator<Item = Post> {
         Post::chunks(&[b"{\"key\":\"chunks\",", b"\"event\":1}"]),
         Post::chunks(&[b"{"]),
         Post::chunks(&[]),
-        Post::put("target", "1").target("*"),
         Post::put("target", "1").target("*").method("OPTIONS"),
         Post::put("target", "1").target("http://other/_put?x"),
     ];
@@ -152,6 +151,8 @@ fn peculiar() -> impl Iterator<Item = Post> {
     let over = "x".repeat(MAX_BODY_BYTES + 1);
     let posts = [
         Post::put("method", "1").method("HEAD"),
+        Post::put("target", "1").target("*"),
+        Post::chunks(&[b"{\"key\":\"chunks\",\"event\":1}"]).method("PUT"),
         Post::new("").method("CONNECT").target("peer:80"),
         Post::new(over.as_bytes()),
         Post::chunks(&[over.as_bytes()]),

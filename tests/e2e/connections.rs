@@ -92,11 +92,13 @@ fn chunk_extensions_and_trailers_are_no_part_of_the_body() {
         "{:X};a=b;c=\"d\"\r\n{body}\r\n0\r\nX-Trailer: 1\r\n\r\n",
         body.len()
     );
-    let mut connection = server.connect();
     for _ in 0..2 {
+        let mut connection = server.connect();
         connection.send(NODE_HEAD).send(&framed);
         connection.answer().assert_created();
         assert_put(&puts);
+        // Others may see the end of such a body elsewhere: see `trailers`.
+        assert_eq!(connection.rest(), b"");
     }
 }
 
@@ -400,12 +402,12 @@ fn a_refused_body_that_is_still_being_sent_does_not_delay_the_answer() {
 fn a_connection_goes_on_after_a_small_body_that_was_not_read() {
     let (server, puts) = Embedded::capturing();
     let mut connection = server.connect();
-    for post in both() {
-        connection
-            .ask(&post.clone().method("DELETE"))
-            .assert_problem(405);
+    let [sized, _] = both();
+    for _ in 0..2 {
+        let unread = sized.clone().method("DELETE");
+        connection.ask(&unread).assert_problem(405);
         assert_nothing_put(&puts);
-        connection.ask(&post).assert_created();
+        connection.ask(&sized).assert_created();
         assert_put(&puts);
     }
 }

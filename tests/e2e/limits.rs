@@ -46,9 +46,14 @@ fn put_with_fields(fields: usize) -> Post {
 /// Holds that the head is refused, and its connection ended.
 #[track_caller]
 fn assert_head_refused(server: &Embedded, post: &Post) {
+    assert_refused(server, post, 431);
+}
+
+#[track_caller]
+fn assert_refused(server: &Embedded, post: &Post, status: u16) {
     let mut connection = server.connect();
     let answer = connection.try_send(post.bytes()).answer();
-    assert_eq!(answer.status, 431);
+    answer.assert_problem(status);
     assert_eq!(answer.header("connection"), Some("close"));
     assert_eq!(connection.rest(), b"");
 }
@@ -71,12 +76,16 @@ fn a_head_may_have_so_many_bytes() {
     }
     connection.answer().assert_created();
     assert_head_refused(&server, &put_with_head(201));
-    assert_head_refused(&server, &put().target(&format!("/{}", "x".repeat(200))));
+    let long_target = |bytes: usize| put().target(&format!("/{}", "x".repeat(bytes)));
+    assert_refused(&server, &long_target(200), 414);
+    assert_refused(&server, &long_target(300_000), 414);
 
     let most = 1024 * 1024;
     let server = serve(|builder| builder.max_head_bytes(1024 * 1024));
     server.send(&put_with_head(most)).assert_created();
     assert_head_refused(&server, &put_with_head(most + 1));
+    // What hyper itself takes of a target.
+    assert_refused(&server, &long_target(65_535), 414);
 }
 
 #[test]

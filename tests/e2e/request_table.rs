@@ -87,6 +87,10 @@ fn what_is_no_put_is_refused(platform: &impl Platform) {
             "{body:?}: no {reason:?} in {detail:?}"
         );
     }
+    let coded = Post::put("k", "1").header("Content-Encoding: gzip");
+    let answer = connection.ask(&coded);
+    answer.assert_is(415, "Unsupported Media Type", "no", false);
+    assert_eq!(answer.header("accept-encoding"), Some("identity"));
     assert_eq!(platform.stored("k"), None);
 }
 

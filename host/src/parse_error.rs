@@ -1,0 +1,71 @@
+//! What is answered to what hyper takes for no request. hyper itself gives a status and no reason.
+
+use alldata_peer_guest::outcome::{InvalidRequest, Outcome, PROBLEM_MEDIA_TYPE};
+
+use crate::limits::Limits;
+
+/// How a client of HTTP/2 begins that asks nobody first (RFC 9113, section 3.4).
+const HTTP_2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/// The answer as it is sent, where there has to be one: hyper's own was withheld, or there is none
+/// since the client speaks HTTP/2. `unread` is what hyper has read, and not taken for a request or for
+/// empty lines before one, and `has_begun` whether there was anything but those.
+pub(crate) fn answer(
+    withheld: &[u8],
+    unread: &[u8],
+    has_begun: bool,
+    limits: &Limits,
+) -> Option<Vec<u8>> {
+    let status = withheld.get("HTTP/1.1 ".len().."HTTP/1.1 400".len());
+    let outcome = match status {
+        Some(b"431") if unread.is_empty() && !has_begun => {
+            Outcome::InvalidRequest(InvalidRequest::HeaderFieldsTooLarge)
+        }
+        Some(b"431") => too_large(unread, limits),
+        Some(b"414") => Outcome::InvalidRequest(InvalidRequest::UriTooLong),
+        Some(_) => Outcome::InvalidRequest(InvalidRequest::Syntax),
+        None if unread.starts_with(HTTP_2_PREFACE) => {
+            Outcome::InvalidRequest(InvalidRequest::Version)
+        }
+        None => return None,
+    };
+    let answer = outcome.answer();
+    let problem = answer.body();
+    let (status, title) = (answer.status, answer.problem.map_or("", |it| it.title));
+    let bytes = problem.len();
+    // Only hyper knows the time without looking.
+    let date = std::str::from_utf8(withheld).unwrap_or_default();
+    let date = date.lines().find(|line| line.starts_with("date: "));
+    let date = date.map_or_else(String::new, |date| format!("{date}\r\n"));
+    let head = format!(
+        "HTTP/1.1 {status} {title}\r\ncontent-type: {PROBLEM_MEDIA_TYPE}\r\nconnection: close\r\n\
+         content-length: {bytes}\r\n{date}\r\n"
+    );
+    let is_head = unread.starts_with(b"HEAD ");
+    let problem = if is_head { String::new() } else { problem };
+    Some((head + &problem).into_bytes())
+}
+
+/// What is larger than it may be. hyper leaves a head unread that is, and a head that is not has a
+/// length of its body that is beyond all numbers.
+fn too_large(unread: &[u8], limits: &Limits) -> Outcome {
+    let (max_bytes, max_fields) = (limits.max_head_bytes as usize, limits.max_head_fields);
+    let is_over = unread.len() >= max_bytes;
+    let mut lines = unread.split_inclusive(|byte| *byte == b'\n');
+    let request_line = lines.next().unwrap_or_default();
+    if is_over && request_line.len() >= max_bytes {
+        return Outcome::InvalidRequest(InvalidRequest::UriTooLong);
+    }
+    let has_end = |line: &&[u8]| !matches!(line, [b'\n'] | [b'\r', b'\n']);
+    let fields = lines.take_while(has_end);
+    let (number, bytes) = fields.fold((0, request_line.len()), |(number, bytes), field| {
+        (number + 1, bytes + field.len())
+    });
+    // With the empty line at the end.
+    if number > max_fields || bytes + b"\r\n".len() > max_bytes {
+        return Outcome::InvalidRequest(InvalidRequest::HeaderFieldsTooLarge);
+    }
+    Outcome::TooLarge {
+        limit: Some(limits.max_body_bytes.min(limits.max_bodies_bytes)),
+    }
+}

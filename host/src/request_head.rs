@@ -1,0 +1,190 @@
+//! Whether a head that hyper takes is one that everybody takes for the same request: its host, its
+//! target, its framing.
+
+use std::net::Ipv6Addr;
+
+use alldata_peer_guest::outcome::{InvalidRequest, Outcome};
+use hyper::header::{HOST, HeaderValue, TRANSFER_ENCODING};
+use hyper::{Method, Request, Uri, Version};
+
+/// How a request ends that hyper takes, but that another server may take for a different one: for
+/// another host or target (RFC 9112, section 3.2), or with another body (section 6.1).
+pub(crate) fn refuse<B>(request: &Request<B>) -> Option<Outcome> {
+    let mut hosts = request.headers().get_all(HOST).iter();
+    let is_host = match hosts.next() {
+        Some(host) => is_host(host.as_bytes()) && hosts.next().is_none(),
+        None => request.version() == Version::HTTP_10,
+    };
+    if !is_host {
+        return Some(Outcome::NotOneHost);
+    }
+    if !is_target(request.method(), request.uri()) {
+        return Some(Outcome::InvalidRequest(InvalidRequest::Target));
+    }
+    let mut codings = request.headers().get_all(TRANSFER_ENCODING).iter();
+    let is_chunked = |coding: &HeaderValue| coding.as_bytes().eq_ignore_ascii_case(b"chunked");
+    let is_known = codings.next().is_none_or(is_chunked) && codings.next().is_none();
+    (!is_known).then_some(Outcome::UnknownTransferCoding)
+}
+
+/// Whether this is a value of `Host`: `uri-host [":" port]`, or nothing, which is what a client sends
+/// whose target has no authority (RFC 9110, section 7.2). That one is served: RFC 9112, section 3.3,
+/// leaves it to the server, and here there is only one host.
+fn is_host(value: &[u8]) -> bool {
+    value.is_empty() || is_authority(value)
+}
+
+/// Whether a target is in a form that its method may have (RFC 9112, sections 3.2.1 to 3.2.4).
+fn is_target(method: &Method, target: &Uri) -> bool {
+    match (target.scheme(), target.authority()) {
+        (Some(_), Some(authority)) => {
+            *method != Method::CONNECT && is_authority(authority.as_str().as_bytes())
+        }
+        (None, Some(authority)) => {
+            *method == Method::CONNECT && is_authority(authority.as_str().as_bytes())
+        }
+        (_, None) => match target.path() {
+            "*" => *method == Method::OPTIONS,
+            path => *method != Method::CONNECT && path.starts_with('/'),
+        },
+    }
+}
+
+/// Whether this is `host [":" port]` by RFC 3986, section 3.2, without user information (RFC 9110,
+/// section 4.2.4), and with a host (section 4.2.1).
+fn is_authority(value: &[u8]) -> bool {
+    let (host, rest) = match value.strip_prefix(b"[") {
+        Some(literal) => {
+            let Some(end) = literal.iter().position(|byte| *byte == b']') else {
+                return false;
+            };
+            (is_ip_literal(&literal[..end]), &literal[end + 1..])
+        }
+        None => {
+            let end = value.iter().position(|byte| *byte == b':');
+            let (name, rest) = value.split_at(end.unwrap_or(value.len()));
+            (!name.is_empty() && is_name(name), rest)
+        }
+    };
+    let is_port = match rest {
+        [] => true,
+        [b':', port @ ..] => port.iter().all(u8::is_ascii_digit),
+        _ => false,
+    };
+    host && is_port
+}
+
+/// What stands between brackets: an IPv6 address, or one of a version to come.
+fn is_ip_literal(literal: &[u8]) -> bool {
+    let Ok(text) = std::str::from_utf8(literal) else {
+        return false;
+    };
+    let Some(future) = text.strip_prefix(['v', 'V']) else {
+        return text.parse::<Ipv6Addr>().is_ok();
+    };
+    let Some((version, address)) = future.split_once('.') else {
+        return false;
+    };
+    let is_version = !version.is_empty() && version.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let is_address = |byte| is_name_byte(byte) || byte == b':';
+    is_version && !address.is_empty() && address.bytes().all(is_address)
+}
+
+/// Whether this is a `reg-name`, of which an IPv4 address is one.
+fn is_name(name: &[u8]) -> bool {
+    let mut bytes = name.iter();
+    while let Some(byte) = bytes.next() {
+        let is_known = match byte {
+            b'%' => {
+                let mut digit = || bytes.next().is_some_and(u8::is_ascii_hexdigit);
+                digit() && digit()
+            }
+            byte => is_name_byte(*byte),
+        };
+        if !is_known {
+            return false;
+        }
+    }
+    true
+}
+
+/// `unreserved` and `sub-delims`.
+fn is_name_byte(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=".contains(&byte)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_host;
+
+    #[test]
+    fn hosts_are_those_of_rfc_3986() {
+        for host in [
+            "",
+            "peer",
+            "peer:",
+            "peer:80",
+            "127.0.0.1:8080",
+            "[::1]",
+            "[::1]:8080",
+            "[::ffff:1.2.3.4]:",
+            "[v1.a:b]",
+            "a_b.example",
+            "PEER.example.",
+            "xn--nme-ela",
+            "n%C3%A4me",
+            "a,b;c=d!$&'()*+~",
+            "1",
+        ] {
+            assert!(is_host(host.as_bytes()), "{host:?}");
+        }
+        for host in [
+            "user@x",
+            "user:pw@x",
+            "@",
+            "a b",
+            "a\tb",
+            "h/path",
+            "/",
+            "[::1",
+            "::1",
+            "[::1]x",
+            "[::1]:x",
+            "[]",
+            "[1.2.3.4]",
+            "[fe80::1%25eth0]",
+            "[12345::]",
+            "[v.a]",
+            "[v1.]",
+            "[vx.a]",
+            "]",
+            "a]",
+            "a[b",
+            ":80",
+            ":",
+            "peer:80a",
+            "peer:-1",
+            "peer:+1",
+            "peer:80:80",
+            "peer: 80",
+            "a?b",
+            "a#b",
+            "a\\b",
+            "a\"b",
+            "<a>",
+            "a|b",
+            "a^b",
+            "a`b",
+            "{a}",
+            "%",
+            "a%2",
+            "a%zz",
+            "http://a",
+            "n\u{e4}me",
+            "a\u{7f}",
+        ] {
+            assert!(!is_host(host.as_bytes()), "{host:?}");
+        }
+        assert!(!is_host(b"\xff") && !is_host(b"[\xff]"));
+    }
+}

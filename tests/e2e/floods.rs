@@ -1,0 +1,198 @@
+//! Bytes without an end, sent as fast as the server takes them: each ends by a limit of bytes or of
+//! time, and a client that behaves well is served meanwhile.
+//!
+//! Bytes that come slowly are in `hostile` and `pace`.
+
+use std::io::{ErrorKind, Read as _, Write as _};
+use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Instant;
+
+use crate::support::{Connection, DEADLINE, Peer, Post, handler_only_file};
+
+/// How many clients flood the server at a time: as many as it has threads, or more.
+const FLOODS: usize = 4;
+
+/// How much is sent at a time.
+const PIECE_BYTES: usize = 64 * 1024;
+
+/// A request that begins like this and goes on with this.
+type Flood = (&'static str, &'static [u8]);
+
+const BLANKS: Flood = ("2", b" ");
+const ZEROS: Flood = ("0", b"0");
+const ONE_BYTE_CHUNKS: Flood = ("", b"1\r\nx\r\n");
+const DATA: Flood = ("ffffffffffffff\r\n", b"x");
+
+fn head(method: &str) -> String {
+    format!("{method} /_put HTTP/1.1\r\nHost: peer\r\nTransfer-Encoding: chunked\r\n\r\n")
+}
+
+/// Sends the request and goes on until the server ends the connection. Returns what it answered.
+fn flood(address: SocketAddr, method: &str, (begin, piece): Flood) -> String {
+    let mut stream = TcpStream::connect_timeout(&address, DEADLINE).expect("connects");
+    stream
+        .set_read_timeout(Some(DEADLINE))
+        .expect("sets an option");
+    stream
+        .set_write_timeout(Some(DEADLINE))
+        .expect("sets an option");
+    let mut reader = stream.try_clone().expect("is cloned");
+    // Who reads at once reads the answer before the connection is reset.
+    let reading = thread::spawn(move || {
+        let (mut read, mut buffer) = (Vec::new(), [0; 4096]);
+        loop {
+            match reader.read(&mut buffer) {
+                Ok(0) => break,
+                Ok(bytes) => read.extend_from_slice(&buffer[..bytes]),
+                Err(error) if error.kind() == ErrorKind::ConnectionReset => break,
+                Err(error) => panic!("is not ended: {error}"),
+            }
+        }
+        String::from_utf8_lossy(&read).into_owned()
+    });
+    stream
+        .write_all((head(method) + begin).as_bytes())
+        .expect("sends");
+    let pieces = piece.repeat(PIECE_BYTES / piece.len());
+    let start = Instant::now();
+    while stream.write_all(&pieces).is_ok() {
+        assert!(start.elapsed() < DEADLINE, "is read for ever");
+        if reading.is_finished() {
+            break;
+        }
+    }
+    let _ = stream.shutdown(Shutdown::Both);
+    reading.join().expect("is answered")
+}
+
+/// Floods a server, and puts meanwhile. Returns all answers.
+fn flood_beside_good_client(peer: &Peer, method: &str, kind: Flood) -> Vec<String> {
+    let (address, is_over) = (peer.address(), AtomicBool::new(false));
+    thread::scope(|scope| {
+        let good = scope.spawn(|| {
+            let (mut kept, mut puts) = (Connection::open(address), 0);
+            while puts == 0 || !is_over.load(Ordering::Relaxed) {
+                puts += 1;
+                let put = |side: &str| Post::put(&format!("{side}-{puts}"), "1");
+                kept.ask(&put("kept")).assert_created();
+                put("new").send_to(address).assert_created();
+            }
+        });
+        let floods: Vec<_> = (0..FLOODS)
+            .map(|_| scope.spawn(|| flood(address, method, kind)))
+            .collect();
+        let answers = floods
+            .into_iter()
+            .map(|flood| flood.join().expect("ends"))
+            .collect();
+        is_over.store(true, Ordering::Relaxed);
+        good.join().expect("is served");
+        answers
+    })
+}
+
+/// Servers for both entry points, where a body may be a megabyte and take this long.
+fn both(body_timeout: &str) -> [Peer; 2] {
+    let component = handler_only_file().to_str().expect("is text");
+    let set = ["--max-body", "1000000", "--body-timeout", body_timeout];
+    [
+        set.to_vec(),
+        [&set[..], &["--component", component]].concat(),
+    ]
+    .map(|arguments| {
+        Peer::builder()
+            .sink("discard:")
+            .arguments(&arguments)
+            .start()
+    })
+}
+
+#[track_caller]
+fn assert_answered(answers: &[String], statuses: &[&str]) {
+    for answer in answers {
+        let status = answer.split(' ').nth(1).unwrap_or_default();
+        assert!(statuses.contains(&status), "{answer:?}");
+        assert!(answer.contains("connection: close"), "{answer:?}");
+        assert_eq!(answer.matches("HTTP/1.1 ").count(), 1, "{answer:?}");
+    }
+}
+
+#[test]
+fn flood_of_framing_ends_and_keeps_nobody_waiting() {
+    for peer in both("60") {
+        for kind in [BLANKS, ZEROS, ONE_BYTE_CHUNKS] {
+            let answers = flood_beside_good_client(&peer, "POST", kind);
+            assert_answered(&answers, &["413", "408"]);
+        }
+    }
+}
+
+/// Whichever limit comes first.
+#[test]
+fn flood_of_framing_ends_in_time() {
+    for peer in both("1") {
+        for kind in [BLANKS, ZEROS] {
+            let answers = flood_beside_good_client(&peer, "POST", kind);
+            assert_answered(&answers, &["413", "408"]);
+        }
+    }
+}
+
+/// What nobody reads is drained, but not for ever.
+#[test]
+fn flood_behind_refusal_ends_and_keeps_nobody_waiting() {
+    for peer in both("1") {
+        for kind in [BLANKS, ONE_BYTE_CHUNKS, DATA] {
+            let answers = flood_beside_good_client(&peer, "PUT", kind);
+            assert_answered(&answers, &["405"]);
+        }
+        let answers = flood_beside_good_client(&peer, "POST", DATA);
+        assert_answered(&answers, &["413", "408"]);
+    }
+}
+
+/// A flood is no reason for a server not to end.
+#[test]
+fn flood_does_not_keep_server_from_ending() {
+    let [mut peer, _] = both("1");
+    let address = peer.address();
+    let floods = [BLANKS, DATA].map(|kind| thread::spawn(move || flood(address, "POST", kind)));
+    peer.put("key1", "1").assert_created();
+    peer.signal(rustix::process::Signal::TERM);
+    assert_eq!(peer.wait().code(), Some(0));
+    for flood in floods {
+        flood.join().expect("ends");
+    }
+}
+
+/// Framing that is much, but not more than bodies may be large.
+#[test]
+fn body_in_small_chunks_is_put() {
+    let peer = Peer::builder()
+        .sink("discard:")
+        .arguments(&["--max-body", "10000"])
+        .start();
+    let event = format!("\"{}\"", "x".repeat(9_000));
+    let body = Post::put("key1", &event).bytes();
+    let body = &body[Post::put("key1", &event).head().len()..];
+    for size in [1, 2, 100] {
+        let chunks: Vec<&[u8]> = body.chunks(size).collect();
+        peer.send(&Post::chunks(&chunks)).assert_created();
+    }
+}
+
+/// A client, or a proxy, that reads its answer once it has sent all.
+#[test]
+fn client_that_sends_40_mib_before_it_reads_reads_413() {
+    let peer = Peer::builder().sink("discard:").start();
+    let large = vec![b' '; 40 << 20];
+    let parts: Vec<&[u8]> = large.chunks(1 << 20).collect();
+    for post in [Post::new(large.clone()), Post::chunks(&parts)] {
+        for _ in 0..5 {
+            peer.send(&post).assert_problem(413);
+        }
+        peer.send(&post.clone().method("PUT")).assert_problem(405);
+    }
+}

@@ -1,0 +1,248 @@
+//! Heads that are refused: for a host or a target that is none, for their size, for what hyper takes for
+//! no request. Each answer is a problem document and the last on its connection.
+//!
+//! What may stand in a head is in `protocol`, how a body is framed in `framing`.
+
+use std::sync::mpsc::{self, Receiver};
+
+use alldata_peer_server_http::{PeerServer, PutError};
+
+use crate::support::{Connection, Embedded, Post, handler_only};
+
+/// Servers for both entry points.
+fn both() -> [(Embedded, Receiver<(String, String)>); 2] {
+    let builders = [
+        PeerServer::builder(),
+        PeerServer::builder().component(handler_only()),
+    ];
+    builders.map(|builder| {
+        let (sender, puts) = mpsc::channel();
+        let server = Embedded::start(builder.on_put(move |key, event| {
+            let sent = sender.send((key, event));
+            async move { sent.map_err(|error| PutError::Failed(error.to_string())) }
+        }));
+        (server, puts)
+    })
+}
+
+/// Holds that each request is refused, is not put, and is the last on its connection.
+#[track_caller]
+fn assert_refused(status: u16, requests: &[Vec<u8>]) {
+    for (server, puts) in both() {
+        for request in requests {
+            let text = request.escape_ascii();
+            let mut connection = Connection::open(server.address());
+            connection
+                .try_send(request)
+                .try_send(Post::put("next", "1").bytes());
+            let answer = connection.answer();
+            assert_eq!(answer.status, status, "{text}: {}", answer.text());
+            assert_eq!(answer.assert_problem(status)["stored"], "no");
+            assert_eq!(answer.header("connection"), Some("close"), "{text}");
+            assert_eq!(connection.rest(), b"", "{text}");
+            server.put("other", "1").assert_created();
+            let keys: Vec<String> = puts.try_iter().map(|(key, _)| key).collect();
+            assert_eq!(keys, ["other"], "{text}");
+        }
+    }
+}
+
+fn put() -> Post {
+    Post::put("key1", "1")
+}
+
+/// RFC 9112, section 3.2, and RFC 3986, section 3.2.
+#[test]
+fn host_that_is_none_is_refused() {
+    let hosts = [
+        "user@x",
+        "a b",
+        "h/path",
+        "[::1",
+        "[]",
+        "::1",
+        "a?b",
+        "a#b",
+        ":80",
+        "peer:80x",
+        "http://peer",
+        "a%zz",
+        "n\u{e4}me",
+        "<a>",
+        "a\"b",
+        "[fe80::1%25eth0]",
+    ];
+    let mut requests: Vec<Vec<u8>> = hosts.iter().map(|host| put().host(host).bytes()).collect();
+    requests.push(b"POST / HTTP/1.1\r\nHost: \xff\r\nContent-Length: 24\r\n\r\n{\"key\":\"k\",\"event\":10001}".into());
+    // Where the target has a host, which counts, and in HTTP/1.0 too.
+    requests.push(put().host("a b").target("http://peer/").bytes());
+    requests.push(put().http10().header("Host: a b").bytes());
+    assert_refused(400, &requests);
+}
+
+/// RFC 9112, section 3.2: the form goes with the method.
+#[test]
+fn target_that_method_may_not_have_is_refused() {
+    let requests = [
+        ("POST", "*"),
+        ("GET", "*"),
+        ("POST", "h:80"),
+        ("POST", "h"),
+        ("PUT", "h:80"),
+        ("OPTIONS", "h:80"),
+        ("CONNECT", "/"),
+        ("CONNECT", "http://h/"),
+        ("CONNECT", "*"),
+        ("POST", "/a#b"),
+        ("POST", "/#"),
+        ("POST", "/?a#b?c"),
+        ("GET", "/a#b"),
+        ("POST", "http://h/#b"),
+        ("POST", "http://user@h/"),
+        ("POST", "http://user:pw@h/"),
+        ("POST", "?a"),
+    ];
+    let requests = requests.map(|(method, target)| put().method(method).target(target).bytes());
+    assert_refused(400, &requests);
+    // However it comes.
+    let (server, _) = &both()[0];
+    let mut connection = server.connect();
+    connection.ask(&put()).assert_created();
+    for byte in put().target("/a#b").bytes().chunks(1) {
+        connection.try_send(byte);
+    }
+    connection.answer().assert_problem(400);
+    // A fragment elsewhere is none.
+    let mut connection = server.connect();
+    for _ in 0..2 {
+        connection
+            .ask(&put().header("Referer: /a#b HTTP/1.1"))
+            .assert_created();
+        connection
+            .ask(&Post::put("a", "\"POST /a#b HTTP/1.1\""))
+            .assert_created();
+    }
+}
+
+#[test]
+fn target_that_method_may_have_is_405() {
+    for (server, _) in both() {
+        for (method, target) in [
+            ("OPTIONS", "*"),
+            ("CONNECT", "h:80"),
+            ("CONNECT", "[::1]:80"),
+        ] {
+            let post = Post::new("").method(method).target(target);
+            server.send(&post).assert_problem(405);
+        }
+    }
+}
+
+/// What no number holds is no more than what is larger than any body.
+#[test]
+fn length_beyond_all_numbers_is_413() {
+    let lengths = [
+        "18446744073709551613",
+        "18446744073709551614",
+        "18446744073709551615",
+    ];
+    for (server, _) in both() {
+        for length in lengths {
+            for body in ["", "{\"key\":\"k\",\"event\":1}\r\n\r\n"] {
+                let head = format!(
+                    "POST /_put HTTP/1.1\r\nHost: peer\r\nContent-Length: {length}\r\n\r\n"
+                );
+                let detail = server.connect().send(head + body).answer().detail(413);
+                assert!(detail.contains("16777216"), "{detail}");
+            }
+        }
+    }
+    let lengths = [
+        "18446744073709551616",
+        "99999999999999999999999",
+        "-1",
+        "1e3",
+    ];
+    let with = |length: &str| {
+        format!("POST /_put HTTP/1.1\r\nHost: peer\r\nContent-Length: {length}\r\n\r\n")
+            .into_bytes()
+    };
+    assert_refused(400, &lengths.map(with));
+}
+
+#[test]
+fn version_other_than_1_is_refused() {
+    let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0".to_vec();
+    assert_refused(505, &[preface.clone(), [b"\r\n", &preface[..]].concat()]);
+    let versions = [
+        "HTTP/2.0",
+        "HTTP/1.2",
+        "HTTP/0.9",
+        "HTTP/3",
+        "HTP/1.1",
+        "HTTP/1.1x",
+    ];
+    let mut requests = versions
+        .map(|version| format!("POST / {version}\r\nHost: peer\r\n\r\n").into_bytes())
+        .to_vec();
+    requests.push(b"GET /\r\n\r\n".to_vec());
+    requests.push(b"PRI * HTTP/2.0\r\n\r\n".to_vec());
+    assert_refused(400, &requests);
+}
+
+/// What comes before a request that is none is answered first, and whole.
+#[test]
+fn refusal_follows_answers_before_it() {
+    for (server, _) in both() {
+        for (garbage, status) in [
+            (&b"garbage\r\n\r\n"[..], 400),
+            (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 505),
+        ] {
+            let mut connection = server.connect();
+            connection.send([&put().bytes().repeat(3)[..], garbage].concat());
+            for _ in 0..3 {
+                connection.answer().assert_created();
+            }
+            connection.answer().assert_problem(status);
+            assert_eq!(connection.rest(), b"");
+        }
+    }
+}
+
+#[test]
+fn empty_lines_without_end_are_431() {
+    for (server, _) in both() {
+        let mut connection = server.connect();
+        connection.try_send("\r\n".repeat(100_000));
+        connection.answer().assert_problem(431);
+    }
+}
+
+#[test]
+fn content_coding_is_415_and_names_it() {
+    for (server, puts) in both() {
+        let gzip = b"\x1f\x8b\x08\0\0\0\0\0\0\x03\x03\0\0\0\0\0\0\0\0\0";
+        for post in [Post::new(&gzip[..]), put(), Post::chunks(&[&gzip[..]])] {
+            for (field, coding) in [
+                ("gzip", "gzip"),
+                ("identity, br", "br"),
+                ("x\u{e4}\"y", "x???y"),
+            ] {
+                let answer =
+                    server.send(&post.clone().header(&format!("Content-Encoding: {field}")));
+                let detail = answer.assert_is(415, "Unsupported Media Type", "no", false);
+                assert!(detail.contains(coding), "{detail}");
+                assert_eq!(answer.header("accept-encoding"), Some("identity"));
+            }
+        }
+        assert_eq!(puts.try_iter().count(), 0);
+        for field in ["identity", "", "IDENTITY, identity"] {
+            server
+                .send(&put().header(&format!("Content-Encoding: {field}")))
+                .assert_created();
+        }
+        // Of a request that is none anyway the method counts.
+        let get = put().method("GET").header("Content-Encoding: gzip");
+        server.send(&get).assert_problem(405);
+    }
+}
