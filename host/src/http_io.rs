@@ -1,7 +1,7 @@
 //! The stream under hyper: what is read and written on a connection, where hyper does not tell.
 //!
 //! Counts the bytes that come, leaves the processor to others now and then, sees a fragment in a
-//! request target, and holds back what hyper answers by itself, in the place of which `refusal` says
+//! request target, and holds back what hyper answers by itself, in the place of which `parse_error` says
 //! more. What the bytes mean beyond that is hyper's to say.
 
 use std::io;

@@ -30,7 +30,12 @@ fn head(method: &str) -> String {
 }
 
 /// Sends the request and goes on until the server ends the connection. Returns what it answered.
-fn flood(address: SocketAddr, method: &str, (begin, piece): Flood) -> String {
+fn flood(address: SocketAddr, method: &str, kind: Flood) -> String {
+    go_on(begin(address, method, kind), kind)
+}
+
+/// Sends the beginning of a request on a connection of its own.
+fn begin(address: SocketAddr, method: &str, (begin, _): Flood) -> TcpStream {
     let mut stream = TcpStream::connect_timeout(&address, DEADLINE).expect("connects");
     stream
         .set_read_timeout(Some(DEADLINE))
@@ -38,6 +43,13 @@ fn flood(address: SocketAddr, method: &str, (begin, piece): Flood) -> String {
     stream
         .set_write_timeout(Some(DEADLINE))
         .expect("sets an option");
+    stream
+        .write_all((head(method) + begin).as_bytes())
+        .expect("sends");
+    stream
+}
+
+fn go_on(mut stream: TcpStream, (_, piece): Flood) -> String {
     let mut reader = stream.try_clone().expect("is cloned");
     // Who reads at once reads the answer before the connection is reset.
     let reading = thread::spawn(move || {
@@ -52,9 +64,6 @@ fn flood(address: SocketAddr, method: &str, (begin, piece): Flood) -> String {
         }
         String::from_utf8_lossy(&read).into_owned()
     });
-    stream
-        .write_all((head(method) + begin).as_bytes())
-        .expect("sends");
     let pieces = piece.repeat(PIECE_BYTES / piece.len());
     let start = Instant::now();
     while stream.write_all(&pieces).is_ok() {
@@ -158,7 +167,10 @@ fn flood_behind_refusal_ends_and_keeps_nobody_waiting() {
 fn flood_does_not_keep_server_from_ending() {
     let [mut peer, _] = both("1");
     let address = peer.address();
-    let floods = [BLANKS, DATA].map(|kind| thread::spawn(move || flood(address, "POST", kind)));
+    let floods = [BLANKS, DATA].map(|kind| {
+        let stream = begin(address, "POST", kind);
+        thread::spawn(move || go_on(stream, kind))
+    });
     peer.put("key1", "1").assert_created();
     peer.signal(rustix::process::Signal::TERM);
     assert_eq!(peer.wait().code(), Some(0));

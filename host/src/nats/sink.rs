@@ -43,9 +43,6 @@ const PUT_TIME: Duration = Duration::from_secs(20);
 /// small theirs are.
 const MAX_READS: usize = 16;
 
-/// How many puts may read, or wait for that.
-const MAX_WAITING_READS: usize = 64;
-
 /// How long to wait before the next attempt.
 const RETRY_PAUSE: Duration = Duration::from_millis(200);
 
@@ -79,8 +76,6 @@ pub struct NatsSink {
     comparison: Comparison,
     /// Those that read what a key holds.
     reads: Semaphore,
-    /// Those, and the ones that wait for their turn.
-    waiting_reads: Semaphore,
     /// Why puts were unavailable.
     reasons: Arc<UnavailableReasons>,
     watcher: JoinHandle<()>,
@@ -133,7 +128,6 @@ impl NatsSink {
             health,
             comparison: Comparison::default(),
             reads: Semaphore::new(MAX_READS),
-            waiting_reads: Semaphore::new(MAX_WAITING_READS),
             reasons: Arc::default(),
             watcher: tokio::spawn(watcher),
         })
@@ -151,14 +145,14 @@ impl NatsSink {
             let left = end.saturating_duration_since(Instant::now());
             let answer = match self.attempt(message, timeout.min(left)).await {
                 Reply::Stored(_) => Some(Ok(())),
-                Reply::Taken => Box::pin(self.compare(key, message, may_be_stored)).await,
+                Reply::Taken => Box::pin(self.compare(key, message)).await,
                 Reply::NoResources if self.replicas > 1 => {
                     may_be_stored = true;
                     None
                 }
                 // Of one replica the word is enough.
                 Reply::Full | Reply::NoResources => {
-                    match Box::pin(self.compare(key, message, may_be_stored)).await {
+                    match Box::pin(self.compare(key, message)).await {
                         None if !may_be_stored => {
                             self.reasons.note(Reason::StreamFull);
                             Some(Err(unavailable(FULL_RETRY_SECONDS)))
@@ -225,18 +219,7 @@ impl NatsSink {
 
     /// What a key that is taken holds is the answer. `None` where that could not be read, or is not
     /// there after all.
-    async fn compare(
-        &self,
-        key: &str,
-        message: &Outgoing,
-        may_be_stored: bool,
-    ) -> Option<Result<(), PutError>> {
-        let Ok(_waiting) = self.waiting_reads.try_acquire() else {
-            return Some(Err(match may_be_stored {
-                true => PutError::Unknown,
-                false => unavailable(ROOM_RETRY_SECONDS),
-            }));
-        };
+    async fn compare(&self, key: &str, message: &Outgoing) -> Option<Result<(), PutError>> {
         // The turns are never closed.
         let _turn = self.reads.acquire().await.ok()?;
         // The leader answers, which has said that the key is taken. The client bounds the wait for the answer, not that for its own queue.

@@ -173,7 +173,7 @@ fn check_identity(_open: &Metadata, at_path: io::Result<Metadata>) -> Result<(),
 }
 
 /// What the system's word for a file that can't be opened means here.
-fn explain_open(path: &Path, error: io::Error) -> io::Error {
+pub(super) fn explain_open(path: &Path, error: io::Error) -> io::Error {
     let parent = directory(path);
     let text = match error.kind() {
         ErrorKind::NotFound if !parent.exists() => {

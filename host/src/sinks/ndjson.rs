@@ -5,7 +5,7 @@
 use std::io::{self, Stdout};
 use std::path::{Path, PathBuf};
 
-use super::append_file::AppendFile;
+use super::append_file::{AppendFile, explain_open};
 use crate::error::Error;
 use crate::group_commit::{GroupCommit, QueueLimits, Record, Writer};
 use crate::put_json::put_line;
@@ -39,7 +39,18 @@ impl NdjsonSink {
     ///
     /// As for [`append`](Self::append).
     pub fn append_with_queue(path: &Path, limits: QueueLimits) -> Result<Self, Error> {
-        check_appendable(path)?;
+        check_appendable(path).map_err(|error| match error {
+            Error::File {
+                operation,
+                path,
+                source,
+            } => Error::File {
+                operation,
+                source: explain_open(&path, source),
+                path,
+            },
+            other => other,
+        })?;
         let file = AppendFile::open(path)?;
         Self::start(path, limits, Output::File(file))
     }

@@ -100,7 +100,10 @@ impl Connected {
         if self.has_checkpoints && self.frames.written >= CHECKPOINT_PAGES {
             let done = Frames::after(&self.connection, Mode::Passive);
             self.remember();
-            self.frames = done?.frames;
+            let done = done?;
+            if done.is_known {
+                self.frames = done.frames;
+            }
         }
         Ok(())
     }
@@ -110,7 +113,9 @@ impl Connected {
         if let Ok(found) = fs::metadata(&self.files.database) {
             self.stamp = Stamp::of(&found);
         }
-        if let Ok(asked) = Frames::after(&self.connection, Mode::Noop) {
+        if let Ok(asked) = Frames::after(&self.connection, Mode::Noop)
+            && asked.is_known
+        {
             self.frames = asked.frames;
             self.round = self.files.wal_round();
         }

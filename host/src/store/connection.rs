@@ -16,7 +16,9 @@ use super::identity::FileId;
 use super::location::check_place;
 use super::rescue::copies_of_wal;
 use super::wal_size::{Frames, KEPT_WAL_BYTES, Mode, WalLimit, at_once};
-use super::{APPLICATION_ID, SCHEMA, SCHEMA_VERSION, check_format, is_empty, open, store_error};
+use super::{
+    APPLICATION_ID, SCHEMA, SCHEMA_VERSION, check_format, is_empty, log, open, store_error,
+};
 use crate::error::Error;
 
 /// How long there are no checkpoints where they failed twice: a long log is written once more
@@ -37,6 +39,16 @@ pub(super) enum WriteError {
     Changed(String),
     #[error("the WAL has reached its limit")]
     WalFull,
+}
+
+impl WriteError {
+    /// What was committed may be stored, whatever kept it from being looked at.
+    fn after_commit(self) -> Self {
+        match self {
+            Self::Sqlite(error) => Self::Changed(format!("the WAL can't be looked at: {error}")),
+            other => other,
+        }
+    }
 }
 
 /// Connects to a store, and again where an error says that this is better.
@@ -124,7 +136,7 @@ impl Connector {
             self.abandon();
         } else if result.is_ok() {
             self.last_key = key.map(str::to_owned);
-            self.inspect_commit()?;
+            self.inspect_commit().map_err(WriteError::after_commit)?;
             self.settle();
             self.checkpoint();
         }
@@ -257,7 +269,8 @@ pub(super) fn spoils_connection(error: &rusqlite::Error) -> bool {
 }
 
 /// Succeeds if nobody else has the store open, which ends whatever its connections had in common.
-/// Then it also removes a file of the store, which SQLite makes anew.
+/// Then it also removes a file of the store, which SQLite makes anew; a WAL only after all that is in
+/// it, by whomever, has gone to the database.
 pub(super) fn hold_alone(path: &Path, removed: Option<&Path>) -> Result<(), Error> {
     let connection = open(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
     let alone = connection
@@ -266,6 +279,16 @@ pub(super) fn hold_alone(path: &Path, removed: Option<&Path>) -> Result<(), Erro
         .and_then(|()| connection.pragma_update(None, "locking_mode", "EXCLUSIVE"))
         .and_then(|()| connection.execute_batch("BEGIN IMMEDIATE; ROLLBACK"));
     alone.map_err(store_error(path, "open"))?;
+    if removed.is_some_and(is_wal) {
+        log::write_again(path)?;
+        let moved = Frames::after(&connection, Mode::Truncate);
+        let moved = moved.map_err(store_error(path, "empty the WAL of"))?;
+        if moved.is_busy || !moved.is_known || moved.frames.written > 0 {
+            let busy = ffi::Error::new(ffi::SQLITE_BUSY);
+            let busy = rusqlite::Error::SqliteFailure(busy, None);
+            return Err(store_error(path, "empty the WAL of")(busy));
+        }
+    }
     match removed.map(fs::remove_file) {
         Some(Err(error)) if error.kind() != ErrorKind::NotFound => Err(Error::File {
             operation: "renew",
@@ -274,6 +297,10 @@ pub(super) fn hold_alone(path: &Path, removed: Option<&Path>) -> Result<(), Erro
         }),
         _ => Ok(()),
     }
+}
+
+fn is_wal(path: &Path) -> bool {
+    path.as_os_str().as_encoded_bytes().ends_with(b"-wal")
 }
 
 /// Opens a store for writing. With `SQLITE_OPEN_CREATE` one is made where there is none.

@@ -12,7 +12,7 @@ use super::connection::{Connector, WriteError, hold_alone, spoils_connection};
 use super::identity::{Change, Event, FileId, Role, is_another, look_for};
 use super::look::{Looked, Refusal};
 use super::rescue::{self, Purpose, is_damage};
-use super::wal_size::{Frames, KEPT_WAL_BYTES, Mode, at_once};
+use super::wal_size::{KEPT_WAL_BYTES, Mode, at_once};
 use crate::error::Error;
 use crate::seldom::Seldom;
 
@@ -149,6 +149,8 @@ impl Connector {
     /// Puts are taken again.
     pub(super) fn settle(&mut self) {
         if self.trouble.current.take().is_some() {
+            // The next change is told at once.
+            self.trouble.said = Seldom::default();
             let path = self.path.display();
             tracing::info!("the files of the store {path} are in order: puts are taken again");
         }
@@ -309,7 +311,16 @@ impl Connector {
             Then::Merge => Purpose::Wal,
             Then::EmptyAndStop | Then::Stop => Purpose::Database,
         };
-        let copy = match rescue::rescue(&connected.connection, database, modes, purpose) {
+        // Of a file that is gone, the rest of a damaged store is all that there is.
+        let takes_damaged = then == Then::EmptyAndStop;
+        let copied = rescue::rescue(
+            &connected.connection,
+            database,
+            modes,
+            purpose,
+            takes_damaged,
+        );
+        let copy = match copied {
             Ok(copy) => copy,
             Err(error) => {
                 tracing::error!(
@@ -359,12 +370,8 @@ impl Connector {
             return Ok(());
         };
         while let Some(copy) = self.to_merge.last() {
-            rescue::merge(&connected.connection, copy).map_err(WriteError::Store)?;
-            tracing::warn!(
-                "what was rescued in {} is in the store {} again",
-                copy.display(),
-                self.path.display()
-            );
+            let database = &connected.files.database;
+            rescue::merge(&connected.connection, database, copy).map_err(WriteError::Store)?;
             self.to_merge.pop();
         }
         Ok(())
@@ -381,8 +388,8 @@ impl Connector {
             return self.abandon();
         }
         // What a reader holds back may be in the database all the same.
-        let frames = at_once(&connected.connection, Mode::Passive).map(|done| done.frames);
-        if !frames.is_ok_and(Frames::is_all_moved) {
+        let moved = at_once(&connected.connection, Mode::Passive);
+        if !moved.is_ok_and(|moved| moved.is_known && moved.frames.is_all_moved()) {
             tracing::error!(
                 "the store {} is closed while its WAL has what its database lacks: keep the two together",
                 self.path.display()

@@ -2,6 +2,8 @@
 //!
 //! Never mends what it finds.
 
+use rusqlite::ffi;
+
 use super::connected::Connected;
 use super::identity::{Change, Event, Role};
 use super::rescue::is_whole;
@@ -75,6 +77,9 @@ impl Connected {
     /// Whether what changed the database was another checkpoint; `None` while there is one.
     fn is_by_sqlite(&self, is_shorter: bool) -> rusqlite::Result<Option<bool>> {
         let now = Frames::after(&self.connection, Mode::Noop)?;
+        if !now.is_known {
+            return Ok(None);
+        }
         if now.frames.moved != self.frames.moved || now.frames.written < self.frames.written {
             return Ok(Some(true));
         }
@@ -91,8 +96,13 @@ impl Connected {
     /// looked at again.
     pub(super) fn look_at_wal(&mut self, last_key: Option<&str>) -> Result<(), Refusal> {
         let (before, round) = (self.frames, self.round);
+        let mut is_known = false;
         for _ in 0..LOOKS_AT_WAL {
             let asked = Frames::after(&self.connection, Mode::Noop).map_err(Refusal::Sqlite)?;
+            if !asked.is_known {
+                continue;
+            }
+            is_known = true;
             (self.frames, self.round) = (asked.frames, self.files.wal_round());
             let after = self.frames;
             // The last page of before is gone if the WAL was cut off before the last write.
@@ -110,6 +120,10 @@ impl Connected {
                 return Ok(());
             }
             break;
+        }
+        if !is_known {
+            let busy = ffi::Error::new(ffi::SQLITE_BUSY);
+            return Err(Refusal::Sqlite(rusqlite::Error::SqliteFailure(busy, None)));
         }
         let event = match self.files.wal_bytes() < self.frames.bytes(self.page_bytes) {
             true => Event::CutOff,

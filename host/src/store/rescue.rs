@@ -19,6 +19,12 @@ const OF_DATABASE: &str = ".rescued";
 /// What the name of a copy ends with whose events belong into the database beside it.
 const OF_WAL: &str = ".rescued-wal";
 
+/// What the name of a copy ends with some of whose events have others in the store.
+const OF_CONFLICTS: &str = ".rescued-conflicts";
+
+/// What the name of a WAL ends with that a copy of its database stands for.
+const OF_OLD_WAL: &str = ".rescued-old-wal";
+
 /// What is added to the name of a copy until it is whole.
 const PARTIAL: &str = ".partial";
 
@@ -53,17 +59,18 @@ pub(super) enum Purpose {
 }
 
 /// Copies all that a connection still reads into a new file beside the path of its database, which has
-/// its name once it is whole.
+/// its name once it is whole. Events that were damaged before are copied as they are, or not taken.
 pub(super) fn rescue(
     connection: &Connection,
     database: &Path,
     modes: &Modes,
     purpose: Purpose,
+    takes_damaged: bool,
 ) -> Result<PathBuf, Error> {
     make_directory(database, modes)?;
     let partial = make_partial(database, modes)?;
-    let named =
-        write_copy(connection, &partial).and_then(|()| name_copy(&partial, database, purpose));
+    let named = write_copy(connection, &partial, takes_damaged)
+        .and_then(|()| name_copy(&partial, database, purpose));
     // Half a copy is none, and a whole one has another name by now.
     let _ = fs::remove_file(&partial);
     let copy = named?;
@@ -71,40 +78,76 @@ pub(super) fn rescue(
     Ok(copy)
 }
 
-fn write_copy(connection: &Connection, copy: &Path) -> Result<(), Error> {
+fn write_copy(connection: &Connection, copy: &Path, takes_damaged: bool) -> Result<(), Error> {
     let fail = store_error(copy, "write");
     let vacuum = connection.prepare("VACUUM INTO ?1");
     vacuum
         .and_then(|mut vacuum| vacuum.execute([path_as_text(copy)]))
         .map_err(&fail)?;
     let found = StoreReader::open(copy)?.verify(|_| {})?;
-    if !found.is_clean() {
+    let damaged = found.damaged.len();
+    if !found.structure.is_empty() || damaged > 0 && !takes_damaged {
         return Err(Error::StoreFormat {
             path: copy.to_owned(),
-            reason: format!("{} of its events are damaged", found.damaged.len()),
+            reason: format!("{damaged} of its events are damaged"),
         });
+    }
+    if damaged > 0 {
+        tracing::error!(
+            "{damaged} events were damaged in the store, and are in its copy too: `alldata-peer verify` lists them"
+        );
     }
     let synced = File::open(copy).and_then(|file| file.sync_all());
     synced.map_err(file_error(copy, "sync"))
 }
 
-/// Puts the events of a copy into the store that it is a copy of, and removes it.
-pub(super) fn merge(connection: &Connection, copy: &Path) -> Result<(), Error> {
+/// Puts the events of a copy into the store that it is a copy of, and removes it. Where the store has
+/// other events under some of its keys by now, which stay, the copy is kept under another name.
+pub(super) fn merge(connection: &Connection, database: &Path, copy: &Path) -> Result<(), Error> {
+    if bytes_in(copy) == 0 {
+        tracing::warn!("{} is gone, and nothing was read of it", copy.display());
+        return Ok(());
+    }
     let fail = store_error(copy, "read");
     connection
         .execute("ATTACH DATABASE ?1 AS rescued", [path_as_text(copy)])
         .map_err(&fail)?;
-    let copied = connection.execute_batch(
-        "BEGIN IMMEDIATE;
-         INSERT OR IGNORE INTO main.events SELECT * FROM rescued.events;
-         COMMIT",
-    );
+    let copied = copy_events(connection);
     if copied.is_err() && !connection.is_autocommit() {
         connection.execute_batch("ROLLBACK").map_err(&fail)?;
     }
     let detached = connection.execute_batch("DETACH DATABASE rescued");
-    copied.and(detached).map_err(&fail)?;
-    fs::remove_file(copy).map_err(file_error(copy, "remove"))
+    let conflicts = copied.and_then(|conflicts| detached.map(|()| conflicts));
+    let conflicts = conflicts.map_err(&fail)?;
+    if conflicts > 0 {
+        let kept = set_aside(copy, database, OF_CONFLICTS)?;
+        tracing::error!(
+            "{conflicts} acknowledged events that were rescued have others under their keys in the store {} by now: they are kept in {}",
+            database.display(),
+            kept.display()
+        );
+        return Ok(());
+    }
+    fs::remove_file(copy).map_err(file_error(copy, "remove"))?;
+    tracing::warn!(
+        "what was rescued in {} is in the store {} again",
+        copy.display(),
+        database.display()
+    );
+    Ok(())
+}
+
+/// Returns under how many keys the store has other events, which stay.
+fn copy_events(connection: &Connection) -> rusqlite::Result<i64> {
+    connection.execute_batch(
+        "BEGIN IMMEDIATE;
+         INSERT OR IGNORE INTO main.events SELECT * FROM rescued.events",
+    )?;
+    let sql = "SELECT count(*) FROM rescued.events AS copy JOIN main.events AS held USING (key)
+               WHERE copy.digest <> held.digest";
+    let conflicts = connection.query_row(sql, (), |row| row.get(0))?;
+    connection.execute_batch("COMMIT")?;
+    Ok(conflicts)
 }
 
 /// Makes the copy of a store the store itself, where that is not there any more.
@@ -132,9 +175,17 @@ pub(super) fn adopt(database: &Path) -> Result<(), Error> {
     }
     let wal = beside(database, "-wal");
     if bytes_in(&wal) > 0 {
-        // The copy has what is in it; in the copy it would be of another moment.
-        let aside = beside(copy, "-old-wal");
-        fs::rename(&wal, aside).map_err(file_error(&wal, "move"))?;
+        // The copy has what is in an older one, which would be of another moment beside it.
+        if is_later(&wal, copy) {
+            return Err(Error::StoreFormat {
+                path: database.to_owned(),
+                reason: format!(
+                    "it is missing, and its WAL is later than {}: put the database back that the WAL belongs to",
+                    copy.display()
+                ),
+            });
+        }
+        set_aside(&wal, database, OF_OLD_WAL)?;
     }
     match fs::rename(copy, database) {
         Ok(()) => {}
@@ -162,7 +213,11 @@ pub(super) fn is_whole(path: &Path, key: Option<&str>) -> rusqlite::Result<bool>
 fn check(path: &Path, key: Option<&str>) -> rusqlite::Result<bool> {
     let connection = match open(path, OpenFlags::SQLITE_OPEN_READ_WRITE) {
         Err(Error::Store { source, .. }) => return Err(source.0),
-        Err(_) => return Ok(false),
+        // That it can't be opened now says nothing of what is in it.
+        Err(_) => {
+            let closed = ffi::Error::new(ffi::SQLITE_CANTOPEN);
+            return Err(rusqlite::Error::SqliteFailure(closed, None));
+        }
         Ok(connection) => connection,
     };
     let check = connection.query_row("PRAGMA quick_check(1)", (), |row| row.get::<_, String>(0))?;
@@ -231,6 +286,24 @@ fn make_partial(database: &Path, modes: &Modes) -> Result<PathBuf, Error> {
         set.map_err(file_error(&path, "make"))?;
     }
     Ok(path)
+}
+
+/// Whether a file was written to after another was. One whose time is not known may have been.
+fn is_later(file: &Path, other: &Path) -> bool {
+    let time = |path| fs::metadata(path).and_then(|found| found.modified());
+    match (time(file), time(other)) {
+        (Ok(file), Ok(other)) => file > other,
+        _ => true,
+    }
+}
+
+/// Gives a file another name, which no other has.
+fn set_aside(file: &Path, database: &Path, suffix: &str) -> Result<PathBuf, Error> {
+    let (aside, ()) = with_free_name(database, suffix, |path| {
+        File::create_new(path)?;
+        fs::rename(file, path)
+    })?;
+    Ok(aside)
 }
 
 /// Gives a whole copy a name that no other has.

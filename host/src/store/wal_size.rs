@@ -53,6 +53,7 @@ impl Frames {
             };
             Ok(Checkpoint {
                 is_busy: row.get::<_, i64>(0)? != 0,
+                is_known: row.get::<_, i64>(1)? >= 0,
                 frames: Self {
                     written: number(1)?,
                     moved: number(2)?,
@@ -87,6 +88,8 @@ pub(super) fn at_once(connection: &Connection, mode: Mode) -> rusqlite::Result<C
 pub(super) struct Checkpoint {
     /// Whether somebody held what it needs.
     pub(super) is_busy: bool,
+    /// Whether SQLite could tell the frames: it can't while another process is at the WAL.
+    pub(super) is_known: bool,
     pub(super) frames: Frames,
 }
 
