@@ -6,11 +6,9 @@ use std::fs;
 
 use crate::support::{Connection, Peer, Post, wait_until};
 
-/// How many clients send a large body at the same time.
-const CLIENTS: usize = 400;
-
-/// The size of each event in bytes: together several times what the program takes by itself.
-const EVENT_BYTES: usize = 300_000;
+/// What comes at the same time: many events, and few of the largest. Together they are several times
+/// what the program takes by itself.
+const BURSTS: [(usize, usize); 2] = [(400, 300_000), (8, 15_000_000)];
 
 /// How many pages of memory the program has in use.
 fn resident_pages(peer: &Peer) -> u64 {
@@ -22,32 +20,34 @@ fn resident_pages(peer: &Peer) -> u64 {
 
 #[test]
 fn memory_of_a_burst_is_given_back() {
-    let peer = Peer::start();
-    for number in 0..100 {
-        peer.put(&format!("before-{number}"), "1").assert_created();
+    for (clients, event_bytes) in BURSTS {
+        let peer = Peer::start();
+        for number in 0..100 {
+            peer.put(&format!("before-{number}"), "1").assert_created();
+        }
+        let before = resident_pages(&peer);
+        let event = format!("\"{}\"", "x".repeat(event_bytes));
+        let mut clients: Vec<(Connection, Vec<u8>)> = (0..clients)
+            .map(|number| {
+                let mut first = Post::put(&format!("key{number}"), &event).bytes();
+                let rest = first.split_off(first.len() - 1);
+                let mut connection = peer.connect();
+                connection.send(first);
+                (connection, rest)
+            })
+            .collect();
+        wait_until("all bodies are in memory", || {
+            resident_pages(&peer) > 2 * before
+        });
+        for (connection, rest) in &mut clients {
+            connection.send(rest);
+        }
+        for (mut connection, _) in clients {
+            let status = connection.answer().status;
+            assert!([201, 503].contains(&status), "{status}");
+        }
+        wait_until("the memory is given back", || {
+            resident_pages(&peer) < 2 * before
+        });
     }
-    let before = resident_pages(&peer);
-    let event = format!("\"{}\"", "x".repeat(EVENT_BYTES));
-    let mut clients: Vec<(Connection, Vec<u8>)> = (0..CLIENTS)
-        .map(|number| {
-            let mut first = Post::put(&format!("key{number}"), &event).bytes();
-            let rest = first.split_off(first.len() - 1);
-            let mut connection = peer.connect();
-            connection.send(first);
-            (connection, rest)
-        })
-        .collect();
-    wait_until("all bodies are in memory", || {
-        resident_pages(&peer) > 2 * before
-    });
-    for (connection, rest) in &mut clients {
-        connection.send(rest);
-    }
-    for (mut connection, _) in clients {
-        let status = connection.answer().status;
-        assert!([201, 503].contains(&status), "{status}");
-    }
-    wait_until("the memory is given back", || {
-        resident_pages(&peer) < 2 * before
-    });
 }
