@@ -69,6 +69,11 @@ impl Activity {
 
     pub(crate) fn end_request(&self) {
         self.ended.store(self.ended() + 1, Ordering::Relaxed);
+        self.begin_idle();
+    }
+
+    /// It is idle from now on.
+    pub(crate) fn begin_idle(&self) {
         self.idle_since_ms.store(now_ms(), Ordering::Relaxed);
     }
 

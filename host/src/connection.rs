@@ -75,16 +75,17 @@ where
     };
     if let Some(Err(error)) = &served {
         tracing::debug!(%error, "a connection ended with an error");
-        if error.is_parse() {
-            refusals.count_parse_error(error);
-        }
     }
     let parts = connection.into_parts();
     let io = parts.io.into_inner().into_inner();
     let refusal = match served {
         Some(Err(error)) if error.is_parse() && !io.is_write_blocked() => {
             let has_begun = activity.has_half_head();
-            parse_error::answer(io.withheld(), &parts.read_buf, has_begun, limits)
+            let answer = parse_error::answer(io.withheld(), &parts.read_buf, has_begun, limits);
+            answer.map(|(status, answer)| {
+                refusals.count_parse_error(&error, status);
+                answer
+            })
         }
         _ => None,
     };

@@ -93,6 +93,7 @@ impl Connections {
             return None;
         }
         let permit = this.permit().await;
+        activity.begin_idle();
         let mut table = this.lock();
         let id = table.next_id;
         table.next_id += 1;

@@ -168,12 +168,17 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for HttpIo<S> {
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        if self.is_own_answer(bytes) {
+        // What goes on with a write that had to wait is the service's.
+        if !self.is_write_blocked && self.is_own_answer(bytes) {
             self.withheld.extend_from_slice(bytes);
             return Poll::Ready(Ok(bytes.len()));
         }
         let written = Pin::new(&mut self.stream).poll_write(context, bytes);
-        self.is_write_blocked = written.is_pending();
+        self.is_write_blocked = match &written {
+            Poll::Pending => true,
+            Poll::Ready(Ok(length)) => *length < bytes.len(),
+            Poll::Ready(Err(_)) => false,
+        };
         written
     }
 

@@ -7,7 +7,7 @@ use crate::limits::Limits;
 /// How a client of HTTP/2 begins that asks nobody first (RFC 9113, section 3.4).
 const HTTP_2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
-/// The answer as it is sent, where there has to be one: hyper's own was withheld, or there is none
+/// The status code, and the answer as it is sent, where there has to be one: hyper's own was withheld, or there is none
 /// since the client speaks HTTP/2. `unread` is what hyper has read, and not taken for a request or for
 /// empty lines before one, and `has_begun` whether there was anything but those.
 pub(crate) fn answer(
@@ -15,7 +15,7 @@ pub(crate) fn answer(
     unread: &[u8],
     has_begun: bool,
     limits: &Limits,
-) -> Option<Vec<u8>> {
+) -> Option<(u16, Vec<u8>)> {
     let status = withheld.get("HTTP/1.1 ".len().."HTTP/1.1 400".len());
     let outcome = match status {
         Some(b"431") if unread.is_empty() && !has_begun => {
@@ -43,7 +43,7 @@ pub(crate) fn answer(
     );
     let is_head = unread.starts_with(b"HEAD ");
     let problem = if is_head { String::new() } else { problem };
-    Some((head + &problem).into_bytes())
+    Some((status, (head + &problem).into_bytes()))
 }
 
 /// What is larger than it may be. hyper leaves a head unread that is, and a head that is not has a

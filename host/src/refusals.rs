@@ -60,16 +60,11 @@ impl Refusals {
         response.extensions_mut().insert(Counted);
     }
 
-    /// Counts what hyper refuses by itself: no HTTP, or a header section over a limit.
-    pub(crate) fn count_parse_error(self: &Arc<Self>, error: &hyper::Error) {
-        let reason = if error.is_parse_too_large() {
-            Reason::HeaderTooLarge
-        } else {
-            Reason::BadRequest
-        };
+    /// Counts what hyper takes for no request, with the status that it is answered with.
+    pub(crate) fn count_parse_error(self: &Arc<Self>, error: &hyper::Error, status: u16) {
         self.count(Refusal {
             detail: Some(error.to_string()),
-            ..Refusal::new(reason)
+            ..Refusal::of_answer(status, "")
         });
     }
 

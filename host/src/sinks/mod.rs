@@ -133,7 +133,12 @@ pub fn describe_url(url: &str) -> String {
 
 /// A URL without what lets one in, however wrong it is.
 pub(crate) fn without_login(url: &str) -> String {
-    let (scheme, rest) = url.split_once("//").unwrap_or(("", url));
+    let is_scheme = |(scheme, _): &(&str, &str)| {
+        let name = scheme.strip_suffix(':').unwrap_or(scheme);
+        !name.contains([':', '@', '/'])
+    };
+    let parts = url.split_once("//").filter(is_scheme);
+    let (scheme, rest) = parts.unwrap_or(("", url));
     match rest.rsplit_once('@') {
         Some((_, rest)) => format!("{scheme}//{rest}"),
         None => url.to_owned(),

@@ -58,11 +58,11 @@ pub(crate) fn import(arguments: &Import) -> Result<()> {
         }
     };
     bar.finish_and_clear();
-    output::write_line(&summary.to_string())?;
+    let told = output::write_line(&summary.to_string());
     result?;
     let failed = summary.failed();
     ensure!(failed == 0, "{failed} lines were not imported");
-    Ok(())
+    told
 }
 
 /// What became of the lines.
