@@ -63,17 +63,18 @@ node:
 	@node -e 'process.exit(parseInt(process.versions.node) < 20 ? 1 : 0)' 2>/dev/null || \
 	  { echo 'Node.js 20 or newer is missing: see https://nodejs.org' >&2; exit 1; }
 
-# What sets back the clock of a server, and what has its system calls fail. Tests that need one of them
+# What sets back the clock of a server, what has its system calls fail, and a proxy. Tests that need one of them
 # say so where it is missing.
 fault-tools:
 	@has_all() { \
-	  ls /usr/lib/*/faketime/libfaketimeMT.so.1 >/dev/null 2>&1 && command -v strace >/dev/null; \
+	  ls /usr/lib/*/faketime/libfaketimeMT.so.1 >/dev/null 2>&1 && command -v strace >/dev/null && \
+	    { command -v nginx >/dev/null || test -x /usr/sbin/nginx; }; \
 	}; \
 	if ! has_all && command -v apt-get >/dev/null && test "$$(id -u)" = 0; then \
 	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive \
-	    apt-get install -qq -y --no-install-recommends libfaketime strace || true; \
+	    apt-get install -qq -y --no-install-recommends libfaketime strace nginx-light || true; \
 	fi; \
-	has_all || echo 'Some faults are not made: sudo apt-get install libfaketime strace' >&2
+	has_all || echo 'Some faults are not made: sudo apt-get install libfaketime strace nginx-light' >&2
 
 # What the sink `nats:` is tested and measured with. Debian puts it where only root looks.
 nats-server:

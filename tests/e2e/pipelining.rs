@@ -1,0 +1,63 @@
+//! Requests that follow one another before any answer: which of them are answered, and which are put,
+//! where the server or the client ends the connection in between.
+//!
+//! That they are answered in order is in `connections`.
+
+use std::sync::Arc;
+use std::sync::mpsc;
+use std::thread;
+
+use alldata_peer_server_http::PeerServer;
+use tokio::sync::Notify;
+
+use crate::support::{Connection, DEADLINE, Embedded, Post, wait_until};
+
+fn puts(number: usize) -> Vec<u8> {
+    let puts = (0..number).map(|number| Post::put(&format!("key{number}"), "1").bytes());
+    puts.collect::<Vec<_>>().concat()
+}
+
+/// At the end of the server, the request in service is answered, and told to be the last.
+#[test]
+fn end_of_server_answers_request_in_service_and_none_behind_it() {
+    let (entered, entries) = mpsc::channel();
+    let go_on = Arc::new(Notify::new());
+    let gate = Arc::clone(&go_on);
+    let server = Embedded::start(PeerServer::builder().on_put(move |key, _| {
+        let (entered, gate) = (entered.clone(), Arc::clone(&gate));
+        async move {
+            entered.send(key).expect("the test waits");
+            gate.notified().await;
+            Ok(())
+        }
+    }));
+    let mut connection = server.connect();
+    connection.send(puts(3));
+    let first = entries.recv_timeout(DEADLINE).expect("is put");
+    assert_eq!(first, "key0");
+    thread::scope(|scope| {
+        scope.spawn(|| server.close());
+        wait_until("the server closes", || {
+            Connection::try_open(server.address()).is_none()
+        });
+        go_on.notify_one();
+    });
+    let answer = connection.answer();
+    answer.assert_created();
+    assert_eq!(answer.header("connection"), Some("close"));
+    assert_eq!(connection.rest(), b"");
+    assert!(entries.try_recv().is_err(), "one behind it is put");
+}
+
+/// Whoever only ends the sending side reads all answers.
+#[test]
+fn end_of_sending_side_leaves_all_answers() {
+    let (server, keys) = Embedded::capturing();
+    let mut connection = server.connect();
+    connection.send(puts(20)).finish();
+    for _ in 0..20 {
+        connection.answer().assert_created();
+    }
+    assert_eq!(connection.rest(), b"");
+    assert_eq!(keys.try_iter().count(), 20);
+}
