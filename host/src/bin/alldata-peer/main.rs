@@ -30,8 +30,8 @@ use arguments::{Arguments, Command};
 use environment::Ignored;
 
 /// Gives memory back to the system some seconds after a burst, by threads of its own. The system's
-/// allocator keeps most of it: it gives back only what is at the end of its heaps. SQLite's memory is
-/// this one's too, by the feature that gives C its `malloc`.
+/// allocator keeps most of it: it gives back only what is at the end of its heaps. C's `malloc`, and so
+/// SQLite's memory, stays the system's: in its place, jemalloc hangs under `libfaketime`.
 #[cfg(target_os = "linux")]
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
