@@ -197,7 +197,15 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for HttpIo<S> {
 
 #[cfg(test)]
 mod tests {
-    use super::RequestLine;
+    use std::sync::Arc;
+
+    use futures_util::FutureExt as _;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, duplex};
+
+    use super::{HttpIo, RequestLine};
+    use crate::activity::Activity;
+
+    const ANSWER: &[u8] = b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\n\r\n";
 
     #[test]
     fn fragment_is_seen_in_request_target_only() {
@@ -234,5 +242,25 @@ mod tests {
         assert!(!line.read(0, b"POST / HTTP/1.1\r\nHost: a\r\n\r\n"));
         assert!(!line.read(0, b"POST /#b HTTP/1.1\r\n"));
         assert!(line.read(1, b"POST /#b HTTP/1.1\r\n"));
+    }
+
+    #[tokio::test]
+    async fn bad_request_of_the_service_that_has_to_wait_is_sent() {
+        let (near, mut far) = duplex(ANSWER.len());
+        let activity = Arc::new(Activity::default());
+        let mut io = HttpIo::new(near, &activity);
+        for _ in 0..2 {
+            activity.begin_request();
+            activity.end_request();
+            // The second finds no room.
+            let _ = io.write(ANSWER).now_or_never();
+        }
+        let mut read = vec![0; ANSWER.len()];
+        far.read_exact(&mut read).await.expect("reads");
+        let written = io.write(ANSWER).now_or_never().expect("has room");
+        assert_eq!(written.expect("writes"), ANSWER.len());
+        assert_eq!(io.withheld(), b"");
+        far.read_exact(&mut read).await.expect("reads");
+        assert_eq!(read, ANSWER);
     }
 }

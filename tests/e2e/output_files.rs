@@ -196,12 +196,20 @@ impl Store {
     fn interrupt_export(&self, mut program: Command, signal: Signal) -> ExitStatus {
         let (directory, target) = (self.path("out"), self.path("out/events.ndjson"));
         fs::create_dir_all(&directory).expect("makes");
-        fs::write(&target, "as it was").expect("writes");
         program.args(["export", "--store", &self.url(), "-o", &target]);
-        let mut child = program.spawn().expect("starts");
-        wait_until("it has a file open there", || has_open(&child, &directory));
-        kill_process(Pid::from_child(&child), signal).expect("is sent");
-        let status = child.wait().expect("is waited for");
+        let mut status = ExitStatus::default();
+        wait_until("an export is interrupted before its end", || {
+            fs::write(&target, "as it was").expect("writes");
+            let mut child = program.spawn().expect("starts");
+            wait_until("it has a file open there, or has ended", || {
+                has_open(&child, &directory) || child.try_wait().expect("is looked at").is_some()
+            });
+            if child.try_wait().expect("is looked at").is_none() {
+                kill_process(Pid::from_child(&child), signal).expect("is sent");
+            }
+            status = child.wait().expect("is waited for");
+            !status.success()
+        });
         let names = fs::read_dir(&directory).expect("lists").count();
         assert_eq!(names, 1, "{signal:?}");
         assert_eq!(fs::read_to_string(&target).expect("reads"), "as it was");

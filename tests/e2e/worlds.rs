@@ -110,6 +110,7 @@ const WASI_0_2_0: &[(&str, &[&str])] = &[
             "[method]future-incoming-response.subscribe",
             "[method]incoming-body.stream",
             "[method]incoming-request.consume",
+            "[method]incoming-request.headers",
             "[method]incoming-request.method",
             "[method]incoming-response.consume",
             "[method]incoming-response.headers",

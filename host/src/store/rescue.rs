@@ -361,3 +361,69 @@ fn file_error(path: &Path, operation: &'static str) -> impl Fn(io::Error) -> Err
         source,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs::{self, File};
+    use std::path::Path;
+    use std::time::{Duration, SystemTime};
+
+    use rusqlite::Connection;
+
+    use super::{adopt, merge};
+    use crate::store::{SCHEMA, digest};
+
+    fn store_of(path: &Path, events: &[(&str, &str)]) -> Connection {
+        let store = Connection::open(path).expect("opens");
+        store.execute_batch(SCHEMA).expect("makes the table");
+        for (key, event) in events {
+            let sql = "INSERT INTO events (key, event, digest, received_ms) VALUES (?1, ?2, ?3, 0)";
+            let row = (key, event, digest(key, event));
+            store.execute(sql, row).expect("inserts");
+        }
+        store
+    }
+
+    fn event_of(store: &Connection, key: &str) -> String {
+        let sql = "SELECT event FROM events WHERE key = ?1";
+        store.query_row(sql, [key], |row| row.get(0)).expect("has")
+    }
+
+    #[test]
+    fn merge_keeps_copy_whose_keys_have_other_events() {
+        let directory = tempfile::tempdir().expect("makes a directory");
+        let database = directory.path().join("s.db");
+        let copy = directory.path().join("s.db.rescued-wal");
+        let store = store_of(&database, &[("a", "1")]);
+        drop(store_of(&copy, &[("a", "2"), ("b", "3")]));
+        merge(&store, &database, &copy).expect("merges");
+        assert_eq!(event_of(&store, "a"), "1");
+        assert_eq!(event_of(&store, "b"), "3");
+        assert!(!copy.exists());
+        let kept = directory.path().join("s.db.rescued-conflicts");
+        assert_eq!(event_of(&Connection::open(kept).expect("opens"), "a"), "2");
+        // One that somebody has moved away keeps nobody out.
+        merge(&store, &database, &copy).expect("goes on");
+    }
+
+    #[test]
+    fn copy_is_not_adopted_beside_a_later_wal() {
+        let directory = tempfile::tempdir().expect("makes a directory");
+        let path = |name: &str| directory.path().join(name);
+        drop(store_of(&path("s.db.rescued"), &[("a", "1")]));
+        fs::write(path("s.db-wal"), "frames").expect("writes");
+        let now = SystemTime::now();
+        let set_time = |time| {
+            let wal = File::options().write(true).open(path("s.db-wal"));
+            wal.expect("opens").set_modified(time).expect("is set");
+        };
+        set_time(now + Duration::from_secs(3600));
+        adopt(&path("s.db")).expect_err("is refused");
+        assert!(path("s.db-wal").exists() && !path("s.db").exists());
+        set_time(now - Duration::from_secs(3600));
+        adopt(&path("s.db")).expect("is adopted");
+        let store = Connection::open(path("s.db")).expect("opens");
+        assert_eq!(event_of(&store, "a"), "1");
+        assert!(path("s.db.rescued-old-wal").exists());
+    }
+}
