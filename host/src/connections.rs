@@ -237,9 +237,9 @@ mod tests {
         let mut open = Vec::new();
         for number in 0..max {
             let activity = Arc::new(Activity::default());
-            activity.set_idle_since_ms((number * 7 % max) as u64);
             let address = [127, 0, 0, 1].into();
             let admitted = Connections::admit(&connections, address, &activity).await;
+            activity.set_idle_since_ms((number * 7 % max) as u64);
             open.push((activity, admitted.expect("there is no limit")));
         }
         // It is in service.
