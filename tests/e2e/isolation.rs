@@ -77,6 +77,10 @@ fn send_all(builder: PeerServerBuilder) -> (Vec<Answer>, Vec<(String, String)>) 
         // answer takes.
         while answer.status == 503 {
             assert!(start.elapsed() < DEADLINE, "there is never a place");
+            // So it is after a body in chunks that was not read.
+            if answer.header("connection") == Some("close") {
+                connection = server.connect();
+            }
             answer = connection.ask(&request(number));
         }
         let text = answer.text();
