@@ -36,8 +36,9 @@ impl Program {
             .arg(program)
             .args(["serve", "--hostname", "127.0.0.1", "--port", "0"])
             .args(["--sink", "memory:"])
+            .env_remove(PROGRAM)
             // What a client does wrong is not worth a line.
-            .env("RUST_LOG", "warn")
+            .env("RUST_LOG", "error")
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .spawn()

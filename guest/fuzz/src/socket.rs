@@ -49,6 +49,9 @@ static SEEN: [AtomicU8; 4096] = [const { AtomicU8::new(0) }; 4096];
 #[cfg(not(target_os = "linux"))]
 static SEEN: [AtomicU8; 4096] = [const { AtomicU8::new(0) }; 4096];
 
+/// What HTTP/2 begins with (RFC 9113, section 3.4).
+const HTTP_2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
 /// The program, and how many inputs it has had.
 static SERVER: OnceLock<Mutex<(Program, u64)>> = OnceLock::new();
 
@@ -213,8 +216,9 @@ fn count(bytes: &[u8], words: &[u8]) -> usize {
 fn has_whole_head(sent: &[u8]) -> bool {
     let start = sent.iter().position(|byte| !matches!(byte, b'\r' | b'\n'));
     let head = &sent[start.unwrap_or(sent.len())..];
-    // What HTTP/2 begins with is answered in HTTP/2, or not at all.
-    !head.starts_with(b"PRI * HTTP/2.0") && count(head, b"\n\r\n") + count(head, b"\n\n") > 0
+    // What HTTP/2 begins with has one more line, and is cut off before it.
+    let is_begun = HTTP_2_PREFACE.starts_with(head) && head != HTTP_2_PREFACE;
+    !is_begun && count(head, b"\n\r\n") + count(head, b"\n\n") > 0
 }
 
 /// Tells the fuzzer what the server answered.
@@ -276,6 +280,7 @@ mod tests {
             (expecting, &[CONTINUE, CREATED], 2),
             (b"\r\nPOST / HTTP/1.1\r\n", &[], 0),
             (b"PRI * HTTP/2.0\r\n\r\n", &[], 0),
+            (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r", &[], 0),
         ] {
             let answers = answers(sent, script);
             assert_eq!(answers.expect("is right"), expected);
@@ -292,6 +297,7 @@ mod tests {
         for (sent, script) in [
             (PUT, [].as_slice()),
             (b"\r\n\r\nPOST / HTTP/1.1\n\n", &[]),
+            (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", &[]),
             (PUT, &[b"garbage".as_slice()]),
             (PUT, &[&CREATED[..30]]),
             (PUT, &[CREATED, b"\r\n"]),
