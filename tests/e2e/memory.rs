@@ -8,7 +8,7 @@ use crate::support::{Connection, Peer, Post, wait_until};
 
 /// How many clients send an event at the same time, and its size in bytes: together several times what
 /// the program takes by itself.
-const BURSTS: [(usize, usize); 1] = [(400, 300_000)];
+const BURSTS: [(usize, usize); 2] = [(400, 300_000), (8, 15_000_000)];
 
 /// How many pages of memory the program has in use.
 fn resident_pages(peer: &Peer) -> u64 {

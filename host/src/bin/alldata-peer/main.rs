@@ -3,6 +3,7 @@
 //! Turns flags into calls of the library and errors into one line and an exit code. Everything
 //! that is not the command line's own business is in the library.
 
+mod allocator;
 mod arguments;
 mod atomic_file;
 mod component;
@@ -29,17 +30,11 @@ use clap::{CommandFactory as _, FromArgMatches as _};
 use arguments::{Arguments, Command};
 use environment::Ignored;
 
-/// Gives memory back to the system some seconds after a burst, by threads of its own. The system's
-/// allocator keeps most of it: it gives back only what is at the end of its heaps. C's `malloc`, and so
-/// SQLite's memory, stays the system's: in its place, jemalloc hangs under `libfaketime`.
-#[cfg(target_os = "linux")]
-#[global_allocator]
-static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
-
 /// The exit code of wrong usage, which is also clap's.
 const USAGE: u8 = 2;
 
 fn main() -> ExitCode {
+    allocator::return_large_allocations();
     let ignored = Ignored::find(&Arguments::command());
     let Arguments {
         log_format,
