@@ -38,6 +38,7 @@ mod keyvalue_races;
 mod keyvalue_sinks;
 mod limits;
 #[cfg(target_os = "linux")]
+mod manual;
 mod memory;
 mod nats;
 mod ndjson_files;

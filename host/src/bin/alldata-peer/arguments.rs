@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use alldata_peer_server_http::DEFAULT_PORT;
 use clap::{Args, Parser, Subcommand, ValueEnum, value_parser};
+use clap_complete::Shell;
 
 use crate::limits::{Limits, MAX_TIMEOUT_SECONDS};
 
@@ -51,6 +52,17 @@ pub(crate) enum Command {
     Put(Put),
     /// Write the WebAssembly component to a file, alone or with a sink
     Component(Component),
+    /// Print the script that completes commands and flags in a shell
+    Completions {
+        /// The shell
+        shell: Shell,
+    },
+    /// Print the manual page
+    Man {
+        /// Directory to write the page of the program and that of each command to, as files
+        #[arg(long, short, value_name = "DIRECTORY")]
+        output: Option<PathBuf>,
+    },
 }
 
 #[derive(Debug, Args)]

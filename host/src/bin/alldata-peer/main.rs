@@ -13,6 +13,7 @@ mod import;
 mod limits;
 mod lines;
 mod logging;
+mod manual;
 mod open_files;
 mod output;
 mod put;
@@ -53,6 +54,8 @@ fn main() -> ExitCode {
         Command::Verify(arguments) => store::verify(&arguments),
         Command::Put(arguments) => put::put(arguments),
         Command::Component(arguments) => component::component(&arguments),
+        Command::Completions { shell } => manual::completions(shell),
+        Command::Man { output } => manual::man(output.as_deref()),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -14,7 +14,7 @@ use anyhow::{Context as _, Result, bail};
 use crate::atomic_file::AtomicFile;
 
 /// What stands for standard output.
-const STDOUT: &str = "-";
+pub(crate) const STDOUT: &str = "-";
 
 /// Its path, where systems have one.
 const STDOUT_PATH: &str = "/dev/stdout";

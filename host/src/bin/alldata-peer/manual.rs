@@ -1,0 +1,36 @@
+//! `completions` and `man`: what shells and manuals are told of the command line.
+//!
+//! Made of the same definitions as the help. Never reads the environment.
+
+use std::path::Path;
+
+use anyhow::{Context as _, Result};
+use clap::CommandFactory as _;
+use clap_complete::Shell;
+use clap_mangen::Man;
+
+use crate::arguments::Arguments;
+use crate::output;
+
+/// Prints the script that completes commands and flags in a shell.
+pub(crate) fn completions(shell: Shell) -> Result<()> {
+    let mut command = Arguments::command();
+    let name = command.get_name().to_owned();
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut command, name, &mut script);
+    output::write_whole(Path::new(output::STDOUT), &script)
+}
+
+/// Prints the manual page of the program, or writes that of the program and of each command to a
+/// directory.
+pub(crate) fn man(directory: Option<&Path>) -> Result<()> {
+    let mut command = Arguments::command().disable_help_subcommand(true);
+    command.build();
+    if let Some(directory) = directory {
+        return clap_mangen::generate_to(command, directory)
+            .with_context(|| format!("cannot write the manual pages to {}", directory.display()));
+    }
+    let mut page = Vec::new();
+    Man::new(command).render(&mut page)?;
+    output::write_whole(Path::new(output::STDOUT), &page)
+}
