@@ -83,6 +83,31 @@ fn flags_may_stand_in_the_environment() {
 }
 
 #[test]
+fn limits_have_units() {
+    let limits = ["--max-body", "1K", "--sink-timeout", "1500ms"];
+    let peer = Peer::builder().arguments(&limits).start();
+    let body = |bytes: usize| {
+        let event = "1".repeat(bytes - r#"{"key":"k","event":}"#.len());
+        peer.put("k", &event)
+    };
+    body(1024).assert_created();
+    body(1025).assert_problem(413);
+    for (limit, value, reason) in [
+        ("--max-body", "1MB", "such as 4096, 64K, 16M or 1G"),
+        ("--max-body", "17M", "17825792 is not in 1..=16777216"),
+        ("--max-head", "1G", "1073741824 is not in 1..=1048576"),
+        ("--max-bodies", "99999999999G", "such as 4096"),
+        ("--sink-timeout", "1d", "such as 30, 1500ms, 90s, 5m or 1h"),
+        ("--sink-timeout", "2h", "7200s is not in 1s..=3600s"),
+        ("--sink-timeout", "999ms", "999ms is not in 1s..=3600s"),
+    ] {
+        let output = run(&[&SERVE[..], &[limit, value]].concat());
+        let sentence = output.assert_failed(2);
+        assert!(sentence.contains(reason), "{value}: {sentence}");
+    }
+}
+
+#[test]
 fn time_outs_and_limits_may_stand_in_the_environment() {
     let silent = TcpListener::bind("127.0.0.1:0").expect("binds");
     let sink = format!("http://{}/", silent.local_addr().expect("is bound"));

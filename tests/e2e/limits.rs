@@ -235,7 +235,9 @@ fn the_table_of_limits_is_that_of_the_flags() {
     let flags = limits.split("\n      --").skip(1).filter_map(|flag| {
         let name = flag.split_whitespace().next()?;
         let default = flag.split_once("[default: ")?.1.split(']').next()?;
-        Some((name.to_owned(), default.to_owned()))
+        // The table has the unit behind the number.
+        let number = default.strip_suffix('s').unwrap_or(default);
+        Some((name.to_owned(), number.to_owned()))
     });
     let (rows, flags): (BTreeMap<_, _>, BTreeMap<_, _>) = (rows.collect(), flags.collect());
     assert!(flags.len() > 10, "{limits}");

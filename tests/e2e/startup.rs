@@ -34,12 +34,13 @@ fn start_is_logged_as_fields_of_json() {
         "--component",
         file,
     ];
-    let limits = ["--max-queue", "1", "--idle-timeout", "75"];
+    let defaults = ["--idle-timeout", "75", "--body-timeout", "30000ms"];
+    let limits = ["--max-queue", "1", "--max-bodies", "256MiB"];
     let directory = tempfile::tempdir().expect("makes a directory");
     fs::create_dir(directory.path().join("a")).expect("makes a directory");
     let mut peer = Peer::builder()
         .directory(directory)
-        .arguments(&[&arguments[..], &limits].concat())
+        .arguments(&[&arguments[..], &defaults, &limits].concat())
         .own_env("ALLDATA_PEER_MAX_BODY", "100")
         .start();
     let line: Value = serde_json::from_str(&peer.log_line("serving")).expect("is JSON");

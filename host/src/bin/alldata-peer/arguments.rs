@@ -1,16 +1,17 @@
 //! The command line: what can be said, and what it means when nothing is said.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use alldata_peer_server_http::DEFAULT_PORT;
-use clap::{Args, Parser, Subcommand, ValueEnum, value_parser};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
-use crate::limits::{Limits, MAX_TIMEOUT_SECONDS};
+use crate::limits::Limits;
+use crate::units::{self, Timeout};
 
-/// How long `put` waits for a peer, in seconds: longer than that waits for its own sink unless told
-/// otherwise.
-const DEFAULT_ANSWER_TIMEOUT_SECONDS: u64 = 60;
+/// How long `put` waits for a peer: longer than that waits for its own sink unless told otherwise.
+const DEFAULT_ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// An AllData peer server: takes events over HTTP and keeps them.
 #[derive(Debug, Parser)]
@@ -39,7 +40,7 @@ pub(crate) enum LogFormat {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Take events over HTTP until SIGINT or SIGTERM
-    Serve(Serve),
+    Serve(Box<Serve>),
     /// Print the event under a key
     Get(Get),
     /// Write events as lines of JSON, in the order of their keys; those of nats: as they were put
@@ -184,11 +185,11 @@ pub(crate) struct Put {
     #[arg(
         long,
         env = "ALLDATA_PEER_PUT_TIMEOUT",
-        value_name = "SECONDS",
-        default_value_t = DEFAULT_ANSWER_TIMEOUT_SECONDS,
-        value_parser = value_parser!(u64).range(1..=MAX_TIMEOUT_SECONDS)
+        value_name = "TIME",
+        default_value_t = Timeout(DEFAULT_ANSWER_TIMEOUT),
+        value_parser = units::timeout()
     )]
-    pub(crate) timeout: u64,
+    pub(crate) timeout: Timeout,
 }
 
 #[derive(Debug, Args)]

@@ -1,7 +1,5 @@
 //! The limits of `serve`: their flags, and what they set.
 
-use std::time::Duration;
-
 use alldata_peer_server_http::sinks::{
     DEFAULT_MAX_QUEUED_BYTES, DEFAULT_MAX_QUEUED_PUTS, MAX_QUEUED_PUTS, QueueLimits, SinkOptions,
 };
@@ -14,13 +12,10 @@ use alldata_peer_server_http::{
     DEFAULT_SINK_TIMEOUT, MAX_CONNECTIONS, MAX_HEAD_BYTES, MAX_HEAD_FIELDS, MAX_IN_FLIGHT,
     PeerServerBuilder,
 };
-use clap::builder::RangedU64ValueParser;
 use clap::{Args, value_parser};
 
 use crate::open_files;
-
-/// The longest time-out in seconds: an hour, after which nobody waits any more.
-pub(crate) const MAX_TIMEOUT_SECONDS: u64 = 3600;
+use crate::units::{self, TIME, Timeout};
 
 /// The heading of the limits in the help, by which they are known among all arguments.
 pub(crate) const HEADING: &str = "Limits";
@@ -43,7 +38,7 @@ pub(crate) struct Limits {
     /// Bytes of a request line and its header fields; a larger head is answered with 431
     #[arg(long, env = "ALLDATA_PEER_MAX_HEAD", value_name = "BYTES",
         default_value_t = DEFAULT_MAX_HEAD_BYTES,
-        value_parser = value_parser!(u32).range(1..=i64::from(MAX_HEAD_BYTES)))]
+        value_parser = units::bytes::<u32>(1..=u64::from(MAX_HEAD_BYTES)))]
     max_head: u32,
     /// Header fields of a request; one with more is answered with 431
     #[arg(long, env = "ALLDATA_PEER_MAX_FIELDS", value_name = "FIELDS",
@@ -51,30 +46,30 @@ pub(crate) struct Limits {
         value_parser = value_parser!(u32).range(1..=i64::from(MAX_HEAD_FIELDS)))]
     max_fields: u32,
     /// How long the head of a request may take to arrive; then its connection is closed
-    #[arg(long, env = "ALLDATA_PEER_HEAD_TIMEOUT", value_name = "SECONDS",
-        default_value_t = DEFAULT_HEAD_TIMEOUT.as_secs(), value_parser = seconds())]
-    head_timeout: u64,
+    #[arg(long, env = "ALLDATA_PEER_HEAD_TIMEOUT", value_name = TIME,
+        default_value_t = Timeout(DEFAULT_HEAD_TIMEOUT), value_parser = units::timeout())]
+    head_timeout: Timeout,
     /// How long a connection may be without a request
-    #[arg(long, env = "ALLDATA_PEER_IDLE_TIMEOUT", value_name = "SECONDS",
-        default_value_t = DEFAULT_IDLE_TIMEOUT.as_secs(), value_parser = seconds())]
-    idle_timeout: u64,
+    #[arg(long, env = "ALLDATA_PEER_IDLE_TIMEOUT", value_name = TIME,
+        default_value_t = Timeout(DEFAULT_IDLE_TIMEOUT), value_parser = units::timeout())]
+    idle_timeout: Timeout,
     /// Bytes of a body; a larger one is answered with 413
     #[arg(long, env = "ALLDATA_PEER_MAX_BODY", value_name = "BYTES",
         default_value_t = DEFAULT_MAX_BODY_BYTES,
-        value_parser = value_parser!(u64).range(1..=DEFAULT_MAX_BODY_BYTES))]
+        value_parser = units::bytes::<u64>(1..=DEFAULT_MAX_BODY_BYTES))]
     max_body: u64,
     /// Bytes that all bodies in flight may have together; one that goes beyond is answered with 503
     #[arg(long, env = "ALLDATA_PEER_MAX_BODIES", value_name = "BYTES",
-        default_value_t = DEFAULT_MAX_BODIES_BYTES, value_parser = value_parser!(u64).range(1..))]
+        default_value_t = DEFAULT_MAX_BODIES_BYTES, value_parser = units::bytes::<u64>(1..=u64::MAX))]
     max_bodies: u64,
     /// How long a body may take to arrive; a slower one is answered with 408
-    #[arg(long, env = "ALLDATA_PEER_BODY_TIMEOUT", value_name = "SECONDS",
-        default_value_t = DEFAULT_BODY_TIMEOUT.as_secs(), value_parser = seconds())]
-    body_timeout: u64,
+    #[arg(long, env = "ALLDATA_PEER_BODY_TIMEOUT", value_name = TIME,
+        default_value_t = Timeout(DEFAULT_BODY_TIMEOUT), value_parser = units::timeout())]
+    body_timeout: Timeout,
     /// Bytes of a body that have to arrive in a second, on the average of 5 s, or 0 for any number; a
     /// slower body is answered with 408
     #[arg(long, env = "ALLDATA_PEER_MIN_BODY_RATE", value_name = "BYTES",
-        default_value_t = DEFAULT_MIN_BODY_RATE)]
+        default_value_t = DEFAULT_MIN_BODY_RATE, value_parser = units::bytes::<u64>(0..=u64::MAX))]
     min_body_rate: u64,
     /// Requests that are handled at a time; those beyond are answered with 503
     #[arg(long, env = "ALLDATA_PEER_MAX_IN_FLIGHT", value_name = "REQUESTS",
@@ -88,39 +83,35 @@ pub(crate) struct Limits {
     max_queue: u64,
     /// Bytes of puts that wait, at which no further one is taken
     #[arg(long, env = "ALLDATA_PEER_MAX_QUEUE_BYTES", value_name = "BYTES",
-        default_value_t = DEFAULT_MAX_QUEUED_BYTES as u64, value_parser = value_parser!(u64).range(1..))]
+        default_value_t = DEFAULT_MAX_QUEUED_BYTES as u64, value_parser = units::bytes::<u64>(1..=u64::MAX))]
     max_queue_bytes: u64,
     /// Bytes of the WAL of sqlite:, which grows while somebody reads for long; beyond, puts are
     /// answered with 503
     #[arg(long, env = "ALLDATA_PEER_MAX_WAL", value_name = "BYTES",
         default_value_t = DEFAULT_MAX_WAL_BYTES,
-        value_parser = value_parser!(u64).range(MIN_MAX_WAL_BYTES..))]
+        value_parser = units::bytes::<u64>(MIN_MAX_WAL_BYTES..=u64::MAX))]
     max_wal: u64,
     /// How long the sink may take for a put; a slower one is answered with 504
-    #[arg(long, env = "ALLDATA_PEER_SINK_TIMEOUT", value_name = "SECONDS",
-        default_value_t = DEFAULT_SINK_TIMEOUT.as_secs(), value_parser = seconds())]
-    sink_timeout: u64,
+    #[arg(long, env = "ALLDATA_PEER_SINK_TIMEOUT", value_name = TIME,
+        default_value_t = Timeout(DEFAULT_SINK_TIMEOUT), value_parser = units::timeout())]
+    sink_timeout: Timeout,
     /// Bytes of memory that one instance of the component may have; then it traps: 500
     #[arg(long, env = "ALLDATA_PEER_MAX_GUEST_MEMORY", value_name = "BYTES",
         default_value_t = DEFAULT_MAX_GUEST_MEMORY_BYTES,
-        value_parser = value_parser!(u64).range(1..=DEFAULT_MAX_GUEST_MEMORY_BYTES))]
+        value_parser = units::bytes::<u64>(1..=DEFAULT_MAX_GUEST_MEMORY_BYTES))]
     max_guest_memory: u64,
     /// How long the component may compute in one call, not counting waits; then it is stopped: 500
-    #[arg(long, env = "ALLDATA_PEER_MAX_GUEST_TIME", value_name = "SECONDS",
-        default_value_t = DEFAULT_MAX_GUEST_TIME.as_secs(), value_parser = seconds())]
-    max_guest_time: u64,
+    #[arg(long, env = "ALLDATA_PEER_MAX_GUEST_TIME", value_name = TIME,
+        default_value_t = Timeout(DEFAULT_MAX_GUEST_TIME), value_parser = units::timeout())]
+    max_guest_time: Timeout,
     /// Times that one instance of the component is called before it is replaced
     #[arg(long, env = "ALLDATA_PEER_INSTANCE_REUSE", value_name = "CALLS",
         default_value_t = DEFAULT_INSTANCE_REUSE, value_parser = value_parser!(u32).range(1..))]
     instance_reuse: u32,
     /// How long to wait at the end for what is in flight
-    #[arg(long, env = "ALLDATA_PEER_DRAIN_TIMEOUT", value_name = "SECONDS",
-        default_value_t = DEFAULT_DRAIN_TIMEOUT.as_secs(), value_parser = seconds())]
-    drain_timeout: u64,
-}
-
-fn seconds() -> RangedU64ValueParser {
-    value_parser!(u64).range(1..=MAX_TIMEOUT_SECONDS)
+    #[arg(long, env = "ALLDATA_PEER_DRAIN_TIMEOUT", value_name = TIME,
+        default_value_t = Timeout(DEFAULT_DRAIN_TIMEOUT), value_parser = units::timeout())]
+    drain_timeout: Timeout,
 }
 
 impl Limits {
@@ -131,18 +122,18 @@ impl Limits {
             .max_connections_per_address(self.max_connections_per_address)
             .max_head_bytes(self.max_head)
             .max_head_fields(self.max_fields)
-            .head_timeout(Duration::from_secs(self.head_timeout))
-            .idle_timeout(Duration::from_secs(self.idle_timeout))
+            .head_timeout(self.head_timeout.0)
+            .idle_timeout(self.idle_timeout.0)
             .max_body_bytes(self.max_body)
             .max_bodies_bytes(self.max_bodies)
-            .body_timeout(Duration::from_secs(self.body_timeout))
+            .body_timeout(self.body_timeout.0)
             .min_body_rate(self.min_body_rate)
             .max_in_flight(self.max_in_flight)
-            .sink_timeout(Duration::from_secs(self.sink_timeout))
+            .sink_timeout(self.sink_timeout.0)
             .max_guest_memory_bytes(self.max_guest_memory)
-            .max_guest_time(Duration::from_secs(self.max_guest_time))
+            .max_guest_time(self.max_guest_time.0)
             .instance_reuse(self.instance_reuse)
-            .drain_timeout(Duration::from_secs(self.drain_timeout))
+            .drain_timeout(self.drain_timeout.0)
     }
 
     /// Those of a sink.

@@ -22,6 +22,7 @@ mod serve;
 mod signals;
 mod startup;
 mod store;
+mod units;
 
 use std::process::ExitCode;
 
@@ -47,7 +48,7 @@ fn main() -> ExitCode {
         tracing::warn!(%error, "a file that grows beyond the limit of its size ends this process");
     }
     let result = match command {
-        Command::Serve(arguments) => serve::serve(arguments),
+        Command::Serve(arguments) => serve::serve(*arguments),
         Command::Get(arguments) => store::get(&arguments),
         Command::Export(arguments) => export::export(&arguments),
         Command::Import(arguments) => import::import(&arguments),

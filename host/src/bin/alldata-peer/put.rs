@@ -1,13 +1,13 @@
 //! `put`: one event to a peer, for people without a peer client.
 
 use std::io::{self, Read as _};
-use std::time::Duration;
 
 use alldata_peer_server_http::sinks::HttpSink;
 use anyhow::{Context as _, Result, anyhow};
 use serde::de::IgnoredAny;
 
 use crate::arguments::Put;
+use crate::units::Timeout;
 
 /// The event on the command line is not JSON, and would only be refused.
 #[derive(Debug, thiserror::Error)]
@@ -28,7 +28,7 @@ pub(crate) fn put(arguments: Put) -> Result<()> {
         .enable_all()
         .build()
         .context("cannot start the runtime")?;
-    let timeout = Duration::from_secs(arguments.timeout);
+    let Timeout(timeout) = arguments.timeout;
     let answer = runtime.block_on(async {
         let put = sink.try_put(&arguments.key, &event);
         tokio::time::timeout(timeout, put).await
@@ -36,7 +36,7 @@ pub(crate) fn put(arguments: Put) -> Result<()> {
     // A name that is still being looked up is not waited for.
     runtime.shutdown_background();
     answer
-        .map_err(|_elapsed| anyhow!("no answer in {} s", arguments.timeout))
+        .map_err(|_elapsed| anyhow!("no answer in {} s", timeout.as_secs_f64()))
         .and_then(|answer| Ok(answer?))
         .with_context(|| format!("the put to {} was not acknowledged", sink.name()))
 }

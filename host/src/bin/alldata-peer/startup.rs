@@ -9,7 +9,7 @@ use alldata_peer_server_http::{BUILT_IN_COMPONENT, PeerServer, sinks};
 use clap::{ArgMatches, Command};
 
 use crate::arguments::Serve;
-use crate::limits;
+use crate::{limits, units};
 
 /// Logs what `server` runs. `sink` is its URL, if it has one.
 pub(crate) fn log(server: &PeerServer, arguments: &Serve, sink: Option<&str>) {
@@ -54,7 +54,13 @@ pub(crate) fn changed_limits(command: &Command, matches: &ArgMatches) -> String 
     let changed = limits.filter_map(|limit| {
         let value = matches.get_raw(limit.get_id().as_str())?.next_back()?;
         let default = limit.get_default_values().first();
-        let is_changed = default.is_none_or(|default| OsStr::new(default) != value);
+        let names = limit.get_value_names().unwrap_or_default();
+        let is_time = names.iter().any(|name| name == units::TIME);
+        let is_default = |default: &OsStr| {
+            let (default, value) = (default.to_string_lossy(), value.to_string_lossy());
+            units::are_same(&default, &value, is_time)
+        };
+        let is_changed = default.is_none_or(|default| !is_default(default));
         is_changed.then(|| Some(format!("--{}={}", limit.get_long()?, value.display())))?
     });
     let changed: Vec<String> = changed.collect();
