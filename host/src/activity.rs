@@ -24,6 +24,12 @@ pub(crate) struct Activity {
     ended: AtomicUsize,
     /// Bodies of which more may come, also after their request was answered.
     open_bodies: AtomicUsize,
+    /// Answers of which a guest may still write more.
+    open_answers: AtomicUsize,
+    /// Whether an answer waits for its client to read.
+    is_write_blocked: AtomicBool,
+    /// Whether the last answer is sent, and what still comes is thrown away.
+    is_lingering: AtomicBool,
     /// Whether bytes have come that belong to no request. Those that came in one read with the end of
     /// the last request are not seen.
     has_half_head: AtomicBool,
@@ -44,6 +50,10 @@ pub(crate) struct Activity {
 /// A body of which more may come, until this is dropped.
 #[derive(Debug)]
 pub(crate) struct OpenBody(Arc<Activity>);
+
+/// An answer of which a guest may still write more, until this is dropped.
+#[derive(Debug)]
+pub(crate) struct OpenAnswer(Arc<Activity>);
 
 /// A stream that tells when bytes come.
 #[derive(Debug)]
@@ -130,9 +140,42 @@ impl Activity {
         self.has_half_head.load(Ordering::Relaxed)
     }
 
-    /// Since when nothing has been going on, in milliseconds since the first connection began.
+    /// Whether an answer is being written, and its client reads it.
+    pub(crate) fn is_answering(&self) -> bool {
+        self.open_answers.load(Ordering::Relaxed) > 0 && !self.is_write_blocked()
+    }
+
+    /// Whether an answer waits for its client to read.
+    pub(crate) fn is_write_blocked(&self) -> bool {
+        self.is_write_blocked.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set_write_blocked(&self, is_blocked: bool) {
+        if self.is_write_blocked() != is_blocked {
+            self.is_write_blocked.store(is_blocked, Ordering::Relaxed);
+            self.begin_idle();
+        }
+    }
+
+    /// The last answer is sent, and what still comes is thrown away.
+    pub(crate) fn begin_lingering(&self) {
+        self.is_lingering.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn is_lingering(&self) -> bool {
+        self.is_lingering.load(Ordering::Relaxed)
+    }
+
+    /// Since when nothing has been going on, in milliseconds since the first connection began. One that
+    /// lingers has nothing to lose but its client's time, and comes before all others.
     pub(crate) fn idle_since_ms(&self) -> Option<u64> {
-        let is_idle = !self.is_busy() && !self.has_half_head();
+        if self.is_lingering() {
+            return Some(0);
+        }
+        let is_idle = !self.is_busy()
+            && !self.has_half_head()
+            && !self.is_write_blocked()
+            && self.open_answers.load(Ordering::Relaxed) == 0;
         is_idle.then(|| self.idle_since_ms.load(Ordering::Relaxed))
     }
 
@@ -146,14 +189,19 @@ impl Activity {
         self.is_asked_to_end.load(Ordering::Relaxed)
     }
 
-    /// Goes on as if nobody had asked.
-    pub(crate) fn decline_end(&self) {
+    /// Goes on as if nobody had asked, until somebody asks again.
+    pub(crate) fn decline_end(&self, context: &Context<'_>) {
         self.is_asked_to_end.store(false, Ordering::Relaxed);
+        self.wake_to_end(context);
     }
 
-    /// Has a task woken when the connection is asked to end.
+    /// Has a task woken once, when the connection is asked to end.
     pub(crate) fn wake_to_end(&self, context: &Context<'_>) {
         self.task.register(context.waker());
+        // Who asked before that has woken nobody.
+        if self.is_asked_to_end() {
+            context.waker().wake_by_ref();
+        }
     }
 
     #[cfg(test)]
@@ -162,8 +210,8 @@ impl Activity {
     }
 }
 
-/// The time in milliseconds since this was called first.
-fn now_ms() -> u64 {
+/// The time in milliseconds since the first connection began.
+pub(crate) fn now_ms() -> u64 {
     static START: LazyLock<Instant> = LazyLock::new(Instant::now);
     u64::try_from(START.elapsed().as_millis()).unwrap_or(u64::MAX)
 }
@@ -182,6 +230,20 @@ impl OpenBody {
 impl Drop for OpenBody {
     fn drop(&mut self) {
         self.0.open_bodies.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl OpenAnswer {
+    pub(crate) fn new(activity: &Arc<Activity>) -> Self {
+        activity.open_answers.fetch_add(1, Ordering::Relaxed);
+        Self(Arc::clone(activity))
+    }
+}
+
+impl Drop for OpenAnswer {
+    fn drop(&mut self) {
+        self.0.begin_idle();
+        self.0.open_answers.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -230,5 +292,51 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Observed<S> {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::task::Context;
+
+    use futures_util::task::{ArcWake, waker};
+
+    use super::Activity;
+
+    #[derive(Default)]
+    struct Woken(AtomicUsize);
+
+    impl ArcWake for Woken {
+        fn wake_by_ref(this: &Arc<Self>) {
+            this.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    #[test]
+    fn task_that_declined_to_end_is_woken_when_asked_again() {
+        let woken = Arc::new(Woken::default());
+        let waker = waker(Arc::clone(&woken));
+        let context = Context::from_waker(&waker);
+        let activity = Activity::default();
+        activity.wake_to_end(&context);
+        for times in 1..4 {
+            activity.ask_to_end();
+            assert_eq!(woken.0.load(Ordering::Relaxed), times);
+            assert!(activity.is_asked_to_end());
+            activity.decline_end(&context);
+            assert!(!activity.is_asked_to_end());
+        }
+    }
+
+    #[test]
+    fn task_that_was_asked_before_it_could_be_woken_is_woken() {
+        let woken = Arc::new(Woken::default());
+        let waker = waker(Arc::clone(&woken));
+        let activity = Activity::default();
+        activity.ask_to_end();
+        activity.wake_to_end(&Context::from_waker(&waker));
+        assert_eq!(woken.0.load(Ordering::Relaxed), 1);
     }
 }

@@ -12,17 +12,18 @@ use std::time::Duration;
 
 use futures_util::FutureExt as _;
 use futures_util::future::{Either, select};
+use hyper::header::{CONNECTION, HeaderValue};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use hyper_util::server::graceful::GracefulConnection;
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::task::coop::unconstrained;
-use tokio::task::yield_now;
 use tokio::time::{Sleep, sleep, timeout};
 
 use crate::activity::{Activity, Observed};
 use crate::closing::{Closing, Phase};
+use crate::connections::Connections;
 use crate::handler::Handler;
 use crate::http_io::HttpIo;
 use crate::limits::Limits;
@@ -36,6 +37,14 @@ const READ_BUFFER_BYTES: usize = 64 * 1024;
 /// costs less than a timer for each request.
 const IDLE_TICKS: u32 = 5;
 
+/// How long a connection without a request still waits for one when its server closes: what the system
+/// has received by then is read, and a request that is on its way in the same network.
+const ARRIVAL_TIME: Duration = Duration::from_millis(50);
+
+/// How long a connection that is asked to end waits before it does: the shortest that a timer takes. The
+/// runtime looks at its sockets before its timers, so that what has arrived is read first.
+const ASKED_TIME: Duration = Duration::from_millis(1);
+
 /// How often a closing server looks whether a connection has a request in service.
 const CLOSING_TICK: Duration = Duration::from_millis(500);
 
@@ -46,18 +55,30 @@ const CLOSING_GRACE_TICKS: u32 = 3;
 /// How long is still read after the last answer of a connection, where its client may send more.
 const LINGER_TIME: Duration = Duration::from_secs(2);
 
-/// Serves a connection until either side ends it.
-pub(crate) async fn serve<S>(stream: S, handler: Handler, closing: &Closing, limits: &Limits)
-where
+/// Serves a connection until either side ends it. It may be one of `connections`.
+pub(crate) async fn serve<S>(
+    stream: S,
+    handler: Handler,
+    closing: &Closing,
+    limits: &Limits,
+    connections: Option<&Connections>,
+) where
     S: AsyncRead + AsyncWrite + Unpin + 'static,
 {
     let activity = Arc::clone(&handler.activity);
     let refusals = Arc::clone(&handler.refusals);
+    // A client that is told sends no further request into a connection that ends.
+    let is_last =
+        || closing.has_begun(Phase::Closing) || connections.is_some_and(Connections::is_crowded);
     let service = service_fn(|request| {
         let handler = &handler;
         async move {
             handler.activity.begin_request();
-            let answer = handler.handle(request).await;
+            let mut answer = handler.handle(request).await;
+            if is_last() {
+                let close = HeaderValue::from_static("close");
+                answer.headers_mut().insert(CONNECTION, close);
+            }
             handler.activity.end_request();
             Ok::<_, Infallible>(answer)
         }
@@ -79,7 +100,7 @@ where
     let parts = connection.into_parts();
     let io = parts.io.into_inner().into_inner();
     let refusal = match served {
-        Some(Err(error)) if error.is_parse() && !io.is_write_blocked() => {
+        Some(Err(error)) if error.is_parse() && !activity.is_write_blocked() => {
             let has_begun = activity.has_half_head();
             let answer = parse_error::answer(io.withheld(), &parts.read_buf, has_begun, limits);
             answer.map(|(status, answer)| {
@@ -89,10 +110,20 @@ where
         }
         _ => None,
     };
-    if refusal.is_some() || activity.lingers() {
-        let ending = linger(io.into_inner(), refusal.unwrap_or_default());
+    let mut stream = io.into_inner();
+    if refusal.is_some()
+        || activity.lingers()
+        || is_last() && (!parts.read_buf.is_empty() || has_more(&mut stream))
+    {
+        let ending = linger(stream, refusal.unwrap_or_default(), &activity);
         closing.unless(Phase::Aborting, ending).await;
     }
+}
+
+/// Whether there is something to be read.
+fn has_more(stream: &mut (impl AsyncRead + Unpin)) -> bool {
+    let read = stream.read_u8().now_or_never();
+    matches!(read, Some(Ok(_)))
 }
 
 /// How much of a connection may be read and not be taken yet, in bytes.
@@ -122,9 +153,8 @@ where
     let mut idleness = pin!(unconstrained(idleness(activity, limits.idle_timeout)));
     // That of a head which did not come as a whole, with the number of requests before it.
     let mut head_timer: Option<(usize, Pin<Box<Sleep>>)> = None;
-    // While it is asked to end. What has arrived by then is read first, which needs a turn of the
-    // runtime.
-    let mut ending: Option<Pin<Box<dyn Future<Output = ()> + Send>>> = None;
+    // While it is asked to end.
+    let mut ending: Option<Pin<Box<Sleep>>> = None;
     let mut is_new = true;
     poll_fn(|context| {
         if std::mem::take(&mut is_new) {
@@ -135,14 +165,14 @@ where
             return Poll::Ready(result);
         }
         if activity.is_asked_to_end() {
-            let turn = ending.get_or_insert_with(|| Box::pin(yield_now()));
-            ready!(turn.as_mut().poll(context));
+            let arrival = ending.get_or_insert_with(|| Box::pin(sleep(ASKED_TIME)));
+            ready!(Pin::new(&mut unconstrained(arrival.as_mut())).poll(context));
             if activity.idle_since_ms().is_some() {
                 tracing::debug!("an idle connection made room for another");
                 return Poll::Ready(Ok(()));
             }
             ending = None;
-            activity.decline_end();
+            activity.decline_end(context);
         }
         if idleness.as_mut().poll(context).is_ready() {
             return Poll::Ready(Ok(()));
@@ -177,43 +207,59 @@ async fn idleness(activity: &Activity, idle_timeout: Duration) {
     }
 }
 
-/// Ends a connection once its last request is answered, or at once where it has none.
+/// Ends a connection once its last request is answered, or soon where it has none.
 async fn end<C>(mut connection: Pin<&mut C>, activity: &Activity) -> hyper::Result<()>
 where
     C: GracefulConnection<Error = hyper::Error>,
 {
-    // A request that has arrived but was not read yet is in flight too. Where its answer is there at
-    // once, it is the only one that does not say that it is the last.
-    if !activity.is_busy()
-        && let Some(result) = connection.as_mut().now_or_never()
-    {
-        return result;
-    }
-    connection.as_mut().graceful_shutdown();
-    let mut idle_ticks = 0;
+    let (mut tick, mut idle_ticks) = (ARRIVAL_TIME, 0);
     while idle_ticks < CLOSING_GRACE_TICKS {
-        let tick = unconstrained(sleep(CLOSING_TICK));
-        if let Either::Left((result, _)) = select(connection.as_mut(), pin!(tick)).await {
+        let ticking = unconstrained(sleep(tick));
+        if let Either::Left((result, _)) = select(connection.as_mut(), pin!(ticking)).await {
             return result;
         }
-        idle_ticks = if activity.is_busy() {
+        // hyper would drop a head of which it has a part.
+        if !activity.has_half_head() {
+            connection.as_mut().graceful_shutdown();
+        }
+        idle_ticks = if activity.is_busy() || activity.is_answering() {
             0
         } else {
             idle_ticks + 1
         };
+        tick = CLOSING_TICK;
     }
     Ok(())
 }
 
 /// Says the last word, then reads on for a while, and throws it away: a connection that is closed while
-/// its client sends is reset, and the client may never read what it was answered.
-async fn linger(mut stream: impl AsyncRead + AsyncWrite + Unpin, last: Vec<u8>) {
+/// its client sends is reset, and the client may never read what it was answered. Ends early when it
+/// is asked to.
+async fn linger(
+    mut stream: impl AsyncRead + AsyncWrite + Unpin,
+    last: Vec<u8>,
+    activity: &Activity,
+) {
     let lingering = async {
         stream.write_all(&last).await?;
         stream.shutdown().await?;
         tokio::io::copy(&mut stream, &mut tokio::io::sink()).await
     };
-    if let Ok(Err(error)) = timeout(LINGER_TIME, lingering).await {
-        tracing::debug!(%error, "a client was gone before it could read its answer");
+    activity.begin_lingering();
+    let asked = poll_fn(|context| {
+        activity.wake_to_end(context);
+        if activity.is_asked_to_end() {
+            Poll::Ready(())
+        } else {
+            Poll::Pending
+        }
+    });
+    let lingering = pin!(timeout(LINGER_TIME, lingering));
+    match select(lingering, asked).await {
+        Either::Left((Ok(Err(error)), _)) => {
+            tracing::debug!(%error, "a client was gone before it could read its answer");
+        }
+        Either::Left(_) => {}
+        Either::Right(_) => tracing::debug!("a lingering connection made room for another"),
     }
 }

@@ -8,12 +8,12 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use alldata_peer_guest::outcome::Outcome;
-use http_body_util::Either;
+use http_body_util::{BodyExt as _, Either};
 use hyper::Request;
 use hyper::header::{HOST, HeaderValue};
 use tokio::sync::oneshot;
 
-use crate::activity::Activity;
+use crate::activity::{Activity, OpenAnswer};
 use crate::answer::{Response, respond};
 use crate::body::{BodyShare, LimitedBody};
 use crate::instances::Loan;
@@ -32,6 +32,7 @@ pub(crate) struct Exchange {
     refusal: RefusalSlot,
     /// `None` as long as the guest runs.
     ended: Option<Ended>,
+    activity: Arc<Activity>,
 }
 
 /// How a call of the guest ended.
@@ -64,6 +65,7 @@ impl Exchange {
             answer,
             refusal,
             ended: None,
+            activity: Arc::clone(activity),
         }
     }
 }
@@ -113,7 +115,15 @@ impl Future for Exchange {
                 if let Some(refusal) = take(&self.refusal) {
                     response.extensions_mut().insert(*refusal);
                 }
-                response.map(Either::Right)
+                // Dropped with the body: until then the connection is not without a task.
+                let open = OpenAnswer::new(&self.activity);
+                response.map(|body| {
+                    let body = body.map_err(move |error| {
+                        let _ = &open;
+                        error
+                    });
+                    Either::Right(body.boxed_unsync())
+                })
             }
             Ok(Err(error)) => {
                 tracing::error!(?error, "the guest answered with an error");

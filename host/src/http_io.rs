@@ -1,7 +1,7 @@
 //! The stream under hyper: what is read and written on a connection, where hyper does not tell.
 //!
-//! Counts the bytes that come, leaves the processor to others now and then, sees a fragment in a
-//! request target, and holds back what hyper answers by itself, in the place of which `parse_error` says
+//! Counts the bytes that come, leaves the processor to others now and then, tells when an answer has to
+//! wait for its client, sees a fragment in a request target, and holds back what hyper answers by itself, in the place of which `parse_error` says
 //! more. What the bytes mean beyond that is hyper's to say.
 
 use std::io;
@@ -29,8 +29,6 @@ pub(crate) struct HttpIo<S> {
     answered: usize,
     /// What hyper has answered by itself.
     withheld: Vec<u8>,
-    /// Whether the last write has to wait for the client to read.
-    is_write_blocked: bool,
 }
 
 /// The first line of a head, as far as it was read.
@@ -67,16 +65,11 @@ impl<S> HttpIo<S> {
             request_line: RequestLine::default(),
             answered: 0,
             withheld: Vec::new(),
-            is_write_blocked: false,
         }
     }
 
     pub(crate) fn withheld(&self) -> &[u8] {
         &self.withheld
-    }
-
-    pub(crate) fn is_write_blocked(&self) -> bool {
-        self.is_write_blocked
     }
 
     pub(crate) fn into_inner(self) -> S {
@@ -169,16 +162,16 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for HttpIo<S> {
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         // What goes on with a write that had to wait is the service's.
-        if !self.is_write_blocked && self.is_own_answer(bytes) {
+        if !self.activity.is_write_blocked() && self.is_own_answer(bytes) {
             self.withheld.extend_from_slice(bytes);
             return Poll::Ready(Ok(bytes.len()));
         }
         let written = Pin::new(&mut self.stream).poll_write(context, bytes);
-        self.is_write_blocked = match &written {
+        self.activity.set_write_blocked(match &written {
             Poll::Pending => true,
             Poll::Ready(Ok(length)) => *length < bytes.len(),
             Poll::Ready(Err(_)) => false,
-        };
+        });
         written
     }
 

@@ -3,7 +3,7 @@
 //! Never gives up accepting: what fails is logged, waited out and tried again.
 
 use std::io::{self, ErrorKind};
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{self, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpSocket, TcpStream, lookup_host};
@@ -147,11 +147,7 @@ impl Listener {
                     if failures > 0 {
                         tracing::info!(failures, "accepting connections again");
                     }
-                    // Answers are small and complete: waiting to fill a packet only delays them.
-                    if let Err(error) = stream.set_nodelay(true) {
-                        tracing::debug!(%error, "cannot set TCP_NODELAY");
-                    }
-                    return (stream, peer);
+                    return (without_delay(stream), peer);
                 }
                 Err(error) if error.kind() == ErrorKind::ConnectionAborted => {
                     tracing::debug!(%error, "a client was gone before it was accepted");
@@ -166,4 +162,43 @@ impl Listener {
             }
         }
     }
+
+    /// Stops listening, and returns the connections that the system holds: their clients take them for
+    /// accepted, and may have sent a request.
+    pub(crate) fn close(self) -> Vec<(TcpStream, SocketAddr)> {
+        // The runtime may not know of them yet, but the system does.
+        let listener = match self.socket.into_std() {
+            Ok(listener) => listener,
+            Err(error) => {
+                tracing::warn!(%error, "cannot accept the last connections");
+                return Vec::new();
+            }
+        };
+        let mut held = Vec::new();
+        while held.len() < BACKLOG as usize {
+            match listener.accept().and_then(to_tokio) {
+                Ok((stream, peer)) => held.push((without_delay(stream), peer)),
+                Err(error) if error.kind() == ErrorKind::ConnectionAborted => {}
+                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+                Err(error) => {
+                    tracing::warn!(%error, "cannot accept the last connections");
+                    break;
+                }
+            }
+        }
+        held
+    }
+}
+
+fn to_tokio((stream, peer): (net::TcpStream, SocketAddr)) -> io::Result<(TcpStream, SocketAddr)> {
+    stream.set_nonblocking(true)?;
+    Ok((TcpStream::from_std(stream)?, peer))
+}
+
+/// Answers are small and complete: waiting to fill a packet only delays them.
+fn without_delay(stream: TcpStream) -> TcpStream {
+    if let Err(error) = stream.set_nodelay(true) {
+        tracing::debug!(%error, "cannot set TCP_NODELAY");
+    }
+    stream
 }

@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use futures_util::FutureExt as _;
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
 use tokio::runtime::Handle;
 use tokio::sync::Mutex;
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
@@ -120,7 +121,8 @@ impl PeerServer {
             return;
         }
         let handler = self.shared.handler.apart();
-        let serving = self.shared.clone().serve(stream, handler);
+        let shared = self.shared.clone();
+        let serving = async move { shared.serve(stream, handler, None).await };
         let serving = AbortOnDropHandle::new(tasks.spawn_on(serving, &self.runtime));
         drop(token);
         if let Err(error) = serving.await {
@@ -184,30 +186,46 @@ impl Shared {
         &self.handler.activity.tasks
     }
 
-    /// Accepts connections until the server closes, each served by a task of its own. When there are
-    /// as many as there may be, and none of them is idle, the next one waits, and those after it in the
-    /// system's queue.
+    /// Accepts connections until the server closes, and then those that the system holds by then. When
+    /// there are as many as there may be, and none of them is idle, the next one waits, and those
+    /// after it in the system's queue.
     async fn accept(self, mut listener: Listener) {
-        let accepting = async {
-            loop {
-                let (stream, peer) = listener.accept().await;
-                let handler = self.handler.apart();
-                let admitted = Connections::admit(&self.connections, peer.ip(), &handler.activity);
-                let Some(permit) = admitted.await else {
-                    continue;
-                };
-                let serving = self.clone().serve(stream, handler);
-                self.tasks().spawn(async move {
-                    serving.await;
-                    drop(permit);
-                });
-            }
-        };
-        let _: Option<()> = self.closing.unless(Phase::Closing, accepting).await;
+        loop {
+            let accepting = listener.accept();
+            let Some((stream, peer)) = self.closing.unless(Phase::Closing, accepting).await else {
+                break;
+            };
+            self.admit(stream, peer).await;
+        }
+        for (stream, peer) in listener.close() {
+            self.admit(stream, peer).await;
+        }
     }
 
-    /// Serves one connection.
-    async fn serve(self, stream: impl AsyncRead + AsyncWrite + Unpin + 'static, handler: Handler) {
-        connection::serve(stream, handler, &self.closing, &self.limits).await;
+    /// Serves a connection in a task of its own, once there is a place for it.
+    async fn admit(&self, stream: TcpStream, peer: SocketAddr) {
+        let handler = self.handler.apart();
+        let admitted = Connections::admit(&self.connections, peer.ip(), &handler.activity);
+        // At the end it waits for as long as those that have the places are waited for.
+        let admitted = self.closing.unless(Phase::Aborting, admitted).await;
+        let Some(Some(permit)) = admitted else {
+            return;
+        };
+        let shared = self.clone();
+        self.tasks().spawn(async move {
+            let connections = Some(&*shared.connections);
+            shared.serve(stream, handler, connections).await;
+            drop(permit);
+        });
+    }
+
+    /// Serves one connection, which is one of `connections` if the server has accepted it itself.
+    async fn serve(
+        &self,
+        stream: impl AsyncRead + AsyncWrite + Unpin + 'static,
+        handler: Handler,
+        connections: Option<&Connections>,
+    ) {
+        connection::serve(stream, handler, &self.closing, &self.limits, connections).await;
     }
 }

@@ -2,14 +2,30 @@
 //!
 //! Never tests what a connection may send: that is in `limits`.
 
+use std::io::{ErrorKind, Read as _, Write as _};
+use std::net::{SocketAddr, TcpStream};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{self, ScopedJoinHandle};
 use std::time::Duration;
 
-use alldata_peer_server_http::{PeerServer, sinks::DiscardSink};
+use alldata_peer_server_http::{BUILT_IN_COMPONENT, PeerServer, PutError, sinks::DiscardSink};
 
-use crate::support::{Connection, DEADLINE, Embedded, Peer, Post, wait_until};
+use crate::support::{Connection, DEADLINE, Embedded, Peer, Post, handler_only, wait_until};
 
 /// How many clients keep all connections that there are.
 const CLIENTS: usize = 60;
+
+/// How many clients of a crowd come back at once, many times as many as there are connections.
+const CROWD: usize = 1100;
+
+/// How long a client may take for the first byte of its request, in a crowd too.
+const THINKING_TIME: Duration = Duration::from_millis(30);
+
+/// How often a client tries whose connection may be closed all the same, on a machine that is busy.
+const TRIES: usize = 5;
+
+/// More than two sockets hold of an answer that is not read.
+const LARGE_REASON_BYTES: usize = 8 * 1024 * 1024;
 
 /// Long enough for an answer that should not come.
 const PAUSE: Duration = Duration::from_millis(200);
@@ -103,6 +119,142 @@ fn client_that_waits_for_a_connection_does_not_delay_the_end() {
     server.close();
     let answer = waiting.answer_or_end();
     assert!(answer.is_none_or(|answer| answer.status == 201));
+}
+
+/// An answer that its client reads slowly is not cut off, whether the host has it as a whole or a guest
+/// still writes it.
+#[test]
+fn answer_that_is_not_read_yet_keeps_its_connection() {
+    for component in [BUILT_IN_COMPONENT, handler_only()] {
+        let reason = "x".repeat(LARGE_REASON_BYTES);
+        let builder = PeerServer::builder().component(component).on_put({
+            let reason = reason.clone();
+            move |key, _| {
+                let large = (key == "large").then(|| PutError::Rejected(reason.clone()));
+                async { large.map_or(Ok(()), Err) }
+            }
+        });
+        let server = Embedded::start(builder.max_connections(1));
+        let mut slow = server.connect();
+        slow.send(Post::put("large", "1").bytes());
+        // Its first bytes are there.
+        assert!(!slow.is_quiet_for(DEADLINE));
+        let mut waiting = server.connect();
+        waiting.send(put().bytes());
+        assert!(waiting.is_quiet_for(PAUSE), "there was a place");
+        assert_eq!(slow.answer().detail(422), reason);
+        waiting.answer().assert_created();
+    }
+}
+
+/// A client that has its last answer and keeps the connection is the first to make room.
+#[test]
+fn lingering_connection_makes_room_before_an_idle_one() {
+    let peer = serve(2);
+    let mut idle = peer.connect();
+    idle.ask(&put()).assert_created();
+    let mut lingering = Vec::new();
+    for _ in 0..5 {
+        let mut last = peer.connect();
+        last.send(chunked_with_trailer()).answer().assert_created();
+        assert_eq!(last.rest(), b"");
+        lingering.push(last);
+    }
+    idle.ask(&put()).assert_created();
+}
+
+/// A put whose body has a trailer section, behind which nothing is read.
+fn chunked_with_trailer() -> Vec<u8> {
+    let body = "{\"key\":\"key1\",\"event\":1}";
+    let body = format!("{:x}\r\n{body}\r\n0\r\nX: y\r\n\r\n", body.len());
+    let head = "POST / HTTP/1.1\r\nHost: peer\r\nTransfer-Encoding: chunked\r\n\r\n";
+    [head, &body].concat().into_bytes()
+}
+
+/// While a connection waits, the others are told to end where they are answered, so that none loses a
+/// request on its way.
+#[test]
+fn answer_is_the_last_while_another_connection_waits() {
+    let peer = serve(1);
+    let mut served = peer.connect();
+    served.send(halves().0);
+    let mut waiting = peer.connect();
+    waiting.send(put().bytes());
+    assert!(waiting.is_quiet_for(PAUSE), "there was a place");
+    // What is pipelined does not spoil the answer.
+    served.send(halves().1).send(put().bytes());
+    let answer = served.answer();
+    answer.assert_created();
+    assert_eq!(answer.header("connection"), Some("close"));
+    assert_eq!(served.rest(), b"");
+    let answer = waiting.answer();
+    answer.assert_created();
+    assert_eq!(answer.header("connection"), None);
+    waiting.ask(&put()).assert_created();
+}
+
+/// Clients that come back as soon as they are closed: each third says nothing, asks once and stays, or
+/// asks and goes.
+fn come_back(address: SocketAddr, clients: usize, is_over: &AtomicBool) {
+    let mut open: Vec<Option<TcpStream>> = (0..clients).map(|_| None).collect();
+    while !is_over.load(Ordering::Relaxed) {
+        for (number, client) in open.iter_mut().enumerate() {
+            let is_open = client.as_mut().is_some_and(|stream| {
+                let read = stream.read(&mut [0; 512]);
+                let waits = |error: std::io::Error| error.kind() == ErrorKind::WouldBlock;
+                read.map_or_else(waits, |bytes| bytes > 0 && number % 3 == 1)
+            });
+            if is_open || is_over.load(Ordering::Relaxed) {
+                continue;
+            }
+            *client = TcpStream::connect_timeout(&address, DEADLINE).ok();
+            if let Some(stream) = client {
+                stream.set_nonblocking(true).expect("sets an option");
+                if number % 3 > 0 {
+                    let _ = stream.write(&put().bytes());
+                }
+            }
+        }
+    }
+}
+
+/// Puts as a client does that takes a while for its first byte.
+fn put_after_thinking(address: SocketAddr, put: &Post) {
+    for _ in 0..TRIES {
+        let mut connection = Connection::open(address);
+        connection.is_quiet_for(THINKING_TIME);
+        connection.try_send(put.bytes());
+        if let Some(answer) = connection.answer_or_end() {
+            answer.assert_created();
+            return;
+        }
+    }
+    panic!("no try got through");
+}
+
+#[test]
+fn good_puts_get_through_a_crowd_that_comes_back_at_once() {
+    let peer = serve(64);
+    let (address, is_over) = (peer.address(), AtomicBool::new(false));
+    thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| come_back(address, CROWD / 4, &is_over));
+        }
+        peer.log_line("no more connections at a time");
+        let good = (0..4).map(|client| {
+            scope.spawn(move || {
+                for number in 0..5 {
+                    let put = Post::put(&format!("good{client}-{number}"), "1");
+                    put.send_to(address).assert_created();
+                    put_after_thinking(address, &put);
+                }
+            })
+        });
+        let good: Vec<_> = good.collect();
+        let ended: Vec<_> = good.into_iter().map(ScopedJoinHandle::join).collect();
+        is_over.store(true, Ordering::Relaxed);
+        assert!(ended.iter().all(Result::is_ok));
+    });
 }
 
 #[test]

@@ -55,6 +55,7 @@ mod refusals;
 mod request_heads;
 mod request_table;
 mod serve_connection;
+mod shutdown;
 mod signals;
 mod sinks;
 mod startup;
