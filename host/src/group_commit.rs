@@ -77,6 +77,11 @@ pub(crate) trait Writer: Send + 'static {
     /// Writes `records` as durably as it ever does. Returns one result for each, in their order.
     fn write(&mut self, records: &[Record]) -> Vec<Result<Self::Written, PutError>>;
 
+    /// Why the last write was unavailable, where it was.
+    fn unavailable_reason(&self) -> Reason {
+        Reason::StoreBusy
+    }
+
     /// After how long without a put `idle` is called, and then again and again; never for `None`.
     fn idle_interval(&self) -> Option<Duration> {
         None
@@ -98,9 +103,12 @@ pub(crate) struct GroupCommit<W: Writer> {
     thread: Option<JoinHandle<()>>,
 }
 
+/// What became of a record, and why if that is that it was unavailable.
+type Answered<T> = (Result<T, PutError>, Reason);
+
 struct Job<W: Writer> {
     record: Record,
-    reply: oneshot::Sender<Result<W::Written, PutError>>,
+    reply: oneshot::Sender<Answered<W::Written>>,
 }
 
 impl<W: Writer> GroupCommit<W> {
@@ -147,9 +155,11 @@ impl<W: Writer> GroupCommit<W> {
             });
         }
         // The writer answers every job, unless it panics on the way.
-        let written = written.await.unwrap_or(Err(PutError::Unknown));
+        let Ok((written, reason)) = written.await else {
+            return Err(PutError::Unknown);
+        };
         if let Err(PutError::Unavailable { .. }) = &written {
-            self.reasons.note(Reason::StoreBusy);
+            self.reasons.note(reason);
         }
         written
     }
@@ -224,9 +234,10 @@ fn run<W: Writer>(mut writer: W, jobs: &Receiver<Job<W>>, queued_bytes: &AtomicU
             tracing::error!(puts = records.len(), "the writer panicked");
             Vec::new()
         });
+        let reason = writer.unavailable_reason();
         for (reply, result) in replies.into_iter().zip(results) {
             // Nobody may be waiting any more; the record is written all the same.
-            let _ = reply.send(result);
+            let _ = reply.send((result, reason));
         }
     }
 }

@@ -22,8 +22,12 @@ pub(crate) enum Reason {
     RequestTimeout,
     Conflict,
     ContentTooLarge,
+    UriTooLong,
+    UnsupportedMediaType,
     Rejected,
     HeaderTooLarge,
+    NotImplemented,
+    HttpVersionNotSupported,
     OtherStatus,
     Failed,
     TooManyInFlight,
@@ -31,6 +35,8 @@ pub(crate) enum Reason {
     QueueFull,
     QueueBytesFull,
     StoreBusy,
+    WalFull,
+    ComparisonBusy,
     MemoryFull,
     StreamFull,
     SinkUnavailable,
@@ -52,7 +58,7 @@ pub(crate) struct Description {
 
 /// All reasons, in the order of the enum. What an operator has to act on is a warning; what only the client
 /// can mend is information.
-pub(crate) static REASONS: [Description; 20] = [
+pub(crate) static REASONS: [Description; 26] = [
     info(
         Reason::BadRequest,
         400,
@@ -83,6 +89,18 @@ pub(crate) static REASONS: [Description; 20] = [
         "content_too_large",
         "the body is over the limit (--max-body)",
     ),
+    info(
+        Reason::UriTooLong,
+        414,
+        "uri_too_long",
+        "the request line is over the limit (--max-head)",
+    ),
+    info(
+        Reason::UnsupportedMediaType,
+        415,
+        "unsupported_media_type",
+        "the body has a content coding",
+    ),
     warn(
         Reason::Rejected,
         422,
@@ -94,6 +112,18 @@ pub(crate) static REASONS: [Description; 20] = [
         431,
         "header_too_large",
         "the header section is over a limit (--max-head, --max-fields)",
+    ),
+    info(
+        Reason::NotImplemented,
+        501,
+        "not_implemented",
+        "the body has a transfer coding other than chunked",
+    ),
+    info(
+        Reason::HttpVersionNotSupported,
+        505,
+        "http_version_not_supported",
+        "the client speaks HTTP/2",
     ),
     info(
         Reason::OtherStatus,
@@ -135,7 +165,19 @@ pub(crate) static REASONS: [Description; 20] = [
         Reason::StoreBusy,
         503,
         "store_busy",
-        "the store can't be written now: another process locks it, or its WAL is full (--max-wal)",
+        "the store can't be written now: another process locks it",
+    ),
+    warn(
+        Reason::WalFull,
+        503,
+        "wal_full",
+        "the WAL of the store is full, since somebody reads for long (--max-wal)",
+    ),
+    warn(
+        Reason::ComparisonBusy,
+        503,
+        "comparison_busy",
+        "too many large events wait to be compared with those that their keys hold",
     ),
     warn(
         Reason::MemoryFull,
@@ -206,11 +248,15 @@ impl Reason {
             408 => Self::RequestTimeout,
             409 => Self::Conflict,
             413 => Self::ContentTooLarge,
+            414 => Self::UriTooLong,
+            415 => Self::UnsupportedMediaType,
             422 => Self::Rejected,
             431 => Self::HeaderTooLarge,
             500 => Self::Failed,
+            501 => Self::NotImplemented,
             503 => Self::ComponentUnavailable,
             504 => Self::Unknown,
+            505 => Self::HttpVersionNotSupported,
             _ => Self::OtherStatus,
         }
     }

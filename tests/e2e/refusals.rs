@@ -185,6 +185,18 @@ fn each_kind_of_refused_request_has_a_line() {
                 "bad_request",
                 "",
             ),
+            (
+                Post::new("").target(&format!("/{large}")),
+                414,
+                "uri_too_long",
+                "",
+            ),
+            (
+                Post::put("key1", "1").header("Content-Encoding: gzip"),
+                415,
+                "unsupported_media_type",
+                "gzip",
+            ),
         ] {
             let answer = send(post);
             if status != 400 {
@@ -209,8 +221,23 @@ fn each_kind_of_refused_request_has_a_line() {
         let log = end(peer);
         let total = totals(&log);
         assert_eq!(total["header_too_large"], 1);
-        assert_eq!(total.values().sum::<u64>(), 6, "{total:?}");
+        assert_eq!(total["uri_too_long"], 1);
+        assert_eq!(total.values().sum::<u64>(), 8, "{total:?}");
     }
+}
+
+#[test]
+fn request_that_is_not_implemented_has_a_line() {
+    let peer = json(&[]).start();
+    let coded = "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip, chunked\r\n\r\n";
+    for (text, status) in [(coded, 501), ("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 505)] {
+        let mut connection = peer.connect();
+        let answer = connection.send(text).answer_or_end();
+        assert_eq!(answer.expect("answers").status, status);
+    }
+    let expected = ["not_implemented", "http_version_not_supported"];
+    let expected = expected.map(|reason| (reason.to_owned(), 1));
+    assert_eq!(totals(&end(peer)), expected.into());
 }
 
 /// What hyper refuses by itself, and what it ends within a body, counts once.
@@ -239,6 +266,42 @@ fn locked_store_is_told() {
     lock.execute_batch("ROLLBACK").expect("unlocks");
     peer.put("key2", "1").assert_created();
     assert_eq!(totals(&end(peer)), [("store_busy".to_owned(), 1)].into());
+}
+
+#[test]
+fn full_wal_is_told() {
+    let peer = json(&["--max-wal", "4194304"]).start();
+    peer.put("key1", "1").assert_created();
+    let reader = Database::open(peer.file("alldata.db")).expect("opens");
+    reader.execute_batch("BEGIN").expect("begins");
+    let read = reader.query_row("SELECT count(*) FROM events", [], |row| row.get(0));
+    assert_eq!(read, Ok(1));
+    let event = format!("\"{}\"", "x".repeat(1 << 20));
+    let mut puts = (2..32).map(|number| peer.put(&format!("key{number}"), &event).status);
+    assert_eq!(puts.find(|status| *status != 201), Some(503));
+    peer.log_line("\"wal_full\"");
+    reader.execute_batch("ROLLBACK").expect("ends");
+    assert_eq!(totals(&end(peer)), [("wal_full".to_owned(), 1)].into());
+}
+
+#[test]
+fn comparisons_that_are_too_many_are_told() {
+    for sink in [&[][..], &["--sink", "memory:"]] {
+        let peer = json(sink).start();
+        let event = format!("[{}1]", "1,".repeat(2 * 1024 * 1024));
+        peer.put("key1", &event).assert_created();
+        let mut connections: Vec<_> = (0..100).map(|_| peer.connect()).collect();
+        for connection in &mut connections {
+            connection.send(Post::put("key1", "2").bytes());
+        }
+        let answers = connections.iter_mut().map(|it| it.answer().status);
+        let answers: Vec<u16> = answers.collect();
+        let busy = answers.iter().filter(|status| **status == 503).count();
+        let expected = [("conflict", 100 - busy), ("comparison_busy", busy)];
+        let expected = expected.map(|(reason, count)| (reason.to_owned(), count as u64));
+        assert!(busy > 0 && busy < 100, "{answers:?}");
+        assert_eq!(totals(&end(peer)), expected.into());
+    }
 }
 
 #[test]

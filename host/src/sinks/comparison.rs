@@ -10,7 +10,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use alldata_peer_guest::same_event::{VALUE_DIGEST_BYTES, value_digest};
 use tokio::sync::Semaphore;
 
+use crate::refusal::Reason;
 use crate::sink::PutError;
+use crate::unavailable_reasons::UnavailableReasons;
 
 /// The size in bytes up to which an event is small: computing its value digest takes some 20 µs, less
 /// than handing it to another thread is worth.
@@ -43,19 +45,27 @@ pub(crate) struct Comparison {
     known: Arc<Mutex<KnownValues>>,
     computing: Arc<Semaphore>,
     waiting: Semaphore,
+    /// Why puts were unavailable.
+    reasons: Arc<UnavailableReasons>,
 }
 
 impl Default for Comparison {
     fn default() -> Self {
-        Self {
-            known: Arc::default(),
-            computing: Arc::new(Semaphore::new(MAX_COMPUTING)),
-            waiting: Semaphore::new(MAX_WAITING),
-        }
+        Self::noting_in(Arc::default())
     }
 }
 
 impl Comparison {
+    /// One that notes in `reasons` why a put was unavailable, as its sink does.
+    pub(crate) fn noting_in(reasons: Arc<UnavailableReasons>) -> Self {
+        Self {
+            known: Arc::default(),
+            computing: Arc::new(Semaphore::new(MAX_COMPUTING)),
+            waiting: Semaphore::new(MAX_WAITING),
+            reasons,
+        }
+    }
+
     /// Whether `sent` has the value of the held event that `read_held` reads, which is called on a
     /// thread where it may take its time, and only if the value of that event is not known.
     pub(crate) async fn is_same<H: AsRef<str>>(
@@ -69,8 +79,11 @@ impl Comparison {
             return Ok(are_same(value_digest(&sent), held));
         }
         let waiting = self.waiting.try_acquire();
-        let _waiting = waiting.map_err(|_all_taken| PutError::Unavailable {
-            retry_after_seconds: WAITING_RETRY_SECONDS,
+        let _waiting = waiting.map_err(|_all_taken| {
+            self.reasons.note(Reason::ComparisonBusy);
+            PutError::Unavailable {
+                retry_after_seconds: WAITING_RETRY_SECONDS,
+            }
         })?;
         let failed = |error: &dyn std::error::Error| PutError::Failed(error.to_string());
         let turn = Arc::clone(&self.computing).acquire_owned().await;

@@ -47,11 +47,12 @@ impl MemorySink {
     /// A store for `capacity_bytes` bytes of keys, events and what belongs to them in memory.
     #[must_use]
     pub fn new(capacity_bytes: usize) -> Self {
+        let reasons = Arc::<UnavailableReasons>::default();
         Self {
             capacity_bytes,
             events: Mutex::default(),
-            comparison: Comparison::default(),
-            reasons: Arc::default(),
+            comparison: Comparison::noting_in(Arc::clone(&reasons)),
+            reasons,
         }
     }
 

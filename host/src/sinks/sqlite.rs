@@ -66,10 +66,11 @@ impl SqliteSink {
             path: path.to_owned(),
             source,
         })?;
+        let comparison = Comparison::noting_in(commits.unavailable_reasons());
         Ok(Self {
             path: path.to_owned(),
             commits,
-            comparison: Comparison::default(),
+            comparison,
         })
     }
 

@@ -12,6 +12,7 @@ use super::connection::{Connector, WriteError, is_busy};
 use super::digest;
 use crate::error::Error;
 use crate::group_commit::{Record, Writer};
+use crate::refusal::Reason;
 use crate::sink::PutError;
 
 /// After how many seconds to try a put again that met a locked store.
@@ -62,12 +63,19 @@ enum Found {
 
 /// The one writer of a store in this process.
 #[derive(Debug)]
-pub(crate) struct StoreWriter(Connector);
+pub(crate) struct StoreWriter {
+    connector: Connector,
+    /// Why the last write was unavailable, where it was.
+    unavailable: Reason,
+}
 
 impl StoreWriter {
     /// Opens the store at `path`, which is made if it is not there.
     pub(crate) fn open(path: &Path, max_wal_bytes: u64) -> Result<Self, Error> {
-        Connector::new(path, max_wal_bytes).map(Self)
+        Ok(Self {
+            connector: Connector::new(path, max_wal_bytes)?,
+            unavailable: Reason::StoreBusy,
+        })
     }
 }
 
@@ -81,7 +89,7 @@ impl Writer for StoreWriter {
             .iter()
             .map(|record| digest(&record.key, &record.event))
             .collect();
-        let found = (self.0).transact(key, |batch| insert_all(batch, records, &digests));
+        let found = (self.connector).transact(key, |batch| insert_all(batch, records, &digests));
         match found {
             Ok(found) => {
                 let puts = found.into_iter().zip(records).zip(&digests);
@@ -89,10 +97,18 @@ impl Writer for StoreWriter {
                     .collect()
             }
             Err(error) => {
+                self.unavailable = match &error {
+                    WriteError::WalFull => Reason::WalFull,
+                    _ => Reason::StoreBusy,
+                };
                 let error = error.for_each_put();
                 records.iter().map(|_| Err(error.clone())).collect()
             }
         }
+    }
+
+    fn unavailable_reason(&self) -> Reason {
+        self.unavailable
     }
 
     fn idle_interval(&self) -> Option<Duration> {
@@ -100,7 +116,7 @@ impl Writer for StoreWriter {
     }
 
     fn idle(&mut self) {
-        self.0.tick();
+        self.connector.tick();
     }
 }
 
