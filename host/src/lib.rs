@@ -58,6 +58,7 @@ mod refusal;
 mod refusals;
 mod request_head;
 mod seldom;
+mod self_connection;
 mod unavailable_reasons;
 mod work;
 

@@ -14,6 +14,8 @@ use hyper_util::client::legacy::{self, Client};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use wasmtime_wasi_http::{Error, RequestOptions, WasiBody, WasiHttpHooks};
 
+use crate::self_connection;
+
 /// How long to wait for a connection where the component does not say.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -98,7 +100,7 @@ async fn no_connection(mut connection: CaptureConnection, timeout: Duration) {
 /// What became of a request. Only where there was no connection, nothing was sent.
 fn failed(error: &legacy::Error) -> Error {
     tracing::debug!(?error, "a component's request failed");
-    match error.is_connect() {
+    match error.is_connect() || self_connection::is_cause_of(error) {
         true => Error::ConnectionRefused,
         false => Error::ConnectionTerminated,
     }

@@ -22,6 +22,7 @@ use percent_encoding::percent_decode_str;
 use super::without_login;
 use crate::error::Error;
 use crate::seldom::Seldom;
+use crate::self_connection;
 use crate::sink::{PutError, PutSink};
 
 /// How long to wait for a connection. A peer on the same network answers in a millisecond.
@@ -108,6 +109,10 @@ impl HttpSink {
             fields.insert(AUTHORIZATION, authorization.clone());
         }
         let response = self.client.request(request).await.map_err(|error| {
+            if self_connection::is_cause_of(&error) {
+                let reason = "nobody listens there".to_owned();
+                return HttpPutError::NotConnected { reason };
+            }
             let reason = causes(&error);
             match error.is_connect() {
                 true => HttpPutError::NotConnected { reason },
