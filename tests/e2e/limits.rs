@@ -171,15 +171,24 @@ fn so_many_bytes_may_wait_for_the_store() {
 fn a_few_large_bodies_keep_no_small_one_out() {
     let most = 1 << 20;
     let server = serve(|builder| builder.max_body_bytes(most / 2).max_bodies_bytes(most));
-    let large = Post::new(vec![b' '; 500_000]);
-    let mut stalled: Vec<Connection> = (0..2).map(|_| server.connect()).collect();
-    for connection in &mut stalled {
-        let bytes = large.bytes();
-        connection.send(&bytes[..bytes.len() - 100_000]);
-    }
-    // Once one of them is read, there is no room for a third.
-    wait_until("a third large body is refused", || {
-        server.send(&Post::new(vec![b' '; 400_000])).status == 503
+    // Room for two, and not for a third.
+    let large = Post::new(vec![b' '; 370_000]).bytes();
+    let stall = || {
+        let mut connection = server.connect();
+        connection.send(&large[..large.len() - 1]);
+        connection
+    };
+    let mut stalled = [stall(), stall()];
+    wait_until("a third large body is refused, and no other", || {
+        let is_refused = server.send(&Post::new(vec![b' '; 400_000])).status == 503;
+        // The third may have taken the room before one of them was read.
+        for connection in &mut stalled {
+            if !connection.is_quiet_for(PAUSE) {
+                *connection = stall();
+                return false;
+            }
+        }
+        is_refused
     });
     for _ in 0..10 {
         server.send(&put()).assert_created();
