@@ -1,4 +1,4 @@
-//! A request body as it arrives: within its time, at its pace, and with no more framing than data.
+//! A request body as it arrives: within its time, at its pace, and with little framing for its data.
 //!
 //! Knows no bytes but their number. What a body may have of memory is in `body`.
 
@@ -22,6 +22,11 @@ const PACE_TIME: Duration = Duration::from_secs(5);
 /// itself stood still is in the system's buffers, and is read in less.
 const LATE_TIME: Duration = Duration::from_secs(1);
 
+/// How many read buffers may be full of framing beyond as much of it as there is data. What was read ahead
+/// is taken for framing until hyper has looked at it. The rest is for bodies of some 50,000 bytes in
+/// chunks of one byte, each of which costs as much as hundreds of bytes of data.
+pub(crate) const FRAMING_BUFFERS: u64 = 4;
+
 /// A body of which more may come.
 pub(crate) struct Arrival {
     incoming: Incoming,
@@ -41,7 +46,7 @@ pub(crate) enum Cut {
     Http(hyper::Error),
     /// It took too long, or came too slowly.
     Late,
-    /// Its chunks have more framing than a body may have data.
+    /// Its chunks have too much framing for their data.
     Framing,
 }
 
@@ -100,7 +105,7 @@ impl Arrival {
             }
             return Poll::Ready(frame);
         }
-        if self.is_chunked() && self.framing() > self.limits.framing_bytes {
+        if self.is_chunked() && self.framing() > self.limits.framing_bytes + self.data {
             return Poll::Ready(Some(Err(Cut::Framing)));
         }
         let limits = self.limits;

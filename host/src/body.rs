@@ -18,6 +18,7 @@ use wasmtime_wasi_http::Error as BodyError;
 
 use crate::activity::{Activity, OpenBody};
 use crate::arrival::{Arrival, Cut};
+use crate::gatherer::Gatherer;
 use crate::local::Local;
 
 /// The size of a body in bytes up to which it may use all of a [`BodyBudget`]. Of larger ones a few
@@ -29,7 +30,7 @@ const SMALL_BODY_BYTES: u64 = 64 * 1024;
 pub(crate) struct BodyLimits {
     /// The most bytes of a body.
     pub(crate) bytes: u64,
-    /// The most bytes around them, such as the sizes of chunks.
+    /// How many more bytes there may be around them than there are of them, such as the sizes of chunks.
     pub(crate) framing_bytes: u64,
     /// The most time from the head of the request to the end of its body.
     pub(crate) time: Duration,
@@ -146,6 +147,8 @@ pub(crate) struct LimitedBody {
     remaining: u64,
     has_trailers: bool,
     share: Arc<BodyShare>,
+    /// `None` for a reader that gathers by itself.
+    gatherer: Option<Gatherer>,
 }
 
 impl LimitedBody {
@@ -160,7 +163,15 @@ impl LimitedBody {
             remaining: limits.bytes,
             has_trailers: false,
             share,
+            gatherer: None,
         })
+    }
+
+    /// The same for a reader that each frame costs much: many small chunks come as few.
+    pub(crate) fn gathered(mut self) -> Self {
+        let is_chunked = self.arrival.as_ref().is_some_and(Arrival::is_chunked);
+        self.gatherer = is_chunked.then(Gatherer::default);
+        self
     }
 
     /// All of the body, once it has arrived.
@@ -212,6 +223,30 @@ impl LimitedBody {
         }
     }
 
+    fn poll_one(
+        &mut self,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let Some(arrival) = &mut self.arrival else {
+            return Poll::Ready(None);
+        };
+        Poll::Ready(match ready!(arrival.poll_frame(context)) {
+            Some(Ok(frame)) => {
+                self.has_trailers |= frame.is_trailers();
+                // Where its length was told, there is no waiting for an end.
+                if arrival.is_end_stream() {
+                    self.end();
+                }
+                Some(self.admit(frame))
+            }
+            Some(Err(cut)) => Some(Err(self.cut(cut))),
+            None => {
+                self.end();
+                None
+            }
+        })
+    }
+
     fn end(&mut self) {
         self.arrival = None;
         let has_ended = !self.has_trailers;
@@ -227,30 +262,18 @@ impl Body for LimitedBody {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        let this = &mut *self;
-        let Some(arrival) = &mut this.arrival else {
-            return Poll::Ready(None);
+        let Some(mut gatherer) = self.gatherer.take() else {
+            return self.poll_one(context);
         };
-        Poll::Ready(match ready!(arrival.poll_frame(context)) {
-            Some(Ok(frame)) => {
-                this.has_trailers |= frame.is_trailers();
-                // Where its length was told, there is no waiting for an end.
-                if arrival.is_end_stream() {
-                    this.end();
-                }
-                Some(this.admit(frame))
-            }
-            Some(Err(cut)) => Some(Err(this.cut(cut))),
-            None => {
-                this.end();
-                None
-            }
-        })
+        let polled = gatherer.poll(context, |context| self.poll_one(context));
+        self.gatherer = Some(gatherer);
+        polled
     }
 
     fn is_end_stream(&self) -> bool {
         let arrival = self.arrival.as_ref();
-        arrival.is_none_or(Arrival::is_end_stream)
+        let has_gathered = self.gatherer.as_ref().is_some_and(Gatherer::has_frame);
+        !has_gathered && arrival.is_none_or(Arrival::is_end_stream)
     }
 
     fn size_hint(&self) -> SizeHint {

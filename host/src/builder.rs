@@ -10,6 +10,7 @@ use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
 
+use crate::arrival::FRAMING_BUFFERS;
 use crate::body::{BodyBudget, BodyLimits};
 use crate::compile_cache::CompileCache;
 use crate::connection;
@@ -206,7 +207,7 @@ impl PeerServerBuilder {
             guests: guest.lend(lending),
             body_limits: BodyLimits {
                 bytes: max_body_bytes,
-                framing_bytes: max_body_bytes + connection::read_buffer_bytes(&limits) as u64,
+                framing_bytes: FRAMING_BUFFERS * connection::read_buffer_bytes(&limits) as u64,
                 time: limits.body_timeout,
                 rate: NonZeroU64::new(limits.min_body_rate),
             },

@@ -132,6 +132,7 @@ impl Handler {
             }
             Guests::Whole(instances) => {
                 let loan = Instances::lend(instances).await.map_err(no_instance)?;
+                let request = request.map(LimitedBody::gathered);
                 let (share, time) = (Arc::clone(share), self.request_time);
                 Ok(Exchange::begin(loan, request, share, time, &self.activity).await)
             }

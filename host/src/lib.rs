@@ -52,6 +52,7 @@ mod parse_error;
 mod answer;
 mod arrival;
 mod body;
+mod gatherer;
 mod handler;
 mod local;
 mod refusal;

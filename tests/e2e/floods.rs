@@ -14,6 +14,9 @@ use crate::support::{Connection, DEADLINE, Peer, Post, handler_only_file};
 /// How many clients flood the server at a time: as many as it has threads, or more.
 const FLOODS: usize = 4;
 
+/// Less framing than a body may have data, and more than there may be for a little of it.
+const MUCH_FRAMING_BYTES: usize = 2 << 20;
+
 /// How much is sent at a time.
 const PIECE_BYTES: usize = 64 * 1024;
 
@@ -179,7 +182,39 @@ fn flood_does_not_keep_server_from_ending() {
     }
 }
 
-/// Framing that is much, but not more than bodies may be large.
+/// Long before it is as much as a body may have.
+#[test]
+fn framing_without_data_is_refused() {
+    let component = handler_only_file().to_str().expect("is text");
+    for arguments in [&[][..], &["--component", component]] {
+        let peer = Peer::builder().sink("discard:").arguments(arguments);
+        let peer = peer.start();
+        for (begin, piece) in [BLANKS, ZEROS, ONE_BYTE_CHUNKS] {
+            let framing = piece.repeat(MUCH_FRAMING_BYTES / piece.len());
+            let mut connection = peer.connect();
+            connection.send(head("POST") + begin).try_send(framing);
+            connection.answer().assert_problem(413);
+            assert_eq!(connection.rest(), b"");
+        }
+    }
+}
+
+#[test]
+fn chunks_with_as_much_framing_as_data_are_put() {
+    let component = handler_only_file().to_str().expect("is text");
+    for arguments in [&[][..], &["--component", component]] {
+        let peer = Peer::builder().arguments(arguments).start();
+        for (key, bytes, size) in [("one", 40_000, 1), ("five", 400_000, 5)] {
+            let event = format!("\"{}\"", "x".repeat(bytes));
+            let put = Post::put(key, &event);
+            let body = &put.bytes()[put.head().len()..];
+            let chunks: Vec<&[u8]> = body.chunks(size).collect();
+            peer.send(&Post::chunks(&chunks)).assert_created();
+            assert_eq!(peer.get(key), format!("{event}\n"));
+        }
+    }
+}
+
 #[test]
 fn body_in_small_chunks_is_put() {
     let peer = Peer::builder()
