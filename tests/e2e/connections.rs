@@ -1,52 +1,42 @@
-//! How requests travel: framing, keep-alive, pipelining, and clients that are slow or go away.
+//! How requests travel: framing, keep-alive, pipelining, and clients that are slow.
 //!
-//! Never tests what a body may hold (`protocol.rs`) nor the end of a server (`embedding.rs`).
+//! Never tests what a body may hold (`protocol.rs`) nor the end of a server (`shutdown.rs`). Clients that
+//! go away are in `lost_clients`, bodies that are not taken in `unread_bodies`.
 
-use std::collections::HashSet;
-use std::sync::Arc;
-use std::sync::mpsc::{self, Receiver, TryRecvError};
+use std::sync::mpsc::{Receiver, TryRecvError};
 use std::time::{Duration, Instant};
 
 use alldata_peer_server_http::{PeerServer, PutError};
-use tokio::sync::Notify;
 
 use crate::support::{Connection, DEADLINE, Embedded, Peer, Post, chunked};
 
 /// How long a slow client waits between two bytes.
 const PAUSE: Duration = Duration::from_millis(5);
 
-/// More than the buffers of two sockets hold, so that it is sent only while the server reads.
-const LARGE_BODY_BYTES: usize = 5_000_000;
-
 /// The head that the original client of Node sends.
 const NODE_HEAD: &str = "POST /_put HTTP/1.1\r\nHost: peer\r\nConnection: keep-alive\r\nTransfer-Encoding: chunked\r\n\r\n";
 
-const EVENT: &str = "{\"n\u{e4}me\":\"\u{20ac} \u{1F600}\",\"n\":12345678901234567890}";
+pub(crate) const EVENT: &str = "{\"n\u{e4}me\":\"\u{20ac} \u{1F600}\",\"n\":12345678901234567890}";
 
 /// A body with characters of 1 to 4 bytes.
-fn body() -> Vec<u8> {
+pub(crate) fn body() -> Vec<u8> {
     format!("{{\"key\":\"cl\u{e9}\",\"event\":{EVENT}}}").into_bytes()
 }
 
 /// Holds that the put of [`body`] is the next one that reached the sink.
 #[track_caller]
-fn assert_put(puts: &Receiver<(String, String)>) {
+pub(crate) fn assert_put(puts: &Receiver<(String, String)>) {
     let put = ("cl\u{e9}".to_owned(), EVENT.to_owned());
     assert_eq!(puts.try_recv(), Ok(put));
 }
 
 /// A put of [`body`], with its length announced and in chunks.
-fn both() -> [Post; 2] {
+pub(crate) fn both() -> [Post; 2] {
     [Post::new(body()), Post::chunks(&[&body()])]
 }
 
-/// Sends bytes and closes the connection at once.
-fn send_and_go(server: &Embedded, bytes: &[u8]) {
-    server.connect().send(bytes);
-}
-
 #[track_caller]
-fn assert_nothing_put(puts: &Receiver<(String, String)>) {
+pub(crate) fn assert_nothing_put(puts: &Receiver<(String, String)>) {
     assert_eq!(puts.try_recv(), Err(TryRecvError::Empty));
 }
 
@@ -212,17 +202,6 @@ fn a_client_that_expects_100_is_told_to_go_on() {
 }
 
 #[test]
-fn a_client_that_expects_100_is_not_asked_for_a_body_that_is_not_taken() {
-    let peer = Peer::builder().arguments(&["--max-body", "1000"]).start();
-    let large = Post::new(vec![b' '; 1001]);
-    for (post, status) in [(large, 413), (Post::new(body()).method("GET"), 405)] {
-        let head = post.header("Expect: 100-continue").head();
-        let answer = peer.connect().send(head).any_answer(false);
-        answer.assert_problem(status);
-    }
-}
-
-#[test]
 fn a_slow_client_is_waited_for() {
     let (server, puts) = Embedded::capturing();
     for post in both() {
@@ -275,75 +254,6 @@ fn a_body_that_trickles_for_too_long_is_408() {
 }
 
 #[test]
-fn a_client_that_ends_its_side_after_the_request_is_answered() {
-    let peer = Peer::start();
-    for post in both().into_iter().chain([Post::new(body()).http10()]) {
-        let mut connection = peer.connect();
-        connection.send(post.bytes()).finish();
-        connection.answer().assert_created();
-        assert_eq!(connection.rest(), b"");
-    }
-    let mut pipelined = peer.connect();
-    let requests = [Post::put("a", "1").bytes(), Post::put("b", "1").bytes()];
-    pipelined.send(requests.concat()).finish();
-    pipelined.answer().assert_created();
-    pipelined.answer().assert_created();
-}
-
-#[test]
-fn a_client_that_ends_its_side_is_answered_by_a_sink_that_takes_long() {
-    let gate = Gate::new();
-    let mut connection = gate.server.connect();
-    connection.send(Post::new(body()).bytes()).finish();
-    gate.wait_for_put();
-    assert!(connection.is_quiet_for(PAUSE), "the connection ended");
-    gate.go_on.notify_one();
-    connection.answer().assert_created();
-}
-
-/// Requests that a client breaks off: a body that is complete JSON, but not complete HTTP, too.
-fn broken_off() -> Vec<Vec<u8>> {
-    let (sized, chunks) = (Post::new(body()).bytes(), Post::chunks(&[&body()]).bytes());
-    let too_long = Post::new([body(), b" ".to_vec()].concat()).bytes();
-    vec![
-        sized[..10].to_vec(),
-        Post::new(body()).head(),
-        sized[..sized.len() - 1].to_vec(),
-        too_long[..too_long.len() - 1].to_vec(),
-        chunks[..chunks.len() - 5].to_vec(),
-        chunks[..chunks.len() - 2].to_vec(),
-        chunks[..chunks.len() - 10].to_vec(),
-    ]
-}
-
-#[test]
-fn a_request_that_is_cut_off_is_never_put() {
-    let (server, puts) = Embedded::capturing();
-    for request in broken_off() {
-        let mut connection = server.connect();
-        let rest = connection.send(&request).finish().rest();
-        let (sent, rest) = (request.escape_ascii(), rest.escape_ascii().to_string());
-        assert!(!rest.contains(" 201 "), "{sent}: {rest}");
-        assert_nothing_put(&puts);
-    }
-}
-
-#[test]
-fn a_request_whose_connection_is_lost_is_never_put() {
-    let (server, puts) = Embedded::capturing();
-    for request in broken_off() {
-        send_and_go(&server, &request);
-        // Here an answer comes that nobody reads, which resets the connection.
-        send_and_go(&server, &[Post::new("{").bytes(), request].concat());
-    }
-    server.put("sentinel", "1").assert_created();
-    // Everything in flight has ended after this.
-    server.close();
-    assert_eq!(puts.try_recv(), Ok(("sentinel".to_owned(), "1".to_owned())));
-    assert_nothing_put(&puts);
-}
-
-#[test]
 fn garbage_in_the_framing_of_a_body_is_never_put() {
     let (server, puts) = Embedded::capturing();
     let body = String::from_utf8(body()).expect("is text");
@@ -359,142 +269,5 @@ fn garbage_in_the_framing_of_a_body_is_never_put() {
         let rest = String::from_utf8_lossy(&rest);
         assert!(!rest.contains(" 201 "), "{framed:?}: {rest:?}");
         assert_nothing_put(&puts);
-    }
-}
-
-#[test]
-fn a_client_that_sends_all_of_a_large_body_reads_the_answer() {
-    let peer = Peer::builder().arguments(&["--max-body", "1000"]).start();
-    let large = vec![b' '; LARGE_BODY_BYTES];
-    let parts: Vec<&[u8]> = large.chunks(65_536).collect();
-    for post in [Post::new(large.clone()), Post::chunks(&parts)] {
-        let detail = peer.send(&post).detail(413);
-        assert!(detail.contains("1000"), "{detail}");
-        peer.send(&post.method("PUT")).assert_problem(405);
-    }
-    peer.send(&Post::new(large).http10()).assert_problem(413);
-}
-
-#[test]
-fn a_client_that_expects_100_and_sends_all_the_same_reads_the_answer() {
-    let peer = Peer::builder().arguments(&["--max-body", "1000"]).start();
-    let large = Post::new(vec![b' '; LARGE_BODY_BYTES]).header("Expect: 100-continue");
-    peer.send(&large).assert_problem(413);
-    peer.send(&large.method("PUT")).assert_problem(405);
-}
-
-#[test]
-fn a_refused_body_that_is_still_being_sent_does_not_delay_the_answer() {
-    let peer = Peer::builder().arguments(&["--max-body", "1000"]).start();
-    let large = vec![b' '; LARGE_BODY_BYTES];
-    let (sized, chunks) = (Post::new(large.clone()), Post::chunks(&[&large]));
-    let begun = |post: &Post, bytes: usize, status| {
-        let request = &post.bytes()[..post.head().len() + bytes];
-        peer.connect().send(request).answer().assert_problem(status);
-    };
-    begun(&sized, 0, 413);
-    begun(&sized, 10, 413);
-    begun(&chunks, 2000, 413);
-    begun(&sized.method("GET"), 10, 405);
-}
-
-#[test]
-fn a_connection_goes_on_after_a_small_body_that_was_not_read() {
-    let (server, puts) = Embedded::capturing();
-    let mut connection = server.connect();
-    let [sized, _] = both();
-    for _ in 0..2 {
-        let unread = sized.clone().method("DELETE");
-        connection.ask(&unread).assert_problem(405);
-        assert_nothing_put(&puts);
-        connection.ask(&sized).assert_created();
-        assert_put(&puts);
-    }
-}
-
-/// A server whose sink takes a put only when the test lets it.
-struct Gate {
-    server: Embedded,
-    entered: Receiver<()>,
-    stored: Receiver<(String, String)>,
-    go_on: Arc<Notify>,
-}
-
-impl Gate {
-    fn new() -> Self {
-        let (enter, entered) = mpsc::channel();
-        let (store, stored) = mpsc::channel();
-        let go_on = Arc::new(Notify::new());
-        let gate = Arc::clone(&go_on);
-        let server = Embedded::start(PeerServer::builder().on_put(move |key, event| {
-            let (enter, store, gate) = (enter.clone(), store.clone(), Arc::clone(&gate));
-            async move {
-                if key != "passes" {
-                    enter.send(()).expect("the test waits");
-                    gate.notified().await;
-                    store.send((key, event)).expect("the test waits");
-                }
-                Ok(())
-            }
-        }));
-        Self {
-            server,
-            entered,
-            stored,
-            go_on,
-        }
-    }
-
-    fn wait_for_put(&self) {
-        let entered = self.entered.recv_timeout(DEADLINE);
-        entered.expect("reaches the sink");
-    }
-
-    /// Holds that the put in the sink completes, though its client has gone.
-    fn assert_completes(&self) {
-        // By now the server has seen that the client has gone: it has read from others since.
-        for _ in 0..20 {
-            self.server.put("passes", "1").assert_created();
-        }
-        self.go_on.notify_one();
-        let put = self.stored.recv_timeout(DEADLINE).expect("completes");
-        assert_eq!(put, ("cl\u{e9}".to_owned(), EVENT.to_owned()));
-    }
-}
-
-#[test]
-fn a_put_whose_client_has_gone_is_completed() {
-    let gate = Gate::new();
-    for post in both() {
-        let mut connection = gate.server.connect();
-        connection.send(post.bytes());
-        gate.wait_for_put();
-        drop(connection);
-        gate.assert_completes();
-    }
-}
-
-#[test]
-fn a_put_whose_connection_was_reset_is_completed() {
-    let gate = Gate::new();
-    let mut connection = gate.server.connect();
-    // An answer that was not read when the client goes makes its system reset the connection.
-    connection.send([Post::put("passes", "1").bytes(), Post::new(body()).bytes()].concat());
-    gate.wait_for_put();
-    drop(connection);
-    gate.assert_completes();
-}
-
-#[test]
-fn a_client_that_goes_right_after_its_request_has_put() {
-    let (server, puts) = Embedded::capturing();
-    for number in 0..50 {
-        let put = Post::put(&format!("key{number}"), "1");
-        send_and_go(&server, &put.bytes());
-    }
-    let mut missing: HashSet<String> = (0..50).map(|number| format!("key{number}")).collect();
-    while !missing.is_empty() {
-        let (key, _) = puts.recv_timeout(DEADLINE).expect("is put");
-        assert!(missing.remove(&key), "{key} is put twice");
     }
 }

@@ -37,6 +37,7 @@ mod javascript_sink;
 mod keyvalue_races;
 mod keyvalue_sinks;
 mod limits;
+mod lost_clients;
 #[cfg(target_os = "linux")]
 mod manual;
 mod memory;
@@ -68,4 +69,5 @@ mod store_wal;
 mod store_wal_files;
 mod torture;
 mod trailers;
+mod unread_bodies;
 mod worlds;

@@ -1,0 +1,179 @@
+//! Clients that go away: a put that is complete is put, also where nobody waits for its answer, and one that
+//! is not complete never is.
+//!
+//! What a server that closes does for them is in `shutdown`.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::sync::mpsc::{self, Receiver};
+use std::time::Duration;
+
+use alldata_peer_server_http::PeerServer;
+use tokio::sync::Notify;
+
+use crate::connections::{EVENT, assert_nothing_put, body, both};
+use crate::support::{DEADLINE, Embedded, Peer, Post};
+
+/// Long enough for a connection to end that should not.
+const PAUSE: Duration = Duration::from_millis(5);
+
+/// Sends bytes and closes the connection at once.
+fn send_and_go(server: &Embedded, bytes: &[u8]) {
+    server.connect().send(bytes);
+}
+
+#[test]
+fn a_client_that_ends_its_side_after_the_request_is_answered() {
+    let peer = Peer::start();
+    for post in both().into_iter().chain([Post::new(body()).http10()]) {
+        let mut connection = peer.connect();
+        connection.send(post.bytes()).finish();
+        connection.answer().assert_created();
+        assert_eq!(connection.rest(), b"");
+    }
+    let mut pipelined = peer.connect();
+    let requests = [Post::put("a", "1").bytes(), Post::put("b", "1").bytes()];
+    pipelined.send(requests.concat()).finish();
+    pipelined.answer().assert_created();
+    pipelined.answer().assert_created();
+}
+
+#[test]
+fn a_client_that_ends_its_side_is_answered_by_a_sink_that_takes_long() {
+    let gate = Gate::new();
+    let mut connection = gate.server.connect();
+    connection.send(Post::new(body()).bytes()).finish();
+    gate.wait_for_put();
+    assert!(connection.is_quiet_for(PAUSE), "the connection ended");
+    gate.go_on.notify_one();
+    connection.answer().assert_created();
+}
+
+/// Requests that a client breaks off: a body that is complete JSON, but not complete HTTP, too.
+fn broken_off() -> Vec<Vec<u8>> {
+    let (sized, chunks) = (Post::new(body()).bytes(), Post::chunks(&[&body()]).bytes());
+    let too_long = Post::new([body(), b" ".to_vec()].concat()).bytes();
+    vec![
+        sized[..10].to_vec(),
+        Post::new(body()).head(),
+        sized[..sized.len() - 1].to_vec(),
+        too_long[..too_long.len() - 1].to_vec(),
+        chunks[..chunks.len() - 5].to_vec(),
+        chunks[..chunks.len() - 2].to_vec(),
+        chunks[..chunks.len() - 10].to_vec(),
+    ]
+}
+
+#[test]
+fn a_request_that_is_cut_off_is_never_put() {
+    let (server, puts) = Embedded::capturing();
+    for request in broken_off() {
+        let mut connection = server.connect();
+        let rest = connection.send(&request).finish().rest();
+        let (sent, rest) = (request.escape_ascii(), rest.escape_ascii().to_string());
+        assert!(!rest.contains(" 201 "), "{sent}: {rest}");
+        assert_nothing_put(&puts);
+    }
+}
+
+#[test]
+fn a_request_whose_connection_is_lost_is_never_put() {
+    let (server, puts) = Embedded::capturing();
+    for request in broken_off() {
+        send_and_go(&server, &request);
+        // Here an answer comes that nobody reads, which resets the connection.
+        send_and_go(&server, &[Post::new("{").bytes(), request].concat());
+    }
+    server.put("sentinel", "1").assert_created();
+    // Everything in flight has ended after this.
+    server.close();
+    assert_eq!(puts.try_recv(), Ok(("sentinel".to_owned(), "1".to_owned())));
+    assert_nothing_put(&puts);
+}
+
+/// A server whose sink takes a put only when the test lets it.
+struct Gate {
+    server: Embedded,
+    entered: Receiver<()>,
+    stored: Receiver<(String, String)>,
+    go_on: Arc<Notify>,
+}
+
+impl Gate {
+    fn new() -> Self {
+        let (enter, entered) = mpsc::channel();
+        let (store, stored) = mpsc::channel();
+        let go_on = Arc::new(Notify::new());
+        let gate = Arc::clone(&go_on);
+        let server = Embedded::start(PeerServer::builder().on_put(move |key, event| {
+            let (enter, store, gate) = (enter.clone(), store.clone(), Arc::clone(&gate));
+            async move {
+                if key != "passes" {
+                    enter.send(()).expect("the test waits");
+                    gate.notified().await;
+                    store.send((key, event)).expect("the test waits");
+                }
+                Ok(())
+            }
+        }));
+        Self {
+            server,
+            entered,
+            stored,
+            go_on,
+        }
+    }
+
+    fn wait_for_put(&self) {
+        let entered = self.entered.recv_timeout(DEADLINE);
+        entered.expect("reaches the sink");
+    }
+
+    /// Holds that the put in the sink completes, though its client has gone.
+    fn assert_completes(&self) {
+        // By now the server has seen that the client has gone: it has read from others since.
+        for _ in 0..20 {
+            self.server.put("passes", "1").assert_created();
+        }
+        self.go_on.notify_one();
+        let put = self.stored.recv_timeout(DEADLINE).expect("completes");
+        assert_eq!(put, ("cl\u{e9}".to_owned(), EVENT.to_owned()));
+    }
+}
+
+#[test]
+fn a_put_whose_client_has_gone_is_completed() {
+    let gate = Gate::new();
+    for post in both() {
+        let mut connection = gate.server.connect();
+        connection.send(post.bytes());
+        gate.wait_for_put();
+        drop(connection);
+        gate.assert_completes();
+    }
+}
+
+#[test]
+fn a_put_whose_connection_was_reset_is_completed() {
+    let gate = Gate::new();
+    let mut connection = gate.server.connect();
+    // An answer that was not read when the client goes makes its system reset the connection.
+    connection.send([Post::put("passes", "1").bytes(), Post::new(body()).bytes()].concat());
+    gate.wait_for_put();
+    drop(connection);
+    gate.assert_completes();
+}
+
+#[test]
+fn a_client_that_goes_right_after_its_request_has_put() {
+    let (server, puts) = Embedded::capturing();
+    for number in 0..50 {
+        let put = Post::put(&format!("key{number}"), "1");
+        send_and_go(&server, &put.bytes());
+    }
+    let mut missing: HashSet<String> = (0..50).map(|number| format!("key{number}")).collect();
+    while !missing.is_empty() {
+        let (key, _) = puts.recv_timeout(DEADLINE).expect("is put");
+        assert!(missing.remove(&key), "{key} is put twice");
+    }
+}
