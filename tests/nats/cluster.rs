@@ -7,7 +7,7 @@ use std::env;
 use std::fs;
 use std::io::{self, Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -16,6 +16,12 @@ use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
 use super::link::Link;
+
+/// The environment variable that names a server in place of the pinned one.
+const PROGRAM: &str = "ALLDATA_PEER_NATS_SERVER";
+
+/// Where the pinned server is, in the directory that cargo builds into.
+const PINNED: &str = "tools/nats/bin/nats-server";
 
 /// How long servers may take to be ready: they agree on a leader, for which they wait up to 9 s.
 const READY_DEADLINE: Duration = Duration::from_secs(60);
@@ -58,7 +64,7 @@ enum Ways {
 pub(crate) fn no_nats_server() -> Option<&'static str> {
     program()
         .is_none()
-        .then_some("there is no nats-server: apt-get install nats-server")
+        .then_some("there is no nats-server: make nats-server")
 }
 
 impl Cluster {
@@ -278,12 +284,16 @@ impl Drop for Node {
     }
 }
 
-/// Where the program is: Debian puts it where only root looks.
+/// The server that [`PROGRAM`] names, or the pinned one, which `make nats-server` puts into the
+/// directory that holds the programs that cargo builds. None that the system has is taken instead:
+/// it may be one that loses events.
 fn program() -> Option<PathBuf> {
-    let paths = env::var_os("PATH").unwrap_or_default();
-    let paths = env::split_paths(&paths).chain([PathBuf::from("/usr/sbin")]);
-    let mut files = paths.map(|path| path.join("nats-server"));
-    files.find(|file| Path::is_file(file))
+    if let Some(named) = env::var_os(PROGRAM).filter(|named| !named.is_empty()) {
+        return Some(named.into());
+    }
+    let this = env::current_exe().ok()?;
+    let mut files = this.ancestors().map(|directory| directory.join(PINNED));
+    files.find(|file| file.is_file())
 }
 
 /// Ports that nobody has at the moment.
