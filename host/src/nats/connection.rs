@@ -5,20 +5,22 @@
 use std::fs;
 use std::path::Path;
 use std::slice;
-use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_nats::connection::State;
 use async_nats::jetstream::Context;
 use async_nats::jetstream::context::ContextBuilder;
 use async_nats::jetstream::stream::Stream;
-use async_nats::{Client, ConnectErrorKind, ConnectOptions, Event, ServerAddr};
-use futures_util::future::select_ok;
+use async_nats::{Client, ConnectErrorKind, ConnectOptions, Event, ServerAddr, ServerInfo};
+use futures_util::future::join_all;
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
 
 use super::nats_error;
 use super::url::{Login, NatsUrl};
+use super::version;
 use crate::error::Error;
 use crate::seldom::Seldom;
 
@@ -42,6 +44,19 @@ pub(super) struct Connection {
     pub(super) client: Client,
     context: Context,
     losses: watch::Receiver<u64>,
+    /// What the servers have said last that this login may not do.
+    denied: Arc<Mutex<Option<String>>>,
+}
+
+/// Whether events may be sent to the server that a connection leads to, which may be another after each loss.
+#[derive(Debug)]
+pub(super) struct Gate {
+    url: NatsUrl,
+    /// How often it had been connected when the server was looked at.
+    connects: u64,
+    /// The server, and the number that it gave the connection.
+    server: (String, u64),
+    fault: Option<String>,
 }
 
 impl Connection {
@@ -63,43 +78,75 @@ impl Connection {
         Self::open_to(url, &url.servers, time).await
     }
 
-    /// Another connection, to the server of this name: the leader of a stream takes its events with
-    /// less work for all servers than another that hands them on. `None` where this one is as good, or
-    /// there is no other.
-    pub(super) async fn to_leader(&self, leader: &str, url: &NatsUrl) -> Option<Self> {
-        if url.servers.len() < 2 || self.client.server_info().server_name == leader {
-            return None;
+    /// A connection to each other server of the URL that lets one in now.
+    pub(super) async fn others(&self, url: &NatsUrl) -> Vec<Self> {
+        if url.servers.len() < 2 {
+            return Vec::new();
         }
-        let others = url.servers.iter().map(|server| {
-            let opening = Self::open_to(url, slice::from_ref(server), Duration::ZERO);
-            Box::pin(async {
-                let other = opening.await.map_err(drop)?;
-                let is_leader = other.client.server_info().server_name == leader;
-                is_leader.then_some(other).ok_or(())
-            })
-        });
-        let (other, _) = select_ok(others).await.ok()?;
-        let offering = timeout(REQUEST_TIMEOUT, other.offer_all(url));
-        offering.await.ok()?.then_some(other)
+        let this = self.client.server_info().server_id;
+        let others = url
+            .servers
+            .iter()
+            .map(|server| Self::open_to(url, slice::from_ref(server), Duration::ZERO));
+        let others = join_all(others).await.into_iter().flatten();
+        let is_other = |other: &Self| other.client.server_info().server_id != this;
+        others.filter(is_other).collect()
     }
 
-    /// When it is lost, any server will do: those of the URL, and those that it was told of.
-    async fn offer_all(&self, url: &NatsUrl) -> bool {
-        let told = self.client.server_pool().await.unwrap_or_default();
-        let told = told.into_iter().map(|server| server.addr);
-        let mut servers = url.servers.clone();
-        servers.extend(told.filter(|server| !url.servers.contains(server)));
-        self.client.set_server_pool(&servers[..]).await.is_ok()
+    /// When it is lost, any server will do: those of the URL, and those that it was told of. Whether it
+    /// knows them.
+    pub(super) async fn offer_all(&self, url: &NatsUrl) -> bool {
+        let offering = async {
+            let told = self.client.server_pool().await.unwrap_or_default();
+            let told = told.into_iter().map(|server| server.addr);
+            let mut servers = url.servers.clone();
+            servers.extend(told.filter(|server| !url.servers.contains(server)));
+            self.client.set_server_pool(&servers[..]).await.is_ok()
+        };
+        timeout(REQUEST_TIMEOUT, offering).await.unwrap_or(false)
+    }
+
+    /// The server that it leads to.
+    pub(super) fn server(&self) -> ServerInfo {
+        self.client.server_info()
+    }
+
+    /// What the servers have said last that this login may not do.
+    pub(super) fn denied(&self) -> Option<String> {
+        let denied = self.denied.lock();
+        denied.unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// What keeps watch over which server it leads to.
+    pub(super) fn gate(&self, url: &NatsUrl) -> Gate {
+        let connects = self.connects();
+        let server = self.server();
+        Gate {
+            url: url.clone(),
+            connects,
+            fault: version::unless_insisted(version::fault(&server), url),
+            server: (server.server_id, server.client_id),
+        }
+    }
+
+    fn connects(&self) -> u64 {
+        let statistics = self.client.statistics();
+        statistics.connects.load(Ordering::Acquire)
     }
 
     async fn open_to(url: &NatsUrl, servers: &[ServerAddr], time: Duration) -> Result<Self, Error> {
         let (lost, losses) = watch::channel(0);
         let lost = Arc::new(lost);
+        let denied = Arc::new(Mutex::new(None));
+        let noted = Arc::clone(&denied);
         let said = Arc::new(Seldom::default());
         let stream = url.to_string();
         let options = options(url)?.event_callback(move |event| {
             if matches!(event, Event::Disconnected) {
                 lost.send_modify(|losses| *losses += 1);
+            }
+            if let Some(text) = denial(&event) {
+                *noted.lock().unwrap_or_else(PoisonError::into_inner) = Some(text);
             }
             let is_first = *lost.borrow() == 0;
             tell(&event, is_first, &stream, &said);
@@ -122,6 +169,7 @@ impl Connection {
             client,
             context,
             losses,
+            denied,
         })
     }
 
@@ -152,6 +200,39 @@ impl Connection {
         losses.mark_unchanged();
         losses
     }
+}
+
+impl Gate {
+    /// Why nothing may be sent now over the connection that this watches over, if so.
+    pub(super) fn fault(&mut self, connection: &Connection) -> Option<&str> {
+        const NO_CONNECTION: Option<&str> = Some("there is no connection");
+        if !connection.is_up() {
+            return NO_CONNECTION;
+        }
+        let connects = connection.connects();
+        if connects != self.connects {
+            let server = connection.server();
+            let found = (server.server_id.clone(), server.client_id);
+            // What is told of a server comes a moment after the connection to it, and is of the last one
+            // until then.
+            if found == self.server || connects != connection.connects() {
+                return NO_CONNECTION;
+            }
+            self.fault = version::unless_insisted(version::fault(&server), &self.url);
+            (self.connects, self.server) = (connects, found);
+        }
+        self.fault.as_deref()
+    }
+}
+
+/// What a server says that somebody may not do, if it says that.
+fn denial(event: &Event) -> Option<String> {
+    let Event::ServerError(error) = event else {
+        return None;
+    };
+    let text = error.to_string();
+    let is_denial = text.to_ascii_lowercase().contains("permissions violation");
+    is_denial.then_some(text)
 }
 
 /// Whether nobody has answered: who is not let in now is not let in later.

@@ -9,11 +9,13 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
 
+use crate::seldom::Seldom;
+
 /// How long puts wait for the end of a trouble: longer than the replicas take to agree on a new
 /// leader, which is 4 to 9 s.
 const PATIENCE: Duration = Duration::from_secs(12);
 
-/// After how long without a failed put a stream that looks well is taken to be well.
+/// After how long without a failed put all puts try a stream that looks well.
 const RECOVERY: Duration = Duration::from_secs(5);
 
 /// The health of a stream.
@@ -25,6 +27,8 @@ pub(super) struct Health {
     ill: Notify,
     /// How many puts have failed at least once and go on trying.
     trying_again: AtomicUsize,
+    /// The reasons that were logged lately.
+    said: Seldom,
 }
 
 /// A put that goes on trying, until this is dropped.
@@ -34,15 +38,31 @@ pub(super) struct TryingAgain<'a>(&'a Health);
 enum State {
     #[default]
     Good,
+    /// It stores nothing new, but says what it has.
+    Full { since: Instant },
     /// Puts have failed, and none has succeeded since.
     Trouble {
         since: Instant,
         last: Instant,
+        /// Why the last one has failed.
+        why: Trouble,
         /// Whether one put may try after all that time.
         may_probe: bool,
     },
-    /// The stream is not one to put into.
+    /// It looks well after trouble, and puts show whether it is.
+    Recovering { since: Instant },
+    /// The stream is not one to put into now.
     Unfit,
+    /// It may have lost what it had, or be another: nothing shows that it is right again.
+    Suspect,
+}
+
+/// Why a put was not taken, for no reason of its own.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Trouble {
+    text: String,
+    /// Whether somebody has to make room.
+    is_full: bool,
 }
 
 /// What a look at the stream has shown.
@@ -52,6 +72,20 @@ pub(super) enum Look {
     Fit,
     /// It must not be put into.
     Unfit,
+    /// It must not be put into, however it looks later.
+    Suspect,
+}
+
+impl Trouble {
+    pub(super) fn new(text: impl Into<String>) -> Self {
+        let (text, is_full) = (text.into(), false);
+        Self { text, is_full }
+    }
+
+    pub(super) fn full(text: impl Into<String>) -> Self {
+        let (text, is_full) = (text.into(), true);
+        Self { text, is_full }
+    }
 }
 
 impl Health {
@@ -62,10 +96,10 @@ impl Health {
 
     fn admits_at(&self, now: Instant) -> bool {
         match &mut *self.lock() {
-            State::Good => true,
+            State::Good | State::Full { .. } | State::Recovering { .. } => true,
             State::Trouble { since, .. } if now < *since + PATIENCE => true,
             State::Trouble { may_probe, .. } => std::mem::take(may_probe),
-            State::Unfit => false,
+            State::Unfit | State::Suspect => false,
         }
     }
 
@@ -76,9 +110,18 @@ impl Health {
 
     fn admits_again_at(&self, may_be_stored: bool, now: Instant) -> bool {
         match *self.lock() {
-            State::Good => true,
+            State::Good | State::Full { .. } | State::Recovering { .. } => true,
             State::Trouble { since, .. } => may_be_stored || now < since + PATIENCE,
-            State::Unfit => false,
+            State::Unfit | State::Suspect => false,
+        }
+    }
+
+    /// Whether puts fail since somebody has to make room.
+    pub(super) fn is_full(&self) -> bool {
+        match &*self.lock() {
+            State::Full { .. } => true,
+            State::Trouble { why, .. } => why.is_full,
+            _ => false,
         }
     }
 
@@ -89,44 +132,75 @@ impl Health {
         TryingAgain(self)
     }
 
-    /// A put was answered by the stream.
-    pub(super) fn answered(&self) {
+    /// A put was stored.
+    pub(super) fn stored(&self) {
         if self.is_ill.load(Ordering::Acquire) {
             let mut state = self.lock();
-            if let State::Trouble { since, .. } = *state {
+            if let State::Trouble { since, .. }
+            | State::Recovering { since }
+            | State::Full { since } = *state
+            {
                 tracing::info!(after = ?since.elapsed(), "the stream takes events again");
                 self.set(&mut state, State::Good);
             }
         }
     }
 
+    /// The stream has said that it is full.
+    pub(super) fn full(&self, why: &str) {
+        let mut state = self.lock();
+        let since = match *state {
+            State::Good => Instant::now(),
+            State::Trouble { since, .. } | State::Recovering { since } => since,
+            State::Full { .. } | State::Unfit | State::Suspect => return,
+        };
+        tracing::warn!("the stream is full, and takes no new events until it has room: {why}");
+        self.set(&mut state, State::Full { since });
+    }
+
     /// A put was not taken, for no reason of its own.
-    pub(super) fn failed(&self, why: &str) {
+    pub(super) fn failed(&self, why: Trouble) {
         self.failed_at(why, Instant::now());
     }
 
-    fn failed_at(&self, why: &str, now: Instant) {
+    fn failed_at(&self, new: Trouble, now: Instant) {
         let mut state = self.lock();
         match &mut *state {
-            State::Good => {
-                tracing::warn!("the stream takes no events at present: {why}");
+            State::Good | State::Full { .. } | State::Recovering { .. } => {
+                self.log(&new);
                 let trouble = State::Trouble {
                     since: now,
                     last: now,
+                    why: new,
                     may_probe: false,
                 };
                 self.set(&mut state, trouble);
                 self.ill.notify_one();
             }
-            State::Trouble { last, .. } => *last = now,
-            State::Unfit => {}
+            State::Trouble { last, why, .. } => {
+                *last = now;
+                if why.text != new.text {
+                    self.log(&new);
+                    // A server that is full may do nothing at all any more.
+                    let is_full = why.is_full || new.is_full;
+                    *why = Trouble { is_full, ..new };
+                }
+            }
+            State::Unfit | State::Suspect => {}
         }
     }
 
-    /// A put has shown that the stream may be another than it was: nothing is put until somebody has
-    /// had a look.
-    pub(super) fn doubted(&self) {
-        self.looked(Look::Unfit);
+    /// Tells each reason when it becomes one, but not each time where two take turns.
+    fn log(&self, why: &Trouble) {
+        if let Some(left_out) = self.said.say(&why.text) {
+            let why = &why.text;
+            tracing::warn!(left_out, "the stream takes no events at present: {why}");
+        }
+    }
+
+    /// A put has shown that the stream is another than it was, or has lost what it had.
+    pub(super) fn suspect(&self) {
+        self.looked(Look::Suspect);
         self.ill.notify_one();
     }
 
@@ -139,20 +213,28 @@ impl Health {
         let is_tried = self.trying_again.load(Ordering::Relaxed) > 0;
         let mut state = self.lock();
         match (&mut *state, look) {
+            (State::Suspect, _) => {}
+            (_, Look::Suspect) => self.set(&mut state, State::Suspect),
+            (_, Look::Unfit) => self.set(&mut state, State::Unfit),
             (State::Trouble { .. }, Look::Fit) if is_tried => {}
-            (State::Trouble { last, .. }, Look::Fit) if now >= *last + RECOVERY => {
-                tracing::info!("the stream looks well again");
-                self.set(&mut state, State::Good);
+            (State::Trouble { since, last, .. }, Look::Fit) if now >= *last + RECOVERY => {
+                let since = *since;
+                self.set(&mut state, State::Recovering { since });
             }
             (State::Trouble { may_probe, .. }, Look::Fit) => *may_probe = true,
             (State::Unfit, Look::Fit) => self.set(&mut state, State::Good),
-            (State::Good, Look::Fit) => {}
-            (_, Look::Unfit) => self.set(&mut state, State::Unfit),
+            (State::Good | State::Full { .. } | State::Recovering { .. }, Look::Fit) => {}
         }
     }
 
-    pub(super) fn is_good(&self) -> bool {
-        !self.is_ill.load(Ordering::Acquire)
+    /// Whether only a look shows when puts may be tried again.
+    pub(super) fn needs_looks(&self) -> bool {
+        let is_ill = self.is_ill.load(Ordering::Acquire);
+        is_ill && matches!(*self.lock(), State::Trouble { .. } | State::Unfit)
+    }
+
+    pub(super) fn is_suspect(&self) -> bool {
+        matches!(*self.lock(), State::Suspect)
     }
 
     /// Waits until trouble begins.
@@ -182,63 +264,99 @@ impl Drop for TryingAgain<'_> {
 mod tests {
     use std::time::{Duration, Instant};
 
-    use super::{Health, Look, PATIENCE, RECOVERY};
+    use super::{Health, Look, PATIENCE, RECOVERY, Trouble};
+
+    fn fail(health: &Health, now: Instant) {
+        health.failed_at(Trouble::new(""), now);
+    }
 
     #[test]
     fn puts_wait_for_a_while_and_then_are_refused_at_once() {
         let (health, start) = (Health::default(), Instant::now());
-        health.failed_at("", start);
+        fail(&health, start);
         assert!(health.admits_at(start + PATIENCE / 2));
         assert!(health.admits_again_at(false, start + PATIENCE / 2));
         assert!(!health.admits_at(start + PATIENCE));
         assert!(!health.admits_again_at(false, start + PATIENCE));
         assert!(health.admits_again_at(true, start + PATIENCE));
-        health.answered();
-        assert!(health.is_good());
+        health.stored();
+        assert!(!health.needs_looks());
         assert!(health.admits());
     }
 
     #[test]
     fn one_put_probes_a_stream_that_looks_well() {
         let (health, start) = (Health::default(), Instant::now());
-        health.failed_at("", start);
+        fail(&health, start);
         let late = start + PATIENCE;
-        health.failed_at("", late);
+        fail(&health, late);
         health.looked_at(Look::Fit, late + RECOVERY / 2);
         assert!(health.admits_at(late));
         assert!(!health.admits_at(late), "there is one probe for each look");
     }
 
     #[test]
-    fn a_stream_that_nobody_has_failed_on_lately_is_well() {
+    fn all_puts_try_a_stream_that_nobody_has_failed_on_lately() {
         let (health, start) = (Health::default(), Instant::now());
-        health.failed_at("", start);
+        let late = start + PATIENCE;
+        fail(&health, start);
         health.looked_at(Look::Fit, start + RECOVERY - Duration::from_millis(1));
-        assert!(!health.is_good());
+        assert!(health.admits_at(late) && !health.admits_at(late));
         health.looked_at(Look::Fit, start + RECOVERY);
-        assert!(health.is_good());
+        assert!(health.admits_at(late) && health.admits_at(late));
+        // That it is well only a put shows.
+        fail(&health, late);
+        assert!(health.needs_looks() && !health.admits_at(late + PATIENCE));
     }
 
     #[test]
     fn a_put_that_still_tries_is_believed_more_than_a_look() {
         let (health, start) = (Health::default(), Instant::now());
-        health.failed_at("", start);
+        fail(&health, start);
         let put = health.try_again();
         health.looked_at(Look::Fit, start + PATIENCE);
-        assert!(!health.is_good() && !health.admits_at(start + PATIENCE));
+        assert!(health.needs_looks() && !health.admits_at(start + PATIENCE));
         drop(put);
         health.looked_at(Look::Fit, start + PATIENCE);
-        assert!(health.is_good());
+        assert!(!health.needs_looks());
     }
 
     #[test]
-    fn what_is_unfit_takes_nothing_until_it_is_fit() {
+    fn unfit_stream_takes_nothing_until_it_is_fit() {
         let health = Health::default();
         health.looked(Look::Unfit);
-        health.answered();
-        health.failed("");
+        health.stored();
+        health.failed(Trouble::new(""));
         assert!(!health.admits() && !health.admits_again(true));
         health.looked(Look::Fit);
-        assert!(health.is_good());
+        assert!(health.admits());
+    }
+
+    #[test]
+    fn suspect_stream_takes_nothing_whatever_a_look_shows() {
+        let health = Health::default();
+        health.suspect();
+        for look in [Look::Fit, Look::Unfit, Look::Fit] {
+            health.looked(look);
+            health.stored();
+            health.failed(Trouble::new(""));
+            assert!(!health.admits() && !health.admits_again(true));
+        }
+    }
+
+    #[test]
+    fn full_stream_is_asked_on() {
+        let health = Health::default();
+        health.full("");
+        assert!(health.is_full() && health.admits() && health.admits_again(false));
+        health.stored();
+        assert!(!health.is_full());
+        health.failed(Trouble::full(""));
+        assert!(health.is_full());
+        health.failed(Trouble::new("later"));
+        assert!(health.is_full(), "of the same trouble");
+        health.stored();
+        health.failed(Trouble::new("later"));
+        assert!(!health.is_full());
     }
 }

@@ -14,9 +14,11 @@
 
 mod connection;
 mod health;
+mod identity;
 mod message;
 mod patience;
 mod pipeline;
+mod prepare;
 mod reader;
 mod reply;
 mod room;
@@ -24,7 +26,9 @@ mod settings;
 mod sink;
 mod subject;
 mod url;
+mod version;
 mod watch;
+mod way;
 
 pub use reader::NatsReader;
 pub use sink::NatsSink;

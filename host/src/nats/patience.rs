@@ -8,9 +8,12 @@ use async_nats::jetstream;
 use async_nats::jetstream::context::GetStreamErrorKind;
 use tokio::time::{Instant, sleep};
 
-/// How long servers are given that do not know the stream yet, or not one another: as long as they
-/// take to agree on a leader after a start.
-const AGREEMENT_TIME: Duration = Duration::from_secs(15);
+/// How long a server that starts waits for servers that are started together with it: to be there, to
+/// agree on a leader, which takes 4 to 9 s, and on a busy machine more.
+const START_TIME: Duration = Duration::from_secs(30);
+
+/// How long commands wait for servers that do not know the stream yet, or not one another.
+const READ_TIME: Duration = Duration::from_secs(15);
 
 /// How long to wait before they are asked again.
 const PAUSE: Duration = Duration::from_millis(500);
@@ -18,17 +21,54 @@ const PAUSE: Duration = Duration::from_millis(500);
 /// The code of all errors of JetStream that may pass.
 const UNAVAILABLE: usize = 503;
 
-/// Asks until there is an answer, an error that does not pass, or no more time.
-pub(super) async fn patiently<T, E>(
-    may_pass: impl Fn(&E) -> bool,
-    ask: impl AsyncFn() -> Result<T, E>,
-) -> Result<T, E> {
-    let end = Instant::now() + AGREEMENT_TIME;
-    loop {
-        match ask().await {
-            Err(error) if may_pass(&error) && Instant::now() + PAUSE < end => sleep(PAUSE).await,
-            answer => return answer,
+/// Until when servers are asked that may answer otherwise in a moment.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Patience {
+    end: Instant,
+}
+
+impl Patience {
+    /// That of a server that starts.
+    pub(super) fn of_start() -> Self {
+        Self {
+            end: Instant::now() + START_TIME,
         }
+    }
+
+    /// That of a command.
+    pub(super) fn of_read() -> Self {
+        Self {
+            end: Instant::now() + READ_TIME,
+        }
+    }
+
+    /// Asks until there is an answer, an error that does not pass, or no more time. How long it waits for
+    /// one answer is not its affair, but that one which is not answered at all must leave time for another
+    /// is: see `connection`.
+    pub(super) async fn ask<T, E>(
+        self,
+        may_pass: impl Fn(&E) -> bool,
+        ask: impl AsyncFn() -> Result<T, E>,
+    ) -> Result<T, E> {
+        loop {
+            match ask().await {
+                Err(error) if may_pass(&error) && Instant::now() + PAUSE < self.end => {
+                    sleep(PAUSE).await;
+                }
+                answer => return answer,
+            }
+        }
+    }
+}
+
+/// What to do about an error that does not pass after all.
+pub(super) fn advice(error: &jetstream::Error) -> &'static str {
+    match is_passing(error) {
+        true => {
+            "; more than half of the replicas can't be reached, or the servers are full and have turned JetStream \
+             off: give them room, and start them again"
+        }
+        false => "",
     }
 }
 

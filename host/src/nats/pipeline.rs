@@ -1,25 +1,26 @@
 //! Publishes many events over one connection, and tells each what the stream said to it.
 //!
 //! A task of its own for as long as its sink lives. Events go out in bursts, which cost the servers,
-//! and this program, less than the same events one by one. Never tries again, and never takes silence
-//! for an answer.
+//! and this program, less than the same events one by one. Where there is a better connection, what comes
+//! then goes out on that: see `way`. Never tries again, and never takes silence for an answer.
 
-use std::collections::HashMap;
 use std::pin::Pin;
 use std::time::Duration;
 
 use async_nats::client::{PublishError, PublishErrorKind};
-use async_nats::{HeaderMap, Message, StatusCode, Subject, SubscribeError, Subscriber};
+use async_nats::{HeaderMap, Subject, SubscribeError};
 use bytes::Bytes;
-use futures_util::{FutureExt as _, StreamExt as _};
+use futures_util::FutureExt as _;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::task::coop::unconstrained;
-use tokio::time::{Instant, Interval, MissedTickBehavior, Sleep, interval, sleep};
+use tokio::time::{Instant, Interval, Sleep, sleep};
 
 use super::connection::Connection;
 use super::message::Outgoing;
-use super::reply::{Reply, read};
+use super::reply::Reply;
+use super::url::NatsUrl;
+use super::way::{Waiter, Way, ticks};
 
 /// How long an event may wait for others to go out with: a fraction of what a put takes under load.
 const MAX_DELAY: Duration = Duration::from_millis(2);
@@ -27,9 +28,6 @@ const MAX_DELAY: Duration = Duration::from_millis(2);
 /// How many events may be unanswered at a time: half of what async-nats queues, so that sending one
 /// need not wait.
 const MAX_UNANSWERED: usize = 1024;
-
-/// How often it is looked for those whose time is over.
-const TICK: Duration = Duration::from_millis(100);
 
 /// Sends what it is given.
 #[derive(Debug)]
@@ -47,39 +45,29 @@ struct Attempt {
     waiter: Waiter,
 }
 
-/// Who waits for what becomes of an event, and until when.
-struct Waiter {
-    deadline: Instant,
-    reply: oneshot::Sender<Reply>,
-}
-
 impl Pipeline {
-    /// Begins, on the Tokio runtime that this is awaited in.
+    /// Begins, on the Tokio runtime that this is awaited in. Events go out on the last of the
+    /// connections that there is.
     ///
     /// # Errors
     ///
     /// When the connection is at its end.
     pub(super) async fn start(
-        connection: &Connection,
-        stream: &str,
+        url: &NatsUrl,
+        mut connections: watch::Receiver<Connection>,
     ) -> Result<Self, SubscribeError> {
-        let inbox = connection.client.new_inbox();
-        let replies = connection.client.subscribe(format!("{inbox}.*")).await?;
+        let connection = connections.borrow_and_update().clone();
+        let way = Way::open(url, connection).await?;
         let (sender, attempts) = mpsc::unbounded_channel();
-        let mut tick = interval(TICK);
-        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let running = Running {
-            connection: connection.clone(),
-            losses: connection.losses(),
-            stream: stream.to_owned(),
-            inbox,
+            url: url.clone(),
+            connections,
+            way,
             attempts,
-            replies,
             waiting: Vec::new(),
-            unanswered: HashMap::new(),
             sent: 0,
             delay: Box::pin(sleep(MAX_DELAY)),
-            tick,
+            tick: ticks(),
         };
         Ok(Self {
             attempts: sender,
@@ -114,17 +102,12 @@ impl Drop for Pipeline {
 
 /// What the task has.
 struct Running {
-    connection: Connection,
-    losses: watch::Receiver<u64>,
-    stream: String,
-    /// What the subject of each answer begins with.
-    inbox: String,
+    url: NatsUrl,
+    connections: watch::Receiver<Connection>,
+    way: Way,
     attempts: mpsc::UnboundedReceiver<Attempt>,
-    replies: Subscriber,
     /// Those that are not sent yet.
     waiting: Vec<Attempt>,
-    /// Those that are, by the number that their answer will have.
-    unanswered: HashMap<u64, Waiter>,
     /// How many have been sent so far.
     sent: u64,
     /// Over when the first of those that wait has waited for [`MAX_DELAY`].
@@ -138,21 +121,16 @@ impl Running {
         loop {
             let mut is_due = false;
             let has_waited = !self.waiting.is_empty();
-            let is_idle = !has_waited && self.unanswered.is_empty();
+            let is_idle = !has_waited && self.way.is_idle();
             tokio::select! {
                 biased;
-                // What was sent over a connection that is gone is not answered over the next.
-                changed = self.losses.changed() => match changed {
-                    Ok(()) => self.drop_all(),
-                    Err(_ended) => return,
-                },
                 _ = self.tick.tick(), if !is_idle => self.give_up_late(),
-                reply = self.replies.next() => match reply {
-                    Some(reply) => {
-                        self.answer(&reply);
-                        self.answer_all();
-                    }
-                    None => return,
+                is_open = self.way.receive() => if !is_open {
+                    return;
+                },
+                changed = self.connections.changed() => match changed {
+                    Ok(()) => self.switch().await,
+                    Err(_ended) => return,
                 },
                 received = self.attempts.recv_many(&mut self.waiting, MAX_UNANSWERED) => {
                     match received {
@@ -169,15 +147,25 @@ impl Running {
         }
     }
 
+    /// Takes the new connection. What is on its way over the last one is answered over that.
+    async fn switch(&mut self) {
+        let connection = self.connections.borrow_and_update().clone();
+        // It fails only where the connection is at its end already.
+        if let Ok(next) = Way::open(&self.url, connection).await {
+            let last = std::mem::replace(&mut self.way, next);
+            tokio::spawn(last.finish());
+        }
+    }
+
     /// Bursts become as large as what is on its way, one that is alone goes at once, and where more waits
     /// than may be on its way, it goes in halves of that.
     fn is_worth_a_burst(&self) -> bool {
         let waiting = self.waiting.len();
-        waiting >= self.unanswered.len() && self.room() >= waiting.min(MAX_UNANSWERED / 2)
+        waiting >= self.way.unanswered() && self.room() >= waiting.min(MAX_UNANSWERED / 2)
     }
 
     fn room(&self) -> usize {
-        MAX_UNANSWERED.saturating_sub(self.unanswered.len())
+        MAX_UNANSWERED.saturating_sub(self.way.unanswered())
     }
 
     /// Sends what waits, up to what may be unanswered. The rest waits anew.
@@ -185,83 +173,37 @@ impl Running {
         let count = self.waiting.len().min(self.room());
         self.delay.as_mut().reset(Instant::now() + MAX_DELAY);
         // What is sent while there is no connection would go out with the next.
-        let is_up = self.connection.is_up();
+        let fault = self.way.fault();
         for attempt in self.waiting.drain(..count) {
-            if !is_up {
-                attempt.waiter.answer(no_connection());
+            if let Some(fault) = &fault {
+                attempt.waiter.answer(Reply::NotNow(fault.clone()));
                 continue;
             }
             if attempt.waiter.has_left() {
                 continue;
             }
             self.sent += 1;
-            let reply_to = format!("{}.{}", self.inbox, self.sent);
-            let sent = self.connection.client.publish_with_reply_and_headers(
+            let sent = self.way.connection.client.publish_with_reply_and_headers(
                 attempt.subject,
-                reply_to,
+                self.way.reply_to(self.sent),
                 attempt.headers,
                 attempt.payload,
             );
             match unconstrained(sent).now_or_never() {
-                Some(Ok(())) => {
-                    self.unanswered.insert(self.sent, attempt.waiter);
-                }
+                Some(Ok(())) => self.way.expect(self.sent, attempt.waiter),
                 Some(Err(error)) => attempt.waiter.answer(not_sent(&error)),
                 None => attempt.waiter.answer(too_slow()),
             }
         }
     }
 
-    /// Hands on all answers that have come.
-    fn answer_all(&mut self) {
-        while let Some(Some(reply)) = unconstrained(self.replies.next()).now_or_never() {
-            self.answer(&reply);
-        }
-    }
-
-    fn answer(&mut self, reply: &Message) {
-        let number = reply.subject.rsplit('.').next();
-        let number = number.and_then(|number| number.parse::<u64>().ok());
-        let waiter = number.and_then(|number| self.unanswered.remove(&number));
-        let Some(waiter) = waiter else {
-            // It came after its time.
-            return;
-        };
-        waiter.answer(match reply.status {
-            Some(StatusCode::NO_RESPONDERS) => Reply::Nobody,
-            _ => read(&reply.payload, &self.stream),
-        });
-    }
-
-    /// What has not been answered by now never is.
-    fn drop_all(&mut self) {
-        self.answer_all();
-        for (_, waiter) in self.unanswered.drain() {
-            waiter.answer(Reply::Silence);
-        }
-    }
-
     fn give_up_late(&mut self) {
+        self.way.give_up_late();
         let now = Instant::now();
-        let late = |waiter: &Waiter| waiter.deadline <= now || waiter.has_left();
-        for (_, waiter) in self.unanswered.extract_if(|_, waiter| late(waiter)) {
-            waiter.answer(Reply::Silence);
-        }
-        for attempt in self.waiting.extract_if(.., |attempt| late(&attempt.waiter)) {
+        let late = |attempt: &mut Attempt| attempt.waiter.is_late(now);
+        for attempt in self.waiting.extract_if(.., late) {
             attempt.waiter.answer(too_slow());
         }
-    }
-}
-
-impl Waiter {
-    /// Whether nobody waits any more.
-    fn has_left(&self) -> bool {
-        self.reply.is_closed()
-    }
-
-    fn answer(self, reply: Reply) {
-        // Whoever has left need not know.
-        let _ = self.reply.send(reply);
     }
 }
 
@@ -271,10 +213,6 @@ fn not_sent(error: &PublishError) -> Reply {
         PublishErrorKind::InvalidSubject => Reply::Refused(error.to_string()),
         PublishErrorKind::Send => Reply::NotNow(error.to_string()),
     }
-}
-
-fn no_connection() -> Reply {
-    Reply::NotNow("there is no connection".to_owned())
 }
 
 fn too_slow() -> Reply {

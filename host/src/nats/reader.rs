@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use async_nats::jetstream::consumer::pull::{self, OrderedConfig};
-use async_nats::jetstream::context::GetStreamError;
+use async_nats::jetstream::context::{GetStreamError, GetStreamErrorKind};
 use async_nats::jetstream::message::StreamMessage;
 use async_nats::jetstream::stream::{
     ConsumerError, ConsumerErrorKind, Info, LastRawMessageError, LastRawMessageErrorKind, Stream,
@@ -17,9 +17,10 @@ use tokio::time::timeout;
 use super::connection::Connection;
 use super::message::Stored;
 use super::nats_error;
-use super::patience::{is_passing, look_may_pass, patiently};
+use super::patience::{Patience, advice, is_passing, look_may_pass};
 use super::settings::{Unsafe, unsafe_settings};
 use super::url::NatsUrl;
+use super::version;
 use crate::error::Error;
 use crate::store::{Event, Verification};
 
@@ -48,6 +49,10 @@ impl NatsReader {
     /// When no server lets one in, or there is no such stream.
     pub async fn connect(url: &NatsUrl) -> Result<Self, Error> {
         let connection = Connection::open(url).await?;
+        // What an old server has must be got out of it.
+        if let Some(fault) = version::fault(&connection.server()) {
+            tracing::warn!(stream = %url, "what is read may not be all that was acknowledged: {fault}");
+        }
         let stream = connection.stream(url).await?;
         let reader = Self {
             url: url.clone(),
@@ -153,19 +158,25 @@ impl NatsReader {
     }
 
     async fn info(&self) -> Result<Info, Error> {
-        let stream = patiently(
+        let stream = Patience::of_read().ask(
             |error: &GetStreamError| look_may_pass(&error.kind()),
             || self.connection.context().get_stream(&self.url.stream),
         );
         match stream.await {
             Ok(stream) => Ok(stream.cached_info().clone()),
-            Err(error) => Err(nats_error(&self.url, "read")(&error)),
+            Err(error) => {
+                let advice = match error.kind() {
+                    GetStreamErrorKind::JetStream(error) => advice(&error),
+                    _ => "",
+                };
+                Err(nats_error(&self.url, "read")(&format!("{error}{advice}")))
+            }
         }
     }
 
     /// The last message with one of these subjects, if there is one.
     async fn last(&self, subjects: &str) -> Result<Option<StreamMessage>, Error> {
-        let message = patiently(
+        let message = Patience::of_read().ask(
             |error: &LastRawMessageError| match error.kind() {
                 LastRawMessageErrorKind::JetStream(error) => is_passing(&error),
                 kind => kind == LastRawMessageErrorKind::Other,
@@ -175,7 +186,13 @@ impl NatsReader {
         match message.await {
             Ok(message) => Ok(Some(message)),
             Err(error) if error.kind() == LastRawMessageErrorKind::NoMessageFound => Ok(None),
-            Err(error) => Err(nats_error(&self.url, "read")(&error)),
+            Err(error) => {
+                let advice = match error.kind() {
+                    LastRawMessageErrorKind::JetStream(error) => advice(&error),
+                    _ => "",
+                };
+                Err(nats_error(&self.url, "read")(&format!("{error}{advice}")))
+            }
         }
     }
 
@@ -232,7 +249,7 @@ impl NatsReader {
             filter_subject: subjects.to_owned(),
             ..OrderedConfig::default()
         };
-        let consumer = patiently(
+        let consumer = Patience::of_read().ask(
             |error: &ConsumerError| match error.kind() {
                 ConsumerErrorKind::JetStream(error) => is_passing(&error),
                 kind => matches!(

@@ -15,10 +15,10 @@ pub(super) enum Reply {
     /// There is a message with this subject, or one is on its way.
     Taken,
     /// The stream is full: it has not stored the event.
-    Full,
+    Full(String),
     /// What the account or the server may use is full, as far as this replica knows. It has not stored
     /// the event, but each sees to that by itself.
-    NoResources,
+    NoResources(String),
     /// A message of this size is never taken.
     TooLarge,
     /// Nobody was there to store it: the stream has no leader now, or is gone.
@@ -70,12 +70,12 @@ fn refusal(error: &jetstream::Error) -> Reply {
         ErrorCode::STREAM_STORE_FAILED if text.contains("maximum messages per subject") => {
             Reply::Taken
         }
-        ErrorCode::STREAM_STORE_FAILED if text.contains("maximum") => Reply::Full,
+        ErrorCode::STREAM_STORE_FAILED if text.contains("maximum") => Reply::Full(text),
         ErrorCode::STREAM_STORE_FAILED => Reply::NotWritten(text),
         ErrorCode::ACCOUNT_RESOURCES_EXCEEDED
         | ErrorCode::INSUFFICIENT_RESOURCES
-        | ErrorCode::STORAGE_RESOURCES_EXCEEDED => Reply::NoResources,
-        ErrorCode::STREAM_SEALED => Reply::Full,
+        | ErrorCode::STORAGE_RESOURCES_EXCEEDED => Reply::NoResources(text),
+        ErrorCode::STREAM_SEALED => Reply::Full(text),
         ErrorCode::STREAM_MESSAGE_EXCEEDS_MAXIMUM => Reply::TooLarge,
         _ if is_passing(error) => Reply::NotNow(text),
         _ => Reply::Refused(text),
@@ -127,26 +127,20 @@ mod tests {
             "maximum messages per subject exceeded",
             &Reply::Taken,
         );
-        assert_refusal(503, 10077, "maximum bytes exceeded", &Reply::Full);
-        assert_refusal(503, 10077, "maximum messages exceeded", &Reply::Full);
-        assert_refusal(
-            400,
-            10002,
-            "resource limits exceeded for account",
-            &Reply::NoResources,
-        );
-        assert_refusal(
-            500,
-            10047,
-            "insufficient storage resources",
-            &Reply::NoResources,
-        );
-        assert_refusal(
-            400,
-            10109,
-            "invalid operation on sealed stream",
-            &Reply::Full,
-        );
+        for text in ["maximum bytes exceeded", "maximum messages exceeded"] {
+            let reply = Reply::Full(format!("{text} (code 503, error code 10077)"));
+            assert_refusal(503, 10077, text, &reply);
+        }
+        for (code, text) in [
+            (10002, "resource limits exceeded for account"),
+            (10047, "insufficient storage resources"),
+        ] {
+            let reply = Reply::NoResources(format!("{text} (code 500, error code {code})"));
+            assert_refusal(500, code, text, &reply);
+        }
+        let text = "invalid operation on sealed stream";
+        let reply = Reply::Full(format!("{text} (code 400, error code 10109)"));
+        assert_refusal(400, 10109, text, &reply);
         assert_refusal(
             400,
             10054,

@@ -8,6 +8,7 @@ use async_nats::jetstream::stream::{
     Config, DiscardPolicy, PersistenceMode, RetentionPolicy, StorageType,
 };
 
+use super::identity::{ID, new_id};
 use super::url::NatsUrl;
 
 /// A setting of a stream that is not as it has to be, by its name in the JSON of JetStream.
@@ -18,7 +19,7 @@ pub(super) struct Unsafe {
     pub(super) needed: String,
 }
 
-/// The stream that is made where there is none.
+/// The stream that is made where there is none, with an id of its own.
 pub(super) fn wanted(url: &NatsUrl) -> Config {
     Config {
         name: url.stream.clone(),
@@ -34,6 +35,7 @@ pub(super) fn wanted(url: &NatsUrl) -> Config {
         max_bytes: -1,
         deny_delete: true,
         deny_purge: true,
+        metadata: [(ID.to_owned(), new_id())].into(),
         ..Config::default()
     }
 }

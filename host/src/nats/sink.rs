@@ -7,20 +7,24 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use alldata_peer_guest::same_event::same_event;
-use async_nats::jetstream::stream::{LastRawMessageErrorKind, Stream};
-use tokio::sync::Semaphore;
+use async_nats::jetstream::stream::{Info, LastRawMessageErrorKind};
+use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
 
 use super::connection::Connection;
-use super::health::Health;
+use super::health::{Health, Trouble};
+use super::identity::Identity;
 use super::message::{Outgoing, Stored};
 use super::nats_error;
+use super::patience::Patience;
 use super::pipeline::Pipeline;
+use super::prepare::{check_login, leader, prepare};
 use super::reply::Reply;
 use super::room::Room;
 use super::url::NatsUrl;
-use super::watch::{Identity, leader, prepare, watch};
+use super::version;
+use super::watch::{ADVICE, Watched};
 use crate::error::Error;
 use crate::group_commit::QueueLimits;
 use crate::refusal::Reason;
@@ -64,10 +68,10 @@ const FULL_RETRY_SECONDS: u32 = 60;
 #[derive(Debug)]
 pub struct NatsSink {
     url: NatsUrl,
-    connection: Connection,
-    stream: Stream<()>,
+    /// That which new events go out on.
+    connection: watch::Receiver<Connection>,
     /// The last sequence number that is known of the stream, which never gives one out again.
-    last: AtomicU64,
+    last: Arc<AtomicU64>,
     /// How many servers kept an event when this was made.
     replicas: usize,
     room: Room,
@@ -98,30 +102,27 @@ impl NatsSink {
     ///
     /// As for [`connect`](Self::connect).
     pub async fn connect_with_queue(url: &NatsUrl, limits: QueueLimits) -> Result<Self, Error> {
-        let mut connection = Connection::open_within(url, CONNECT_TIME).await?;
-        let mut info = prepare(&connection, url).await?;
-        if let Some(leader) = leader(&info)
-            && let Some(other) = connection.to_leader(leader, url).await
-        {
-            // What is safe also depends on the server.
-            info = prepare(&other, url).await?;
-            connection = other;
-        }
-        let stream = connection.stream(url).await?;
-        let pipeline = Pipeline::start(&connection, &url.stream).await;
+        let patience = Patience::of_start();
+        let connection = Connection::open_within(url, CONNECT_TIME).await?;
+        let (connection, info) = choose(connection, url, patience).await?;
+        check_login(&connection, url).await?;
+        let (current, connection) = watch::channel(connection);
+        let pipeline = Pipeline::start(url, connection.clone()).await;
         let pipeline = pipeline.map_err(|error| nats_error(url, "use")(&error))?;
         let health = Arc::new(Health::default());
-        let watcher = watch(
-            connection.clone(),
-            url.clone(),
-            Identity::of(&info),
-            Arc::clone(&health),
-        );
+        let last = Arc::new(AtomicU64::new(info.state.last_sequence));
+        let watched = Watched {
+            url: url.clone(),
+            identity: Identity::of(&info),
+            last: Arc::clone(&last),
+            messages: info.state.messages,
+            health: Arc::clone(&health),
+            connection: current,
+        };
         Ok(Self {
             url: url.clone(),
             connection,
-            stream,
-            last: AtomicU64::new(info.state.last_sequence),
+            last,
             replicas: info.config.num_replicas,
             room: Room::new(limits),
             pipeline,
@@ -129,7 +130,7 @@ impl NatsSink {
             comparison: Comparison::default(),
             reads: Semaphore::new(MAX_READS),
             reasons: Arc::default(),
-            watcher: tokio::spawn(watcher),
+            watcher: tokio::spawn(watched.watch()),
         })
     }
 
@@ -146,17 +147,14 @@ impl NatsSink {
             let answer = match self.attempt(message, timeout.min(left)).await {
                 Reply::Stored(_) => Some(Ok(())),
                 Reply::Taken => Box::pin(self.compare(key, message)).await,
-                Reply::NoResources if self.replicas > 1 => {
+                Reply::NoResources(_) if self.replicas > 1 => {
                     may_be_stored = true;
                     None
                 }
                 // Of one replica the word is enough.
-                Reply::Full | Reply::NoResources => {
+                Reply::Full(_) | Reply::NoResources(_) => {
                     match Box::pin(self.compare(key, message)).await {
-                        None if !may_be_stored => {
-                            self.reasons.note(Reason::StreamFull);
-                            Some(Err(unavailable(FULL_RETRY_SECONDS)))
-                        }
+                        None if !may_be_stored => Some(Err(self.full())),
                         known => known,
                     }
                 }
@@ -177,40 +175,43 @@ impl NatsSink {
             if Instant::now() + RETRY_PAUSE >= end || !self.health.admits_again(may_be_stored) {
                 return Err(match may_be_stored {
                     true => PutError::Unknown,
-                    false => unavailable(RETRY_SECONDS),
+                    false => self.unavailable(),
                 });
             }
             sleep(RETRY_PAUSE).await;
         }
     }
 
-    /// Publishes once. What is not sent while there is no connection would be sent later.
+    /// Publishes once.
     async fn attempt(&self, message: &Outgoing, timeout: Duration) -> Reply {
-        if !self.connection.is_up() {
-            self.health.failed("there is no connection");
-            return Reply::Nobody;
-        }
         let last = self.last.load(Ordering::Relaxed);
         let reply = self.pipeline.publish(message, timeout).await;
         if let Reply::Stored(sequence) = reply {
             if sequence <= last {
-                // Another stream of that name has it, or this one has lost what it had.
-                self.last.store(sequence, Ordering::Relaxed);
-                tracing::error!(stream = %self.url, last, sequence, "the stream is another, or has lost what it had");
-                self.health.doubted();
+                tracing::error!(
+                    stream = %self.url,
+                    "the stream is another, or has lost what it had: an event was stored as number {sequence}, but {last} was there before: {ADVICE}"
+                );
+                self.health.suspect();
                 return Reply::Silence;
             }
             self.last.fetch_max(sequence, Ordering::Relaxed);
         }
         match &reply {
-            Reply::Stored(_) | Reply::Taken | Reply::Full => self.health.answered(),
-            Reply::NoResources if self.replicas > 1 => {
-                self.health.failed("its servers have no room");
+            Reply::Stored(_) => self.health.stored(),
+            Reply::Full(why) => self.health.full(why),
+            Reply::NoResources(why) if self.replicas > 1 => {
+                let why = format!("its servers have no room: {why}");
+                self.health.failed(Trouble::full(why));
             }
-            Reply::NoResources => self.health.answered(),
-            Reply::Nobody => self.health.failed("it has no leader"),
-            Reply::Silence => self.health.failed("it does not answer"),
-            Reply::NotNow(reason) | Reply::NotWritten(reason) => self.health.failed(reason),
+            Reply::NoResources(why) => self.health.full(why),
+            Reply::Nobody => self.health.failed(Trouble::new("it has no leader")),
+            Reply::Silence => self.health.failed(Trouble::new("it does not answer")),
+            Reply::NotNow(reason) | Reply::NotWritten(reason) => {
+                self.health.failed(Trouble::new(reason));
+            }
+            // What it has is compared, whether or not it takes more.
+            Reply::Taken => {}
             // It is this event's own affair.
             Reply::TooLarge | Reply::Refused(_) => {}
         }
@@ -223,16 +224,16 @@ impl NatsSink {
         // The turns are never closed.
         let _turn = self.reads.acquire().await.ok()?;
         // The leader answers, which has said that the key is taken. The client bounds the wait for the answer, not that for its own queue.
-        let held = self
-            .stream
-            .get_last_raw_message_by_subject(&message.subject);
+        let connection = self.connection.borrow().clone();
+        let stream = connection.stream(&self.url).await.ok()?;
+        let held = stream.get_last_raw_message_by_subject(&message.subject);
         let held = tokio::time::timeout(ACK_TIMEOUT, held).await.ok()?;
         let held = match held {
             Ok(held) => held,
             // That a read takes its time is no sign that nothing can be put.
             Err(error) => {
                 if let LastRawMessageErrorKind::JetStream(error) = error.kind() {
-                    self.health.failed(&error.to_string());
+                    self.health.failed(Trouble::new(error.to_string()));
                 }
                 return None;
             }
@@ -268,11 +269,55 @@ impl NatsSink {
     }
 
     fn too_large(&self) -> PutError {
-        let most = self.connection.client.max_payload();
+        let most = self.connection.borrow().client.max_payload();
         PutError::Rejected(format!(
             "The event is too large: the stream takes messages of up to {most} bytes, or less where it is set to."
         ))
     }
+}
+
+impl NatsSink {
+    /// A put was not taken, and nobody could say why before it was tried.
+    fn unavailable(&self) -> PutError {
+        match self.health.is_full() {
+            true => self.full(),
+            false => unavailable(RETRY_SECONDS),
+        }
+    }
+
+    fn full(&self) -> PutError {
+        self.reasons.note(Reason::StreamFull);
+        unavailable(FULL_RETRY_SECONDS)
+    }
+}
+
+/// The connection to use of those to the servers of the URL: the leader takes events with less work for all than another
+/// server that hands them on. All of the servers have to be ones that keep what they acknowledge.
+async fn choose(
+    connection: Connection,
+    url: &NatsUrl,
+    patience: Patience,
+) -> Result<(Connection, Info), Error> {
+    let others = connection.others(url).await;
+    for connection in others.iter().chain([&connection]) {
+        let fault = version::fault(&connection.server());
+        if let Some(fault) = version::unless_insisted(fault, url) {
+            return Err(nats_error(url, "put into")(&fault));
+        }
+    }
+    let info = prepare(&connection, url, patience).await?;
+    if let Some(leader) = leader(&info)
+        && connection.server().server_name != leader
+        && let Some(other) = others
+            .into_iter()
+            .find(|other| other.server().server_name == leader)
+        && other.offer_all(url).await
+    {
+        // What is safe also depends on the server.
+        let info = prepare(&other, url, patience).await?;
+        return Ok((other, info));
+    }
+    Ok((connection, info))
 }
 
 impl PutSink for NatsSink {
@@ -282,7 +327,7 @@ impl PutSink for NatsSink {
             unavailable(ROOM_RETRY_SECONDS)
         })?;
         if !self.health.admits() {
-            return Err(unavailable(RETRY_SECONDS));
+            return Err(self.unavailable());
         }
         let message = Outgoing::new(&self.url, &key, event);
         self.resolve(&key, &message).await

@@ -60,6 +60,11 @@ impl Prefix {
         key.filter(|key| self.subject(key) == subject)
     }
 
+    /// A subject that no event has: a per cent sign in it stands before two digits.
+    pub(super) fn no_key(&self) -> String {
+        format!("{}.%", self.0)
+    }
+
     /// The subjects of all events.
     pub(super) fn all(&self) -> String {
         format!("{}.*", self.0)
@@ -125,6 +130,7 @@ mod tests {
         ] {
             assert_eq!(prefix().key(subject), None, "{subject}");
         }
+        assert_eq!(prefix().key(&prefix().no_key()), None);
     }
 
     #[test]

@@ -29,15 +29,15 @@ const MAX_STREAM_BYTES: usize = 255;
 const FORM: &str = "nats://[USER:PASSWORD@|TOKEN@]HOST[:PORT],…/STREAM?replicas=3&subject=alldata";
 
 /// The names of the parameters.
-const KNOWN: &str =
-    "replicas, subject, credentials, nkey, tls, tls_first, tls_ca, tls_cert and tls_key";
+const KNOWN: &str = "replicas, subject, credentials, nkey, tls, tls_first, tls_ca, tls_cert, tls_key and unsafe_version";
 
 /// Where the events are: `nats://HOST:PORT,HOST:PORT,…/STREAM`.
 ///
 /// Before the hosts may stand `USER:PASSWORD@` or `TOKEN@`. Behind a question mark may follow, each
 /// once and percent-encoded where needed: `replicas` (1 to 5), `subject`, `credentials=FILE` (a JWT
 /// with its seed), `nkey=FILE` (a seed), `tls=true`, `tls_first=true` (before the server speaks),
-/// `tls_ca=FILE`, `tls_cert=FILE` with `tls_key=FILE`, all PEM.
+/// `tls_ca=FILE`, `tls_cert=FILE` with `tls_key=FILE`, all PEM, and `unsafe_version=true` (puts also into
+/// servers that are known to lose events).
 ///
 /// Printed, it has neither user nor password nor token.
 #[derive(Clone)]
@@ -48,6 +48,8 @@ pub struct NatsUrl {
     pub(super) prefix: Prefix,
     pub(super) login: Login,
     pub(super) tls: Tls,
+    /// Whether events are put also into servers of versions that lose some.
+    pub(super) unsafe_version: bool,
 }
 
 /// Who one is to the servers.
@@ -100,6 +102,7 @@ struct Parameters {
     tls: Tls,
     tls_cert: Option<PathBuf>,
     tls_key: Option<PathBuf>,
+    unsafe_version: bool,
 }
 
 impl FromStr for NatsUrl {
@@ -143,6 +146,7 @@ fn parse(url: &str) -> Result<NatsUrl, String> {
             certificate,
             ..parameters.tls
         },
+        unsafe_version: parameters.unsafe_version,
     })
 }
 
@@ -188,6 +192,7 @@ impl Parameters {
             "tls_ca" => self.tls.authorities = Some(value.into()),
             "tls_cert" => self.tls_cert = Some(value.into()),
             "tls_key" => self.tls_key = Some(value.into()),
+            "unsafe_version" => self.unsafe_version = parse_bool(name, &value)?,
             _ => return Err(format!("there is no {name}, only {KNOWN}")),
         }
         Ok(())
@@ -291,7 +296,8 @@ mod tests {
         assert_eq!((url.stream(), url.replicas), ("events", 3));
         assert_eq!(url.prefix.all(), "alldata.*");
         assert!(matches!(url.login, Login::Nobody));
-        assert!(!url.tls.required && !url.tls.first);
+        assert!(!url.tls.required && !url.tls.first && !url.unsafe_version);
+        assert!(parse("nats://a/e?unsafe_version=true").unsafe_version);
     }
 
     #[test]
@@ -354,6 +360,10 @@ mod tests {
             ),
             ("nats://u:secret@a/e?subject=a b", "\"a b\" is no subject"),
             ("nats://u:secret@a/e?tls=yes", "tls is \"yes\""),
+            (
+                "nats://u:secret@a/e?unsafe_version=1",
+                "unsafe_version is \"1\"",
+            ),
             ("nats://u:secret@a/e?tls_key=k", "go together"),
             ("nats://u:secret@a/e?other=1", "there is no other, only"),
             ("nats://u:secret@a/e?nkey=k", "give one of"),

@@ -1,22 +1,22 @@
-//! Looks at the stream now and then: whether it is still there, the same, and safe.
+//! Looks at the stream now and then: whether it is still there, the same, and safe, who leads it, and
+//! whether it has all that it had.
 //!
 //! A task of its own for as long as its sink lives. Never changes the stream.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use async_nats::jetstream::ErrorCode;
-use async_nats::jetstream::context::{CreateStreamErrorKind, GetStreamErrorKind};
 use async_nats::jetstream::stream::Info;
-use tokio::time::{Instant, timeout};
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep, timeout};
 
 use super::connection::Connection;
 use super::health::{Health, Look};
-use super::nats_error;
-use super::patience::{is_passing, look_may_pass, patiently};
-use super::settings::{Unsafe, unsafe_settings, wanted};
+use super::identity::Identity;
+use super::prepare::{check, is_missing, leader};
 use super::url::NatsUrl;
-use crate::error::Error;
+use super::version;
 
 /// How often to look at a stream that takes events, and at one that does not.
 const PAUSE: Duration = Duration::from_secs(10);
@@ -26,194 +26,212 @@ const PAUSE_IN_TROUBLE: Duration = Duration::from_millis(500);
 /// agree on one, since only the first of many tries need be right.
 const MAX_SILENCE: Duration = Duration::from_secs(3);
 
-/// The first version of servers that refuse what is new at `max_bytes` and never delete for it
-/// (nats-io/nats-server, issues 4771 and 4775).
-const SAFE_BYTES_VERSION: (i64, i64, i64) = (2, 10, 5);
+/// How long a server may take itself for the leader that is cut off from the others, or was stopped, and so show
+/// less than the stream has: a little more than the 10 s after which it knows by itself.
+const DEPOSED_TIME: Duration = Duration::from_secs(15);
 
-/// What identifies a stream beyond its name: when it was made.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Identity(String);
+/// How long a new leader may take to show all that is committed, which is nothing to worry about.
+const BRIEF: Duration = Duration::from_secs(2);
 
-impl Identity {
-    pub(super) fn of(info: &Info) -> Self {
-        Self(info.created.to_string())
-    }
+/// What somebody has to do about a stream that may have lost events.
+pub(super) const ADVICE: &str = "nothing is put any more until this server is started again; before that, run \
+     `alldata-peer verify --all-replicas`, and see what the logs of the NATS servers say";
+
+/// A stream that is put into, as it is known.
+pub(super) struct Watched {
+    pub(super) url: NatsUrl,
+    pub(super) identity: Identity,
+    /// The last sequence number that is known of it, which it never gives out again.
+    pub(super) last: Arc<AtomicU64>,
+    /// How many messages it was seen to have, which never become fewer.
+    pub(super) messages: u64,
+    pub(super) health: Arc<Health>,
+    /// The connection that is used, which leads to the leader where that can be had.
+    pub(super) connection: watch::Sender<Connection>,
 }
 
-/// Makes the stream if it is not there, and holds that it is safe to put into. Servers that have
-/// just been started with this program are given time.
-///
-/// # Errors
-///
-/// When it can't be looked at or made, or could lose or overwrite events.
-pub(super) async fn prepare(connection: &Connection, url: &NatsUrl) -> Result<Info, Error> {
-    let info = patiently(
-        |failure: &Failure| failure.may_pass,
-        || prepare_now(connection, url),
-    );
-    let info = info.await.map_err(|failure| failure.error)?;
-    check(connection, &info, url)?;
-    Ok(info)
+/// What a look has shown.
+#[derive(Debug, PartialEq, Eq)]
+enum Finding {
+    Fit,
+    Unfit(String),
+    /// The server that the connection leads to is not one to put into.
+    UnfitServer(String),
+    /// It has less than it had, unless whoever shows it is no leader any more.
+    Less(String),
+    /// It is not the stream that it was.
+    Suspect(String),
 }
 
-/// Why there is no stream to put into.
-struct Failure {
-    error: Error,
-    /// Whether it may be otherwise in a moment.
-    may_pass: bool,
-}
-
-async fn prepare_now(connection: &Connection, url: &NatsUrl) -> Result<Info, Failure> {
-    match connection.context().get_stream(&url.stream).await {
-        Ok(stream) => Ok(stream.cached_info().clone()),
-        Err(error) if is_missing(&error.kind()) => make(connection, url).await,
-        Err(error) => Err(Failure {
-            may_pass: look_may_pass(&error.kind()),
-            error: nats_error(url, "look at")(&error),
-        }),
-    }
-}
-
-async fn make(connection: &Connection, url: &NatsUrl) -> Result<Info, Failure> {
-    let error = match connection.context().create_stream(wanted(url)).await {
-        Ok(made) => {
-            tracing::info!(stream = %url, replicas = url.replicas, "the stream is made");
-            return Ok(made.cached_info().clone());
-        }
-        Err(error) => error,
-    };
-    let advice = match needs_cluster(&error.kind()) {
-        true => "; a single server takes ?replicas=1",
-        false => "",
-    };
-    Err(Failure {
-        may_pass: match error.kind() {
-            CreateStreamErrorKind::JetStream(error) => {
-                // Another peer was faster, or servers do not know one another yet.
-                let codes = [ErrorCode::STREAM_NAME_EXIST, ErrorCode::CLUSTER_NO_PEERS];
-                is_passing(&error) || codes.contains(&error.error_code())
+impl Watched {
+    /// Looks for as long as anybody waits for that.
+    pub(super) async fn watch(mut self) {
+        let mut last = None;
+        let mut silent_since = None;
+        let mut less_since = None;
+        let mut followed = None;
+        while !self.health.is_suspect() {
+            match self.health.needs_looks() || less_since.is_some() {
+                false => drop(timeout(PAUSE, self.health.trouble()).await),
+                true => sleep(PAUSE_IN_TROUBLE).await,
             }
-            kind => matches!(
-                kind,
-                CreateStreamErrorKind::TimedOut | CreateStreamErrorKind::JetStreamUnavailable
-            ),
-        },
-        error: nats_error(url, "make")(&format!("{error}{advice}")),
-    })
-}
-
-fn check(connection: &Connection, info: &Info, url: &NatsUrl) -> Result<(), Error> {
-    let mut settings = unsafe_settings(&info.config, url);
-    let (major, minor, patch) = SAFE_BYTES_VERSION;
-    // What is no version in three numbers would have the client panic.
-    let version = connection.client.server_info().version;
-    let is_plain = version
-        .split(['.', '-'])
-        .take(3)
-        .filter(|part| part.parse::<u32>().is_ok())
-        .count()
-        == 3;
-    let is_safe = is_plain && connection.client.is_server_compatible(major, minor, patch);
-    if info.config.max_bytes > 0 && !is_safe {
-        settings.push(Unsafe {
-            setting: "max_bytes",
-            found: info.config.max_bytes.to_string(),
-            needed: format!(
-                "-1 on servers before {major}.{minor}.{patch}, which delete what is old to stay below it"
-            ),
-        });
-    }
-    match settings.into_iter().next() {
-        None => Ok(()),
-        Some(first) => Err(Error::UnsafeStream {
-            stream: url.to_string(),
-            setting: first.setting,
-            found: first.found,
-            needed: first.needed,
-        }),
-    }
-}
-
-/// Looks for as long as anybody waits for that.
-pub(super) async fn watch(
-    connection: Connection,
-    url: NatsUrl,
-    identity: Identity,
-    health: Arc<Health>,
-) {
-    let mut last = None;
-    let mut silent_since = None;
-    loop {
-        match health.is_good() {
-            true => drop(timeout(PAUSE, health.trouble()).await),
-            false => tokio::time::sleep(PAUSE_IN_TROUBLE).await,
-        }
-        let Some(found) = look(&connection, &url, &identity).await else {
-            // Another server may be on the side of the leader.
-            let since = *silent_since.get_or_insert_with(Instant::now);
-            if connection.is_up() && since.elapsed() >= MAX_SILENCE {
-                silent_since = None;
+            let connection = self.connection.borrow().clone();
+            let Some((found, info)) = self.look(&connection).await else {
+                // Another server may be on the side of the leader.
+                let since = *silent_since.get_or_insert_with(Instant::now);
+                if connection.is_up() && since.elapsed() >= MAX_SILENCE {
+                    silent_since = None;
+                    connection.choose_another().await;
+                }
+                continue;
+            };
+            silent_since = None;
+            let Some(found) = confirm(found, info.as_ref(), &mut less_since) else {
+                continue;
+            };
+            if last.as_ref() != Some(&found) {
+                self.log(&found, last.is_some());
+            }
+            self.health.looked(match &found {
+                Finding::Fit => Look::Fit,
+                Finding::Unfit(_) | Finding::UnfitServer(_) => Look::Unfit,
+                Finding::Less(_) | Finding::Suspect(_) => Look::Suspect,
+            });
+            if let (Finding::Fit, Some(info)) = (&found, &info) {
+                self.last
+                    .fetch_max(info.state.last_sequence, Ordering::Relaxed);
+                self.messages = self.messages.max(info.state.messages);
+                self.follow(&connection, info, &mut followed).await;
+            }
+            if let Finding::UnfitServer(_) = &found {
                 connection.choose_another().await;
             }
-            continue;
-        };
-        silent_since = None;
-        if last.as_ref() != Some(&found) {
-            tell(&url, &found, last.is_some());
+            last = Some(found);
         }
-        health.looked(match &found {
-            Ok(()) => Look::Fit,
-            Err(_) => Look::Unfit,
-        });
-        last = Some(found);
     }
-}
 
-/// Why a stream is not one to put into, if it is not. `None` where nobody could say.
-async fn look(
-    connection: &Connection,
-    url: &NatsUrl,
-    identity: &Identity,
-) -> Option<Result<(), String>> {
-    match connection.context().get_stream(&url.stream).await {
-        Ok(stream) if Identity::of(stream.cached_info()) != *identity => Some(Err(
-            "it is another than when this server started, which has to be started again to use it"
-                .to_owned(),
-        )),
-        Ok(stream) => {
-            let info = stream.cached_info();
-            let fault = check(connection, info, url)
-                .err()
-                .map(|error| error.to_string());
-            // Others than the leader also answer, and what they know is no sign that it takes events.
-            match fault {
-                None if info.cluster.is_some() && leader(info).is_none() => None,
-                fault => Some(fault.map_or(Ok(()), Err)),
+    /// What the stream is. `None` where nobody could say.
+    async fn look(&mut self, connection: &Connection) -> Option<(Finding, Option<Info>)> {
+        if !connection.is_up() {
+            return None;
+        }
+        if let Some(fault) = version::fault(&connection.server())
+            && !self.url.unsafe_version
+        {
+            return Some((Finding::UnfitServer(fault), None));
+        }
+        let info = match connection.context().get_stream(&self.url.stream).await {
+            Ok(stream) => stream.cached_info().clone(),
+            Err(error) if is_missing(&error.kind()) => {
+                return Some((Finding::Unfit("it is gone".to_owned()), None));
+            }
+            Err(_) => return None,
+        };
+        let found = self.judge(connection, &info)?;
+        Some((found, Some(info)))
+    }
+
+    fn judge(&mut self, connection: &Connection, info: &Info) -> Option<Finding> {
+        if !self.identity.is_same(info) {
+            let why = "it is another than when this server started, or has lost all that it had";
+            return Some(Finding::Suspect(why.to_owned()));
+        }
+        if let Err(error) = check(connection, info, &self.url) {
+            return Some(Finding::Unfit(error.to_string()));
+        }
+        // Others than the leader also answer, and what they know is no sign of anything.
+        if info.cluster.is_some() && leader(info).is_none() {
+            return None;
+        }
+        let state = &info.state;
+        let last = self.last.load(Ordering::Relaxed);
+        let why = if state.last_sequence < last {
+            let found = state.last_sequence;
+            format!("its last sequence is {found}, but {last} was stored before")
+        } else if state.messages < self.messages {
+            let (found, had) = (state.messages, self.messages);
+            format!("it has {found} messages, but had {had}")
+        } else {
+            return Some(Finding::Fit);
+        };
+        let leader = leader(info).map(|name| format!(" (its leader is {name:?})"));
+        let leader = leader.unwrap_or_default();
+        Some(Finding::Less(format!(
+            "it has lost what it had: {why}{leader}"
+        )))
+    }
+
+    /// Has events sent to the leader, where that can be reached. What is on its way goes on over the
+    /// connection that it went out on.
+    async fn follow(
+        &self,
+        connection: &Connection,
+        info: &Info,
+        followed: &mut Option<(String, Instant)>,
+    ) {
+        let Some(leader) = leader(info) else {
+            return;
+        };
+        let is_tried =
+            |(tried, when): &(String, Instant)| tried == leader && when.elapsed() < PAUSE;
+        if connection.server().server_name == leader || followed.as_ref().is_some_and(is_tried) {
+            return;
+        }
+        *followed = Some((leader.to_owned(), Instant::now()));
+        let others = connection.others(&self.url).await;
+        let others = others.into_iter();
+        let mut leaders = others.filter(|other| other.server().server_name == leader);
+        let Some(next) = leaders.next() else {
+            return;
+        };
+        if version::fault(&next.server()).is_none() && next.offer_all(&self.url).await {
+            tracing::info!(stream = %self.url, leader, "events go to the new leader");
+            self.connection.send_replace(next);
+        }
+    }
+
+    fn log(&self, found: &Finding, is_again: bool) {
+        let stream = &self.url;
+        match found {
+            Finding::Fit if is_again => {
+                tracing::info!(%stream, "the stream is fit to put into again");
+            }
+            Finding::Fit => {}
+            Finding::Unfit(why) | Finding::UnfitServer(why) => {
+                tracing::error!(%stream, "the stream takes no events: {why}");
+            }
+            Finding::Less(why) | Finding::Suspect(why) => {
+                tracing::error!(%stream, "the stream takes no events any more: {why}: {ADVICE}");
             }
         }
-        Err(error) if is_missing(&error.kind()) => Some(Err("it is gone".to_owned())),
-        Err(_) => None,
     }
 }
 
-/// The name of the server that leads the replicas of a stream, where there are any.
-pub(super) fn leader(info: &Info) -> Option<&str> {
-    info.cluster.as_ref()?.leader.as_deref()
-}
-
-fn tell(url: &NatsUrl, found: &Result<(), String>, is_again: bool) {
-    match found {
-        Ok(()) if is_again => tracing::info!(stream = %url, "the stream is fit to put into again"),
-        Ok(()) => {}
-        Err(why) => tracing::error!(stream = %url, "the stream takes no events: {why}"),
+/// Takes a stream for one that has lost something only once that can't be shown any more by a leader that
+/// is none, or has not got to the end of what is committed. `None` until then.
+fn confirm(
+    found: Finding,
+    info: Option<&Info>,
+    less_since: &mut Option<Instant>,
+) -> Option<Finding> {
+    if !matches!(found, Finding::Less(_)) {
+        if let Some(since) = less_since.take() {
+            let after = since.elapsed();
+            match after < BRIEF {
+                true => tracing::info!(?after, "the stream shows all again that it had"),
+                false => tracing::warn!(
+                    ?after,
+                    "the stream shows all again that it had: a server has led it that was no leader any more, or \
+                     whose replica lacks events; `alldata-peer verify --all-replicas` tells which"
+                ),
+            }
+        }
+        return Some(found);
     }
-}
-
-fn is_missing(kind: &GetStreamErrorKind) -> bool {
-    matches!(kind, GetStreamErrorKind::JetStream(error) if error.error_code() == ErrorCode::STREAM_NOT_FOUND)
-}
-
-fn needs_cluster(kind: &CreateStreamErrorKind) -> bool {
-    matches!(kind, CreateStreamErrorKind::JetStream(error)
-        if error.error_code() == ErrorCode::STREAM_REPLICAS_NOT_SUPPORTED)
+    let is_replicated = info
+        .and_then(|info| info.cluster.as_ref())
+        .is_some_and(|cluster| !cluster.replicas.is_empty());
+    let since = *less_since.get_or_insert_with(Instant::now);
+    let is_certain = !is_replicated || since.elapsed() >= DEPOSED_TIME;
+    is_certain.then_some(found)
 }

@@ -10,12 +10,15 @@ mod link;
 mod commands;
 mod contract;
 mod edges;
+mod fake_server;
+mod identity;
 mod login;
 mod peers;
 mod quorum;
 mod settings;
 mod start;
 mod trouble;
+mod version;
 
 use std::future::Future;
 

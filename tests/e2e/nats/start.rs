@@ -2,10 +2,12 @@
 //!
 //! Never about a stream that is there: that is in `settings`.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
 use rustix::process::Signal;
 
+use super::fake_server::FakeServer;
 use super::{Cluster, Link, STREAM, Single, can_start, url};
 use crate::support::{Peer, run, serve, wait_until};
 
@@ -116,6 +118,23 @@ fn servers_may_still_be_on_their_way() {
     cluster.restart_killed();
     let peer = Peer::builder().sink(&store).start();
     peer.put("a", "1").assert_created();
+}
+
+/// The servers are silent at first, as those are that have not found one another.
+#[test]
+fn peer_waits_for_its_time_whatever_single_requests_meet() {
+    let asked = AtomicUsize::new(0);
+    let server = FakeServer::start("2.15.1", move |_| {
+        let number = asked.fetch_add(1, Ordering::Relaxed);
+        // As long as the first three are not answered, a peer that gives each 5 s waits for 15 s.
+        (number >= 3).then(|| {
+            r#"{"error":{"code":400,"err_code":10025,"description":"the test has answered"}}"#
+                .to_owned()
+        })
+    });
+    let output = run(&serve(&format!("nats://{}/{STREAM}", server.address())));
+    let error = output.assert_failed(1);
+    assert!(error.contains("the test has answered"), "{error}");
 }
 
 #[test]

@@ -4,7 +4,7 @@
 use alldata_peer_server_http::PutSink as _;
 use alldata_peer_server_http::sinks;
 
-use super::{Link, STREAM, Single, can_start};
+use super::{Cluster, Link, STREAM, Single, can_start, url};
 use crate::support::{Peer, Post, run, wait_until};
 
 #[test]
@@ -21,12 +21,16 @@ fn a_full_stream_takes_nothing_new_and_keeps_what_it_has() {
     let refused = put("c", "1");
     assert_eq!(refused.assert_problem(503)["stored"], "no");
     assert_eq!(refused.header("retry-after"), Some("60"));
+    peer.log_line(
+        "the stream is full, and takes no new events until it has room: maximum messages",
+    );
     put("a", "1").assert_created();
     put("a", "2").assert_problem(409);
     let output = run(&["export", "--store", &nats.url()]);
     assert_eq!(output.events().len(), 2);
     nats.update(|config| config.max_messages = -1);
     put("c", "1").assert_created();
+    peer.log_line("the stream takes events again");
     run(&["verify", "--store", &nats.url()]).assert_ok();
 }
 
@@ -44,6 +48,8 @@ fn servers_without_storage_are_full() {
     assert!(first > 0, "something fits");
     let refused = peer.put(&key(first), &event);
     assert_eq!(refused.assert_problem(503)["stored"], "no");
+    assert_eq!(refused.header("retry-after"), Some("60"));
+    peer.log_line("the stream is full, and takes no new events until it has room: ");
     peer.put(&key(0), &event).assert_created();
     peer.put(&key(0), "1").assert_problem(409);
     let output = run(&["export", "--store", &nats.url()]);
@@ -87,7 +93,8 @@ fn a_stream_that_is_replaced_unseen_acknowledges_nothing() {
     for key in ["a", "b", "c"] {
         peer.put(key, "1").assert_created();
     }
-    let config = nats.info().config;
+    let mut config = nats.info().config;
+    config.metadata.clear();
     let context = nats.context();
     nats.block_on(async {
         context.delete_stream(STREAM).await.expect("is deleted");
@@ -202,4 +209,29 @@ fn through_link() -> (Single, Link, Peer) {
     let url = format!("nats://{}/{STREAM}?replicas=1", link.address());
     let peer = Peer::builder().sink(&url).start();
     (nats, link, peer)
+}
+
+#[test]
+fn full_cluster_is_told_of() {
+    if !can_start("a cluster without storage") {
+        return;
+    }
+    let cluster = Cluster::start(3, "jetstream { max_file_store: 1MB }");
+    let store = url(&cluster, "replicas=3");
+    let peer = Peer::builder().sink(&store).start();
+    let event = format!("\"{}\"", "x".repeat(100_000));
+    let put = |number: usize| peer.put(&format!("key{number}"), &event);
+    let answers = (0..30).map(put).find(|answer| answer.status == 503);
+    let refused = answers.expect("it is full");
+    assert_eq!(refused.assert_problem(503)["stored"], "no");
+    assert_eq!(refused.header("retry-after"), Some("60"));
+    peer.log_line("its servers have no room: insufficient resources");
+    peer.log_line("reason=\"stream_full\"");
+    // Servers that are full have turned JetStream off.
+    let output = run(&["get", "key0", "--store", &store]);
+    let error = output.assert_failed(1);
+    assert!(
+        error.contains("give them room, and start them again"),
+        "{error}"
+    );
 }

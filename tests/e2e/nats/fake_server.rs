@@ -1,0 +1,96 @@
+//! As much of a server of NATS as clients need that ask it something: what it is and what it answers is the test's
+//! to say.
+//!
+//! Never stores anything.
+
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::sync::Arc;
+use std::thread;
+
+/// What is answered to a request with this subject, if anything is.
+type Answer = dyn Fn(&str) -> Option<String> + Send + Sync;
+
+/// A server that ends with the test.
+pub(super) struct FakeServer {
+    address: SocketAddr,
+}
+
+struct Shared {
+    info: String,
+    answer: Box<Answer>,
+}
+
+impl FakeServer {
+    /// One that says that it has this version, and answers nothing.
+    pub(super) fn of_version(version: &str) -> Self {
+        Self::start(version, |_| None)
+    }
+
+    pub(super) fn start(
+        version: &str,
+        answer: impl Fn(&str) -> Option<String> + Send + Sync + 'static,
+    ) -> Self {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("binds");
+        let address = listener.local_addr().expect("is bound");
+        let info = serde_json::json!({
+            "server_id": format!("fake{}", address.port()), "server_name": "fake", "version": version,
+            "headers": true, "jetstream": true, "max_payload": 1 << 20, "proto": 1, "client_id": 1,
+        });
+        let shared = Arc::new(Shared {
+            info: info.to_string(),
+            answer: Box::new(answer),
+        });
+        thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                let shared = Arc::clone(&shared);
+                // What a client does to its connection is its affair.
+                thread::spawn(move || drop(shared.serve(stream)));
+            }
+        });
+        Self { address }
+    }
+
+    pub(super) fn address(&self) -> SocketAddr {
+        self.address
+    }
+}
+
+impl Shared {
+    fn serve(&self, mut stream: TcpStream) -> std::io::Result<()> {
+        write!(stream, "INFO {}\r\n", self.info)?;
+        let mut lines = BufReader::new(stream.try_clone()?);
+        let mut subscriptions: Vec<(String, String)> = Vec::new();
+        let mut line = String::new();
+        while lines.read_line(&mut line)? > 0 {
+            let words: Vec<&str> = line.split_whitespace().collect();
+            match words[..] {
+                ["PING"] => stream.write_all(b"PONG\r\n")?,
+                ["SUB", subject, number] => {
+                    let prefix = subject.trim_end_matches('*').to_owned();
+                    subscriptions.push((prefix, number.to_owned()));
+                }
+                ["PUB" | "HPUB", subject, ref rest @ ..] => {
+                    let bytes: usize = rest.last().and_then(|size| size.parse().ok()).unwrap_or(0);
+                    let mut payload = vec![0; bytes + 2];
+                    lines.read_exact(&mut payload)?;
+                    if let [reply_to, ..] = rest
+                        && let Some(answer) = (self.answer)(subject)
+                        && let Some((_, number)) = subscriptions
+                            .iter()
+                            .find(|(prefix, _)| reply_to.starts_with(prefix))
+                    {
+                        write!(
+                            stream,
+                            "MSG {reply_to} {number} {}\r\n{answer}\r\n",
+                            answer.len()
+                        )?;
+                    }
+                }
+                _ => {}
+            }
+            line.clear();
+        }
+        Ok(())
+    }
+}

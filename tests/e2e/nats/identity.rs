@@ -1,0 +1,195 @@
+//! Which stream it is: one that several peers make at once, that is replaced, or that has less than it had.
+
+use alldata_peer_server_http::sink::BoxSink;
+use alldata_peer_server_http::sinks;
+use async_nats::jetstream::Context;
+use async_nats::jetstream::stream::Config;
+use futures_util::StreamExt as _;
+use futures_util::future::join_all;
+use std::collections::BTreeMap;
+use tokio::runtime::Runtime;
+use tokio::time::timeout;
+
+use super::{Cluster, STREAM, Single, can_start};
+use crate::sinks::put;
+use crate::support::{DEADLINE, Peer};
+
+/// How many streams are made, by two or three at once.
+const STREAMS: usize = 5;
+
+/// The name of the id in the metadata of a stream.
+const ID: &str = "alldata-stream-id";
+
+#[test]
+fn all_that_make_a_stream_at_once_know_it_under_each_leader() {
+    if !can_start("a stream that several make at once") {
+        return;
+    }
+    let cluster = Cluster::start(3, "");
+    let runtime = Runtime::new().expect("starts a runtime");
+    runtime.block_on(async {
+        let client = async_nats::connect(cluster.address(0).to_string()).await;
+        let client = client.expect("connects");
+        let context = async_nats::jetstream::new(client.clone());
+        let mut made = BTreeMap::new();
+        for number in 0..STREAMS {
+            let name = format!("made{number}");
+            let url = format!("nats://{}/{name}?subject={name}", cluster.hosts());
+            let opening = (0..2 + number % 2).map(|_| sinks::open(&url));
+            let sinks = join_all(opening).await.into_iter();
+            let sinks: Vec<BoxSink> = sinks.map(|sink| sink.expect("opens")).collect();
+            let id = info(&context, &name).await.config.metadata.get(ID).cloned();
+            assert_eq!(id.map(|id| id.len()), Some(32));
+            made.insert(name, sinks);
+        }
+        for name in made.keys() {
+            change_leader(&context, name).await;
+        }
+        let requests = client.subscribe("$JS.API.STREAM.INFO.>").await;
+        let mut requests = requests.expect("subscribes");
+        let mut looks: BTreeMap<String, usize> = BTreeMap::new();
+        let is_seen = |looks: &BTreeMap<String, usize>, name: &String, sinks: &Vec<BoxSink>| {
+            looks
+                .get(name)
+                .is_some_and(|looks| *looks >= 2 * sinks.len())
+        };
+        while !made
+            .iter()
+            .all(|(name, sinks)| is_seen(&looks, name, sinks))
+        {
+            let request = timeout(DEADLINE, requests.next()).await;
+            let request = request.expect("in time").expect("goes on");
+            let name = request.subject.rsplit('.').next().expect("is one");
+            *looks.entry(name.to_owned()).or_default() += 1;
+        }
+        for (name, sinks) in &made {
+            for (number, sink) in sinks.iter().enumerate() {
+                assert_eq!(put(sink, &number.to_string(), "1").await, Ok(()), "{name}");
+            }
+        }
+    });
+}
+
+/// Found by a put, which is given a number that was there before.
+#[test]
+fn stream_that_gives_out_a_number_again_takes_nothing_until_a_restart() {
+    if !can_start("streams that go back, found by a put") {
+        return;
+    }
+    let nats = Single::start();
+    let peer = with_three_events(&nats);
+    remake(&nats, |_| {});
+    let unknown = peer.put("d", "1");
+    assert_eq!(unknown.assert_problem(504)["stored"], "unknown");
+    let line = peer.log_line("an event was stored as number 1, but 3 was there before");
+    assert!(line.contains("verify --all-replicas"), "{line}");
+    assert_lasts(&nats, peer);
+}
+
+/// Found by a look, before anything is put.
+#[test]
+fn stream_that_has_less_than_it_had_takes_nothing_until_a_restart() {
+    if !can_start("streams that go back, found by a look") {
+        return;
+    }
+    let nats = Single::start();
+    let peer = with_three_events(&nats);
+    remake(&nats, |_| {});
+    let line = peer.log_line("its last sequence is 0, but 3 was stored before");
+    assert!(line.contains("verify --all-replicas"), "{line}");
+    assert_lasts(&nats, peer);
+}
+
+#[test]
+fn stream_with_another_id_takes_nothing_until_a_restart() {
+    if !can_start("streams with another id") {
+        return;
+    }
+    let nats = Single::start();
+    let peer = with_three_events(&nats);
+    nats.update(|config| drop(config.metadata.insert(ID.to_owned(), "other".to_owned())));
+    peer.log_line("it is another than when this server started");
+    assert_lasts(&nats, peer);
+}
+
+/// As one that was made by hand.
+#[test]
+fn stream_without_an_id_is_used_and_never_changed() {
+    if !can_start("streams without an id") {
+        return;
+    }
+    let nats = Single::start();
+    drop(nats.peer());
+    remake(&nats, |config| config.metadata.clear());
+    let peer = with_three_events(&nats);
+    assert_eq!(nats.info().config.metadata.get(ID), None);
+    // Somebody gives it one.
+    nats.update(|config| drop(config.metadata.insert(ID.to_owned(), "own".to_owned())));
+    peer.put("d", "1").assert_created();
+    remake(&nats, |config| config.metadata.clear());
+    peer.log_line("the stream takes no events any more");
+    assert_lasts(&nats, peer);
+}
+
+fn with_three_events(nats: &Single) -> Peer {
+    let peer = nats.peer();
+    for key in ["a", "b", "c"] {
+        peer.put(key, "1").assert_created();
+    }
+    peer
+}
+
+/// Deletes the stream and makes it anew, with what it has in its metadata.
+fn remake(nats: &Single, change: impl FnOnce(&mut Config)) {
+    let mut config = nats.info().config;
+    change(&mut config);
+    let context = nats.context();
+    nats.block_on(async {
+        context.delete_stream(STREAM).await.expect("is deleted");
+        context.create_stream(config).await.expect("is made");
+    });
+}
+
+/// Whatever the stream looks like later, that peer takes nothing; another does.
+#[track_caller]
+fn assert_lasts(nats: &Single, peer: Peer) {
+    let other = nats.peer();
+    for number in 0..10 {
+        other.put(&format!("other{number}"), "1").assert_created();
+    }
+    // What is refused is told every 5 s, in which the stream would be looked at many times.
+    for _ in 0..2 {
+        assert_eq!(peer.put("e", "1").assert_problem(503)["stored"], "no");
+        peer.log_line("reason=\"sink_unavailable\"");
+    }
+    assert_eq!(peer.put("e", "1").assert_problem(503)["stored"], "no");
+    drop(peer);
+    nats.peer().put("e", "1").assert_created();
+}
+
+async fn info(context: &Context, name: &str) -> async_nats::jetstream::stream::Info {
+    let stream = context.get_stream(name).await.expect("is there");
+    stream.cached_info().clone()
+}
+
+/// Has another replica lead a stream.
+async fn change_leader(context: &Context, name: &str) {
+    let leader = |info: async_nats::jetstream::stream::Info| info.cluster.and_then(|it| it.leader);
+    let before = leader(info(context, name).await);
+    let subject = format!("STREAM.LEADER.STEPDOWN.{name}");
+    let answer: serde_json::Value = context.request(subject, &()).await.expect("is answered");
+    assert_eq!(answer["success"], true, "{answer}");
+    let changed = async {
+        loop {
+            let stream = context.get_stream(name).await;
+            let now = stream
+                .ok()
+                .and_then(|stream| leader(stream.cached_info().clone()));
+            if now.is_some() && now != before {
+                return;
+            }
+            tokio::task::yield_now().await;
+        }
+    };
+    timeout(DEADLINE, changed).await.expect("in time");
+}
