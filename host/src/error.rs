@@ -131,6 +131,15 @@ pub enum Error {
         /// What it has to be.
         needed: String,
     },
+    /// A stream of NATS has less than it once had, or not all that it has was read.
+    #[cfg(feature = "nats")]
+    #[error("the stream {stream} is not complete: {reason}")]
+    IncompleteStream {
+        /// The URL of the stream, without what lets one in.
+        stream: String,
+        /// What is missing.
+        reason: String,
+    },
     /// What a stream of NATS holds under a key is not what was put.
     #[cfg(feature = "nats")]
     #[error(

@@ -12,6 +12,7 @@
 //! of its replicas has it: so the engine holds that keys are written once, not a check of ours.
 //! Never deletes, and never changes a stream that is there.
 
+mod compare;
 mod connection;
 mod health;
 mod identity;
@@ -20,6 +21,7 @@ mod patience;
 mod pipeline;
 mod prepare;
 mod reader;
+mod replicas;
 mod reply;
 mod room;
 mod settings;
@@ -31,6 +33,7 @@ mod watch;
 mod way;
 
 pub use reader::NatsReader;
+pub use replicas::Replicas;
 pub use sink::NatsSink;
 pub use url::{DEFAULT_REPLICAS, DEFAULT_SUBJECT, NatsUrl};
 

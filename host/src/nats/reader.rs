@@ -3,8 +3,11 @@
 //! In the order in which they were put, which is that of the stream. Waits for servers that agree on a
 //! new leader. Never makes a stream.
 
+use std::fmt::Display;
 use std::time::Duration;
 
+use async_nats::jetstream;
+use async_nats::jetstream::consumer::Consumer;
 use async_nats::jetstream::consumer::pull::{self, OrderedConfig};
 use async_nats::jetstream::context::{GetStreamError, GetStreamErrorKind};
 use async_nats::jetstream::message::StreamMessage;
@@ -12,12 +15,15 @@ use async_nats::jetstream::stream::{
     ConsumerError, ConsumerErrorKind, Info, LastRawMessageError, LastRawMessageErrorKind, Stream,
 };
 use futures_util::StreamExt as _;
-use tokio::time::timeout;
+use tokio::time::{Instant, sleep, timeout};
 
+use super::compare::compare;
 use super::connection::Connection;
 use super::message::Stored;
 use super::nats_error;
 use super::patience::{Patience, advice, is_passing, look_may_pass};
+use super::prepare::leader;
+use super::replicas::{CATCH_UP_TIME, PAUSE, Replicas, ahead, find, forget, short};
 use super::settings::{Unsafe, unsafe_settings};
 use super::url::NatsUrl;
 use super::version;
@@ -26,6 +32,9 @@ use crate::store::{Event, Verification};
 
 /// How long to wait for the next message of a stream that has one.
 const NEXT_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// How many consumers are made until the leader has one: with five replicas it has none in 1 of 10 tries.
+const MAX_CONSUMERS: usize = 10;
 
 /// The setting of a stream that is closed for good, which is no fault of one that is only read.
 const SEALED: &str = "sealed";
@@ -103,14 +112,16 @@ impl NatsReader {
     ///
     /// # Errors
     ///
-    /// When the stream can't be read, an event is damaged, or `visit` fails.
+    /// When the stream can't be read, an event is damaged, or `visit` fails; and after all that is there was visited, when
+    /// it is less than was ever stored.
     pub async fn visit<E: From<Error>>(
         &self,
         from: Option<&str>,
         to: Option<&str>,
         mut visit: impl FnMut(Event) -> Result<(), E>,
     ) -> Result<(), E> {
-        self.visit_messages(&self.url.prefix.all(), |stored| {
+        let info = self.info().await?;
+        self.visit_messages(&info, |stored| {
             let Some(event) = self.whole(stored)? else {
                 return Ok(());
             };
@@ -118,7 +129,38 @@ impl NatsReader {
             let is_wanted = from.is_none_or(|from| from <= key) && to.is_none_or(|to| key <= to);
             if is_wanted { visit(event) } else { Ok(()) }
         })
-        .await
+        .await?;
+        match deleted(&info) {
+            None => Ok(()),
+            Some(fault) => Err(self.incomplete(fault).into()),
+        }
+    }
+
+    /// Compares what the replicas have: how many messages, and if `all` is set, or these differ, each message.
+    /// `progress` is called with the number of messages of each that were read so far.
+    ///
+    /// # Errors
+    ///
+    /// When none of them can be read, or one only in part.
+    pub async fn replicas(&self, all: bool, progress: impl FnMut(u64)) -> Result<Replicas, Error> {
+        let info = self.info().await?;
+        let (found, unread) = find(&self.stream, &info, &self.url).await?;
+        let mut faults = short(&found, &info);
+        // A leader may store what is committed a moment after the others.
+        let end = Instant::now() + CATCH_UP_TIME;
+        let mut more = ahead(&found, &self.info().await?);
+        while !more.is_empty() && Instant::now() < end {
+            sleep(PAUSE).await;
+            more = ahead(&found, &self.info().await?);
+        }
+        faults.extend(more);
+        let compared = match all || !faults.is_empty() {
+            true => compare(&found, &self.url, progress).await,
+            false => Ok(Vec::new()),
+        };
+        forget(&self.stream, found).await;
+        faults.extend(compared?);
+        Ok(Replicas { faults, unread })
     }
 
     /// Recomputes the digest of every event, and holds that the stream is safe and that nothing was
@@ -135,7 +177,7 @@ impl NatsReader {
         };
         let mut messages = 0;
         let mut foreign = 0_u64;
-        self.visit_messages(EVERYTHING, |stored| {
+        let visited = self.visit_messages(&info, |stored| {
             messages += 1;
             match stored {
                 Stored::Whole(_) => found.events += 1,
@@ -147,8 +189,12 @@ impl NatsReader {
             }
             progress(messages);
             Ok::<_, Error>(())
-        })
-        .await?;
+        });
+        match visited.await {
+            Ok(()) => {}
+            Err(Error::IncompleteStream { reason, .. }) => found.structure.push(reason),
+            Err(error) => return Err(error),
+        }
         if foreign > 0 {
             let all = self.url.prefix.all();
             let line = format!("{foreign} messages have subjects that no key of {all} has");
@@ -164,14 +210,16 @@ impl NatsReader {
         );
         match stream.await {
             Ok(stream) => Ok(stream.cached_info().clone()),
-            Err(error) => {
-                let advice = match error.kind() {
-                    GetStreamErrorKind::JetStream(error) => advice(&error),
-                    _ => "",
-                };
-                Err(nats_error(&self.url, "read")(&format!("{error}{advice}")))
-            }
+            Err(error) => Err(match error.kind() {
+                GetStreamErrorKind::JetStream(cause) => self.refused(&cause),
+                _ => nats_error(&self.url, "read")(&error),
+            }),
         }
+    }
+
+    fn refused(&self, error: &jetstream::Error) -> Error {
+        let advice = advice(error);
+        nats_error(&self.url, "read")(&format!("{error}{advice}"))
     }
 
     /// The last message with one of these subjects, if there is one.
@@ -185,14 +233,11 @@ impl NatsReader {
         );
         match message.await {
             Ok(message) => Ok(Some(message)),
-            Err(error) if error.kind() == LastRawMessageErrorKind::NoMessageFound => Ok(None),
-            Err(error) => {
-                let advice = match error.kind() {
-                    LastRawMessageErrorKind::JetStream(error) => advice(&error),
-                    _ => "",
-                };
-                Err(nats_error(&self.url, "read")(&format!("{error}{advice}")))
-            }
+            Err(error) => match error.kind() {
+                LastRawMessageErrorKind::NoMessageFound => Ok(None),
+                LastRawMessageErrorKind::JetStream(cause) => Err(self.refused(&cause)),
+                _ => Err(nats_error(&self.url, "read")(&error)),
+            },
         }
     }
 
@@ -208,27 +253,37 @@ impl NatsReader {
         }
     }
 
-    /// Hands all messages with these subjects to `visit` that are there when it begins.
+    /// Hands all messages to `visit` that the stream has by `info`.
     async fn visit_messages<E: From<Error>>(
         &self,
-        subjects: &str,
+        info: &Info,
         mut visit: impl FnMut(Stored) -> Result<(), E>,
     ) -> Result<(), E> {
+        let expected = info.state.messages;
         // What the leader has: whoever delivers may be behind it.
-        let Some(last) = self.last(subjects).await? else {
-            return Ok(());
+        let Some(last) = self.last(EVERYTHING).await? else {
+            return match expected {
+                0 => Ok(()),
+                _ => Err(self.short(0, expected).into()),
+            };
         };
-        let last = last.sequence;
-        let fail = nats_error(&self.url, "read");
-        let mut messages = self.messages(subjects).await?;
-        loop {
+        let last = last.sequence.min(info.state.last_sequence);
+        let fail = |read: u64, reason: &dyn Display| {
+            let text = format!("{reason}, after {read} of {expected} messages");
+            nats_error(&self.url, "read")(&text)
+        };
+        let mut messages = self.messages(info).await?;
+        let mut read = 0;
+        while read < expected {
             let next = timeout(NEXT_TIMEOUT, messages.next()).await;
-            let next = next.map_err(|_elapsed| fail(&"the next message did not come in time"))?;
-            let message = next.ok_or_else(|| fail(&"its messages end too early"))?;
-            let message = message.map_err(|error| fail(&error))?;
-            let info = message.info().map_err(|error| fail(&error))?;
+            let next =
+                next.map_err(|_elapsed| fail(read, &"the next message did not come in time"))?;
+            let message = next.ok_or_else(|| fail(read, &"its messages end"))?;
+            let message = message.map_err(|error| fail(read, &error))?;
+            let info = message.info().map_err(|error| fail(read, &error))?;
             let sequence = info.stream_sequence;
             if sequence <= last {
+                read += 1;
                 let headers = message.headers.as_ref();
                 visit(Stored::read(
                     &self.url,
@@ -238,17 +293,46 @@ impl NatsReader {
                 ))?;
             }
             if sequence >= last {
-                return Ok(());
+                break;
             }
+        }
+        match read == expected {
+            true => Ok(()),
+            false => Err(self.short(read, expected).into()),
         }
     }
 
-    async fn messages(&self, subjects: &str) -> Result<pull::Ordered, Error> {
+    fn short(&self, read: u64, expected: u64) -> Error {
+        self.incomplete(format!("{read} of its {expected} messages were delivered"))
+    }
+
+    fn incomplete(&self, reason: String) -> Error {
+        Error::IncompleteStream {
+            stream: self.url.to_string(),
+            reason,
+        }
+    }
+
+    /// The messages, from the leader if servers place the consumer there in one of a few tries: what they
+    /// deliver is what their replica has.
+    async fn messages(&self, info: &Info) -> Result<pull::Ordered, Error> {
         let fail = nats_error(&self.url, "read");
-        let config = OrderedConfig {
-            filter_subject: subjects.to_owned(),
-            ..OrderedConfig::default()
-        };
+        let mut tries = 0;
+        loop {
+            tries += 1;
+            let consumer = self.consumer().await?;
+            let cluster = consumer.cached_info().cluster.as_ref();
+            let host = cluster.and_then(|cluster| cluster.leader.as_deref());
+            if host == leader(info) || tries == MAX_CONSUMERS {
+                return consumer.messages().await.map_err(|error| fail(&error));
+            }
+            // They remove it themselves in the end.
+            let name = consumer.cached_info().name.clone();
+            drop(self.stream.delete_consumer(&name).await);
+        }
+    }
+
+    async fn consumer(&self) -> Result<Consumer<OrderedConfig>, Error> {
         let consumer = Patience::of_read().ask(
             |error: &ConsumerError| match error.kind() {
                 ConsumerErrorKind::JetStream(error) => is_passing(&error),
@@ -257,10 +341,12 @@ impl NatsReader {
                     ConsumerErrorKind::TimedOut | ConsumerErrorKind::Request
                 ),
             },
-            || self.stream.create_consumer(config.clone()),
+            || self.stream.create_consumer(OrderedConfig::default()),
         );
-        let consumer = consumer.await.map_err(|error| fail(&error))?;
-        consumer.messages().await.map_err(|error| fail(&error))
+        consumer.await.map_err(|error| match error.kind() {
+            ConsumerErrorKind::JetStream(cause) => self.refused(&cause),
+            _ => nats_error(&self.url, "read")(&error),
+        })
     }
 }
 
@@ -278,14 +364,15 @@ fn faults(info: &Info, url: &NatsUrl) -> Vec<String> {
             format!("its {setting} is {found}, but must be {needed}")
         })
         .collect();
+    faults.extend(deleted(info));
+    faults
+}
+
+/// How many messages are not there any more that once were, if any.
+fn deleted(info: &Info) -> Option<String> {
     let state = &info.state;
     let first = info.config.first_sequence.unwrap_or(1).max(1);
     let numbered = state.last_sequence.saturating_add(1).saturating_sub(first);
-    if numbered > state.messages {
-        faults.push(format!(
-            "{} of {numbered} messages were deleted",
-            numbered - state.messages
-        ));
-    }
-    faults
+    let deleted = numbered.saturating_sub(state.messages);
+    (deleted > 0).then(|| format!("{deleted} of {numbered} messages were deleted"))
 }

@@ -8,12 +8,22 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::thread;
 
-/// What is answered to a request with this subject, if anything is.
-type Answer = dyn Fn(&str) -> Option<String> + Send + Sync;
+/// What is answered to a request with this subject and payload.
+type Answer = dyn Fn(&str, &[u8]) -> Vec<Message> + Send + Sync;
 
 /// A server that ends with the test.
 pub(super) struct FakeServer {
     address: SocketAddr,
+}
+
+/// A message that answers a request.
+pub(super) struct Message {
+    /// The subject, if it is not the one that the request asks for.
+    pub(super) subject: Option<String>,
+    pub(super) reply_to: String,
+    /// A line for each.
+    pub(super) headers: String,
+    pub(super) payload: String,
 }
 
 struct Shared {
@@ -27,9 +37,19 @@ impl FakeServer {
         Self::start(version, |_| None)
     }
 
+    /// One that answers with a JSON text where there is one for a subject.
     pub(super) fn start(
         version: &str,
         answer: impl Fn(&str) -> Option<String> + Send + Sync + 'static,
+    ) -> Self {
+        Self::start_with(version, move |subject, _| {
+            answer(subject).map(Message::json).into_iter().collect()
+        })
+    }
+
+    pub(super) fn start_with(
+        version: &str,
+        answer: impl Fn(&str, &[u8]) -> Vec<Message> + Send + Sync + 'static,
     ) -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("binds");
         let address = listener.local_addr().expect("is bound");
@@ -75,16 +95,13 @@ impl Shared {
                     let mut payload = vec![0; bytes + 2];
                     lines.read_exact(&mut payload)?;
                     if let [reply_to, ..] = rest
-                        && let Some(answer) = (self.answer)(subject)
                         && let Some((_, number)) = subscriptions
                             .iter()
                             .find(|(prefix, _)| reply_to.starts_with(prefix))
                     {
-                        write!(
-                            stream,
-                            "MSG {reply_to} {number} {}\r\n{answer}\r\n",
-                            answer.len()
-                        )?;
+                        for message in (self.answer)(subject, payload.trim_ascii_end()) {
+                            stream.write_all(message.bytes(reply_to, number).as_bytes())?;
+                        }
                     }
                 }
                 _ => {}
@@ -92,5 +109,32 @@ impl Shared {
             line.clear();
         }
         Ok(())
+    }
+}
+
+impl Message {
+    pub(super) fn json(payload: String) -> Self {
+        Self {
+            subject: None,
+            reply_to: String::new(),
+            headers: String::new(),
+            payload,
+        }
+    }
+
+    fn bytes(&self, asked_for: &str, subscription: &str) -> String {
+        let Self {
+            reply_to,
+            headers,
+            payload,
+            ..
+        } = self;
+        let subject = self.subject.as_deref().unwrap_or(asked_for);
+        let (sent, bytes) = (format!("{headers}{payload}"), headers.len() + payload.len());
+        let start = format!("{subject} {subscription} {reply_to}");
+        match headers.len() {
+            0 => format!("MSG {start} {bytes}\r\n{sent}\r\n"),
+            header_bytes => format!("HMSG {start} {header_bytes} {bytes}\r\n{sent}\r\n"),
+        }
     }
 }

@@ -8,6 +8,7 @@ mod cluster;
 mod link;
 
 mod commands;
+mod completeness;
 mod contract;
 mod edges;
 mod fake_server;

@@ -146,6 +146,9 @@ pub(crate) struct Export {
         hide_default_value = true
     )]
     pub(crate) output: PathBuf,
+    /// With nats:, also read what each replica has, and compare all of it, not only how many messages
+    #[arg(long)]
+    pub(crate) all_replicas: bool,
     #[command(flatten)]
     pub(crate) store: Store,
 }
@@ -161,6 +164,9 @@ pub(crate) struct Import {
 
 #[derive(Debug, Args)]
 pub(crate) struct Verify {
+    /// With nats:, also read what each replica has, and compare all of it, not only how many messages
+    #[arg(long)]
+    pub(crate) all_replicas: bool,
     #[command(flatten)]
     pub(crate) store: Store,
 }

@@ -1,9 +1,9 @@
 //! `export`: events of a store as lines of JSON.
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 
 use crate::arguments::Export;
-use crate::output::Output;
+use crate::output::{self, Output};
 use crate::reader::Reader;
 use crate::store::{PROGRESS_EVENTS, progress_bar};
 
@@ -26,7 +26,14 @@ pub(crate) fn export(arguments: &Export) -> Result<()> {
             Ok(())
         },
     )?;
-    out.finish()?;
+    let faults = store.replica_faults(arguments.all_replicas, |_| {})?;
     bar.finish_and_clear();
+    for fault in &faults {
+        output::complain(fault);
+    }
+    if !faults.is_empty() {
+        bail!("the replicas of the stream differ, so that what was exported may not be all");
+    }
+    out.finish()?;
     Ok(())
 }

@@ -5,11 +5,11 @@
 use std::path::PathBuf;
 
 #[cfg(feature = "nats")]
-use alldata_peer_server_http::nats::{NatsReader, NatsUrl};
+use alldata_peer_server_http::nats::{NatsReader, NatsUrl, Replicas};
 use alldata_peer_server_http::store::{Event, StoreReader, Verification, sqlite_path};
 #[cfg(feature = "nats")]
 use anyhow::Context as _;
-use anyhow::{Error, Result};
+use anyhow::{Error, Result, bail};
 #[cfg(feature = "nats")]
 use tokio::runtime::Runtime;
 
@@ -117,6 +117,33 @@ impl Reader {
             Self::Sqlite(store) => Ok(store.verify(progress)?),
             #[cfg(feature = "nats")]
             Self::Nats(stream, runtime) => Ok(runtime.block_on(stream.verify(progress))?),
+        }
+    }
+
+    /// What the replicas of a stream do not agree on, a line for each: by their numbers of messages, or by
+    /// all that they have. One that can't be read is among these lines where all are to be.
+    pub(crate) fn replica_faults(
+        &self,
+        all: bool,
+        progress: impl FnMut(u64),
+    ) -> Result<Vec<String>> {
+        match self {
+            Self::Sqlite(_) if all => bail!("only a stream of NATS has replicas: --all-replicas"),
+            Self::Sqlite(_) => Ok(Vec::new()),
+            #[cfg(feature = "nats")]
+            Self::Nats(stream, runtime) => {
+                let Replicas { mut faults, unread } =
+                    runtime.block_on(stream.replicas(all, progress))?;
+                for name in unread {
+                    let line = format!("the replica on {name:?} can't be read");
+                    if all {
+                        faults.push(line);
+                    } else {
+                        tracing::warn!("{line}");
+                    }
+                }
+                Ok(faults)
+            }
         }
     }
 }

@@ -23,11 +23,14 @@ pub(crate) fn get(arguments: &Get) -> Result<()> {
 pub(crate) fn verify(arguments: &Verify) -> Result<()> {
     let store = Reader::open(&arguments.store.url)?;
     let bar = progress_bar(store.count()?);
-    let found = store.verify(|events| {
+    let progress = |events| {
         if events % PROGRESS_EVENTS == 0 {
             bar.set_position(events);
         }
-    })?;
+    };
+    let mut found = store.verify(progress)?;
+    let faults = store.replica_faults(arguments.all_replicas, progress)?;
+    found.structure.extend(faults);
     bar.finish_and_clear();
     for key in &found.damaged {
         output::complain(&format!("damaged: {key:?}"));
