@@ -61,8 +61,8 @@ torture: setup fault-tools nats-server ## Make each fault many times: ROUNDS=100
 	$(TORTURE) --test e2e torture::$(subst -,_,$(FAULT)) -- $(TORTURE_FLAGS)
 	$(TORTURE) --test disk $(subst -,_,$(FAULT)) -- $(TORTURE_FLAGS)
 
-TORTURE = ALLDATA_PEER_TORTURE_ROUNDS=$(ROUNDS) ALLDATA_PEER_TORTURE_SECONDS=$(SECONDS) \
-  ALLDATA_PEER_TORTURE_SEED=$(SEED) ALLDATA_PEER_NATS_SERVER=$(NATS_SERVER) $(CARGO) test --locked --package $(PACKAGE)
+TORTURE = TORTURE_ROUNDS=$(ROUNDS) TORTURE_SECONDS=$(SECONDS) \
+  TORTURE_SEED=$(SEED) TORTURE_NATS_SERVER=$(NATS_SERVER) $(CARGO) test --locked --package $(PACKAGE)
 TORTURE_FLAGS := --nocapture --test-threads=1
 
 node:

@@ -12,13 +12,13 @@ use std::time::{Duration, Instant};
 use fastrand::Rng;
 
 /// How many rounds of each fault there are to be.
-const ROUNDS: &str = "ALLDATA_PEER_TORTURE_ROUNDS";
+const ROUNDS: &str = "TORTURE_ROUNDS";
 
 /// After how many seconds no further round of a fault begins.
-const SECONDS: &str = "ALLDATA_PEER_TORTURE_SECONDS";
+const SECONDS: &str = "TORTURE_SECONDS";
 
 /// The seed of the first round, to see it again; each round after it has the next number.
-const SEED: &str = "ALLDATA_PEER_TORTURE_SEED";
+const SEED: &str = "TORTURE_SEED";
 
 /// The rounds of one fault.
 pub(crate) struct Rounds {
