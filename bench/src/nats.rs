@@ -8,6 +8,9 @@
 #[path = "../../tests/nats/cluster.rs"]
 #[allow(dead_code, reason = "what makes faults is for the tests")]
 mod cluster;
+#[path = "../../tests/nats/disks.rs"]
+#[allow(dead_code, reason = "what makes faults is for the tests")]
+mod disks;
 #[path = "../../tests/nats/link.rs"]
 #[allow(dead_code, reason = "what makes faults is for the tests")]
 mod link;

@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
+use super::disks::Disks;
 use super::link::Link;
 
 /// The environment variable that names a server in place of the pinned one.
@@ -40,10 +41,14 @@ pub(crate) struct Cluster {
     nodes: Vec<Node>,
     /// From each server to each other, by both their numbers.
     links: Vec<((usize, usize), Link)>,
+    /// Where they keep what they have, unless in the directory. Dropped after them.
+    disks: Option<Disks>,
     _directory: TempDir,
 }
 
 struct Node {
+    /// What starts a program where the server's store can be seen.
+    launcher: Vec<String>,
     configuration: PathBuf,
     store: PathBuf,
     client_port: u16,
@@ -60,6 +65,12 @@ enum Ways {
     Direct,
 }
 
+/// Whether servers are of the pinned version, and none that the environment names in its place.
+#[allow(dead_code, reason = "for tests, which make faults")]
+pub(crate) fn is_pinned() -> bool {
+    named().is_none()
+}
+
 /// Why there are no servers of NATS on this machine.
 pub(crate) fn no_nats_server() -> Option<&'static str> {
     program()
@@ -70,27 +81,36 @@ pub(crate) fn no_nats_server() -> Option<&'static str> {
 impl Cluster {
     /// Starts so many servers, with this in the configuration of each, and waits until they are ready.
     pub(crate) fn start(nodes: usize, configuration: &str) -> Self {
-        Self::start_over(Ways::Links, nodes, configuration)
+        Self::start_over(Ways::Links, None, nodes, configuration)
+    }
+
+    /// The same with a disk for each, which can lose power.
+    #[allow(dead_code, reason = "for tests, which make faults")]
+    pub(crate) fn start_on_disks(nodes: usize, configuration: &str) -> Self {
+        let disks = Disks::mount(nodes);
+        Self::start_over(Ways::Links, Some(disks), nodes, configuration)
     }
 
     /// The same with nothing in between them.
     #[allow(dead_code, reason = "for benchmarks, which make no faults")]
     pub(crate) fn start_unlinked(nodes: usize, configuration: &str) -> Self {
-        Self::start_over(Ways::Direct, nodes, configuration)
+        Self::start_over(Ways::Direct, None, nodes, configuration)
     }
 
-    fn start_over(ways: Ways, nodes: usize, configuration: &str) -> Self {
+    fn start_over(ways: Ways, mut disks: Option<Disks>, nodes: usize, configuration: &str) -> Self {
         for _ in 1..MAX_STARTS {
-            let mut cluster = Self::begin(ways, nodes, configuration);
+            let mut cluster = Self::begin(ways, disks, nodes, configuration);
             if cluster.become_ready() {
                 return cluster;
             }
+            cluster.nodes.iter_mut().for_each(Node::end);
+            disks = cluster.disks.take();
         }
         panic!("no server of NATS starts");
     }
 
     /// The servers, of which one may end at once where its port is taken.
-    fn begin(ways: Ways, nodes: usize, configuration: &str) -> Self {
+    fn begin(ways: Ways, disks: Option<Disks>, nodes: usize, configuration: &str) -> Self {
         let directory = tempfile::tempdir().expect("makes a directory");
         let ports = free_ports(3 * nodes);
         let route_ports = &ports[2 * nodes..];
@@ -129,9 +149,14 @@ impl Cluster {
             }
             let file = directory.path().join(format!("node{number}.conf"));
             fs::write(&file, text).expect("writes");
+            let store = match &disks {
+                Some(disks) => disks.path(number),
+                None => directory.path().to_owned(),
+            };
             let mut node = Node {
+                launcher: disks.as_ref().map_or_else(Vec::new, Disks::launcher),
                 configuration: file,
-                store: directory.path().join(format!("node{number}")),
+                store: store.join(name(number)),
                 client_port,
                 monitor_port,
                 child: None,
@@ -142,6 +167,7 @@ impl Cluster {
         Self {
             nodes: nodes.collect(),
             links,
+            disks,
             _directory: directory,
         }
     }
@@ -166,6 +192,12 @@ impl Cluster {
             assert!(start.elapsed() < READY_DEADLINE, "they are not ready");
             thread::park_timeout(ASK_AGAIN);
         }
+    }
+
+    /// How many servers there are.
+    #[allow(dead_code, reason = "for tests, which make faults")]
+    pub(crate) fn count(&self) -> usize {
+        self.nodes.len()
     }
 
     /// Where clients of a server connect to.
@@ -212,6 +244,31 @@ impl Cluster {
         }
     }
 
+    /// Has all that servers have written be on their disks, synced by them or not.
+    #[allow(dead_code, reason = "for tests, which make faults")]
+    pub(crate) fn sync_disks(&self) {
+        self.disks.as_ref().expect("it was started on disks").sync();
+    }
+
+    /// Takes the power from some servers at one moment, and starts them on what their disks have.
+    #[allow(dead_code, reason = "for tests, which make faults")]
+    pub(crate) fn lose_power(&mut self, nodes: &[usize]) {
+        let disks = self.disks.take().expect("it was started on disks");
+        // A server that went on while its disk does not could still acknowledge.
+        for node in nodes {
+            self.signal(*node, Signal::STOP);
+        }
+        disks.stop(nodes);
+        for node in nodes {
+            self.kill(*node);
+        }
+        disks.mount_again(nodes);
+        self.disks = Some(disks);
+        for node in nodes {
+            self.restart(*node);
+        }
+    }
+
     pub(crate) fn signal(&self, node: usize, signal: Signal) {
         let child = self.nodes[node].child.as_ref().expect("it runs");
         let id = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
@@ -230,7 +287,15 @@ impl Cluster {
 
 impl Node {
     fn start(&mut self) {
-        let mut command = Command::new(program().expect("there is one"));
+        let program = program().expect("there is one");
+        let mut command = match self.launcher.split_first() {
+            Some((launcher, words)) => {
+                let mut command = Command::new(launcher);
+                command.args(words).arg(program);
+                command
+            }
+            None => Command::new(program),
+        };
         command.arg("-c").arg(&self.configuration);
         command.arg("-js").arg("-sd").arg(&self.store);
         // What it says is in the way of what tests say.
@@ -288,12 +353,17 @@ impl Drop for Node {
 /// directory that holds the programs that cargo builds. None that the system has is taken instead:
 /// it may be one that loses events.
 fn program() -> Option<PathBuf> {
-    if let Some(named) = env::var_os(PROGRAM).filter(|named| !named.is_empty()) {
-        return Some(named.into());
+    if let Some(named) = named() {
+        return Some(named);
     }
     let this = env::current_exe().ok()?;
     let mut files = this.ancestors().map(|directory| directory.join(PINNED));
     files.find(|file| file.is_file())
+}
+
+fn named() -> Option<PathBuf> {
+    let named = env::var_os(PROGRAM).filter(|named| !named.is_empty());
+    named.map(PathBuf::from)
 }
 
 /// Ports that nobody has at the moment.
@@ -308,7 +378,7 @@ fn free_ports(count: usize) -> Vec<u16> {
 }
 
 /// What a server calls itself.
-fn name(node: usize) -> String {
+pub(crate) fn name(node: usize) -> String {
     format!("node{node}")
 }
 

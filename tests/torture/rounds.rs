@@ -20,6 +20,9 @@ const SECONDS: &str = "TORTURE_SECONDS";
 /// The seed of the first round, to see it again; each round after it has the next number.
 const SEED: &str = "TORTURE_SEED";
 
+/// Whether rounds go on after one that has failed, to count them: `1`.
+const KEEP_GOING: &str = "TORTURE_KEEP_GOING";
+
 /// The rounds of one fault.
 pub(crate) struct Rounds {
     fault: &'static str,
@@ -37,6 +40,10 @@ pub(crate) struct Tally {
     pub(crate) refused: u64,
     /// Not answered, or answered that nobody knows.
     pub(crate) unknown: u64,
+    /// Of those acknowledged, how many were not found again, where a fault may cost them.
+    pub(crate) lost: u64,
+    /// The longest time from a fault until puts were acknowledged again, where that was measured.
+    pub(crate) longest_wait: Duration,
 }
 
 impl AddAssign for Tally {
@@ -44,6 +51,8 @@ impl AddAssign for Tally {
         self.acknowledged += other.acknowledged;
         self.refused += other.refused;
         self.unknown += other.unknown;
+        self.lost += other.lost;
+        self.longest_wait = self.longest_wait.max(other.longest_wait);
     }
 }
 
@@ -61,29 +70,59 @@ impl Rounds {
 
     /// Plays one round after the other, and says what came of them. One that fails says how to see it
     /// again.
-    #[expect(clippy::print_stdout, reason = "it is for whoever runs the tests")]
     pub(crate) fn play(self, mut round: impl FnMut(&mut Rng) -> Tally) {
-        let (start, mut played, mut tally) = (Instant::now(), 0, Tally::default());
+        let (start, mut played, mut failed) = (Instant::now(), 0, 0);
+        let mut tally = Tally::default();
         while played < self.rounds && (played == 0 || start.elapsed() < self.time) {
             let seed = self.seed + played;
             let outcome = catch_unwind(AssertUnwindSafe(|| round(&mut Rng::with_seed(seed))));
-            tally += outcome.unwrap_or_else(|panic| {
-                let fault = self.fault;
-                println!("{fault}: again with make torture FAULT={fault} ROUNDS=1 SEED={seed}");
-                resume_unwind(panic)
-            });
             played += 1;
+            match outcome {
+                Ok(outcome) => tally += outcome,
+                Err(panic) => {
+                    let fault = self.fault;
+                    tell(&format!(
+                        "{fault}: again with make torture FAULT={fault} ROUNDS=1 SEED={seed}"
+                    ));
+                    failed += 1;
+                    if asked(KEEP_GOING) != Some(1) {
+                        resume_unwind(panic);
+                    }
+                }
+            }
         }
-        println!(
-            "{}: {played} rounds from seed {} in {} s: {} acknowledged, {} refused, {} unknown, none lost",
+        tell(&self.summary(played, failed, start.elapsed(), tally));
+        assert_eq!(failed, 0, "rounds of {} have failed", self.fault);
+    }
+
+    fn summary(&self, played: u64, failed: u64, time: Duration, tally: Tally) -> String {
+        let mut summary = format!(
+            "{}: {played} rounds from seed {} in {} s: {} acknowledged, {} refused, {} unknown, {} lost",
             self.fault,
             self.seed,
-            start.elapsed().as_secs(),
+            time.as_secs(),
             tally.acknowledged,
             tally.refused,
-            tally.unknown
+            tally.unknown,
+            match tally.lost {
+                0 => "none".to_owned(),
+                lost => lost.to_string(),
+            },
         );
+        if tally.longest_wait > Duration::ZERO {
+            let seconds = tally.longest_wait.as_secs_f64();
+            summary += &format!(", acknowledged again after {seconds:.1} s at the most");
+        }
+        if failed > 0 {
+            summary += &format!("; not counted: {failed} rounds that failed");
+        }
+        summary
     }
+}
+
+#[expect(clippy::print_stdout, reason = "it is for whoever runs the tests")]
+fn tell(line: &str) {
+    println!("{line}");
 }
 
 /// A number that the environment gives.

@@ -4,6 +4,8 @@
 
 #[path = "../../nats/cluster.rs"]
 mod cluster;
+#[path = "../../nats/disks.rs"]
+mod disks;
 #[path = "../../nats/link.rs"]
 mod link;
 
@@ -16,6 +18,7 @@ mod identity;
 mod login;
 mod peers;
 mod quorum;
+mod replicas;
 mod settings;
 mod start;
 mod trouble;
@@ -27,8 +30,10 @@ use async_nats::jetstream::stream::{Config, Info};
 use async_nats::jetstream::{self, Context};
 use tokio::runtime::Runtime;
 
-pub(crate) use cluster::{Cluster, no_nats_server};
+pub(crate) use cluster::{Cluster, is_pinned, name as node_name, no_nats_server};
+pub(crate) use disks::no_disks;
 pub(crate) use link::Link;
+pub(crate) use replicas::Replicas;
 
 use crate::support::{Peer, can_make};
 

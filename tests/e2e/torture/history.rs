@@ -3,6 +3,7 @@
 //!
 //! Never decides what happens next.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
 use fastrand::Rng;
@@ -61,10 +62,31 @@ impl History {
 
     /// Reads the whole store, which may be written to meanwhile.
     pub(crate) fn read(&mut self, store: &dyn Store) {
+        self.read_by(|| vec![store.events()]);
+    }
+
+    /// Reads the whole store one or more times at once, in some way.
+    pub(crate) fn read_by(&mut self, read: impl FnOnce() -> Vec<Vec<(String, String)>>) {
         let start = self.clock.now();
-        let events = store.events();
+        let reads = read();
         let end = self.clock.now();
-        self.reads.push(Read { start, end, events });
+        let reads = reads.into_iter();
+        self.reads
+            .extend(reads.map(|events| Read { start, end, events }));
+    }
+
+    /// How many keys of acknowledged events are not among others.
+    pub(crate) fn lacking(&self, events: &[(String, String)]) -> u64 {
+        let found: BTreeSet<&str> = events.iter().map(|(key, _)| key.as_str()).collect();
+        let acknowledged = self.acknowledged_keys();
+        acknowledged.difference(&found).count() as u64
+    }
+
+    /// The keys of events that were acknowledged.
+    pub(crate) fn acknowledged_keys(&self) -> BTreeSet<&str> {
+        let puts = self.puts.iter();
+        let puts = puts.filter(|put| put.outcome == Outcome::Acknowledged);
+        puts.map(|put| put.key.as_str()).collect()
     }
 
     /// How many puts had this outcome.
@@ -90,6 +112,7 @@ impl History {
             acknowledged,
             refused: self.count(Outcome::Refused) + self.count(Outcome::Conflict),
             unknown: self.count(Outcome::Unknown) + self.count(Outcome::Unanswered),
+            ..Tally::default()
         }
     }
 }

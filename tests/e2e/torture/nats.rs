@@ -3,17 +3,11 @@
 //!
 //! A put whose peer is gone may still be stored, as long as a server has it to store.
 
-use std::net::SocketAddr;
-
-use fastrand::Rng;
 use rustix::process::Signal;
 
-use super::{Crowd, History, Load, Outcome, Rounds, Store, Tally, conclude};
-use crate::nats::{Cluster, Link, STREAM, can_start};
-use crate::support::{DEADLINE, Peer, run, wait_until, wait_until_within};
-
-/// How many servers and peers there are.
-pub(super) const NODES: usize = 3;
+use super::nats_peers::{NODES, finish, play};
+use super::{Crowd, Load, Outcome, Store as _};
+use crate::nats::Link;
 
 #[test]
 fn a_server_is_killed_and_puts_go_on() {
@@ -164,120 +158,4 @@ fn histories() {
             history.read(peers);
         }
     });
-}
-
-/// Plays rounds of a fault under load.
-pub(super) fn play(fault: &'static str, round: impl Fn(&mut Peers, &mut History, &mut Rng)) {
-    if !can_start(fault) {
-        return;
-    }
-    Rounds::of(fault, 1).play(|rng| -> Tally {
-        let (mut peers, mut history) = (Peers::start(), History::default());
-        round(&mut peers, &mut history, rng);
-        peers.cluster.wait();
-        peers.take_puts();
-        conclude(history, &peers, rng)
-    });
-}
-
-pub(super) fn finish(history: &mut History, crowds: Vec<Crowd>) {
-    for crowd in crowds {
-        history.add(crowd);
-    }
-}
-
-/// Peers that put into one stream.
-pub(super) struct Peers {
-    peers: Vec<Peer>,
-    /// To each server, for all peers.
-    pub(super) links: Vec<Link>,
-    pub(super) cluster: Cluster,
-}
-
-impl Peers {
-    fn start() -> Self {
-        let cluster = Cluster::start(NODES, "");
-        let links = (0..NODES).map(|node| Link::to(cluster.address(node)));
-        let links = links.collect();
-        let mut peers = Self {
-            peers: Vec::new(),
-            links,
-            cluster,
-        };
-        for _ in 0..NODES {
-            let peer = peers.serve();
-            peers.peers.push(peer);
-        }
-        peers
-    }
-
-    fn store(&self) -> String {
-        let hosts: Vec<String> = self
-            .links
-            .iter()
-            .map(|link| link.address().to_string())
-            .collect();
-        format!("nats://{}/{STREAM}", hosts.join(","))
-    }
-
-    fn serve(&self) -> Peer {
-        Peer::builder().sink(&self.store()).start()
-    }
-
-    /// A crowd for each peer, which has some answers already.
-    pub(super) fn crowds(&self, history: &mut History, name: &str, rng: &mut Rng) -> Vec<Crowd> {
-        let mut crowds = Vec::new();
-        for (number, address) in self.addresses().into_iter().enumerate() {
-            let load = Load::of_own_keys(&format!("{name}-{number}"), rng.usize(1..=8));
-            crowds.push(history.crowd(address, &load, rng));
-        }
-        for crowd in &crowds {
-            crowd.wait_for_answers(rng.usize(1..100));
-        }
-        Crowd::let_go_on(rng);
-        crowds
-    }
-
-    /// Waits until each peer takes puts.
-    fn take_puts(&self) {
-        for (number, peer) in self.peers.iter().enumerate() {
-            let takes = || peer.put(&format!("again-{number}"), "null").status == 201;
-            wait_until("puts are taken again", takes);
-        }
-    }
-}
-
-impl Store for Peers {
-    fn addresses(&self) -> Vec<SocketAddr> {
-        self.peers.iter().map(Peer::address).collect()
-    }
-
-    fn events(&self) -> Vec<(String, String)> {
-        let mut events = Vec::new();
-        // Where servers are gone, there is nothing to be read until they have a new leader.
-        wait_until_within(3 * DEADLINE, "the stream is read", || {
-            let output = run(&["export", "--store", &self.store()]);
-            let is_read = output.code == Some(0);
-            if is_read {
-                events = output.lines_of_events();
-            }
-            is_read
-        });
-        // But for those that no history has put.
-        events.retain(|(key, _)| !key.starts_with("again-"));
-        events
-    }
-
-    fn verify(&self) {
-        let mut output = run(&["verify", "--store", &self.store()]);
-        // Servers that have just found one another again may not know yet who leads.
-        wait_until_within(3 * DEADLINE, "the stream can be read", || {
-            let is_read = !output.stderr.contains("cannot read the stream");
-            if !is_read {
-                output = run(&["verify", "--store", &self.store()]);
-            }
-            is_read
-        });
-        output.assert_ok();
-    }
 }

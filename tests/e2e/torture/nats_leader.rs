@@ -7,10 +7,14 @@ use std::time::Duration;
 
 use rustix::process::Signal;
 
-use super::nats::{NODES, Peers, finish, play};
-use super::{Crowd, Outcome};
-use crate::nats::{Link, STREAM};
-use crate::support::wait_until;
+use super::nats_peers::{NODES, Peers, finish, play};
+use super::{Load, Outcome, Store as _};
+use crate::nats::{Link, Replicas};
+
+/// How many events of each peer are stored before there are repeats, and how many repeats and
+/// conflicts each then has.
+const PUTS_BEFORE: usize = 170;
+const REPEATS: usize = 1000;
 
 /// How much later everything comes over a slow way, at the most.
 const MAX_DELAY_MS: u64 = 100;
@@ -22,13 +26,13 @@ fn leaders_are_killed_one_after_the_other() {
         for _ in 0..2 {
             let leader = leader(peers);
             peers.cluster.kill(leader);
-            go_on(&crowds);
+            peers.go_on(&crowds);
             assert_ne!(leader, self::leader(peers));
             peers.cluster.restart(leader);
             // The next is lost only when this one is there again.
             peers.cluster.wait();
         }
-        go_on(&crowds);
+        peers.go_on(&crowds);
         finish(history, crowds);
     });
 }
@@ -40,9 +44,9 @@ fn the_leader_hangs_and_goes_on() {
         let crowds = peers.crowds(history, "hangs", rng);
         let leader = leader(peers);
         peers.cluster.signal(leader, Signal::STOP);
-        go_on(&crowds);
+        peers.go_on(&crowds);
         peers.cluster.signal(leader, Signal::CONT);
-        go_on(&crowds);
+        peers.go_on(&crowds);
         finish(history, crowds);
     });
 }
@@ -59,10 +63,10 @@ fn the_leader_is_cut_off_from_the_others() {
                 true => peers.cluster.around(leader, Link::cut),
                 false => peers.cluster.around(leader, Link::hold),
             }
-            go_on(&crowds);
+            peers.go_on(&crowds);
             history.read(peers);
             peers.cluster.around(leader, Link::mend);
-            go_on(&crowds);
+            peers.go_on(&crowds);
             finish(history, crowds);
         },
     );
@@ -75,10 +79,10 @@ fn a_follower_hangs_and_nobody_notices() {
         let follower = (leader + rng.usize(1..NODES)) % NODES;
         let crowds = peers.crowds(history, "follows", rng);
         peers.cluster.signal(follower, Signal::STOP);
-        go_on(&crowds);
+        peers.go_on(&crowds);
         assert_eq!(leader, self::leader(peers), "a quorum is still there");
         peers.cluster.signal(follower, Signal::CONT);
-        go_on(&crowds);
+        peers.go_on(&crowds);
         finish(history, crowds);
     });
 }
@@ -93,28 +97,44 @@ fn ways_are_slow() {
         for link in &peers.links {
             link.slow(delay(rng));
         }
-        go_on(&crowds);
+        peers.go_on(&crowds);
         peers.cluster.around(around, Link::mend);
         peers.links.iter().for_each(Link::mend);
-        go_on(&crowds);
+        peers.go_on(&crowds);
+        finish(history, crowds);
+    });
+}
+
+/// All of whose puts fail but the first ones has counted them wrongly when it leads again, unless it
+/// begins anew.
+#[test]
+fn the_leader_is_changed_after_repeats() {
+    play("nats_leader::repeats", |peers, history, rng| {
+        let first = leader(peers);
+        let crowds = peers.crowds(history, "first", rng);
+        for crowd in &crowds {
+            crowd.wait_for_outcomes(PUTS_BEFORE, Outcome::Acknowledged);
+        }
+        finish(history, crowds);
+        let load = Load::of_few_keys("repeat", 8, 2);
+        let mut repeats = Vec::new();
+        for address in peers.addresses() {
+            repeats.push(history.crowd(address, &load, rng));
+        }
+        for crowd in &repeats {
+            crowd.wait_for_answers(REPEATS);
+        }
+        finish(history, repeats);
+        let crowds = peers.crowds(history, "after", rng);
+        for next in 1..=NODES {
+            Replicas::of(&peers.cluster).lead((first + next) % NODES);
+            peers.go_on(&crowds);
+        }
         finish(history, crowds);
     });
 }
 
 /// Who leads the stream, once somebody does.
 fn leader(peers: &Peers) -> usize {
-    let mut leader = None;
-    wait_until("the stream has a leader", || {
-        leader = peers.cluster.leader(STREAM);
-        leader.is_some()
-    });
-    leader.expect("was found")
-}
-
-/// Waits until puts of each peer are taken that were sent from now on, but for a few.
-fn go_on(crowds: &[Crowd]) {
-    for crowd in crowds {
-        crowd.forget_outcomes();
-        crowd.wait_for_outcomes(50, Outcome::Acknowledged);
-    }
+    Replicas::of(&peers.cluster).leader()
 }

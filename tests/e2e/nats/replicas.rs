@@ -1,0 +1,176 @@
+//! The replicas of a stream: which server leads them, and what each of them has.
+//!
+//! A server is read while it leads, when it alone answers. Never changes what the stream has.
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+use async_nats::jetstream::context::{GetStreamError, GetStreamErrorKind};
+use async_nats::jetstream::stream::{LastRawMessageErrorKind, Stream};
+use async_nats::jetstream::{self, Context, ErrorCode};
+use async_nats::{Error, ServerAddr};
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
+use tokio::runtime::Runtime;
+
+use super::{Cluster, STREAM, node_name};
+use crate::support::{DEADLINE, wait_until_within};
+
+/// How many messages are asked for at a time.
+const IN_FLIGHT: usize = 64;
+
+/// How long a new leader may take to be asked for less than another has had.
+const CATCH_UP_TIME: Duration = Duration::from_secs(10);
+
+/// How long to wait for another leader before the one that is there is told again.
+const STEP_DOWN_TIME: Duration = Duration::from_secs(5);
+
+/// How long to wait before servers are asked once more who leads.
+const LOOK_AGAIN: Duration = Duration::from_millis(50);
+
+/// The replicas of the stream of a cluster.
+pub(crate) struct Replicas<'a> {
+    cluster: &'a Cluster,
+    runtime: Runtime,
+    context: Context,
+}
+
+impl<'a> Replicas<'a> {
+    pub(crate) fn of(cluster: &'a Cluster) -> Self {
+        let runtime = Runtime::new().expect("starts a runtime");
+        let servers = cluster.hosts();
+        let servers = servers.split(',').map(str::parse);
+        let servers: Vec<ServerAddr> = servers.map(|host| host.expect("is one")).collect();
+        let context = runtime.block_on(async {
+            let client = async_nats::connect(servers).await;
+            jetstream::new(client.expect("connects"))
+        });
+        Self {
+            cluster,
+            runtime,
+            context,
+        }
+    }
+
+    /// Which server leads, once one does.
+    pub(crate) fn leader(&self) -> usize {
+        let mut leader = None;
+        wait_until_within(DEADLINE, "the stream has a leader", || {
+            leader = self.cluster.leader(STREAM);
+            leader.is_some()
+        });
+        leader.expect("was found")
+    }
+
+    /// Has a server lead, without that any restarts.
+    pub(crate) fn lead(&self, node: usize) {
+        wait_until_within(DEADLINE, "the leader has moved", || {
+            let leader = self.cluster.leader(STREAM);
+            if let Some(leader) = leader.filter(|leader| *leader != node) {
+                self.step_down(node);
+                // It may be another that leads then than the one that is wanted.
+                self.wait_for_other(leader);
+            }
+            leader == Some(node)
+        });
+    }
+
+    /// Tells the leader to be none, and which is to be it: a wish that servers before 2.11 refuse.
+    fn step_down(&self, wanted: usize) {
+        let wish = format!(r#"{{"placement":{{"preferred":"{}"}}}}"#, node_name(wanted));
+        for request in [wish, String::new()] {
+            let subject = format!("$JS.API.STREAM.LEADER.STEPDOWN.{STREAM}");
+            let client = self.context.client();
+            let answer = self
+                .runtime
+                .block_on(client.request(subject, request.into()));
+            // Who does not answer is told again.
+            let Ok(answer) = answer else { return };
+            let answer = String::from_utf8_lossy(&answer.payload).into_owned();
+            if answer.contains("\"success\":true") {
+                return;
+            }
+        }
+    }
+
+    /// All events that each server has, in the order in which they were put; `None` where there is no
+    /// such stream any more.
+    pub(crate) fn events(&self) -> Option<Vec<Vec<(String, String)>>> {
+        if !self.is_there() {
+            return None;
+        }
+        let (mut most, mut replicas) = (0, Vec::new());
+        for node in 0..self.cluster.count() {
+            let replica = self.events_of(node, most);
+            most = most.max(replica.len());
+            replicas.push(replica);
+        }
+        Some(replicas)
+    }
+
+    /// Whether the stream is there still, or again.
+    fn is_there(&self) -> bool {
+        let (start, mut found) = (Instant::now(), false);
+        wait_until_within(DEADLINE, "somebody knows of the stream", || {
+            let looked = self.runtime.block_on(self.context.get_stream(STREAM));
+            found = looked.is_ok();
+            let is_gone = looked.is_err_and(|error| is_missing(&error));
+            found || (is_gone && start.elapsed() > CATCH_UP_TIME)
+        });
+        found
+    }
+
+    /// What one server has. It is given time while that is less than another has.
+    fn events_of(&self, node: usize, most: usize) -> Vec<(String, String)> {
+        let (start, mut events) = (Instant::now(), Vec::new());
+        wait_until_within(DEADLINE, "a server is read while it leads", || {
+            self.lead(node);
+            let Ok(read) = self.runtime.block_on(read(&self.context)) else {
+                return false;
+            };
+            events = read;
+            let is_late = start.elapsed() > CATCH_UP_TIME;
+            self.cluster.leader(STREAM) == Some(node) && (events.len() >= most || is_late)
+        });
+        events
+    }
+
+    /// Waits a while for a leader that is not this one.
+    fn wait_for_other(&self, leader: usize) {
+        let start = Instant::now();
+        let is_other = || self.cluster.leader(STREAM).is_some_and(|it| it != leader);
+        while start.elapsed() < STEP_DOWN_TIME && !is_other() {
+            thread::park_timeout(LOOK_AGAIN);
+        }
+    }
+}
+
+/// All events that the leader has.
+async fn read(context: &Context) -> Result<Vec<(String, String)>, Error> {
+    let stream = context.get_stream(STREAM).await?;
+    let state = &stream.cached_info().state;
+    let numbers = state.first_sequence.max(1)..=state.last_sequence;
+    let stream = &stream;
+    let events = stream::iter(numbers).map(|number| event(stream, number));
+    let events = events.buffered(IN_FLIGHT);
+    events
+        .try_filter_map(async |event| Ok(event))
+        .try_collect()
+        .await
+}
+
+/// The event of this number, unless its message is gone.
+async fn event(stream: &Stream, number: u64) -> Result<Option<(String, String)>, Error> {
+    let message = match stream.get_raw_message(number).await {
+        Ok(message) => message,
+        Err(error) if error.kind() == LastRawMessageErrorKind::NoMessageFound => return Ok(None),
+        Err(error) => return Err(error.into()),
+    };
+    let key = message.subject.strip_prefix("alldata.");
+    let text = String::from_utf8(message.payload.to_vec())?;
+    Ok(Some((key.ok_or("a subject of no key")?.to_owned(), text)))
+}
+
+fn is_missing(error: &GetStreamError) -> bool {
+    matches!(error.kind(), GetStreamErrorKind::JetStream(error)
+        if error.error_code() == ErrorCode::STREAM_NOT_FOUND)
+}

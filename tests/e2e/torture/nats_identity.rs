@@ -1,0 +1,104 @@
+//! One stream made by two peers at the same moment: it is the same to both, whoever leads it.
+//!
+//! The peers are of the library, in one process, so that they do meet.
+
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use alldata_peer_server_http::PeerServer;
+use alldata_peer_server_http::nats::NatsUrl;
+use alldata_peer_server_http::sinks::NatsSink;
+use fastrand::Rng;
+use tokio::runtime::Runtime;
+
+use super::nats_peers::{
+    NODES, configuration, export, finish, read_each_replica, store_at, verify,
+};
+use super::{Crowd, History, Load, Outcome, Rounds, Store, Tally, conclude};
+use crate::nats::{Cluster, Replicas, can_start};
+use crate::support::Embedded;
+
+/// How long there are puts after a change of the leader: peers look at the stream every 10 s.
+const TIME_FOR_A_LOOK: Duration = Duration::from_secs(12);
+
+#[test]
+fn two_peers_make_the_stream_at_once() {
+    let fault = "nats_identity::two_peers";
+    if can_start(fault) {
+        Rounds::of(fault, 1).play(round);
+    }
+}
+
+fn round(rng: &mut Rng) -> Tally {
+    let peers = Creators::start();
+    let mut history = History::default();
+    let mut crowds = Vec::new();
+    for (number, address) in peers.addresses().into_iter().enumerate() {
+        let load = Load::of_own_keys(&format!("made-{number}"), rng.usize(1..=4));
+        crowds.push(history.crowd(address, &load, rng));
+    }
+    go_on(&crowds);
+    let replicas = Replicas::of(&peers.cluster);
+    let first = replicas.leader();
+    for next in 1..NODES {
+        replicas.lead((first + next) % NODES);
+        go_on(&crowds);
+    }
+    let start = Instant::now();
+    while start.elapsed() < TIME_FOR_A_LOOK {
+        go_on(&crowds);
+    }
+    finish(&mut history, crowds);
+    read_each_replica(&peers.cluster, &mut history);
+    conclude(history, &peers, rng)
+}
+
+fn go_on(crowds: &[Crowd]) {
+    for crowd in crowds {
+        crowd.forget_outcomes();
+        crowd.wait_for_outcomes(20, Outcome::Acknowledged);
+    }
+}
+
+/// Peers of which each found no stream.
+struct Creators {
+    peers: Vec<Embedded>,
+    store: String,
+    _runtime: Runtime,
+    cluster: Cluster,
+}
+
+impl Creators {
+    fn start() -> Self {
+        let cluster = Cluster::start(NODES, &configuration());
+        let store = store_at(&cluster.hosts());
+        let url: NatsUrl = store.parse().expect("is one");
+        let runtime = Runtime::new().expect("starts a runtime");
+        let connecting = [NatsSink::connect(&url), NatsSink::connect(&url)];
+        let sinks = runtime.block_on(futures_util::future::join_all(connecting));
+        let peers = sinks.into_iter().map(|sink| {
+            let sink = sink.expect("connects");
+            Embedded::start(PeerServer::builder().sink(sink))
+        });
+        Self {
+            peers: peers.collect(),
+            store,
+            _runtime: runtime,
+            cluster,
+        }
+    }
+}
+
+impl Store for Creators {
+    fn addresses(&self) -> Vec<SocketAddr> {
+        self.peers.iter().map(Embedded::address).collect()
+    }
+
+    fn events(&self) -> Vec<(String, String)> {
+        export(&self.store)
+    }
+
+    fn verify(&self) {
+        verify(&self.store);
+    }
+}
