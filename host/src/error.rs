@@ -118,6 +118,17 @@ pub enum Error {
         /// What the servers said.
         source: NatsError,
     },
+    /// A file that the URL of a stream of NATS names is not what it has to be.
+    #[cfg(feature = "nats")]
+    #[error("cannot use {}, which is given as {parameter}: {reason}", path.display())]
+    NatsFile {
+        /// The parameter of the URL.
+        parameter: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// A stream of NATS has a setting with which it could lose, overwrite or not take events.
     #[cfg(feature = "nats")]
     #[error("the stream {stream} is not safe: its {setting} is {found}, but must be {needed}")]

@@ -2,8 +2,6 @@
 //!
 //! Never sends an event.
 
-use std::fs;
-use std::path::Path;
 use std::slice;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -14,13 +12,13 @@ use async_nats::jetstream::Context;
 use async_nats::jetstream::context::ContextBuilder;
 use async_nats::jetstream::stream::Stream;
 use async_nats::{Client, ConnectErrorKind, ConnectOptions, Event, ServerAddr, ServerInfo};
-use futures_util::future::join_all;
+use futures_util::future::{join_all, select_ok};
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
 
 use super::nats_error;
-use super::url::{Login, NatsUrl};
-use super::version;
+use super::url::NatsUrl;
+use super::{access, version};
 use crate::error::Error;
 use crate::seldom::Seldom;
 
@@ -93,6 +91,23 @@ impl Connection {
         others.filter(is_other).collect()
     }
 
+    /// A connection to the other server of this name, as soon as that lets one in, whatever the others do.
+    pub(super) async fn to_server(&self, name: &str, url: &NatsUrl) -> Option<Self> {
+        if url.servers.len() < 2 {
+            return None;
+        }
+        let others = url.servers.iter().map(|server| {
+            let opening = Self::open_to(url, slice::from_ref(server), Duration::ZERO);
+            Box::pin(async {
+                let other = opening.await.map_err(drop)?;
+                let is_wanted = other.server().server_name == name;
+                is_wanted.then_some(other).ok_or(())
+            })
+        });
+        let (other, _) = select_ok(others).await.ok()?;
+        Some(other)
+    }
+
     /// When it is lost, any server will do: those of the URL, and those that it was told of. Whether it
     /// knows them.
     pub(super) async fn offer_all(&self, url: &NatsUrl) -> bool {
@@ -159,7 +174,10 @@ impl Connection {
                 Err(error) if is_absence(error.kind()) && Instant::now() < end => {
                     tokio::time::sleep(MAX_RECONNECT_DELAY).await;
                 }
-                Err(error) => return Err(nats_error(url, "reach")(&error)),
+                Err(error) => {
+                    let why = access::explain(&error, servers, url).await;
+                    return Err(nats_error(url, "reach")(&why));
+                }
             }
         };
         let context = ContextBuilder::new()
@@ -244,46 +262,13 @@ fn is_absence(kind: ConnectErrorKind) -> bool {
 }
 
 fn options(url: &NatsUrl) -> Result<ConnectOptions, Error> {
-    let read = |path: &Path| {
-        fs::read_to_string(path).map_err(|source| Error::File {
-            operation: "read",
-            path: path.to_owned(),
-            source,
-        })
-    };
     let options = ConnectOptions::new()
         .name(env!("CARGO_PKG_NAME"))
         .connection_timeout(CONNECT_TIMEOUT)
         .request_timeout(Some(REQUEST_TIMEOUT))
         .ping_interval(PING_INTERVAL)
         .reconnect_delay_callback(reconnect_delay);
-    let mut options = match &url.login {
-        Login::Nobody => options,
-        Login::Password { user, password } => {
-            options.user_and_password(user.clone(), password.clone())
-        }
-        Login::Token(token) => options.token(token.clone()),
-        Login::Credentials(path) => {
-            let credentials = options.credentials(&read(path)?);
-            credentials.map_err(|source| Error::File {
-                operation: "use",
-                path: path.clone(),
-                source,
-            })?
-        }
-        Login::Nkey(path) => options.nkey(read(path)?.trim().to_owned()),
-    };
-    options = options.require_tls(url.tls.required || url.tls.first);
-    if url.tls.first {
-        options = options.tls_first();
-    }
-    if let Some(authorities) = &url.tls.authorities {
-        options = options.add_root_certificates(authorities.clone());
-    }
-    if let Some((certificate, key)) = &url.tls.certificate {
-        options = options.add_client_certificate(certificate.clone(), key.clone());
-    }
-    Ok(options)
+    access::add(options, url)
 }
 
 /// How long to wait before the next attempt, of which so many have failed.

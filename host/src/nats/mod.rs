@@ -12,6 +12,7 @@
 //! of its replicas has it: so the engine holds that keys are written once, not a check of ours.
 //! Never deletes, and never changes a stream that is there.
 
+mod access;
 mod compare;
 mod connection;
 mod health;

@@ -178,10 +178,7 @@ impl Watched {
             return;
         }
         *followed = Some((leader.to_owned(), Instant::now()));
-        let others = connection.others(&self.url).await;
-        let others = others.into_iter();
-        let mut leaders = others.filter(|other| other.server().server_name == leader);
-        let Some(next) = leaders.next() else {
+        let Some(next) = connection.to_server(leader, &self.url).await else {
             return;
         };
         if version::fault(&next.server()).is_none() && next.offer_all(&self.url).await {

@@ -173,7 +173,7 @@ async fn info(context: &Context, name: &str) -> async_nats::jetstream::stream::I
 }
 
 /// Has another replica lead a stream.
-async fn change_leader(context: &Context, name: &str) {
+pub(super) async fn change_leader(context: &Context, name: &str) {
     let leader = |info: async_nats::jetstream::stream::Info| info.cluster.and_then(|it| it.leader);
     let before = leader(info(context, name).await);
     let subject = format!("STREAM.LEADER.STEPDOWN.{name}");

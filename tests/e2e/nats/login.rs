@@ -144,6 +144,147 @@ fn a_server_that_is_not_encrypted_is_not_taken_for_one_that_is() {
 }
 
 #[test]
+fn file_that_is_not_what_its_parameter_says_is_named_with_it() {
+    let directory = tempfile::tempdir().expect("makes a directory");
+    let file = |name: &str, text: &str| {
+        let path = directory.path().join(name);
+        fs::write(&path, text).expect("writes");
+        path.display().to_string()
+    };
+    let nothing = file("nothing", SECRET);
+    let nowhere = directory.path().join("nowhere").display().to_string();
+    let certificate = file("certificate", "-----BEGIN CERTIFICATE-----");
+    for (parameter, before, reason) in [
+        ("tls_ca", String::new(), "no certificate in PEM"),
+        (
+            "tls_cert",
+            format!("tls_key={nothing}&"),
+            "no certificate in PEM",
+        ),
+        (
+            "tls_key",
+            format!("tls_cert={certificate}&"),
+            "no private key in PEM",
+        ),
+        ("credentials", String::new(), "no JWT with its seed"),
+        ("nkey", String::new(), "no seed of a user"),
+    ] {
+        for (path, reason) in [(&nothing, reason), (&nowhere, "No such file")] {
+            let url = format!("nats://127.0.0.1:1/e?{before}{parameter}={path}");
+            let output = run(&serve(&url));
+            let error = output.assert_failed(1);
+            let named = format!("cannot use {path}, which is given as {parameter}: ");
+            assert!(error.contains(&named) && error.contains(reason), "{error}");
+            assert!(!error.contains(SECRET), "{error}");
+        }
+    }
+}
+
+/// Has the peer and a command refused, with this in what they say.
+#[track_caller]
+fn assert_told(url: &str, told: &str) {
+    for output in [run(&serve(url)), run(&["verify", "--store", url])] {
+        let error = output.assert_failed(1);
+        assert!(error.contains(told), "{error}");
+    }
+}
+
+#[test]
+fn login_that_is_not_let_in_is_named() {
+    if !can_start("logins of NATS that are not let in") {
+        return;
+    }
+    let directory = tempfile::tempdir().expect("makes a directory");
+    let seed = directory.path().join("seed");
+    let key = nkeys::KeyPair::new_user();
+    fs::write(&seed, key.seed().expect("has a seed")).expect("writes");
+    let nats = Single::with(&format!("authorization {{ user: u, password: {SECRET} }}"));
+    let nkey = format!("&nkey={}", seed.display());
+    assert_told(&url(&nats, "", ""), "the URL has no login");
+    assert_told(&url(&nats, "u:x@", ""), "the login is USER:PASSWORD@");
+    assert_told(&url(&nats, "x@", ""), "the login is TOKEN@");
+    let told = format!("the login is nkey={}", seed.display());
+    assert_told(&url(&nats, "", &nkey), &told);
+}
+
+#[test]
+fn encryption_that_a_server_has_not_is_named_by_its_parameter() {
+    if !can_start("NATS without TLS, for each parameter") {
+        return;
+    }
+    let nats = Single::start();
+    let host = nats.cluster.hosts();
+    for parameter in ["tls", "tls_first"] {
+        let told = format!("{parameter}=true is given, but {host} has no TLS");
+        assert_told(&url(&nats, "", &format!("&{parameter}=true")), &told);
+    }
+}
+
+#[test]
+fn encryption_that_a_server_asks_for_is_named_by_its_parameter() {
+    let directory = tempfile::tempdir().expect("makes a directory");
+    let other = tempfile::tempdir().expect("makes a directory");
+    let made = certify(directory.path()).and_then(|()| certify(other.path()));
+    let reason = made.is_none().then_some("there is no openssl");
+    if !can_start("TLS parameters of NATS") || !can_make("TLS parameters of NATS", reason) {
+        return;
+    }
+    let file = |name: &str| directory.path().join(name).display().to_string();
+    let (certificate, key) = (file("certificate.pem"), file("key.pem"));
+    let foreign = other.path().join("certificate.pem").display().to_string();
+    let files = format!("cert_file: \"{certificate}\", key_file: \"{key}\"");
+    let nats = Single::with(&format!("tls {{ {files} }}"));
+    assert_let_in(&url(&nats, "", &format!("&tls_ca={certificate}")));
+    let told = format!("signed by one of tls_ca={foreign}");
+    assert_told(&url(&nats, "", &format!("&tls_ca={foreign}")), &told);
+    assert_told(
+        &url(&nats, "", "&tls=true"),
+        "an authority of the system, or of tls_ca",
+    );
+    let first = format!("&tls_first=true&tls_ca={certificate}");
+    assert_told(&url(&nats, "", &first), "it takes tls=true");
+    let nats = Single::with(&format!("tls {{ {files}, handshake_first: true }}"));
+    assert_let_in(&url(&nats, "", &first));
+    let late = format!("&tls=true&tls_ca={certificate}");
+    assert_told(&url(&nats, "", &late), "(tls_first=true)");
+    let nats = Single::with(&format!(
+        "tls {{ {files}, ca_file: \"{certificate}\", verify: true }}"
+    ));
+    assert_told(
+        &url(&nats, "", &late),
+        "asks for a certificate: tls_cert and tls_key",
+    );
+}
+
+#[test]
+fn login_that_may_not_put_is_told_at_the_start() {
+    if !can_start("logins of NATS that may not put") {
+        return;
+    }
+    let nats = Single::with(&format!(
+        "authorization {{ users: [ {{ user: u, password: {SECRET}, \
+         permissions {{ publish: {{ deny: \"alldata.>\" }} }} }} ] }}"
+    ));
+    let output = run(&serve(&url(&nats, &format!("u:{SECRET}@"), "")));
+    assert_eq!((output.code, output.stdout.as_str()), (Some(1), ""));
+    let error = output
+        .stderr
+        .lines()
+        .find(|line| line.starts_with("error: "));
+    let error = error.expect("is told");
+    for told in [
+        "cannot put into the stream",
+        "Permissions Violation for Publish to \"alldata.",
+    ] {
+        assert!(
+            error.to_lowercase().contains(&told.to_lowercase()),
+            "{error}"
+        );
+    }
+    assert!(!output.stderr.contains(SECRET), "{output:?}");
+}
+
+#[test]
 fn a_password_in_the_environment_is_not_shown() {
     let variables = [
         ("ALLDATA_PEER_SINK", "nats://u:s3cr3t@127.0.0.1:1/e"),

@@ -1,10 +1,17 @@
 //! Three peers over three servers: whichever is put to, there is one store.
 
 use std::collections::BTreeMap;
-use std::sync::Barrier;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Barrier};
 use std::thread;
 
+use alldata_peer_server_http::PutError;
+use alldata_peer_server_http::sinks;
+use tokio::runtime::Runtime;
+
+use super::identity::change_leader;
 use super::{Cluster, STREAM, can_start, url};
+use crate::sinks::put;
 use crate::support::{Answer, Peer, Post, run, wait_until};
 
 /// How many keys are raced for.
@@ -70,6 +77,69 @@ fn peers_connect_to_the_server_that_leads_the_stream() {
         leader.is_some_and(|leader| clients(leader) == 3) && (0..3).map(clients).sum::<usize>() == 3
     });
     drop(peers);
+}
+
+/// How often another server leads the stream while events come.
+const CHANGES: usize = 3;
+
+/// How many writers there are meanwhile.
+const WRITERS: usize = 8;
+
+#[test]
+fn peer_follows_a_leader_that_moves_and_leaves_nothing_unknown() {
+    if !can_start("leaders that move") {
+        return;
+    }
+    let cluster = Cluster::start(3, "");
+    let runtime = Runtime::new().expect("starts a runtime");
+    runtime.block_on(async {
+        let sink = sinks::open(&url(&cluster, "replicas=3")).await;
+        let sink = sink.expect("opens");
+        let client = async_nats::connect(cluster.address(0).to_string()).await;
+        let context = async_nats::jetstream::new(client.expect("connects"));
+        let is_over = Arc::new(AtomicBool::new(false));
+        let write = |writer: usize| {
+            let (sink, is_over) = (sink.clone(), Arc::clone(&is_over));
+            tokio::spawn(async move {
+                let mut number = 0;
+                while !is_over.load(Ordering::Relaxed) {
+                    // Each is put, put again, and refused for another.
+                    let key = format!("{writer}x{number}");
+                    assert_eq!(put(&sink, &key, "1").await, Ok(()), "{key}");
+                    assert_eq!(put(&sink, &key, "1").await, Ok(()), "{key}");
+                    assert_eq!(
+                        put(&sink, &key, "2").await,
+                        Err(PutError::Conflict),
+                        "{key}"
+                    );
+                    number += 1;
+                }
+                number
+            })
+        };
+        let writers: Vec<_> = (0..WRITERS).map(write).collect();
+        let clients = |node| cluster.clients(node, "alldata-peer-server-http");
+        for _ in 0..CHANGES {
+            change_leader(&context, STREAM).await;
+            tokio::task::block_in_place(|| {
+                wait_until(
+                    "the peer is connected to the leader, and to it alone",
+                    || {
+                        let leader = cluster.leader(STREAM);
+                        leader.is_some_and(|leader| clients(leader) == 1)
+                            && (0..3).map(clients).sum::<usize>() == 1
+                    },
+                );
+            });
+        }
+        is_over.store(true, Ordering::Relaxed);
+        let mut stored = 0;
+        for writer in writers {
+            stored += writer.await.expect("all are answered rightly");
+        }
+        let stream = context.get_stream(STREAM).await.expect("is there");
+        assert_eq!(stream.cached_info().state.messages, stored);
+    });
 }
 
 /// Has each of six writers, two at each peer, put another event under one key at the same moment.
