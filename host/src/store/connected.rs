@@ -7,8 +7,9 @@ use std::path::Path;
 
 use rusqlite::{Connection, MAIN_DB, OpenFlags, Transaction, TransactionBehavior};
 
-use super::connection::{CHECKPOINT_NOT_ON_CLOSE, WriteError, connect, is_busy};
+use super::connection::{WriteError, is_busy};
 use super::identity::{Round, Stamp, StoreFiles, links};
+use super::opening::{CHECKPOINT_NOT_ON_CLOSE, connect};
 use super::rescue::Modes;
 use super::wal_size::{Frames, Mode};
 use super::{log, store_error};

@@ -6,8 +6,8 @@ use rusqlite::ffi;
 
 use super::connected::Connected;
 use super::identity::{Change, Event, Role};
-use super::rescue::is_whole;
 use super::wal_size::{Frames, Mode, at_once};
+use super::wholeness::is_whole;
 
 /// How often a WAL is looked at before it is not what SQLite has in it.
 const LOOKS_AT_WAL: usize = 3;

@@ -14,18 +14,24 @@
 //!
 //! Rows are added and never changed. Never judges an event.
 
+mod adopt;
 mod connected;
 mod connection;
+mod copies;
 mod database_file;
 mod guard;
 mod identity;
 mod location;
 mod log;
 mod look;
+mod merge;
+mod opening;
 mod quiet;
 mod reader;
+mod remedy;
 mod rescue;
 mod wal_size;
+mod wholeness;
 mod writer;
 
 use std::path::Path;

@@ -1,0 +1,121 @@
+//! Makes the copy of a store the store itself at the next start.
+//!
+//! Never overwrites a file, and never decides that a store is lost.
+
+use std::fs;
+use std::io::ErrorKind;
+use std::path::Path;
+
+use super::copies::{OF_DATABASE, OF_OLD_WAL, copies_of, file_error, set_aside, sync_directory};
+use super::location::{beside, bytes_in};
+use crate::error::Error;
+
+/// Makes the copy of a store the store itself, where that is not there any more.
+pub(super) fn adopt(database: &Path) -> Result<(), Error> {
+    let copies = copies_of(database, OF_DATABASE);
+    let [copy, others @ ..] = &copies[..] else {
+        return Ok(());
+    };
+    if bytes_in(database) > 0 {
+        tracing::warn!(
+            "{} may have events that are not in the store: `alldata-peer export` and `import` copy them, then remove it",
+            copy.display()
+        );
+        return Ok(());
+    }
+    if !others.is_empty() {
+        return Err(Error::StoreFormat {
+            path: database.to_owned(),
+            reason: format!(
+                "it is missing, and there are {} copies of what it had, from {}: rename the right one",
+                copies.len(),
+                copy.display()
+            ),
+        });
+    }
+    let wal = beside(database, "-wal");
+    if bytes_in(&wal) > 0 {
+        // The copy has what is in an older one, which would be of another moment beside it.
+        if is_later(&wal, copy) {
+            return Err(Error::StoreFormat {
+                path: database.to_owned(),
+                reason: format!(
+                    "it is missing, and its WAL is later than {}: put the database back that the WAL belongs to",
+                    copy.display()
+                ),
+            });
+        }
+        set_aside(&wal, database, OF_OLD_WAL)?;
+    }
+    match fs::rename(copy, database) {
+        Ok(()) => {}
+        // Another process was faster.
+        Err(error) if error.kind() == ErrorKind::NotFound && database.exists() => return Ok(()),
+        Err(error) => return Err(file_error(copy, "rename")(error)),
+    }
+    sync_directory(database).map_err(file_error(database, "sync"))?;
+    tracing::warn!(
+        "the store {} was missing: it is {} now, which was rescued when it was removed or cut off",
+        database.display(),
+        copy.display()
+    );
+    Ok(())
+}
+
+/// Whether a file was written to after another was. One whose time is not known may have been.
+fn is_later(file: &Path, other: &Path) -> bool {
+    let time = |path| fs::metadata(path).and_then(|found| found.modified());
+    match (time(file), time(other)) {
+        (Ok(file), Ok(other)) => file > other,
+        _ => true,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::{self, File};
+    use std::path::Path;
+    use std::time::{Duration, SystemTime};
+
+    use rusqlite::Connection;
+
+    use super::adopt;
+    use crate::store::{SCHEMA, digest};
+
+    fn store_of(path: &Path, events: &[(&str, &str)]) -> Connection {
+        let store = Connection::open(path).expect("opens");
+        store.execute_batch(SCHEMA).expect("makes the table");
+        for (key, event) in events {
+            let sql = "INSERT INTO events (key, event, digest, received_ms) VALUES (?1, ?2, ?3, 0)";
+            let row = (key, event, digest(key, event));
+            store.execute(sql, row).expect("inserts");
+        }
+        store
+    }
+
+    fn event_of(store: &Connection, key: &str) -> String {
+        let sql = "SELECT event FROM events WHERE key = ?1";
+        store.query_row(sql, [key], |row| row.get(0)).expect("has")
+    }
+
+    #[test]
+    fn copy_is_not_adopted_beside_a_later_wal() {
+        let directory = tempfile::tempdir().expect("makes a directory");
+        let path = |name: &str| directory.path().join(name);
+        drop(store_of(&path("s.db.rescued"), &[("a", "1")]));
+        fs::write(path("s.db-wal"), "frames").expect("writes");
+        let now = SystemTime::now();
+        let set_time = |time| {
+            let wal = File::options().write(true).open(path("s.db-wal"));
+            wal.expect("opens").set_modified(time).expect("is set");
+        };
+        set_time(now + Duration::from_secs(3600));
+        adopt(&path("s.db")).expect_err("is refused");
+        assert!(path("s.db-wal").exists() && !path("s.db").exists());
+        set_time(now - Duration::from_secs(3600));
+        adopt(&path("s.db")).expect("is adopted");
+        let store = Connection::open(path("s.db")).expect("opens");
+        assert_eq!(event_of(&store, "a"), "1");
+        assert!(path("s.db.rescued-old-wal").exists());
+    }
+}

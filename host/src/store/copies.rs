@@ -1,0 +1,89 @@
+//! The names of what was rescued of a store, beside it.
+//!
+//! Never reads what is in a copy.
+
+use std::fs::{self, File};
+use std::io::{self, ErrorKind};
+use std::path::{Path, PathBuf};
+
+use super::location::beside;
+use crate::error::Error;
+
+/// What the name of a copy ends with that stands for a database which is gone.
+pub(super) const OF_DATABASE: &str = ".rescued";
+
+/// What the name of a copy ends with whose events belong into the database beside it.
+pub(super) const OF_WAL: &str = ".rescued-wal";
+
+/// What the name of a copy ends with some of whose events have others in the store.
+pub(super) const OF_CONFLICTS: &str = ".rescued-conflicts";
+
+/// What the name of a WAL ends with that a copy of its database stands for.
+pub(super) const OF_OLD_WAL: &str = ".rescued-old-wal";
+
+/// What is added to the name of a copy until it is whole.
+pub(super) const PARTIAL: &str = ".partial";
+
+/// How many copies there may be beside one store: each is of another accident, and somebody should
+/// have looked at them by then.
+const MAX_COPIES: u32 = 16;
+
+/// The copies of what a WAL had that are beside a database.
+pub(super) fn copies_of_wal(database: &Path) -> Vec<PathBuf> {
+    copies_of(database, OF_WAL)
+}
+
+pub(super) fn copies_of(database: &Path, suffix: &str) -> Vec<PathBuf> {
+    let paths = (1..=MAX_COPIES).map(|number| numbered(database, suffix, number));
+    paths.filter(|path| path.exists()).collect()
+}
+
+fn numbered(database: &Path, suffix: &str, number: u32) -> PathBuf {
+    match number {
+        1 => beside(database, suffix),
+        _ => beside(database, &format!("{suffix}-{number}")),
+    }
+}
+
+/// Does something with the first of the numbered names that is free.
+pub(super) fn with_free_name<T>(
+    database: &Path,
+    suffix: &str,
+    take: impl Fn(&Path) -> io::Result<T>,
+) -> Result<(PathBuf, T), Error> {
+    for number in 1..=MAX_COPIES {
+        let path = numbered(database, suffix, number);
+        match take(&path) {
+            Ok(taken) => return Ok((path, taken)),
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
+            Err(error) => return Err(file_error(&path, "make")(error)),
+        }
+    }
+    let error = io::Error::new(ErrorKind::AlreadyExists, "there are too many already");
+    Err(file_error(&beside(database, suffix), "make")(error))
+}
+
+/// Gives a file another name, which no other has.
+pub(super) fn set_aside(file: &Path, database: &Path, suffix: &str) -> Result<PathBuf, Error> {
+    let (aside, ()) = with_free_name(database, suffix, |path| {
+        File::create_new(path)?;
+        fs::rename(file, path)
+    })?;
+    Ok(aside)
+}
+
+pub(super) fn sync_directory(path: &Path) -> io::Result<()> {
+    #[cfg(unix)]
+    if let Some(directory) = path.parent() {
+        File::open(directory)?.sync_all()?;
+    }
+    Ok(())
+}
+
+pub(super) fn file_error(path: &Path, operation: &'static str) -> impl Fn(io::Error) -> Error {
+    move |source| Error::File {
+        operation,
+        path: path.to_owned(),
+        source,
+    }
+}
