@@ -64,6 +64,7 @@ mod store_commands;
 mod store_faults;
 mod store_files;
 mod store_readers;
+mod store_servers;
 mod store_start;
 mod store_wal;
 mod store_wal_files;

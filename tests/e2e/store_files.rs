@@ -351,7 +351,7 @@ pub(crate) fn cut(path: &Path, bytes: u64) {
 
 /// Holds that a put is not acknowledged, and that the log says why.
 #[track_caller]
-fn assert_refused(peer: &Peer, reason: &str) {
+pub(crate) fn assert_refused(peer: &Peer, reason: &str) {
     let problem = peer.put("refused", "1").assert_problem(500);
     assert_eq!(problem["stored"], "unknown");
     // Other lines may name the reason too.
@@ -360,7 +360,7 @@ fn assert_refused(peer: &Peer, reason: &str) {
 
 /// Holds that a store which no server has open has the event 1 under a key.
 #[track_caller]
-fn assert_holds(path: &Path, key: &str) {
+pub(crate) fn assert_holds(path: &Path, key: &str) {
     let store = StoreReader::open(path).expect("opens");
     let event = store.get(key).expect("reads");
     assert_eq!(event.as_deref(), Some("1"), "{key}");

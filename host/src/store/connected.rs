@@ -8,15 +8,19 @@ use std::path::Path;
 use rusqlite::{Connection, MAIN_DB, OpenFlags, Transaction, TransactionBehavior};
 
 use super::connection::{WriteError, is_busy};
-use super::identity::{Round, Stamp, StoreFiles, links};
+use super::identity::{Stamp, StoreFiles, links};
 use super::opening::{CHECKPOINT_NOT_ON_CLOSE, connect};
 use super::rescue::Modes;
+use super::wal_mark::WalMark;
 use super::wal_size::{Frames, Mode};
 use super::{log, store_error};
 use crate::error::Error;
 
 /// At how many pages in the log they are moved to the database: as many as SQLite has by itself.
 const CHECKPOINT_PAGES: u64 = 1000;
+
+/// How often a store is looked at until all that is seen is of the same moment.
+const LOOKS_TO_REMEMBER: usize = 3;
 
 #[derive(Debug)]
 pub(super) struct Connected {
@@ -29,11 +33,14 @@ pub(super) struct Connected {
     pub(super) modes: Modes,
     pub(super) page_bytes: u64,
     /// What the WAL had when it was last looked at.
-    pub(super) frames: Frames,
-    /// And which round of it that was.
-    pub(super) round: Option<Round>,
-    /// What the database was then.
+    pub(super) wal: WalMark,
+    /// What the database was when it was last known to be what SQLite made.
     pub(super) stamp: Stamp,
+    /// What the WAL had then, or later while the database was still the same.
+    pub(super) stamped: WalMark,
+    /// Whether somebody is changing the database, so that nothing may be moved to it until it is known
+    /// that this was SQLite.
+    pub(super) is_changing: bool,
     pub(super) links: u64,
 }
 
@@ -68,21 +75,21 @@ impl Connected {
             path: path.to_owned(),
             source,
         })?;
-        let frames = Frames::after(&connection, Mode::Noop)
-            .map_err(&fail)?
-            .frames;
-        Ok(Self {
+        let mut connected = Self {
             connection,
             is_log_synced,
             has_checkpoints,
             modes: Modes::of(&files.database),
             page_bytes: page_bytes.unsigned_abs(),
-            round: files.wal_round(),
             files,
-            frames,
+            wal: WalMark::default(),
             stamp: Stamp::of(&found),
+            stamped: WalMark::default(),
+            is_changing: false,
             links: links(&found),
-        })
+        };
+        connected.remember();
+        Ok(connected)
     }
 
     pub(super) fn begin(&mut self, path: &Path) -> Result<Transaction<'_>, WriteError> {
@@ -93,33 +100,49 @@ impl Connected {
 
     /// Whether what is in the log may go to the database.
     pub(super) fn may_checkpoint(&self) -> bool {
-        self.has_checkpoints && self.is_log_synced
+        self.has_checkpoints && self.is_log_synced && !self.is_changing
     }
 
     /// Moves to the database what is in the log, if that is much and nobody is reading it.
     pub(super) fn checkpoint(&mut self) -> rusqlite::Result<()> {
-        if self.has_checkpoints && self.frames.written >= CHECKPOINT_PAGES {
+        if self.may_checkpoint() && self.wal.frames.written >= CHECKPOINT_PAGES {
             let done = Frames::after(&self.connection, Mode::Passive);
             self.remember();
-            let done = done?;
-            if done.is_known {
-                self.frames = done.frames;
-            }
+            done?;
         }
         Ok(())
     }
 
     /// Takes what is there now for what SQLite made.
     pub(super) fn remember(&mut self) {
-        if let Ok(found) = fs::metadata(&self.files.database) {
-            self.stamp = Stamp::of(&found);
+        // Of the same moment, although others may move pages in between.
+        for _ in 0..LOOKS_TO_REMEMBER {
+            let before = self.wal_mark().ok().flatten();
+            if let Ok(found) = fs::metadata(&self.files.database) {
+                self.stamp = Stamp::of(&found);
+            }
+            let Some(before) = before else { continue };
+            (self.wal, self.stamped) = (before, before);
+            let now = self.wal_mark().ok().flatten();
+            if now.is_some_and(|now| !before.has_moved_until(now)) {
+                break;
+            }
         }
-        if let Ok(asked) = Frames::after(&self.connection, Mode::Noop)
-            && asked.is_known
-        {
-            self.frames = asked.frames;
-            self.round = self.files.wal_round();
+        self.is_changing = false;
+    }
+
+    /// What the WAL has now; `None` where SQLite can't tell that at the moment.
+    pub(super) fn wal_mark(&self) -> rusqlite::Result<Option<WalMark>> {
+        for _ in 0..LOOKS_TO_REMEMBER {
+            let round = self.files.wal_round();
+            let asked = Frames::after(&self.connection, Mode::Noop)?;
+            // Another process may begin it anew in between.
+            if asked.is_known && round == self.files.wal_round() {
+                let frames = asked.frames;
+                return Ok(Some(WalMark { frames, round }));
+            }
         }
+        Ok(None)
     }
 
     /// Closes the store; who is alone with it moves all to the database and removes the WAL.

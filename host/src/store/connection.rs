@@ -157,15 +157,18 @@ impl Connector {
         let Some(connected) = &mut self.connected else {
             return Ok(());
         };
-        let bytes = connected.frames.bytes(connected.page_bytes);
+        let bytes = connected.wal.frames.bytes(connected.page_bytes);
         if !self.wal_limit.is_reached(bytes) {
             return Ok(());
         }
         let moved = match connected.may_checkpoint() {
-            true => at_once(&connected.connection, Mode::Passive),
+            true => {
+                let moved = at_once(&connected.connection, Mode::Passive);
+                connected.remember();
+                moved
+            }
             false => Frames::after(&connected.connection, Mode::Noop),
         };
-        connected.remember();
         match moved {
             Ok(checkpoint) if checkpoint.frames.is_all_moved() => Ok(()),
             Ok(checkpoint) => {
@@ -186,10 +189,10 @@ impl Connector {
             return;
         };
         let result = connected.checkpoint();
-        if connected.frames.is_all_moved() {
+        if connected.wal.frames.is_all_moved() {
             self.witness.clone_from(&self.last_key);
         }
-        let bytes = connected.frames.bytes(connected.page_bytes);
+        let bytes = connected.wal.frames.bytes(connected.page_bytes);
         self.wal_limit.say_grown(&self.path, bytes);
         if let Err(error) = result {
             self.checkpoint_failed(&error);

@@ -3,13 +3,13 @@
 //! A change that SQLite did not make is told, and nothing is acknowledged until the files are right
 //! again. What is done about it is decided in `remedy`.
 
-use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use super::connection::{Connector, WriteError, spoils_connection};
-use super::identity::{Change, FileId, look_for};
+use super::identity::{Change, look_for};
 use super::look::{Looked, Refusal};
 use super::remedy::{Remedy, Then, remedy};
+use super::renewal::Renewal;
 use super::wal_size::{KEPT_WAL_BYTES, Mode, at_once};
 use crate::seldom::Seldom;
 
@@ -28,10 +28,8 @@ pub(super) struct Trouble {
     pub(super) rescue_failed_at: Option<Instant>,
     /// Whether what is on the disk is better left as it is.
     pub(super) is_left: bool,
-    /// A file that has to be another one when the store is opened again, so that all who have it open
-    /// then have the same WAL and the same shared memory: the one that was there is removed when
-    /// somebody has the store alone.
-    pub(super) to_be_renewed: Option<(PathBuf, FileId)>,
+    /// What the store has to have anew when it is opened again.
+    pub(super) to_be_renewed: Option<Renewal>,
 }
 
 impl Trouble {

@@ -9,6 +9,7 @@ use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
+use super::checkpoint_lock;
 use super::location::beside;
 use super::wal_size::{WAL_HEADER_BYTES, start_of};
 
@@ -130,8 +131,14 @@ pub(super) struct Look {
     pub(super) wal_bytes: u64,
 }
 
-/// What SQLite writes into the header of a WAL, and of each page in it, whenever it begins it anew.
-pub(super) type Round = [u8; 8];
+/// What SQLite writes into the header of a WAL whenever it begins it anew.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Round {
+    /// How often the writer has done so, and those before it as far as it knows: 0 in a new WAL.
+    pub(super) number: u32,
+    /// Also in the header of each page. SQLite counts the first half, and makes the second up.
+    pub(super) salt: [u8; 8],
+}
 
 /// The files of a store that a connection has open.
 #[derive(Debug)]
@@ -202,16 +209,26 @@ impl StoreFiles {
     pub(super) fn wal_round(&self) -> Option<Round> {
         let mut header = [0; WAL_HEADER_BYTES];
         read_at(&self.wal_file, &mut header, 0).ok()?;
-        let mut round = Round::default();
-        round.copy_from_slice(&header[16..24]);
-        Some(round)
+        let (mut number, mut salt) = ([0; 4], [0; 8]);
+        number.copy_from_slice(&header[12..16]);
+        salt.copy_from_slice(&header[16..24]);
+        Some(Round {
+            number: u32::from_be_bytes(number),
+            salt,
+        })
     }
 
     /// Whether the WAL has a page of a round.
     pub(super) fn has_page(&self, page: u64, page_bytes: u64, round: Round) -> bool {
         let mut header = [0; 16];
         let place = start_of(page, page_bytes);
-        page == 0 || read_at(&self.wal_file, &mut header, place).is_ok() && header[8..] == round
+        page == 0
+            || read_at(&self.wal_file, &mut header, place).is_ok() && header[8..] == round.salt
+    }
+
+    /// Whether somebody, as far as the system tells, moves pages to the database at this moment.
+    pub(super) fn has_checkpoint(&self) -> bool {
+        checkpoint_lock::is_held(self.shm_id.inode)
     }
 
     pub(super) fn change(&self, role: Role, event: Event) -> Change {
@@ -277,9 +294,11 @@ fn read_at(file: &File, bytes: &mut [u8], place: u64) -> io::Result<()> {
     }
 }
 
-/// Whether another file is at a path than the one that was.
-pub(super) fn is_another(path: &Path, id: FileId) -> bool {
-    fs::symlink_metadata(path).is_ok_and(|found| FileId::of(&found) != id)
+/// The file at a path where SQLite follows no link, if there is one.
+pub(super) fn id_at(path: &Path) -> Option<FileId> {
+    fs::symlink_metadata(path)
+        .ok()
+        .map(|found| FileId::of(&found))
 }
 
 /// Holds that a path leads to a file that nobody here has open now.

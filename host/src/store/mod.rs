@@ -15,6 +15,7 @@
 //! Rows are added and never changed. Never judges an event.
 
 mod adopt;
+mod checkpoint_lock;
 mod connected;
 mod connection;
 mod copies;
@@ -29,7 +30,9 @@ mod opening;
 mod quiet;
 mod reader;
 mod remedy;
+mod renewal;
 mod rescue;
+mod wal_mark;
 mod wal_size;
 mod wholeness;
 mod writer;

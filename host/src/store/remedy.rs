@@ -6,9 +6,10 @@
 use std::time::{Duration, Instant};
 
 use super::connection::{Connector, WriteError};
-use super::identity::{Change, Event, Role, is_another};
+use super::identity::{Change, Event, Role};
 use super::merge::merge;
 use super::opening::hold_alone;
+use super::renewal::Renewal;
 use super::rescue::{self, Purpose};
 use super::wal_size::{Mode, at_once};
 use super::wholeness::is_damage;
@@ -105,25 +106,20 @@ impl Connector {
         }
     }
 
-    /// Has the store opened again only where its other file shows that somebody had it alone.
+    /// Has the store opened again only where its files show that somebody had it alone.
     fn must_be_renewed(&mut self, role: Role) {
-        let other = match role {
-            Role::Shm => Role::Wal,
-            Role::Database | Role::Wal => Role::Shm,
-        };
         if let Some(connected) = &self.connected {
-            let (path, id) = connected.files.id_of(other);
-            self.trouble.to_be_renewed = Some((path.to_owned(), id));
+            self.trouble.to_be_renewed = Some(Renewal::after(role, &connected.files));
         }
     }
 
     /// Makes sure of that.
     pub(super) fn renew(&mut self) -> Result<(), WriteError> {
-        let Some((path, id)) = &self.trouble.to_be_renewed else {
+        let Some(renewal) = &self.trouble.to_be_renewed else {
             return Ok(());
         };
-        if !is_another(path, *id) {
-            hold_alone(&self.path, Some(path)).map_err(WriteError::Store)?;
+        if !renewal.is_done() {
+            hold_alone(&self.path, Some(&renewal.removed)).map_err(WriteError::Store)?;
         }
         self.trouble.to_be_renewed = None;
         Ok(())
