@@ -29,7 +29,7 @@ use crate::error::Error;
 use crate::group_commit::QueueLimits;
 use crate::refusal::Reason;
 use crate::sink::{BoxSink, PutError, PutSink};
-use crate::sinks::{Comparison, SMALL_BYTES};
+use crate::sinks::{Comparison, HeldId, SMALL_BYTES};
 use crate::store::{Event, digest};
 use crate::unavailable_reasons::UnavailableReasons;
 
@@ -221,6 +221,14 @@ impl NatsSink {
     /// What a key that is taken holds is the answer. `None` where that could not be read, or is not
     /// there after all.
     async fn compare(&self, key: &str, message: &Outgoing) -> Option<Result<(), PutError>> {
+        // A stream never has another event under a key. Only a conflict is told without looking again.
+        let subject = *blake3::hash(message.subject.as_bytes()).as_bytes();
+        if self
+            .comparison
+            .is_known_to_differ(message.event(), &subject)
+        {
+            return Some(Err(PutError::Conflict));
+        }
         // The turns are never closed.
         let _turn = self.reads.acquire().await.ok()?;
         // The leader answers, which has said that the key is taken. The client bounds the wait for the answer, not that for its own queue.
@@ -239,7 +247,7 @@ impl NatsSink {
             }
         };
         match Stored::read(&self.url, &held.subject, Some(&held.headers), &held.payload) {
-            Stored::Whole(held) => Some(self.compare_events(message, held).await),
+            Stored::Whole(held) => Some(self.compare_events(message, held, subject).await),
             Stored::Damaged(_) | Stored::Foreign => {
                 let reason = format!(
                     "what the key {key:?} holds is damaged, or was not put by a peer; `alldata-peer verify` finds all such"
@@ -249,7 +257,12 @@ impl NatsSink {
         }
     }
 
-    async fn compare_events(&self, message: &Outgoing, held: Event) -> Result<(), PutError> {
+    async fn compare_events(
+        &self,
+        message: &Outgoing,
+        held: Event,
+        subject: HeldId,
+    ) -> Result<(), PutError> {
         let sent = message.event();
         let is_same = if held.event == sent {
             true
@@ -258,9 +271,10 @@ impl NatsSink {
         } else {
             let id = digest(&held.key, &held.event);
             let read_held = move || Ok(held.event);
-            self.comparison
-                .is_same(sent.to_owned(), id, read_held)
-                .await?
+            let is_same = self.comparison.is_same(sent.to_owned(), id, read_held);
+            let is_same = is_same.await?;
+            self.comparison.know_as(&id, subject);
+            is_same
         };
         match is_same {
             true => Ok(()),

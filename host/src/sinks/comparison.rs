@@ -66,6 +66,23 @@ impl Comparison {
         }
     }
 
+    /// Whether it is known, without reading what is held, that `sent` has another value. Never so for a
+    /// large event.
+    #[cfg(feature = "nats")]
+    pub(crate) fn is_known_to_differ(&self, sent: &str, held: &HeldId) -> bool {
+        sent.len() <= SMALL_BYTES
+            && find(&self.known, held).is_some_and(|held| !are_same(value_digest(sent), held))
+    }
+
+    /// Has what is known of a held event known by another id too.
+    #[cfg(feature = "nats")]
+    pub(crate) fn know_as(&self, held: &HeldId, other: HeldId) {
+        let mut known = lock(&self.known);
+        if let Some(value) = known.find(held) {
+            known.insert(other, value);
+        }
+    }
+
     /// Whether `sent` has the value of the held event that `read_held` reads, which is called on a
     /// thread where it may take its time, and only if the value of that event is not known.
     pub(crate) async fn is_same<H: AsRef<str>>(

@@ -17,7 +17,7 @@ pub use ndjson::NdjsonSink;
 pub use sqlite::SqliteSink;
 
 #[cfg(feature = "nats")]
-pub(crate) use comparison::{Comparison, SMALL_BYTES};
+pub(crate) use comparison::{Comparison, HeldId, SMALL_BYTES};
 
 use crate::error::Error;
 pub use crate::group_commit::{

@@ -11,6 +11,7 @@ mod link;
 
 mod commands;
 mod completeness;
+mod conflicts;
 mod contract;
 mod edges;
 mod fake_server;
