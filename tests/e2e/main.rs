@@ -63,6 +63,7 @@ mod startup;
 mod store_commands;
 mod store_faults;
 mod store_files;
+mod store_overwritten;
 mod store_readers;
 mod store_servers;
 mod store_start;

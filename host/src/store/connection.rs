@@ -14,6 +14,7 @@ use super::identity::FileId;
 use super::location::check_place;
 use super::opening::{CHECKPOINT_NOT_ON_CLOSE, hold_alone};
 use super::wal_size::{Frames, Mode, WalLimit, at_once};
+use super::wholeness;
 use crate::error::Error;
 
 /// How long there are no checkpoints where they failed twice: a long log is written once more
@@ -57,9 +58,9 @@ pub(super) struct Connector {
     pub(super) looked_at: Option<Instant>,
     /// Copies whose events the store may lack.
     pub(super) to_merge: Vec<PathBuf>,
-    /// A key that the database has, not only the WAL.
+    /// The key that was last moved to the database, as far as is known.
     pub(super) witness: Option<String>,
-    /// A key that the store has since the last write.
+    /// The key that was new last.
     pub(super) last_key: Option<String>,
     wal_limit: WalLimit,
     /// Whether a checkpoint failed, so that there may be none.
@@ -78,11 +79,9 @@ impl Connector {
         })?;
         check_place(&path)?;
         let connected = Connected::open(&path, OpenFlags::SQLITE_OPEN_CREATE, true)?;
-        let witness = connected.connection.query_row(
-            "SELECT key FROM events ORDER BY key DESC LIMIT 1",
-            (),
-            |row| row.get(0),
-        );
+        // One that is damaged, or that there is none, is no matter here.
+        let last_key = wholeness::last_key(&connected.connection).ok();
+        let witness = wholeness::last_key_of_database(&connected.files.database).ok();
         let mut connector = Self {
             path,
             id: connected.files.id,
@@ -90,9 +89,8 @@ impl Connector {
             connected: Some(connected),
             trouble: Trouble::default(),
             looked_at: None,
-            // One that is damaged, or that there is none, is no matter here.
-            last_key: witness.as_ref().ok().cloned(),
-            witness: witness.ok(),
+            last_key,
+            witness,
             wal_limit: WalLimit::new(max_wal_bytes),
             has_failed_checkpoint: false,
             tried_at: None,
@@ -104,11 +102,11 @@ impl Connector {
     }
 
     /// Does one transaction, which `write` commits: then it is on the disk, with all before it, in
-    /// the files that are at the store's path. `key` is one that is in the store then.
+    /// the files that are at the store's path. `last_key` is the last key that was new, if there is one.
     pub(super) fn transact<T>(
         &mut self,
-        key: Option<&str>,
         write: impl FnOnce(Transaction<'_>) -> rusqlite::Result<T>,
+        last_key: impl FnOnce(&T) -> Option<String>,
     ) -> Result<T, WriteError> {
         self.inspect_before_write()?;
         self.restore_checkpoints();
@@ -126,8 +124,8 @@ impl Connector {
         };
         if is_spoiled || !connected.connection.is_autocommit() {
             self.abandon();
-        } else if result.is_ok() {
-            self.last_key = key.map(str::to_owned);
+        } else if let Ok(written) = &result {
+            self.last_key = last_key(written).or(self.last_key.take());
             self.inspect_commit().map_err(WriteError::after_commit)?;
             self.settle();
             self.checkpoint();

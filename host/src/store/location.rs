@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use rusqlite::ErrorCode;
 
 use super::identity::links;
-use super::{adopt, store_error};
+use super::{adopt, overwritten, store_error};
 use crate::error::Error;
 
 /// The path of a URL such as `sqlite:PATH`, or what is wrong with it.
@@ -101,6 +101,7 @@ pub(super) fn check_place(path: &Path) -> Result<(), Error> {
     let place = locate(path)?;
     let place = resolve(place);
     adopt::adopt(&place)?;
+    overwritten::check(&place)?;
     let wal = beside(&place, "-wal");
     match fs::metadata(&place) {
         Ok(found) if links(&found) > 1 => Err(refuse(format!(

@@ -7,7 +7,7 @@ use rusqlite::ffi;
 use super::connected::Connected;
 use super::identity::{Change, Event, Role};
 use super::wal_mark::{WalMark, rounds_between};
-use super::wholeness::is_whole;
+use super::wholeness::{Witness, is_whole};
 
 /// How often a WAL is looked at before it is not what SQLite has in it.
 const LOOKS_AT_WAL: usize = 3;
@@ -82,7 +82,8 @@ impl Connected {
             }
             // Only read before that is known: what is there may be another's.
             Cause::Unknown
-                if is_whole(&self.files.database, witness).map_err(Refusal::Sqlite)? =>
+                if is_whole(&self.files.database, self.witness(witness))
+                    .map_err(Refusal::Sqlite)? =>
             {
                 self.remember();
                 Ok(Looked::Touched)
@@ -90,6 +91,16 @@ impl Connected {
             Cause::Unknown if is_shorter => changed(Event::CutOff),
             Cause::Unknown => changed(Event::Overwritten),
         }
+    }
+
+    /// That with which the database is known again.
+    fn witness<'a>(&self, key: Option<&'a str>) -> Option<Witness<'a>> {
+        let moved = self.stamped.frames;
+        Some(Witness {
+            key: key?,
+            // Where a part of the WAL has been moved, the database is nothing by itself.
+            is_in_database: moved.moved == 0 || moved.is_all_moved(),
+        })
     }
 
     /// What changed the database.
@@ -132,6 +143,10 @@ impl Connected {
         let was = self.wal;
         let before = was.frames;
         let mut is_known = false;
+        let last = last_key.map(|key| Witness {
+            key,
+            is_in_database: false,
+        });
         for _ in 0..LOOKS_AT_WAL {
             let Some(now) = self.wal_mark().map_err(Refusal::Sqlite)? else {
                 continue;
@@ -150,7 +165,7 @@ impl Connected {
                 || self.wal.round == was.round
                 || rounds_between(was.round, self.wal.round).is_some()
                 || may_be_new && after != before
-                || is_whole(&self.files.database, last_key).map_err(Refusal::Sqlite)?
+                || is_whole(&self.files.database, last).map_err(Refusal::Sqlite)?
             {
                 return Ok(());
             }

@@ -27,6 +27,7 @@ mod log;
 mod look;
 mod merge;
 mod opening;
+mod overwritten;
 mod quiet;
 mod reader;
 mod remedy;

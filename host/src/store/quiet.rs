@@ -92,7 +92,7 @@ impl Quiet {
 
 /// Opens a database of which SQLite is told that nobody changes it: it takes no locks, and makes no
 /// files.
-fn open_unchanging(path: &Path) -> Result<Connection, Error> {
+pub(super) fn open_unchanging(path: &Path) -> Result<Connection, Error> {
     let database = locate(path)?;
     #[cfg(unix)]
     let bytes = std::os::unix::ffi::OsStrExt::as_bytes(database.as_os_str());

@@ -9,6 +9,7 @@ use super::connection::{Connector, WriteError};
 use super::identity::{Change, Event, Role};
 use super::merge::merge;
 use super::opening::hold_alone;
+use super::overwritten;
 use super::renewal::Renewal;
 use super::rescue::{self, Purpose};
 use super::wal_size::{Mode, at_once};
@@ -166,6 +167,9 @@ impl Connector {
                 if then != Then::EmptyAndStop && is_unreadable(&error) {
                     // Another server may have read more of it, and needs it alone.
                     self.trouble.is_final = true;
+                    if let Some(what) = &self.trouble.current {
+                        overwritten::mark(database, what);
+                    }
                     self.abandon();
                 }
                 return;

@@ -4,38 +4,83 @@
 
 use std::path::Path;
 
-use rusqlite::{ErrorCode, OpenFlags, ffi};
+use rusqlite::{Connection, ErrorCode, OpenFlags, ffi};
 
-use super::open;
+use super::quiet::open_unchanging;
+use super::{APPLICATION_ID, SCHEMA_VERSION, open};
 use crate::error::Error;
 
-/// Whether the structure of a store is whole and it has a key, read anew.
-pub(super) fn is_whole(path: &Path, key: Option<&str>) -> rusqlite::Result<bool> {
-    match check(path, key) {
+/// A key that a database has to have, since it was moved to it.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Witness<'a> {
+    pub(super) key: &'a str,
+    /// Whether it has to be in the database itself, whatever the WAL has.
+    pub(super) is_in_database: bool,
+}
+
+/// Whether the files are a store whose structure is whole, and it has a key, read anew.
+pub(super) fn is_whole(path: &Path, witness: Option<Witness<'_>>) -> rusqlite::Result<bool> {
+    match check(path, witness) {
         Err(error) if is_damage(&error) => Ok(false),
         result => result,
     }
 }
 
-fn check(path: &Path, key: Option<&str>) -> rusqlite::Result<bool> {
-    let connection = match open(path, OpenFlags::SQLITE_OPEN_READ_WRITE) {
-        Err(Error::Store { source, .. }) => return Err(source.0),
-        // That it can't be opened now says nothing of what is in it.
-        Err(_) => {
-            let closed = ffi::Error::new(ffi::SQLITE_CANTOPEN);
-            return Err(rusqlite::Error::SqliteFailure(closed, None));
-        }
-        Ok(connection) => connection,
-    };
+fn check(path: &Path, witness: Option<Witness<'_>>) -> rusqlite::Result<bool> {
+    // The WAL of a store may have enough of the pages of a foreign database that it looks like the store.
+    if let Some(Witness {
+        key,
+        is_in_database: true,
+    }) = witness
+        && !has_key(&sqlite(open_unchanging(path))?, key)?
+    {
+        return Ok(false);
+    }
+    let connection = sqlite(open(path, OpenFlags::SQLITE_OPEN_READ_WRITE))?;
+    let pragma = |name| connection.pragma_query_value(None, name, |row| row.get::<_, i32>(0));
+    if pragma("application_id")? != APPLICATION_ID || pragma("user_version")? != SCHEMA_VERSION {
+        return Ok(false);
+    }
     let check = connection.query_row("PRAGMA quick_check(1)", (), |row| row.get::<_, String>(0))?;
-    let has_key = match key {
-        None => true,
-        Some(key) => {
-            let sql = "SELECT EXISTS (SELECT 1 FROM events WHERE key = ?1)";
-            connection.query_row(sql, [key], |row| row.get(0))?
-        }
+    let has_witness = match witness {
+        Some(Witness {
+            key,
+            is_in_database: false,
+        }) => has_key(&connection, key)?,
+        _ => true,
     };
-    Ok(check == "ok" && has_key)
+    Ok(check == "ok" && has_witness)
+}
+
+/// The key of the event that was put last into a database, whatever its WAL has.
+pub(super) fn last_key_of_database(path: &Path) -> rusqlite::Result<String> {
+    last_key(&sqlite(open_unchanging(path))?)
+}
+
+/// The key of the event that was put last into a store.
+pub(super) fn last_key(connection: &Connection) -> rusqlite::Result<String> {
+    let sql = "SELECT key FROM events ORDER BY rowid DESC LIMIT 1";
+    connection.query_row(sql, (), |row| row.get(0))
+}
+
+fn has_key(connection: &Connection, key: &str) -> rusqlite::Result<bool> {
+    let sql = "SELECT EXISTS (SELECT 1 FROM events WHERE key = ?1)";
+    match connection.query_row(sql, [key], |row| row.get(0)) {
+        // There is no such table.
+        Err(error) if error.sqlite_error_code() == Some(ErrorCode::Unknown) => Ok(false),
+        result => result,
+    }
+}
+
+fn sqlite(opened: Result<Connection, Error>) -> rusqlite::Result<Connection> {
+    opened.map_err(|error| match error {
+        Error::Store { source, .. } => source.0,
+        // That it can't be opened now says nothing of what is in it.
+        _ => {
+            let closed = ffi::Error::new(ffi::SQLITE_CANTOPEN);
+            rusqlite::Error::SqliteFailure(closed, None)
+        }
+    })
 }
 
 /// Whether an error says that what is in the files is wrong, not that they could not be read.

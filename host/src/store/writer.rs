@@ -83,13 +83,18 @@ impl Writer for StoreWriter {
     type Written = Written;
 
     fn write(&mut self, records: &[Record]) -> Vec<Result<Written, PutError>> {
-        let key = records.last().map(|record| record.key.as_str());
         // Before the transaction, which other processes wait for.
         let digests: Vec<_> = records
             .iter()
             .map(|record| digest(&record.key, &record.event))
             .collect();
-        let found = (self.connector).transact(key, |batch| insert_all(batch, records, &digests));
+        let last_new_key = |found: &Vec<Found>| {
+            let mut puts = found.iter().zip(records).rev();
+            let last = puts.find(|(found, _)| matches!(found, Found::Nothing))?;
+            Some(last.1.key.clone())
+        };
+        let insert = |batch: Transaction<'_>| insert_all(batch, records, &digests);
+        let found = (self.connector).transact(insert, last_new_key);
         match found {
             Ok(found) => {
                 let puts = found.into_iter().zip(records).zip(&digests);
