@@ -65,6 +65,7 @@ mod store_faults;
 mod store_files;
 mod store_overwritten;
 mod store_readers;
+mod store_rescues;
 mod store_servers;
 mod store_start;
 mod store_wal;

@@ -56,6 +56,15 @@ fn moved_file_refuses_puts_until_it_is_back() {
     );
 }
 
+/// As NFS does when a file is removed while it is open.
+#[test]
+fn file_that_the_file_system_hides_is_a_removed_one() {
+    let peer = start();
+    let hidden = peer.file("dir/.nfs000000000012d68700000001");
+    fs::rename(peer.file(NAME), hidden).expect("renames");
+    assert_refused(&peer, "it was removed");
+}
+
 #[test]
 fn moved_directory_refuses_puts_until_it_is_back() {
     let peer = start();

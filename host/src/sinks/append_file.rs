@@ -9,6 +9,8 @@ use std::io::{self, ErrorKind, Read as _, Seek as _, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
 
 use crate::error::Error;
+#[cfg(unix)]
+use crate::store::is_hidden;
 
 /// A file that is open for appending.
 #[derive(Debug)]
@@ -113,7 +115,7 @@ impl AppendFile {
             return Ok(());
         };
         let at_path = fs::metadata(&self.path);
-        check_identity(metadata, at_path)?;
+        check_identity(&self.file, metadata, at_path)?;
         let to = metadata.len();
         if to < length {
             return Err(Displacement::Truncated { from: length, to });
@@ -148,7 +150,11 @@ impl Drop for AppendFile {
 }
 
 #[cfg(unix)]
-fn check_identity(open: &Metadata, at_path: io::Result<Metadata>) -> Result<(), Displacement> {
+fn check_identity(
+    file: &File,
+    open: &Metadata,
+    at_path: io::Result<Metadata>,
+) -> Result<(), Displacement> {
     use std::os::unix::fs::MetadataExt as _;
 
     if open.nlink() == 0 {
@@ -157,6 +163,9 @@ fn check_identity(open: &Metadata, at_path: io::Result<Metadata>) -> Result<(), 
     match at_path {
         Ok(other) if (other.dev(), other.ino()) == (open.dev(), open.ino()) => Ok(()),
         Ok(_) => Err(Displacement::Replaced),
+        Err(error) if error.kind() == ErrorKind::NotFound && is_hidden(file) => {
+            Err(Displacement::Removed)
+        }
         Err(error) if error.kind() == ErrorKind::NotFound => Err(Displacement::Moved),
         Err(error) => Err(Displacement::Hidden(error)),
     }
@@ -164,7 +173,11 @@ fn check_identity(open: &Metadata, at_path: io::Result<Metadata>) -> Result<(), 
 
 /// Elsewhere files have no identity that could be compared.
 #[cfg(not(unix))]
-fn check_identity(_open: &Metadata, at_path: io::Result<Metadata>) -> Result<(), Displacement> {
+fn check_identity(
+    _file: &File,
+    _open: &Metadata,
+    at_path: io::Result<Metadata>,
+) -> Result<(), Displacement> {
     match at_path {
         Ok(_) => Ok(()),
         Err(error) if error.kind() == ErrorKind::NotFound => Err(Displacement::Moved),

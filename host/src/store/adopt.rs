@@ -6,21 +6,23 @@ use std::fs;
 use std::io::ErrorKind;
 use std::path::Path;
 
-use super::copies::{OF_DATABASE, OF_OLD_WAL, copies_of, file_error, set_aside, sync_directory};
+use super::copies::{
+    OF_DATABASE, OF_OLD_WAL, OF_UNMERGED, copies_of, file_error, give_name, remove_second_names,
+    set_aside, sync_directory,
+};
+use super::identity::id_at;
 use super::location::{beside, bytes_in};
 use crate::error::Error;
 
 /// Makes the copy of a store the store itself, where that is not there any more.
 pub(super) fn adopt(database: &Path) -> Result<(), Error> {
+    remove_second_names(database);
     let copies = copies_of(database, OF_DATABASE);
     let [copy, others @ ..] = &copies[..] else {
         return Ok(());
     };
     if bytes_in(database) > 0 {
-        tracing::warn!(
-            "{} may have events that are not in the store: `alldata-peer export` and `import` copy them, then remove it",
-            copy.display()
-        );
+        copies.iter().for_each(|copy| put_aside(copy, database));
         return Ok(());
     }
     if !others.is_empty() {
@@ -47,10 +49,20 @@ pub(super) fn adopt(database: &Path) -> Result<(), Error> {
         }
         set_aside(&wal, database, OF_OLD_WAL)?;
     }
-    match fs::rename(copy, database) {
-        Ok(()) => {}
-        // Another process was faster.
-        Err(error) if error.kind() == ErrorKind::NotFound && database.exists() => return Ok(()),
+    let named = match database.exists() {
+        // An empty one.
+        true => fs::rename(copy, database),
+        false => give_name(copy, database),
+    };
+    match named {
+        Ok(()) => remove_second_names(database),
+        // Another process was faster, or somebody has put a store there.
+        Err(error)
+            if [ErrorKind::NotFound, ErrorKind::AlreadyExists].contains(&error.kind())
+                && bytes_in(database) > 0 =>
+        {
+            return adopt(database);
+        }
         Err(error) => return Err(file_error(copy, "rename")(error)),
     }
     sync_directory(database).map_err(file_error(database, "sync"))?;
@@ -60,6 +72,25 @@ pub(super) fn adopt(database: &Path) -> Result<(), Error> {
         copy.display()
     );
     Ok(())
+}
+
+/// Gives a copy beside a store a name by which it is never taken for the store.
+fn put_aside(copy: &Path, database: &Path) {
+    if id_at(copy) == id_at(database) {
+        // Another process has just made it the store.
+        return remove_second_names(database);
+    }
+    match set_aside(copy, database, OF_UNMERGED) {
+        Ok(aside) => tracing::warn!(
+            "{} may have events that are not in the store: `alldata-peer export` and `import` copy them, then remove it",
+            aside.display()
+        ),
+        // It may be another's, and keeps nobody out.
+        Err(error) => tracing::warn!(
+            "{} may have events that are not in the store, and is taken for it if that goes away: {error}",
+            copy.display()
+        ),
+    }
 }
 
 /// Whether a file was written to after another was. One whose time is not known may have been.

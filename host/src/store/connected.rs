@@ -98,6 +98,12 @@ impl Connected {
         begin(&mut self.connection, path, has_checkpoints, is_log_synced)
     }
 
+    /// As where another process wrote to the log while the store was opened.
+    #[cfg(test)]
+    pub(super) fn forget_sync(&mut self) {
+        self.is_log_synced = false;
+    }
+
     /// Whether what is in the log may go to the database.
     pub(super) fn may_checkpoint(&self) -> bool {
         self.has_checkpoints && self.is_log_synced && !self.is_changing

@@ -6,6 +6,7 @@ use std::fs::{self, File};
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
+use super::identity::id_at;
 use super::location::beside;
 use crate::error::Error;
 
@@ -17,6 +18,9 @@ pub(super) const OF_WAL: &str = ".rescued-wal";
 
 /// What the name of a copy ends with some of whose events have others in the store.
 pub(super) const OF_CONFLICTS: &str = ".rescued-conflicts";
+
+/// What the name of a copy ends with beside which there was a store: it is never taken for one.
+pub(super) const OF_UNMERGED: &str = ".rescued-unmerged";
 
 /// What the name of a WAL ends with that a copy of its database stands for.
 pub(super) const OF_OLD_WAL: &str = ".rescued-old-wal";
@@ -65,11 +69,43 @@ pub(super) fn with_free_name<T>(
 
 /// Gives a file another name, which no other has.
 pub(super) fn set_aside(file: &Path, database: &Path, suffix: &str) -> Result<PathBuf, Error> {
-    let (aside, ()) = with_free_name(database, suffix, |path| {
-        File::create_new(path)?;
-        fs::rename(file, path)
-    })?;
-    Ok(aside)
+    let (aside, ()) = with_free_name(database, suffix, |path| give_name(file, path))?;
+    match fs::remove_file(file) {
+        Err(error) if error.kind() != ErrorKind::NotFound => Err(file_error(file, "remove")(error)),
+        _ => Ok(aside),
+    }
+}
+
+/// Gives a file a further name, which no other has, and no longer its first one where a file can have only
+/// one.
+pub(super) fn give_name(file: &Path, name: &Path) -> io::Result<()> {
+    match fs::hard_link(file, name) {
+        // A file system without hard links.
+        Err(error) if error.kind() != ErrorKind::AlreadyExists && !name.exists() => {
+            fs::rename(file, name)
+        }
+        result => result,
+    }
+}
+
+/// Removes names that a copy had before it was whole, or before it was the store: a crash may have
+/// left it both.
+pub(super) fn remove_second_names(database: &Path) {
+    let is_same = |path: &Path, other: &Path| id_at(path).is_some() && id_at(path) == id_at(other);
+    let partial = copies_of(database, &format!("{OF_DATABASE}{PARTIAL}"));
+    let copies = copies_of(database, OF_DATABASE);
+    let mut whole = copies_of_wal(database);
+    whole.extend(copies.iter().cloned());
+    whole.push(database.to_owned());
+    let second = partial
+        .iter()
+        .filter(|partial| whole.iter().any(|whole| is_same(partial, whole)));
+    let second = second.chain(copies.iter().filter(|copy| is_same(copy, database)));
+    for path in second {
+        if let Err(error) = fs::remove_file(path) {
+            tracing::warn!("cannot remove {}: {error}", path.display());
+        }
+    }
 }
 
 pub(super) fn sync_directory(path: &Path) -> io::Result<()> {

@@ -26,6 +26,8 @@ pub(super) struct Trouble {
     /// Why this process takes no further put, whatever becomes of the files.
     pub(super) is_final: bool,
     pub(super) rescue_failed_at: Option<Instant>,
+    /// What was to follow a copy that could not be made.
+    pub(super) uncopied: Option<Then>,
     /// Whether what is on the disk is better left as it is.
     pub(super) is_left: bool,
     /// What the store has to have anew when it is opened again.
@@ -106,6 +108,7 @@ impl Connector {
     /// Puts are taken again.
     pub(super) fn settle(&mut self) {
         if self.trouble.current.take().is_some() {
+            self.trouble.uncopied = None;
             // The next change is told at once.
             self.trouble.said = Seldom::default();
             let path = self.path.display();

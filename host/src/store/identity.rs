@@ -11,6 +11,7 @@ use std::time::{Duration, SystemTime};
 
 use super::checkpoint_lock;
 use super::location::beside;
+use super::removed::{Handle, is_removed};
 use super::wal_size::{WAL_HEADER_BYTES, start_of};
 
 /// Which file it is, whatever its name. The system may give the number of a file that was removed to
@@ -264,7 +265,7 @@ impl StoreFiles {
     ) -> Result<Metadata, Change> {
         let is_removed = || match role {
             Role::Database => self.handle.is_removed(),
-            Role::Wal => (self.wal_file.metadata()).is_ok_and(|found| links(&found) == 0),
+            Role::Wal => is_removed(&self.wal_file),
             Role::Shm => false,
         };
         let event = match found {
@@ -320,39 +321,4 @@ pub(super) fn look_for(path: &Path, id: FileId) -> Result<(), Change> {
 
 fn is_missing(error: &io::Error) -> bool {
     matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory)
-}
-
-/// Keeps hold of a database's file without opening it, so that its closing gives up no locks.
-#[cfg(target_os = "linux")]
-#[derive(Debug)]
-struct Handle(File);
-
-#[cfg(target_os = "linux")]
-impl Handle {
-    fn open(path: &Path) -> io::Result<Self> {
-        use rustix::fs::{Mode, OFlags, open};
-        let file = open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
-        Ok(Self(file.into()))
-    }
-
-    fn is_removed(&self) -> bool {
-        (self.0.metadata()).is_ok_and(|found| links(&found) == 0)
-    }
-}
-
-/// Where nothing tells whether a file has still a name, it is taken to have none.
-#[cfg(not(target_os = "linux"))]
-#[derive(Debug)]
-struct Handle;
-
-#[cfg(not(target_os = "linux"))]
-impl Handle {
-    #[expect(clippy::unnecessary_wraps, reason = "on Linux it may fail")]
-    fn open(_: &Path) -> io::Result<Self> {
-        Ok(Self)
-    }
-
-    fn is_removed(&self) -> bool {
-        true
-    }
 }

@@ -1,36 +1,72 @@
 //! Puts the events of a rescued copy back into the store.
 //!
-//! Never overwrites one that the store has.
+//! Never overwrites one that the store has, and removes no copy before its events are on the disk.
 
 use std::fs;
 use std::path::Path;
 
-use rusqlite::Connection;
+use rusqlite::Transaction;
 
+use super::connected::Connected;
+use super::connection::{Connector, WriteError};
 use super::copies::{OF_CONFLICTS, file_error, set_aside};
 use super::location::bytes_in;
 use super::rescue::path_as_text;
 use super::store_error;
 use crate::error::Error;
 
-/// Puts the events of a copy into the store that it is a copy of, and removes it. Where the store has
-/// other events under some of its keys by now, which stay, the copy is kept under another name.
-pub(super) fn merge(connection: &Connection, database: &Path, copy: &Path) -> Result<(), Error> {
-    if bytes_in(copy) == 0 {
-        tracing::warn!("{} is gone, and nothing was read of it", copy.display());
-        return Ok(());
+impl Connector {
+    /// Puts back what a WAL that was cut off had.
+    pub(super) fn merge_rescued(&mut self) -> Result<(), WriteError> {
+        while let Some(copy) = self.to_merge.last().cloned() {
+            let Some(connected) = &mut self.connected else {
+                return Ok(());
+            };
+            let database = connected.files.database.clone();
+            if bytes_in(&copy) == 0 {
+                tracing::warn!("{} is gone, and nothing was read of it", copy.display());
+            } else {
+                let conflicts = merge(connected, &self.path, &copy)?;
+                // The copy stands for its events until they are where the next start looks for them.
+                self.inspect_commit()?;
+                if self.connected.is_none() {
+                    return Ok(());
+                }
+                end_copy(&copy, &database, conflicts).map_err(WriteError::Store)?;
+            }
+            self.to_merge.retain(|other| *other != copy);
+        }
+        Ok(())
     }
-    let fail = store_error(copy, "read");
-    connection
+}
+
+/// Puts the events of a copy into the store that it is a copy of, synced as those of a put. Returns under how
+/// many keys the store has other events by now, which stay.
+fn merge(connected: &mut Connected, path: &Path, copy: &Path) -> Result<i64, WriteError> {
+    let fail = |error| WriteError::Store(store_error(copy, "read")(error));
+    (connected.connection)
         .execute("ATTACH DATABASE ?1 AS rescued", [path_as_text(copy)])
-        .map_err(&fail)?;
-    let copied = copy_events(connection);
-    if copied.is_err() && !connection.is_autocommit() {
-        connection.execute_batch("ROLLBACK").map_err(&fail)?;
-    }
-    let detached = connection.execute_batch("DETACH DATABASE rescued");
-    let conflicts = copied.and_then(|conflicts| detached.map(|()| conflicts));
-    let conflicts = conflicts.map_err(&fail)?;
+        .map_err(fail)?;
+    let begun = connected.begin(path);
+    let copied = begun.and_then(|transaction| copy_events(transaction).map_err(fail));
+    let detached = (connected.connection).execute_batch("DETACH DATABASE rescued");
+    let conflicts = copied?;
+    detached.map_err(fail)?;
+    Ok(conflicts)
+}
+
+fn copy_events(transaction: Transaction<'_>) -> rusqlite::Result<i64> {
+    transaction.execute_batch("INSERT OR IGNORE INTO main.events SELECT * FROM rescued.events")?;
+    let sql = "SELECT count(*) FROM rescued.events AS copy JOIN main.events AS held USING (key)
+               WHERE copy.digest <> held.digest";
+    let conflicts = transaction.query_row(sql, (), |row| row.get(0))?;
+    transaction.commit()?;
+    Ok(conflicts)
+}
+
+/// Removes a copy whose events are in the store. Where that has other events under some of their keys,
+/// the copy is kept under another name.
+fn end_copy(copy: &Path, database: &Path, conflicts: i64) -> Result<(), Error> {
     if conflicts > 0 {
         let kept = set_aside(copy, database, OF_CONFLICTS)?;
         tracing::error!(
@@ -49,40 +85,30 @@ pub(super) fn merge(connection: &Connection, database: &Path, copy: &Path) -> Re
     Ok(())
 }
 
-/// Returns under how many keys the store has other events, which stay.
-fn copy_events(connection: &Connection) -> rusqlite::Result<i64> {
-    connection.execute_batch(
-        "BEGIN IMMEDIATE;
-         INSERT OR IGNORE INTO main.events SELECT * FROM rescued.events",
-    )?;
-    let sql = "SELECT count(*) FROM rescued.events AS copy JOIN main.events AS held USING (key)
-               WHERE copy.digest <> held.digest";
-    let conflicts = connection.query_row(sql, (), |row| row.get(0))?;
-    connection.execute_batch("COMMIT")?;
-    Ok(conflicts)
-}
-
 #[cfg(test)]
 mod tests {
     use std::path::Path;
 
     use rusqlite::Connection;
 
-    use super::merge;
-    use crate::store::{SCHEMA, digest};
+    use crate::store::connection::Connector;
+    use crate::store::{APPLICATION_ID, DEFAULT_MAX_WAL_BYTES, SCHEMA, SCHEMA_VERSION, digest};
 
-    fn store_of(path: &Path, events: &[(&str, &str)]) -> Connection {
+    fn store_of(path: &Path, events: &[(&str, &str)]) {
         let store = Connection::open(path).expect("opens");
         store.execute_batch(SCHEMA).expect("makes the table");
+        let pragma = |name, value: i32| store.pragma_update(None, name, value);
+        pragma("application_id", APPLICATION_ID).expect("is set");
+        pragma("user_version", SCHEMA_VERSION).expect("is set");
         for (key, event) in events {
             let sql = "INSERT INTO events (key, event, digest, received_ms) VALUES (?1, ?2, ?3, 0)";
             let row = (key, event, digest(key, event));
             store.execute(sql, row).expect("inserts");
         }
-        store
     }
 
-    fn event_of(store: &Connection, key: &str) -> String {
+    fn event_of(store: &Path, key: &str) -> String {
+        let store = Connection::open(store).expect("opens");
         let sql = "SELECT event FROM events WHERE key = ?1";
         store.query_row(sql, [key], |row| row.get(0)).expect("has")
     }
@@ -92,15 +118,52 @@ mod tests {
         let directory = tempfile::tempdir().expect("makes a directory");
         let database = directory.path().join("s.db");
         let copy = directory.path().join("s.db.rescued-wal");
-        let store = store_of(&database, &[("a", "1")]);
-        drop(store_of(&copy, &[("a", "2"), ("b", "3")]));
-        merge(&store, &database, &copy).expect("merges");
-        assert_eq!(event_of(&store, "a"), "1");
-        assert_eq!(event_of(&store, "b"), "3");
+        store_of(&database, &[("a", "1")]);
+        store_of(&copy, &[("a", "2"), ("b", "3")]);
+        let mut store = Connector::new(&database, DEFAULT_MAX_WAL_BYTES).expect("merges");
+        assert_eq!(event_of(&database, "a"), "1");
+        assert_eq!(event_of(&database, "b"), "3");
         assert!(!copy.exists());
         let kept = directory.path().join("s.db.rescued-conflicts");
-        assert_eq!(event_of(&Connection::open(kept).expect("opens"), "a"), "2");
+        assert_eq!(event_of(&kept, "a"), "2");
         // One that somebody has moved away keeps nobody out.
-        merge(&store, &database, &copy).expect("goes on");
+        store.to_merge.push(copy);
+        store.connect().expect("goes on");
+        assert!(store.to_merge.is_empty());
+    }
+
+    #[test]
+    fn merge_syncs_what_another_left_in_the_wal() {
+        let directory = tempfile::tempdir().expect("makes a directory");
+        let database = directory.path().join("s.db");
+        let copy = directory.path().join("s.db.rescued-wal");
+        let mut store = Connector::new(&database, DEFAULT_MAX_WAL_BYTES).expect("opens");
+        let connected = store.connected.as_mut().expect("is connected");
+        connected.forget_sync();
+        store_of(&copy, &[("a", "1")]);
+        store.to_merge.push(copy.clone());
+        store.connect().expect("merges");
+        assert!(!copy.exists());
+        let connected = store.connected.as_ref().expect("is connected");
+        assert!(connected.may_checkpoint());
+    }
+
+    /// What is committed to a WAL that is not at its path any more.
+    #[test]
+    fn merge_keeps_copy_whose_events_are_not_where_the_next_start_looks() {
+        let directory = tempfile::tempdir().expect("makes a directory");
+        let database = directory.path().join("s.db");
+        let copy = directory.path().join("s.db.rescued-wal");
+        let mut store = Connector::new(&database, DEFAULT_MAX_WAL_BYTES).expect("opens");
+        let away = directory.path().join("away.db");
+        std::fs::rename(&database, &away).expect("moves");
+        store_of(&copy, &[("a", "1")]);
+        store.to_merge.push(copy.clone());
+        store.merge_rescued().expect_err("is refused");
+        assert!(copy.exists());
+        std::fs::rename(&away, &database).expect("moves back");
+        store.connect().expect("merges");
+        assert!(!copy.exists());
+        assert_eq!(event_of(&database, "a"), "1");
     }
 }

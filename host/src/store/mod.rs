@@ -31,6 +31,7 @@ mod overwritten;
 mod quiet;
 mod reader;
 mod remedy;
+mod removed;
 mod renewal;
 mod rescue;
 mod wal_mark;
@@ -48,6 +49,7 @@ pub use database_file::{database_role, writable_target};
 pub(crate) use location::path_of_url;
 pub use location::sqlite_path;
 pub use reader::{Event, StoreReader, Verification};
+pub(crate) use removed::is_hidden;
 pub use wal_size::{DEFAULT_MAX_WAL_BYTES, MIN_MAX_WAL_BYTES};
 pub(crate) use writer::{Held, StoreWriter, Written};
 

@@ -7,7 +7,6 @@ use std::time::{Duration, Instant};
 
 use super::connection::{Connector, WriteError};
 use super::identity::{Change, Event, Role};
-use super::merge::merge;
 use super::opening::hold_alone;
 use super::overwritten;
 use super::renewal::Renewal;
@@ -158,13 +157,21 @@ impl Connector {
         let copy = match copied {
             Ok(copy) => copy,
             Err(error) => {
+                self.trouble.rescue_failed_at = Some(Instant::now());
+                self.trouble.uncopied = Some(then);
+                let is_over = then != Then::EmptyAndStop && is_unreadable(&error);
+                let next = match is_over {
+                    true => "it stays as it is on the disk",
+                    false => {
+                        "that is tried again while the server runs, so mend the cause before its end"
+                    }
+                };
                 tracing::error!(
-                    "cannot rescue what was acknowledged in the store {}: {}",
+                    "cannot rescue what was acknowledged in the store {}: {}; {next}",
                     self.path.display(),
                     sentence(&error)
                 );
-                self.trouble.rescue_failed_at = Some(Instant::now());
-                if then != Then::EmptyAndStop && is_unreadable(&error) {
+                if is_over {
                     // Another server may have read more of it, and needs it alone.
                     self.trouble.is_final = true;
                     if let Some(what) = &self.trouble.current {
@@ -175,6 +182,7 @@ impl Connector {
                 return;
             }
         };
+        self.trouble.uncopied = None;
         tracing::error!(
             "what was acknowledged in the store {} is rescued in {}",
             self.path.display(),
@@ -202,27 +210,25 @@ impl Connector {
         }
     }
 
-    /// Puts back what a WAL that was cut off had.
-    pub(super) fn merge_rescued(&mut self) -> Result<(), WriteError> {
-        let Some(connected) = &self.connected else {
-            return Ok(());
-        };
-        while let Some(copy) = self.to_merge.last() {
-            let database = &connected.files.database;
-            merge(&connected.connection, database, copy).map_err(WriteError::Store)?;
-            self.to_merge.pop();
-        }
-        Ok(())
-    }
-
     /// A last look before the end.
     pub(super) fn finish(&mut self) {
         self.trouble.rescue_failed_at = None;
         let is_wrong = self.connected.is_some() && self.inspect().is_err();
+        if is_wrong || self.connected.is_none() {
+            self.tell_what_is_lost();
+        }
+        if self
+            .connected
+            .as_ref()
+            .is_some_and(|connected| connected.is_changing)
+        {
+            // Who is at it moves the rest too.
+            return self.abandon();
+        }
         let Some(connected) = self.connected.as_ref().filter(|_| is_wrong) else {
             return;
         };
-        if self.trouble.is_left {
+        if self.trouble.is_left || self.trouble.uncopied.is_some() {
             return self.abandon();
         }
         // What a reader holds back may be in the database all the same.
@@ -233,6 +239,20 @@ impl Connector {
                 self.path.display()
             );
             self.abandon();
+        }
+    }
+
+    /// Says at the end which copy there is not, and what is left.
+    fn tell_what_is_lost(&self) {
+        let path = self.path.display();
+        match self.trouble.uncopied {
+            None => {}
+            Some(Then::EmptyAndStop) => tracing::error!(
+                "what was acknowledged in the store {path} is lost: its database was removed, and could not be copied. Only {path}-wal may have the latest of it. Take a backup, export it from other peers, or have the file system searched for removed files before it is written to"
+            ),
+            Some(Then::Stop | Then::Merge) => tracing::error!(
+                "the store {path} is closed damaged, without a copy of what was acknowledged: what is left of it is in {path} and {path}-wal. Copy both before the next start, and see what `sqlite3 {path} .recover` finds in the copies"
+            ),
         }
     }
 }

@@ -2,16 +2,23 @@
 //!
 //! Never overwrites a file, and never decides that a store is lost.
 
+use std::ffi::c_int;
 use std::fs::{self, DirBuilder, File, Permissions};
-use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
-use rusqlite::Connection;
+use rusqlite::backup::{Backup, StepResult};
 use rusqlite::types::{ToSqlOutput, ValueRef};
+use rusqlite::{Connection, OpenFlags, ffi};
 
-use super::copies::{OF_DATABASE, OF_WAL, PARTIAL, file_error, sync_directory, with_free_name};
-use super::{StoreReader, store_error};
+use super::copies::{
+    OF_DATABASE, OF_WAL, PARTIAL, file_error, give_name, sync_directory, with_free_name,
+};
+use super::wholeness::is_damage;
+use super::{StoreReader, open, store_error};
 use crate::error::Error;
+
+/// How many pages SQLite is asked to copy at once: as many as there are.
+const ALL_PAGES: c_int = -1;
 
 /// What the files of a store may be done with, and by whom.
 #[derive(Debug, Clone)]
@@ -60,11 +67,19 @@ pub(super) fn rescue(
 }
 
 fn write_copy(connection: &Connection, copy: &Path, takes_damaged: bool) -> Result<(), Error> {
-    let fail = store_error(copy, "write");
     let vacuum = connection.prepare("VACUUM INTO ?1");
-    vacuum
-        .and_then(|mut vacuum| vacuum.execute([path_as_text(copy)]))
-        .map_err(&fail)?;
+    let vacuum = vacuum.and_then(|mut vacuum| vacuum.execute([path_as_text(copy)]));
+    match vacuum {
+        // What is left of it is in its pages, and the rest can be read.
+        Err(error) if takes_damaged && is_damage(&error) => {
+            copy_pages(connection, copy)?;
+            tracing::error!(
+                "the structure of the store was damaged, and is in its copy too: `alldata-peer verify` tells where ({error})"
+            );
+            return sync(copy);
+        }
+        result => result.map_err(store_error(copy, "write"))?,
+    };
     let found = StoreReader::open(copy)?.verify(|_| {})?;
     let damaged = found.damaged.len();
     if !found.structure.is_empty() || damaged > 0 && !takes_damaged {
@@ -78,6 +93,28 @@ fn write_copy(connection: &Connection, copy: &Path, takes_damaged: bool) -> Resu
             "{damaged} events were damaged in the store, and are in its copy too: `alldata-peer verify` lists them"
         );
     }
+    sync(copy)
+}
+
+/// Copies all pages as they are, from the WAL too.
+fn copy_pages(connection: &Connection, copy: &Path) -> Result<(), Error> {
+    let fail = store_error(copy, "write");
+    // What was copied before the damage.
+    let emptied = File::options().write(true).open(copy);
+    let emptied = emptied.and_then(|file| file.set_len(0));
+    emptied.map_err(file_error(copy, "empty"))?;
+    let mut target = open(copy, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+    let backup = Backup::new(connection, &mut target).map_err(&fail)?;
+    match backup.step(ALL_PAGES).map_err(&fail)? {
+        StepResult::Done => Ok(()),
+        _ => {
+            let busy = ffi::Error::new(ffi::SQLITE_BUSY);
+            Err(fail(rusqlite::Error::SqliteFailure(busy, None)))
+        }
+    }
+}
+
+fn sync(copy: &Path) -> Result<(), Error> {
     let synced = File::open(copy).and_then(|file| file.sync_all());
     synced.map_err(file_error(copy, "sync"))
 }
@@ -99,15 +136,7 @@ fn name_copy(partial: &Path, database: &Path, purpose: Purpose) -> Result<PathBu
         Purpose::Database => OF_DATABASE,
         Purpose::Wal => OF_WAL,
     };
-    let named = with_free_name(database, suffix, |path| {
-        match fs::hard_link(partial, path) {
-            // A file system without hard links.
-            Err(error) if error.kind() != ErrorKind::AlreadyExists && !path.exists() => {
-                fs::rename(partial, path)
-            }
-            result => result,
-        }
-    });
+    let named = with_free_name(database, suffix, |path| give_name(partial, path));
     named.map(|(path, ())| path)
 }
 

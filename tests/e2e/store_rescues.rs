@@ -1,0 +1,161 @@
+//! Copies of a store that went away under a server: which of them are taken for the store, and which are not.
+
+use std::fs;
+use std::path::Path;
+
+use rustix::process::Signal;
+
+use crate::store_files::{assert_holds, assert_refused, assert_whole, end, with_one_event};
+use crate::support::{Peer, run};
+
+#[test]
+fn copy_beside_a_store_is_never_taken_for_it_later() {
+    let peer = with_one_event();
+    let (here, away) = (peer.file("alldata.db"), peer.file("away.db"));
+    fs::remove_file(&here).expect("removes");
+    peer.log_line("alldata.db.rescued");
+    let next = end(peer, Signal::TERM);
+    let rescued = with_suffix(&here, ".rescued");
+    fs::copy(&rescued, &here).expect("copies");
+    // One that an earlier start has found.
+    let unmerged = with_suffix(&here, ".rescued-unmerged");
+    fs::write(&unmerged, "earlier").expect("writes");
+    let peer = next.start();
+    peer.log_line("alldata.db.rescued-unmerged-2");
+    assert!(!rescued.exists());
+    assert_eq!(fs::read_to_string(&unmerged).expect("reads"), "earlier");
+    assert_holds(&with_suffix(&here, ".rescued-unmerged-2"), "before");
+    peer.put("newer", "1").assert_created();
+    let next = end(peer, Signal::TERM);
+    fs::rename(&here, &away).expect("moves");
+    let peer = next.start();
+    peer.put("before", "2").assert_created();
+    let _next = end(peer, Signal::TERM);
+    assert_holds(&away, "newer");
+}
+
+/// A crash may leave a copy under the name that it had until it was whole, too.
+#[test]
+fn copy_with_a_second_name_of_its_own_is_taken_for_the_store() {
+    for second in [".rescued.partial", ".rescued.partial-2"] {
+        let peer = with_one_event();
+        let here = peer.file("alldata.db");
+        fs::remove_file(&here).expect("removes");
+        peer.log_line("alldata.db.rescued");
+        let next = end(peer, Signal::TERM);
+        let rescued = with_suffix(&here, ".rescued");
+        fs::hard_link(&rescued, with_suffix(&here, second)).expect("links");
+        let peer = next.start();
+        assert!(!with_suffix(&here, second).exists() && !rescued.exists());
+        assert_whole(&peer, &["before"]);
+        // And where it has become the store already.
+        let next = end(peer, Signal::TERM);
+        fs::hard_link(&here, &rescued).expect("links");
+        let peer = next.start();
+        assert!(!rescued.exists());
+        assert_whole(&peer, &["before"]);
+    }
+}
+
+/// NFS and FUSE give a file that is removed while it is open another name, and remove that at its end.
+#[test]
+fn file_that_the_file_system_hides_is_a_removed_one() {
+    for name in [
+        ".nfs000000000012d68700000001",
+        ".fuse_hidden0000004200000001",
+    ] {
+        let peer = with_one_event();
+        let (here, hidden) = (peer.file("alldata.db"), peer.file(name));
+        fs::rename(&here, &hidden).expect("renames");
+        assert_refused(&peer, "was removed");
+        peer.log_line("alldata.db.rescued");
+        let next = end(peer, Signal::TERM);
+        fs::remove_file(&hidden).expect("removes");
+        assert_whole(&next.start(), &["before"]);
+    }
+}
+
+/// A page of the table that nobody reads is damaged, and SQLite can't rebuild the store without it.
+#[test]
+fn damaged_store_that_is_removed_is_copied_as_it_is() {
+    let peer = Peer::start();
+    for number in 0..400 {
+        let event = format!("\"{}\"", "x".repeat(200));
+        let key = format!("key{number}");
+        peer.put(&key, &event).assert_created();
+    }
+    let here = peer.file("alldata.db");
+    let next = end(peer, Signal::TERM);
+    damage_leaf(&here);
+    let peer = next.start();
+    peer.put("after", "1").assert_created();
+    fs::remove_file(&here).expect("removes");
+    peer.log_line("was removed");
+    let line = peer.log_line("is rescued in");
+    assert!(line.contains("alldata.db.rescued"), "{line}");
+    let peer = end(peer, Signal::TERM).start();
+    assert_eq!(peer.get("after"), "1\n");
+    for number in [0, 399] {
+        assert!(peer.get(&format!("key{number}")).contains("xxx"));
+    }
+}
+
+#[test]
+fn end_without_a_copy_says_what_is_lost() {
+    for is_removed in [true, false] {
+        let mut peer = with_one_event();
+        let here = peer.file("alldata.db");
+        peer.limit_file_size(Some(1));
+        match is_removed {
+            true => fs::remove_file(&here).expect("removes"),
+            false => fs::write(&here, "").expect("cuts off"),
+        }
+        let line = peer.log_line("cannot rescue");
+        assert!(line.contains("is tried again"), "{line}");
+        peer.signal(Signal::TERM);
+        assert_eq!(peer.wait().code(), Some(0));
+        let log = peer.rest_of_stderr();
+        let lost = log.iter().rfind(|line| line.contains("ERROR"));
+        let lost = lost.expect("it is told at the end");
+        assert!(lost.contains("alldata.db"), "{lost}");
+        let expected = match is_removed {
+            true => "is lost",
+            false => "alldata.db-wal",
+        };
+        assert!(lost.contains(expected), "{lost}");
+    }
+}
+
+/// A last try at the end, when there is room again.
+#[test]
+fn end_makes_the_copy_that_had_no_room_before() {
+    let peer = with_one_event();
+    let here = peer.file("alldata.db");
+    peer.limit_file_size(Some(1));
+    fs::remove_file(&here).expect("removes");
+    peer.log_line("cannot rescue");
+    peer.limit_file_size(None);
+    let next = end(peer, Signal::TERM);
+    assert_holds(&with_suffix(&here, ".rescued"), "before");
+    let peer = next.start();
+    run(&["verify", "--store", &peer.store()]).assert_ok();
+}
+
+/// Fills the head of a page in the middle, with rows of the table in it.
+fn damage_leaf(path: &Path) {
+    const PAGE_BYTES: usize = 4096;
+    const LEAF_OF_TABLE: u8 = 13;
+    let mut bytes = fs::read(path).expect("reads");
+    let pages = bytes.len() / PAGE_BYTES;
+    let is_leaf = |page: &usize| bytes[page * PAGE_BYTES] == LEAF_OF_TABLE;
+    let page = (pages / 2..pages).find(is_leaf).expect("has one");
+    let start = page * PAGE_BYTES;
+    bytes[start..start + 100].fill(0xff);
+    fs::write(path, bytes).expect("writes");
+}
+
+fn with_suffix(path: &Path, suffix: &str) -> std::path::PathBuf {
+    let mut path = path.as_os_str().to_owned();
+    path.push(suffix);
+    path.into()
+}
