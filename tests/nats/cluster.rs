@@ -235,6 +235,12 @@ impl Cluster {
         self.nodes[node].start();
     }
 
+    /// Removes what a server has that was killed.
+    #[allow(dead_code, reason = "for tests, which make faults")]
+    pub(crate) fn empty(&self, node: usize) {
+        fs::remove_dir_all(&self.nodes[node].store).expect("is removed");
+    }
+
     /// Starts those that were killed.
     pub(crate) fn restart_killed(&mut self) {
         for node in &mut self.nodes {

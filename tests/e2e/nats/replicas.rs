@@ -5,9 +5,8 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
-use async_nats::jetstream::context::{GetStreamError, GetStreamErrorKind};
 use async_nats::jetstream::stream::{LastRawMessageErrorKind, Stream};
-use async_nats::jetstream::{self, Context, ErrorCode};
+use async_nats::jetstream::{self, Context};
 use async_nats::{Error, ServerAddr};
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use tokio::runtime::Runtime;
@@ -92,31 +91,30 @@ impl<'a> Replicas<'a> {
         }
     }
 
-    /// All events that each server has, in the order in which they were put; `None` where there is no
-    /// such stream any more.
-    pub(crate) fn events(&self) -> Option<Vec<Vec<(String, String)>>> {
-        if !self.is_there() {
-            return None;
-        }
+    /// All events that each server has, in the order in which they were put.
+    pub(crate) fn events(&self) -> Vec<Vec<(String, String)>> {
         let (mut most, mut replicas) = (0, Vec::new());
         for node in 0..self.cluster.count() {
             let replica = self.events_of(node, most);
             most = most.max(replica.len());
             replicas.push(replica);
         }
-        Some(replicas)
+        replicas
     }
 
-    /// Whether the stream is there still, or again.
-    fn is_there(&self) -> bool {
-        let (start, mut found) = (Instant::now(), false);
-        wait_until_within(DEADLINE, "somebody knows of the stream", || {
-            let looked = self.runtime.block_on(self.context.get_stream(STREAM));
-            found = looked.is_ok();
-            let is_gone = looked.is_err_and(|error| is_missing(&error));
-            found || (is_gone && start.elapsed() > CATCH_UP_TIME)
-        });
-        found
+    /// All events that the one has that leads now; `None` where there is no such stream any more, or it
+    /// gets no leader.
+    pub(crate) fn events_of_leader(&self) -> Option<Vec<(String, String)>> {
+        let start = Instant::now();
+        while start.elapsed() < DEADLINE {
+            if self.cluster.leader(STREAM).is_some()
+                && let Ok(events) = self.runtime.block_on(read(&self.context))
+            {
+                return Some(events);
+            }
+            thread::park_timeout(LOOK_AGAIN);
+        }
+        None
     }
 
     /// What one server has. It is given time while that is less than another has.
@@ -168,9 +166,4 @@ async fn event(stream: &Stream, number: u64) -> Result<Option<(String, String)>,
     let key = message.subject.strip_prefix("alldata.");
     let text = String::from_utf8(message.payload.to_vec())?;
     Ok(Some((key.ok_or("a subject of no key")?.to_owned(), text)))
-}
-
-fn is_missing(error: &GetStreamError) -> bool {
-    matches!(error.kind(), GetStreamErrorKind::JetStream(error)
-        if error.error_code() == ErrorCode::STREAM_NOT_FOUND)
 }

@@ -84,6 +84,22 @@ fn a_server_hangs_and_goes_on() {
     });
 }
 
+/// It gets all that it had from the others.
+#[test]
+fn a_server_comes_back_empty() {
+    play("nats::a_server_comes_back_empty", |peers, history, rng| {
+        let crowds = peers.crowds(history, "empty", rng);
+        let node = rng.usize(..NODES);
+        peers.cluster.kill(node);
+        peers.go_on(&crowds);
+        peers.cluster.empty(node);
+        peers.cluster.restart(node);
+        peers.cluster.wait();
+        peers.go_on(&crowds);
+        finish(history, crowds);
+    });
+}
+
 /// The peers still reach all servers, but that one reaches no other.
 #[test]
 fn a_server_is_cut_off_from_the_others() {
