@@ -23,7 +23,7 @@ use super::message::Stored;
 use super::nats_error;
 use super::patience::{Patience, advice, is_passing, look_may_pass};
 use super::prepare::leader;
-use super::replicas::{CATCH_UP_TIME, PAUSE, Replicas, ahead, find, forget, short};
+use super::replicas::{CATCH_UP_TIME, PAUSE, Replicas, ahead, find, forget, remove, short};
 use super::settings::{Unsafe, unsafe_settings};
 use super::url::NatsUrl;
 use super::version;
@@ -323,12 +323,13 @@ impl NatsReader {
             let consumer = self.consumer().await?;
             let cluster = consumer.cached_info().cluster.as_ref();
             let host = cluster.and_then(|cluster| cluster.leader.as_deref());
-            if host == leader(info) || tries == MAX_CONSUMERS {
+            if host.is_none() || host == leader(info) || tries >= MAX_CONSUMERS {
                 return consumer.messages().await.map_err(|error| fail(&error));
             }
-            // They remove it themselves in the end.
-            let name = consumer.cached_info().name.clone();
-            drop(self.stream.delete_consumer(&name).await);
+            if !remove(&self.stream, &consumer.cached_info().name).await {
+                // The next one will do.
+                tries = MAX_CONSUMERS;
+            }
         }
     }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 use async_nats::jetstream::consumer::pull::Config;
 use async_nats::jetstream::consumer::{AckPolicy, Consumer};
 use async_nats::jetstream::stream::{Info, Stream};
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::nats_error;
 use super::url::NatsUrl;
@@ -23,6 +23,9 @@ const MAX_FAILURES: usize = 3;
 
 /// After how long without a request servers remove a consumer that is left behind.
 const INACTIVE_TIME: Duration = Duration::from_secs(60);
+
+/// How long to wait for the removal of one, which a login may not be allowed.
+const REMOVE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// How long a replica may take to get what it is behind, and how often it is asked.
 pub(super) const CATCH_UP_TIME: Duration = Duration::from_secs(10);
@@ -59,7 +62,7 @@ pub(super) async fn find(
     let fail = nats_error(url, "read");
     let mut unread = names(info);
     let mut replicas = Vec::new();
-    let mut failures = 0;
+    let (mut failures, mut may_remove) = (0, true);
     for _ in 0..MAX_CONSUMERS {
         if unread.is_empty() {
             break;
@@ -85,8 +88,7 @@ pub(super) async fn find(
                 messages: consumer.cached_info().num_pending,
                 consumer,
             }),
-            // They remove it themselves in the end.
-            None => drop(stream.delete_consumer(&consumer.cached_info().name).await),
+            None => may_remove = may_remove && remove(stream, &consumer.cached_info().name).await,
         }
     }
     let end = Instant::now() + CATCH_UP_TIME;
@@ -126,11 +128,16 @@ pub(super) fn ahead(replicas: &[Replica], info: &Info) -> Vec<String> {
 /// Removes what [`find`] has made.
 pub(super) async fn forget(stream: &Stream<()>, replicas: Vec<Replica>) {
     for replica in replicas {
-        // They remove it themselves in the end.
-        let _ = stream
-            .delete_consumer(&replica.consumer.cached_info().name)
-            .await;
+        if !remove(stream, &replica.consumer.cached_info().name).await {
+            return;
+        }
     }
+}
+
+/// Removes a consumer. False where that can't be done: servers remove it themselves in the end.
+pub(super) async fn remove(stream: &Stream<()>, consumer: &str) -> bool {
+    let removal = stream.delete_consumer(consumer);
+    matches!(timeout(REMOVE_TIMEOUT, removal).await, Ok(Ok(_)))
 }
 
 /// The names of the servers that keep a stream, the leader first. A server without a cluster has no name

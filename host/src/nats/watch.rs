@@ -79,14 +79,18 @@ impl Watched {
             let Some((found, info)) = self.look(&connection).await else {
                 // Another server may be on the side of the leader.
                 let since = *silent_since.get_or_insert_with(Instant::now);
-                if connection.is_up() && since.elapsed() >= MAX_SILENCE {
+                if !connection.is_up() {
+                    silent_since = None;
+                } else if since.elapsed() >= MAX_SILENCE {
                     silent_since = None;
                     connection.choose_another().await;
                 }
                 continue;
             };
             silent_since = None;
-            let Some(found) = confirm(found, info.as_ref(), &mut less_since) else {
+            let is_replicated = is_replicated(info.as_ref());
+            let found = confirm(found, is_replicated, &mut less_since, Instant::now());
+            let Some(found) = found else {
                 continue;
             };
             if last.as_ref() != Some(&found) {
@@ -208,27 +212,72 @@ impl Watched {
 /// is none, or has not got to the end of what is committed. `None` until then.
 fn confirm(
     found: Finding,
-    info: Option<&Info>,
+    is_replicated: bool,
     less_since: &mut Option<Instant>,
+    now: Instant,
 ) -> Option<Finding> {
-    if !matches!(found, Finding::Less(_)) {
-        if let Some(since) = less_since.take() {
-            let after = since.elapsed();
-            match after < BRIEF {
-                true => tracing::info!(?after, "the stream shows all again that it had"),
-                false => tracing::warn!(
-                    ?after,
-                    "the stream shows all again that it had: a server has led it that was no leader any more, or \
-                     whose replica lacks events; `alldata-peer verify --all-replicas` tells which"
-                ),
-            }
-        }
-        return Some(found);
+    if matches!(found, Finding::Less(_)) {
+        let since = *less_since.get_or_insert(now);
+        let is_certain = !is_replicated || now >= since + DEPOSED_TIME;
+        return is_certain.then_some(found);
     }
-    let is_replicated = info
-        .and_then(|info| info.cluster.as_ref())
-        .is_some_and(|cluster| !cluster.replicas.is_empty());
-    let since = *less_since.get_or_insert_with(Instant::now);
-    let is_certain = !is_replicated || since.elapsed() >= DEPOSED_TIME;
-    is_certain.then_some(found)
+    if let Some(since) = less_since.take() {
+        let after = now - since;
+        match after < BRIEF {
+            true => tracing::info!(?after, "the stream shows all again that it had"),
+            false => tracing::warn!(
+                ?after,
+                "the stream shows all again that it had: a server has led it that was no leader any more, or \
+                 whose replica lacks events; `alldata-peer verify --all-replicas` tells which"
+            ),
+        }
+    }
+    Some(found)
+}
+
+/// Whether more than one server keeps the stream, so that one may take itself for the leader that is none.
+fn is_replicated(info: Option<&Info>) -> bool {
+    let cluster = info.and_then(|info| info.cluster.as_ref());
+    cluster.is_some_and(|cluster| !cluster.replicas.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tokio::time::Instant;
+
+    use super::{DEPOSED_TIME, Finding, confirm};
+
+    fn less() -> Finding {
+        Finding::Less(String::new())
+    }
+
+    #[test]
+    fn replicated_stream_shows_less_for_a_while_before_it_has_lost_something() {
+        let (mut since, start) = (None, Instant::now());
+        let early = start + DEPOSED_TIME - Duration::from_millis(1);
+        for now in [start, early] {
+            assert_eq!(confirm(less(), true, &mut since, now), None);
+        }
+        let late = start + DEPOSED_TIME;
+        assert_eq!(confirm(less(), true, &mut since, late), Some(less()));
+    }
+
+    #[test]
+    fn stream_that_shows_all_again_has_lost_nothing() {
+        let (mut since, start) = (None, Instant::now());
+        assert_eq!(confirm(less(), true, &mut since, start), None);
+        let fit = confirm(Finding::Fit, true, &mut since, start);
+        assert_eq!((fit, since), (Some(Finding::Fit), None));
+        let late = start + DEPOSED_TIME;
+        assert_eq!(confirm(less(), true, &mut since, late), None);
+    }
+
+    #[test]
+    fn single_server_that_shows_less_has_lost_something() {
+        let mut since = None;
+        let found = confirm(less(), false, &mut since, Instant::now());
+        assert_eq!(found, Some(less()));
+    }
 }

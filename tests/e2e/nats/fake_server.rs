@@ -8,6 +8,11 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::thread;
 
+use serde_json::{Value, json};
+
+/// A time that is not of interest.
+const TIME: &str = "2026-11-26T00:00:00Z";
+
 /// What is answered to a request with this subject and payload.
 type Answer = dyn Fn(&str, &[u8]) -> Vec<Message> + Send + Sync;
 
@@ -53,7 +58,7 @@ impl FakeServer {
     ) -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("binds");
         let address = listener.local_addr().expect("is bound");
-        let info = serde_json::json!({
+        let info = json!({
             "server_id": format!("fake{}", address.port()), "server_name": "fake", "version": version,
             "headers": true, "jetstream": true, "max_payload": 1 << 20, "proto": 1, "client_id": 1,
         });
@@ -137,4 +142,20 @@ impl Message {
             header_bytes => format!("HMSG {start} {header_bytes} {bytes}\r\n{sent}\r\n"),
         }
     }
+}
+
+/// What a server says of a stream that is as a peer makes it.
+pub(super) fn stream_info(name: &str, created: &str, messages: u64, metadata: &Value) -> Value {
+    json!({
+        "config": {
+            "name": name, "subjects": ["alldata.*"], "retention": "limits", "storage": "file", "num_replicas": 1,
+            "discard": "new", "discard_new_per_subject": true, "max_msgs_per_subject": 1, "deny_delete": true,
+            "deny_purge": true, "metadata": metadata,
+        },
+        "created": created,
+        "state": {
+            "messages": messages, "bytes": 0, "first_seq": 1, "first_ts": TIME, "last_seq": messages,
+            "last_ts": TIME, "consumer_count": 0,
+        },
+    })
 }

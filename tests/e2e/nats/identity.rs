@@ -7,12 +7,15 @@ use async_nats::jetstream::stream::Config;
 use futures_util::StreamExt as _;
 use futures_util::future::join_all;
 use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::runtime::Runtime;
 use tokio::time::timeout;
 
+use super::fake_server::{FakeServer, stream_info};
 use super::{Cluster, STREAM, Single, can_start};
 use crate::sinks::put;
-use crate::support::{DEADLINE, Peer};
+use crate::support::{DEADLINE, Peer, wait_until};
 
 /// How many streams are made, by two or three at once.
 const STREAMS: usize = 5;
@@ -68,6 +71,32 @@ fn all_that_make_a_stream_at_once_know_it_under_each_leader() {
             }
         }
     });
+}
+
+/// As old servers do where two clients have made it at the same moment.
+#[test]
+fn stream_whose_time_of_creation_changes_is_the_same() {
+    let (looks, stored) = (Arc::new(AtomicU64::new(0)), AtomicU64::new(0));
+    let looked = Arc::clone(&looks);
+    let server = FakeServer::start("2.15.1", move |subject| {
+        let answer = if subject.starts_with("alldata.") {
+            let number = stored.fetch_add(1, Ordering::Relaxed) + 1;
+            serde_json::json!({"stream": STREAM, "seq": number})
+        } else {
+            let second = looked.fetch_add(1, Ordering::Relaxed) % 60;
+            let number = stored.load(Ordering::Relaxed);
+            let created = format!("2026-11-26T00:00:{second:02}Z");
+            stream_info(STREAM, &created, number, &serde_json::json!({ID: "a"}))
+        };
+        Some(answer.to_string())
+    });
+    let url = format!("nats://{}/{STREAM}?replicas=1", server.address());
+    let peer = Peer::builder().sink(&url).start();
+    let at_the_start = looks.load(Ordering::Relaxed);
+    wait_until("it was looked at", || {
+        looks.load(Ordering::Relaxed) > at_the_start + 1
+    });
+    peer.put("a", "1").assert_created();
 }
 
 /// Found by a put, which is given a number that was there before.

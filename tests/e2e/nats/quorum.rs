@@ -41,6 +41,7 @@ fn puts_are_refused_at_once_and_taken_again() {
     wait_until("puts are taken again", || {
         stays.put("after", "1").status == 201
     });
+    stays.log_line("the stream takes events again");
     stays.put("before", "1").assert_created();
     stays.put("before", "2").assert_problem(409);
     stays.put("after", "2").assert_problem(409);

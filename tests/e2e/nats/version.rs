@@ -1,6 +1,6 @@
 //! Servers of versions that lose events: who refuses them, when, and who insists.
 
-use super::fake_server::FakeServer;
+use super::fake_server::{FakeServer, stream_info};
 use super::{Link, STREAM, Single, can_start};
 use crate::support::{Peer, run, serve};
 
@@ -48,6 +48,18 @@ fn old_server_beside_a_new_one_is_refused_at_the_start() {
         let error = output.assert_failed(1);
         assert!(error.contains("has version \"2.9.10\""), "{error}");
     }
+}
+
+/// The leader's version is among the metadata that it shows.
+#[test]
+fn old_leader_behind_a_new_server_is_refused_at_the_start() {
+    let server = FakeServer::start("2.15.1", |_| {
+        let metadata = serde_json::json!({"_nats.ver": "2.10.24"});
+        Some(stream_info(STREAM, "2026-11-26T00:00:00Z", 0, &metadata).to_string())
+    });
+    let output = run(&serve(&url(&server.address().to_string(), "")));
+    let error = output.assert_failed(1);
+    assert!(error.contains("has version \"2.10.24\""), "{error}");
 }
 
 /// It is not there at the start, and is the only one that is left later.
