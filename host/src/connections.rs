@@ -1,33 +1,20 @@
-//! The connections of a server: how many there may be, in all and of one address, and which one is
-//! closed for a new one.
+//! The connections of a server: how many there may be, in all and of one address.
 //!
-//! Is asked when a connection begins and ends, never for a request.
+//! Which one is closed for a new one is for `open_connections` to say. Is asked when a connection begins
+//! and ends; a request only looks whether one waits.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::sleep;
 
 use crate::activity::{Activity, now_ms};
 use crate::limits::Limits;
+use crate::open_connections::OpenConnections;
 use crate::seldom::Seldom;
-
-/// How long to wait until a connection that was asked to end has ended, or until one that is busy may
-/// have become idle, before all are looked at again.
-const LOOK_AGAIN: Duration = Duration::from_millis(50);
-
-/// How long a connection has been idle at least when it is closed for another: in less the first or the
-/// next request of a client may be on its way. Many times as long as that takes in one network, and so
-/// short that a crowd of silent clients that keeps all places is through in seconds.
-const MIN_IDLE_TIME: Duration = Duration::from_millis(100);
-
-/// How many connections a look at all of them finds that have been idle the longest: so many new ones
-/// need no further look.
-const CANDIDATES: usize = 256;
 
 /// How many bits of an IPv6 address are those of one network, all of whose addresses anyone in it may
 /// use.
@@ -50,19 +37,9 @@ pub(crate) struct Connections {
 
 #[derive(Debug, Default)]
 struct Table {
-    next_id: u64,
-    open: HashMap<u64, Arc<Activity>>,
+    open: OpenConnections,
     /// Empty where there is no limit.
     by_address: HashMap<IpAddr, u32>,
-    /// Those that had been idle the longest when all were looked at, the longest last.
-    candidates: Vec<Candidate>,
-}
-
-/// A connection that was idle since then. In the order in which they became so.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-struct Candidate {
-    since_ms: u64,
-    id: u64,
 }
 
 /// The permit of a connection, until this is dropped.
@@ -111,13 +88,9 @@ impl Connections {
         };
         let permit = this.permit().await;
         activity.begin_idle();
-        let mut table = this.lock();
-        let id = table.next_id;
-        table.next_id += 1;
-        table.open.insert(id, Arc::clone(activity));
         Some(ConnectionPermit {
             connections: Arc::clone(this),
-            id,
+            id: this.lock().open.add(activity),
             _of_address: of_address,
             _permit: permit,
         })
@@ -161,7 +134,7 @@ impl Connections {
                     "no more connections at a time: the one that is idle the longest is closed for the next"
                 );
             }
-            let look_again = self.lock().end_longest_idle(now_ms());
+            let look_again = self.lock().open.end_longest_idle(now_ms());
             tokio::select! {
                 permit = Arc::clone(&self.permits).acquire_owned() => {
                     return permit.expect("nobody closes the semaphore");
@@ -177,65 +150,9 @@ impl Connections {
     }
 }
 
-impl Table {
-    /// Asks the connection to end that has been idle the longest, if it has been so for long enough.
-    /// Returns when to do so again.
-    fn end_longest_idle(&mut self, now_ms: u64) -> Duration {
-        if self.end_a_candidate(now_ms) {
-            return LOOK_AGAIN;
-        }
-        self.find_candidates();
-        if self.end_a_candidate(now_ms) {
-            return LOOK_AGAIN;
-        }
-        let next = self.candidates.last();
-        let rest = next.map(|next| MIN_IDLE_TIME.saturating_sub(next.idle_time(now_ms)));
-        rest.map_or(LOOK_AGAIN, |rest| rest.min(LOOK_AGAIN))
-    }
-
-    fn end_a_candidate(&mut self, now_ms: u64) -> bool {
-        while let Some(candidate) = self.candidates.last() {
-            if let Some(activity) = self.open.get(&candidate.id)
-                && activity.idle_since_ms() == Some(candidate.since_ms)
-            {
-                if candidate.idle_time(now_ms) < MIN_IDLE_TIME && !activity.is_lingering() {
-                    return false;
-                }
-                activity.ask_to_end();
-                self.candidates.pop();
-                return true;
-            }
-            self.candidates.pop();
-        }
-        false
-    }
-
-    fn find_candidates(&mut self) {
-        let open = self.open.iter();
-        let idle = open.filter_map(|(id, activity)| {
-            let since_ms = activity.idle_since_ms()?;
-            Some(Candidate { since_ms, id: *id })
-        });
-        self.candidates.clear();
-        self.candidates.extend(idle);
-        if self.candidates.len() > CANDIDATES {
-            self.candidates.select_nth_unstable(CANDIDATES);
-            self.candidates.truncate(CANDIDATES);
-        }
-        self.candidates
-            .sort_unstable_by(|left, right| right.cmp(left));
-    }
-}
-
-impl Candidate {
-    fn idle_time(self, now_ms: u64) -> Duration {
-        Duration::from_millis(now_ms.saturating_sub(self.since_ms))
-    }
-}
-
 impl Drop for ConnectionPermit {
     fn drop(&mut self) {
-        self.connections.lock().open.remove(&self.id);
+        self.connections.lock().open.remove(self.id);
     }
 }
 
@@ -279,108 +196,14 @@ fn network(address: IpAddr) -> IpAddr {
 mod tests {
     use std::net::{IpAddr, Ipv4Addr};
     use std::sync::Arc;
-    use std::task::{Context, Waker};
-    use std::time::Duration;
 
     use futures_util::FutureExt as _;
 
-    use super::{CANDIDATES, ConnectionPermit, Connections, LOOK_AGAIN, network};
-    use crate::activity::{Activity, OpenAnswer};
+    use super::{Connections, network};
+    use crate::activity::Activity;
     use crate::limits::Limits;
 
-    fn connections(max_connections: u32) -> Arc<Connections> {
-        Arc::new(Connections::new(&Limits {
-            max_connections,
-            max_connections_per_address: 0,
-            ..Limits::default()
-        }))
-    }
-
     const ADDRESS: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
-
-    /// Connections that became idle at these times.
-    async fn idle_since(
-        connections: &Arc<Connections>,
-        times_ms: impl Iterator<Item = u64>,
-    ) -> Vec<(Arc<Activity>, ConnectionPermit)> {
-        let mut open = Vec::new();
-        for since_ms in times_ms {
-            let activity = Arc::new(Activity::default());
-            let admitted = Connections::admit(connections, ADDRESS, &activity).await;
-            activity.set_idle_since_ms(since_ms);
-            open.push((activity, admitted.expect("there is no limit")));
-        }
-        open
-    }
-
-    /// Those that are asked to end now. From then on they are in service.
-    fn asked(open: &[(Arc<Activity>, ConnectionPermit)]) -> Vec<usize> {
-        let context = Context::from_waker(Waker::noop());
-        let asked = open.iter().enumerate().filter(|(_, (activity, _))| {
-            let is_asked = activity.is_asked_to_end();
-            if is_asked {
-                activity.decline_end(&context);
-                activity.begin_request();
-            }
-            is_asked
-        });
-        asked.map(|(number, _)| number).collect()
-    }
-
-    #[tokio::test]
-    async fn connections_end_in_the_order_in_which_they_became_idle() {
-        let max = 3 * CANDIDATES;
-        let connections = connections(max as u32);
-        let since_ms = |number| (number * 7 % max) as u64;
-        let open = idle_since(&connections, (0..max).map(since_ms)).await;
-        // It is in service.
-        open[0].0.begin_request();
-        let now_ms = 1_000_000;
-        for expected in 1..max as u64 {
-            connections.lock().end_longest_idle(now_ms);
-            let asked: Vec<u64> = asked(&open).into_iter().map(since_ms).collect();
-            assert_eq!(asked, [expected]);
-        }
-        connections.lock().end_longest_idle(now_ms);
-        assert!(asked(&open).is_empty());
-        drop(open);
-        assert!(connections.lock().open.is_empty());
-    }
-
-    #[tokio::test]
-    async fn connection_that_was_in_service_just_now_is_not_ended() {
-        let connections = connections(3);
-        let open = idle_since(&connections, [2000, 1000, 3000].into_iter()).await;
-        let look = |now_ms| connections.lock().end_longest_idle(now_ms);
-        assert_eq!(look(1000), LOOK_AGAIN);
-        assert_eq!(look(1099), Duration::from_millis(1));
-        assert!(asked(&open).is_empty());
-        look(1100);
-        assert_eq!(asked(&open), [1]);
-        assert_eq!(look(2060), Duration::from_millis(40));
-        assert!(asked(&open).is_empty());
-        // Its client has its answer.
-        open[2].0.begin_lingering();
-        look(2060);
-        assert_eq!(asked(&open), [2]);
-    }
-
-    #[tokio::test]
-    async fn connection_that_is_answered_slowly_is_not_ended() {
-        let connections = connections(2);
-        let open = idle_since(&connections, [0, 0].into_iter()).await;
-        open[0].0.set_write_blocked(true);
-        let answer = OpenAnswer::new(&open[1].0);
-        let now_ms = u64::MAX;
-        connections.lock().end_longest_idle(now_ms);
-        assert!(asked(&open).is_empty());
-        drop(answer);
-        connections.lock().end_longest_idle(now_ms);
-        assert_eq!(asked(&open), [1]);
-        open[0].0.set_write_blocked(false);
-        connections.lock().end_longest_idle(now_ms);
-        assert_eq!(asked(&open), [0]);
-    }
 
     /// Connections that wait count too, or as many more as there are listeners could get in.
     #[tokio::test]

@@ -47,6 +47,7 @@ mod connection;
 mod connections;
 mod http_io;
 mod listener;
+mod open_connections;
 mod parse_error;
 
 mod answer;
