@@ -19,6 +19,8 @@ use tokio_util::task::TaskTracker;
 pub(crate) struct Activity {
     /// Those of the whole server, for what may outlive the connection.
     pub(crate) tasks: TaskTracker,
+    /// How often connections of the whole server were about to linger.
+    last_answers: Arc<AtomicUsize>,
     /// Requests. Only the connection's own task counts them, so no addition is lost.
     begun: AtomicUsize,
     ended: AtomicUsize,
@@ -67,6 +69,7 @@ impl Activity {
     pub(crate) fn apart(&self) -> Self {
         Self {
             tasks: self.tasks.clone(),
+            last_answers: Arc::clone(&self.last_answers),
             idle_since_ms: AtomicU64::new(now_ms()),
             ..Self::default()
         }
@@ -122,6 +125,7 @@ impl Activity {
 
     pub(crate) fn linger(&self) {
         self.lingers.store(true, Ordering::Relaxed);
+        self.last_answers.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Whether the connection is not to be closed as soon as its last answer is sent: one that is closed
@@ -160,23 +164,33 @@ impl Activity {
     /// The last answer is sent, and what still comes is thrown away.
     pub(crate) fn begin_lingering(&self) {
         self.is_lingering.store(true, Ordering::Relaxed);
+        self.last_answers.fetch_add(1, Ordering::Relaxed);
     }
 
-    pub(crate) fn is_lingering(&self) -> bool {
-        self.is_lingering.load(Ordering::Relaxed)
+    /// Changes when a connection of the same server is about to linger, or does.
+    pub(crate) fn last_answers(&self) -> usize {
+        self.last_answers.load(Ordering::Relaxed)
     }
 
     /// Since when nothing has been going on, in milliseconds since the first connection began. One that
-    /// lingers has nothing to lose but its client's time, and comes before all others.
+    /// has its last answer has nothing to lose but its client's time, and comes before all others.
     pub(crate) fn idle_since_ms(&self) -> Option<u64> {
-        if self.is_lingering() {
+        if self.is_lingering.load(Ordering::Relaxed) {
             return Some(0);
         }
         let is_idle = !self.is_busy()
             && !self.has_half_head()
             && !self.is_write_blocked()
             && self.open_answers.load(Ordering::Relaxed) == 0;
+        if is_idle && self.lingers() {
+            return Some(0);
+        }
         is_idle.then(|| self.idle_since_ms.load(Ordering::Relaxed))
+    }
+
+    /// Whether a connection that is idle has its last answer.
+    pub(crate) fn has_last_answer(&self) -> bool {
+        self.lingers() || self.is_lingering.load(Ordering::Relaxed)
     }
 
     /// Asks the connection to end, if it is idle still.

@@ -134,7 +134,8 @@ impl Connections {
                     "no more connections at a time: the one that is idle the longest is closed for the next"
                 );
             }
-            let look_again = self.lock().open.end_longest_idle(now_ms());
+            let wanted = self.waiting.load(Ordering::Relaxed);
+            let look_again = self.lock().open.end_longest_idle(wanted, now_ms());
             tokio::select! {
                 permit = Arc::clone(&self.permits).acquire_owned() => {
                     return permit.expect("nobody closes the semaphore");

@@ -28,6 +28,10 @@ pub(crate) struct OpenConnections {
     open: HashMap<u64, Arc<Activity>>,
     /// Those that had been idle the longest when all were looked at, the longest last.
     candidates: Vec<Candidate>,
+    /// How often connections were about to linger by then.
+    last_answers: Option<usize>,
+    /// Those that were asked to end, and have neither ended nor declined.
+    asked: Vec<u64>,
 }
 
 /// A connection that was idle since then. In the order in which they became so.
@@ -50,12 +54,22 @@ impl OpenConnections {
         self.open.remove(&id);
     }
 
-    /// Asks the connection to end that has been idle the longest, if it has been so for long enough.
-    /// Returns when to do so again.
-    pub(crate) fn end_longest_idle(&mut self, now_ms: u64) -> Duration {
-        if self.end_a_candidate(now_ms) {
+    /// Asks the connection to end that has been idle the longest, if it has been so for long enough, and
+    /// unless as many as are `wanted` are about to. Returns when to do so again.
+    pub(crate) fn end_longest_idle(&mut self, wanted: usize, now_ms: u64) -> Duration {
+        let open = &self.open;
+        let is_asked = |id: &u64| open.get(id).is_some_and(|it| it.is_asked_to_end());
+        self.asked.retain(is_asked);
+        if self.asked.len() >= wanted {
             return LOOK_AGAIN;
         }
+        // Those that linger since come first.
+        let last_answers = self.open.values().next().map(|it| it.last_answers());
+        let is_known = self.last_answers == last_answers;
+        if is_known && self.end_a_candidate(now_ms) {
+            return LOOK_AGAIN;
+        }
+        self.last_answers = last_answers;
         self.find_candidates();
         if self.end_a_candidate(now_ms) {
             return LOOK_AGAIN;
@@ -70,10 +84,11 @@ impl OpenConnections {
             if let Some(activity) = self.open.get(&candidate.id)
                 && activity.idle_since_ms() == Some(candidate.since_ms)
             {
-                if candidate.idle_time(now_ms) < MIN_IDLE_TIME && !activity.is_lingering() {
+                if candidate.idle_time(now_ms) < MIN_IDLE_TIME && !activity.has_last_answer() {
                     return false;
                 }
                 activity.ask_to_end();
+                self.asked.push(candidate.id);
                 self.candidates.pop();
                 return true;
             }
@@ -151,27 +166,27 @@ mod tests {
         activities[0].begin_request();
         let now_ms = 1_000_000;
         for expected in 1..max as u64 {
-            open.end_longest_idle(now_ms);
+            open.end_longest_idle(1, now_ms);
             let asked: Vec<u64> = asked(&activities).into_iter().map(since_ms).collect();
             assert_eq!(asked, [expected]);
         }
-        open.end_longest_idle(now_ms);
+        open.end_longest_idle(1, now_ms);
         assert!(asked(&activities).is_empty());
     }
 
     #[test]
     fn connection_that_was_in_service_just_now_is_not_ended() {
         let (mut open, activities) = idle_since([2000, 1000, 3000]);
-        assert_eq!(open.end_longest_idle(1000), LOOK_AGAIN);
-        assert_eq!(open.end_longest_idle(1099), Duration::from_millis(1));
+        assert_eq!(open.end_longest_idle(1, 1000), LOOK_AGAIN);
+        assert_eq!(open.end_longest_idle(1, 1099), Duration::from_millis(1));
         assert!(asked(&activities).is_empty());
-        open.end_longest_idle(1100);
+        open.end_longest_idle(1, 1100);
         assert_eq!(asked(&activities), [1]);
-        assert_eq!(open.end_longest_idle(2060), Duration::from_millis(40));
+        assert_eq!(open.end_longest_idle(1, 2060), Duration::from_millis(40));
         assert!(asked(&activities).is_empty());
         // Its client has its answer.
         activities[2].begin_lingering();
-        open.end_longest_idle(2060);
+        open.end_longest_idle(1, 2060);
         assert_eq!(asked(&activities), [2]);
     }
 
@@ -181,22 +196,57 @@ mod tests {
         activities[0].set_write_blocked(true);
         let answer = OpenAnswer::new(&activities[1]);
         let now_ms = u64::MAX;
-        open.end_longest_idle(now_ms);
+        open.end_longest_idle(1, now_ms);
         assert!(asked(&activities).is_empty());
         drop(answer);
-        open.end_longest_idle(now_ms);
+        open.end_longest_idle(1, now_ms);
         assert_eq!(asked(&activities), [1]);
         activities[0].set_write_blocked(false);
-        open.end_longest_idle(now_ms);
+        open.end_longest_idle(1, now_ms);
         assert_eq!(asked(&activities), [0]);
     }
 
     #[test]
     fn connection_that_has_ended_is_asked_nothing() {
         let (mut open, activities) = idle_since([1, 2, 3]);
-        open.end_longest_idle(1000);
+        open.end_longest_idle(1, 1000);
+        open.remove(0);
         open.remove(1);
-        open.end_longest_idle(1000);
+        open.end_longest_idle(1, 1000);
         assert_eq!(asked(&activities), [0, 2]);
+    }
+
+    #[test]
+    fn connection_that_lingers_since_the_last_look_is_the_next() {
+        let first = Arc::new(Activity::default());
+        let activities = [first.apart(), first.apart(), first.apart()].map(Arc::new);
+        let mut open = OpenConnections::default();
+        for (since_ms, activity) in (1..).zip(&activities) {
+            activity.set_idle_since_ms(since_ms);
+            open.add(activity);
+        }
+        open.end_longest_idle(1, 1000);
+        assert_eq!(asked(&activities), [0]);
+        activities[2].linger();
+        open.end_longest_idle(1, 1000);
+        assert_eq!(asked(&activities), [2]);
+    }
+
+    /// On a busy machine it takes a while to end.
+    #[test]
+    fn no_more_connections_are_asked_than_are_wanted() {
+        let (mut open, activities) = idle_since([1, 2, 3, 4]);
+        for _ in 0..10 {
+            open.end_longest_idle(1, 1000);
+        }
+        assert!(activities[0].is_asked_to_end());
+        assert!(!activities[1].is_asked_to_end());
+        for _ in 0..10 {
+            open.end_longest_idle(2, 1000);
+        }
+        assert_eq!(asked(&activities), [0, 1]);
+        // They have declined.
+        open.end_longest_idle(1, 1000);
+        assert_eq!(asked(&activities), [2]);
     }
 }
