@@ -8,7 +8,7 @@ use rusqlite::Connection as Database;
 use rustix::process::Signal;
 
 use crate::store_files::{assert_whole, cut, end, with_one_event};
-use crate::support::{Peer, Post, wait_until};
+use crate::support::{Peer, Post, can_make, no_own_disk, wait_until};
 
 #[test]
 fn removed_wal_and_shm_are_made_anew() {
@@ -159,4 +159,57 @@ fn wal_cut_off_beside_a_reader_is_put_back_at_the_next_start() {
         assert_whole(&peer, &["before"]);
         assert!(!peer.file("alldata.db.rescued-wal").exists());
     }
+}
+
+/// A reader keeps what was put after it began from going to the database.
+#[test]
+fn wal_removed_beside_a_reader_is_rescued() {
+    for signal in [Signal::TERM, Signal::KILL] {
+        for moved_to in [None, Some("elsewhere")] {
+            let peer = with_one_event();
+            let reader = Database::open(peer.file("alldata.db")).expect("opens");
+            reader.execute_batch("BEGIN").expect("begins");
+            let count = reader.query_row("SELECT count(*) FROM events", (), |row| row.get(0));
+            let count: i64 = count.expect("reads");
+            assert_eq!(count, 1);
+            peer.put("beside", "1").assert_created();
+            let wal = peer.file("alldata.db-wal");
+            match moved_to {
+                None => fs::remove_file(&wal).expect("removes"),
+                Some(name) => fs::rename(&wal, peer.file(name)).expect("moves"),
+            }
+            peer.log_line("alldata.db.rescued-wal");
+            let next = end(peer, signal);
+            drop(reader);
+            let peer = next.start();
+            assert_whole(&peer, &["before", "beside"]);
+        }
+    }
+}
+
+/// Half of what is in a WAL without a name would ruin the database.
+#[test]
+fn wal_removed_on_a_full_disk_leaves_the_database_whole() {
+    if !can_make("wal_removed_on_a_full_disk", no_own_disk()) {
+        return;
+    }
+    let peer = Peer::builder().on_own_disk(6 << 10).start();
+    peer.put("before", "1").assert_created();
+    let event = format!("\"{}\"", "x".repeat(50_000));
+    for number in 0..20 {
+        peer.put(&format!("key{number}"), &event).assert_created();
+    }
+    let filler = peer.file_on_disk("filler");
+    let script = format!("dd if=/dev/zero of={} bs=1k 2>/dev/null", filler.display());
+    peer.run_beside(&script);
+    let wal = peer.file_on_disk("alldata.db-wal").display().to_string();
+    peer.run_beside(&format!("rm {wal}"));
+    peer.log_line("has no room for what is in its WAL");
+    peer.put("full", "1").assert_problem(500);
+    peer.run_beside(&format!("rm {}", filler.display()));
+    wait_until("puts are taken", || peer.put("after", "1").status == 201);
+    let exported = peer.run_on_disk("export");
+    let events = exported.events();
+    assert_eq!(events.len(), 22);
+    peer.run_on_disk("verify").assert_ok();
 }

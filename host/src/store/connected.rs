@@ -9,6 +9,7 @@ use rusqlite::{Connection, MAIN_DB, OpenFlags, Transaction, TransactionBehavior}
 
 use super::connection::{WriteError, is_busy};
 use super::identity::{Stamp, StoreFiles, links};
+use super::location::bytes_in;
 use super::opening::{CHECKPOINT_NOT_ON_CLOSE, connect};
 use super::rescue::Modes;
 use super::wal_mark::WalMark;
@@ -152,6 +153,16 @@ impl Connected {
     }
 
     /// Closes the store; who is alone with it moves all to the database and removes the WAL.
+    /// How many bytes the file system lacks for a database that has all of the WAL.
+    pub(super) fn missing_bytes(&self) -> rusqlite::Result<u64> {
+        let pages =
+            (self.connection).query_row("PRAGMA page_count", (), |row| row.get::<_, i64>(0))?;
+        let pages = u64::try_from(pages).unwrap_or(0);
+        let whole = pages.saturating_mul(self.page_bytes);
+        let more = whole.saturating_sub(bytes_in(&self.files.database));
+        Ok(more.saturating_sub(free_bytes(&self.files.database)))
+    }
+
     pub(super) fn close_with_checkpoint(self) -> rusqlite::Result<()> {
         self.connection
             .set_db_config(CHECKPOINT_NOT_ON_CLOSE, false)?;
@@ -192,4 +203,18 @@ fn begin<'a>(
         *is_log_synced = true;
     }
     Ok(transaction)
+}
+
+/// How many bytes the file system of a file has for more.
+#[cfg(unix)]
+fn free_bytes(path: &Path) -> u64 {
+    match rustix::fs::statvfs(path) {
+        Ok(found) => found.f_bavail.saturating_mul(found.f_frsize),
+        Err(_) => u64::MAX,
+    }
+}
+
+#[cfg(not(unix))]
+fn free_bytes(_path: &Path) -> u64 {
+    u64::MAX
 }

@@ -63,13 +63,37 @@ impl Connector {
                 }
             }
             Remedy::Renew => {
-                if self.complete() {
+                if self.has_room(role) && self.complete() {
                     self.must_be_renewed(role);
                     self.close_alone();
+                } else if role == Role::Wal {
+                    // It has no name any more by which it could be found after the end.
+                    self.rescue(Then::Merge);
                 }
             }
             Remedy::Rescue(then) => self.rescue(then),
         }
+    }
+
+    /// Whether the database has room for what is in a WAL without a name. Half of that would ruin the
+    /// database, since nobody could move the rest.
+    fn has_room(&self, role: Role) -> bool {
+        let Some(connected) = self.connected.as_ref().filter(|_| role == Role::Wal) else {
+            return true;
+        };
+        // What can't be asked is tried.
+        let missing = connected.missing_bytes().unwrap_or(0);
+        if missing > 0
+            && let Some(left_out) = self.trouble.said.say("room")
+        {
+            tracing::error!(
+                left_out,
+                missing,
+                "the database of the store {} has no room for what is in its WAL, which has no name any more: make room",
+                self.path.display()
+            );
+        }
+        missing == 0
     }
 
     /// Moves all that is in the WAL to the database, by what is open of them.
