@@ -109,29 +109,32 @@ fn ways_are_slow() {
 /// begins anew.
 #[test]
 fn the_leader_is_changed_after_repeats() {
-    play("nats_leader::repeats", |peers, history, rng| {
-        let first = leader(peers);
-        let crowds = peers.crowds(history, "first", rng);
-        for crowd in &crowds {
-            crowd.wait_for_outcomes(PUTS_BEFORE, Outcome::Acknowledged);
-        }
-        finish(history, crowds);
-        let load = Load::of_few_keys("repeat", 8, 2);
-        let mut repeats = Vec::new();
-        for address in peers.addresses() {
-            repeats.push(history.crowd(address, &load, rng));
-        }
-        for crowd in &repeats {
-            crowd.wait_for_answers(REPEATS);
-        }
-        finish(history, repeats);
-        let crowds = peers.crowds(history, "after", rng);
-        for next in 1..=NODES {
-            Replicas::of(&peers.cluster).lead((first + next) % NODES);
-            peers.go_on(&crowds);
-        }
-        finish(history, crowds);
-    });
+    play(
+        "nats_leader::the_leader_is_changed",
+        |peers, history, rng| {
+            let first = leader(peers);
+            let crowds = peers.crowds(history, "first", rng);
+            for crowd in &crowds {
+                crowd.wait_for_outcomes(PUTS_BEFORE, Outcome::Acknowledged);
+            }
+            finish(history, crowds);
+            let load = Load::of_few_keys("repeat", 8, 2);
+            let mut repeats = Vec::new();
+            for address in peers.addresses() {
+                repeats.push(history.crowd(address, &load, rng));
+            }
+            for crowd in &repeats {
+                crowd.wait_for_answers(REPEATS);
+            }
+            finish(history, repeats);
+            let crowds = peers.crowds(history, "after", rng);
+            for next in 1..=NODES {
+                Replicas::of(&peers.cluster).lead((first + next) % NODES);
+                peers.go_on(&crowds);
+            }
+            finish(history, crowds);
+        },
+    );
 }
 
 /// Who leads the stream, once somebody does.

@@ -6,9 +6,12 @@
 
 use std::env;
 use std::net::SocketAddr;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use fastrand::Rng;
+use rustix::process::Signal;
 
 use super::{Crowd, History, Load, Outcome, Rounds, Store, Tally, conclude};
 use crate::nats::{Cluster, Link, Replicas, STREAM, can_start, is_pinned};
@@ -211,6 +214,26 @@ impl Peers {
             let takes = || peer.put(&format!("again-{number}"), "null").status == 201;
             wait_until("puts are taken again", takes);
         }
+    }
+}
+
+impl Drop for Peers {
+    /// Says what the peers have said, where a round has failed.
+    fn drop(&mut self) {
+        if thread::panicking() {
+            // One that has ended already has nothing to be killed.
+            let told = |peer| drop(catch_unwind(AssertUnwindSafe(|| tell_log(peer))));
+            self.peers.iter_mut().for_each(told);
+        }
+    }
+}
+
+#[expect(clippy::print_stdout, reason = "it is for whoever looks for the cause")]
+fn tell_log(peer: &mut Peer) {
+    peer.signal(Signal::KILL);
+    peer.wait();
+    for line in peer.rest_of_stderr() {
+        println!("{}: {line}", peer.address());
     }
 }
 
