@@ -43,6 +43,7 @@ mod manual;
 mod memory;
 mod nats;
 mod ndjson_files;
+mod ndjson_pipes;
 mod output_files;
 mod pace;
 mod passwords;

@@ -185,18 +185,113 @@ fn file_that_cannot_be_opened_is_told_with_the_cause() {
     }
 }
 
-/// What is no regular file has no place that it could be moved from.
+/// Also where something else is at that path by now.
 #[test]
-fn pipe_takes_lines_whatever_becomes_of_its_path() {
+fn relative_path_stays_where_it_led_at_the_start() {
     let directory = tempfile::tempdir().expect("makes a directory");
-    let pipe = directory.path().join("pipe");
-    let made = std::process::Command::new("mkfifo").arg(&pipe).status();
-    assert!(made.expect("runs").success());
+    fs::create_dir(directory.path().join("dir")).expect("makes a directory");
     let peer = Peer::builder()
         .directory(directory)
-        .sink("ndjson:pipe")
+        .launched_by(&["sh", "-c", "cd dir && exec \"$0\" \"$@\""])
+        .sink("ndjson:events.ndjson")
         .start();
     peer.put("key1", "1").assert_created();
-    fs::remove_file(&pipe).expect("removes");
+    fs::rename(peer.file("dir"), peer.file("aside")).expect("moves");
+    assert_refused(&peer, "it was moved");
+    fs::create_dir(peer.file("dir")).expect("makes a directory");
+    peer.put("key2", "2").assert_problem(500);
+    assert_eq!(read(&peer.file("aside/events.ndjson")), FIRST);
+    fs::remove_dir(peer.file("dir")).expect("removes");
+    fs::rename(peer.file("aside"), peer.file("dir")).expect("moves");
+    peer.put("key3", "3").assert_created();
+}
+
+#[test]
+fn overwritten_file_refuses_puts_until_it_is_restored() {
+    let other = FIRST.replace("key1", "key0");
+    for text in [other.clone(), other.repeat(1000)] {
+        let peer = start();
+        let path = peer.file(NAME);
+        fs::write(&path, &text).expect("overwrites");
+        assert_refused(&peer, "it was overwritten");
+        assert_eq!(read(&path), text);
+        fs::write(&path, FIRST).expect("restores");
+        peer.put("key2", "2").assert_created();
+        let second = "{\"key\":\"key2\",\"event\":2}\n";
+        assert_eq!(read(&path), [FIRST, second].concat());
+    }
+}
+
+/// What a server before it has written counts too.
+#[test]
+fn file_that_is_overwritten_before_the_first_put_refuses_puts() {
+    let (_, builder) = start().end(Signal::TERM);
+    let peer = builder.sink(&format!("ndjson:{NAME}")).start();
+    let other = FIRST.replace("key1", "key0");
+    fs::write(peer.file(NAME), &other).expect("overwrites");
+    assert_refused(&peer, "it was overwritten");
+    assert_eq!(read(&peer.file(NAME)), other);
+}
+
+#[test]
+fn removed_file_is_copied_while_no_put_comes_in() {
+    let peer = start();
+    let (path, copy) = (peer.file(NAME), peer.file(&format!("{NAME}.rescued")));
+    fs::remove_file(&path).expect("removes");
+    let line = peer.log_line("copied to");
+    assert!(line.contains(&copy.display().to_string()), "{line}");
+    assert_eq!(read(&copy), FIRST);
+    // Nothing is written to the copy, or to a new file.
+    assert_refused(&peer, "it was removed");
+    assert_eq!(read(&copy), FIRST);
+    let (status, builder) = peer.end(Signal::TERM);
+    assert_eq!(status.code(), Some(0));
+    let peer = builder.sink(&format!("ndjson:{NAME}")).start();
+    let line = peer.log_line("events.ndjson.rescued");
+    assert!(line.contains("WARN"), "{line}");
     peer.put("key2", "2").assert_created();
+    assert_eq!(read(&copy), FIRST);
+    assert_eq!(files(&peer), ["events.ndjson", "events.ndjson.rescued"]);
+}
+
+#[test]
+fn removed_file_is_copied_at_the_end() {
+    let peer = start();
+    fs::remove_file(peer.file(NAME)).expect("removes");
+    // A copy that is there stays as it is.
+    let copy = peer.file(&format!("{NAME}.rescued"));
+    fs::write(&copy, "mine").expect("writes");
+    let (status, builder) = peer.end(Signal::TERM);
+    assert_eq!(status.code(), Some(0));
+    let peer = builder.sink(&format!("ndjson:{NAME}")).start();
+    assert_eq!(read(&copy), "mine");
+    assert_eq!(read(&peer.file(&format!("{NAME}.rescued-2"))), FIRST);
+}
+
+#[test]
+fn file_that_another_replaced_is_copied() {
+    let peer = start();
+    fs::write(peer.file("other"), "other\n").expect("writes");
+    fs::rename(peer.file("other"), peer.file(NAME)).expect("moves");
+    peer.log_line("copied to");
+    assert_eq!(read(&peer.file(NAME)), "other\n");
+    assert_eq!(read(&peer.file(&format!("{NAME}.rescued"))), FIRST);
+}
+
+#[test]
+fn directory_that_was_removed_is_made_anew_for_the_copy() {
+    let peer = start();
+    fs::remove_dir_all(peer.file("dir")).expect("removes");
+    peer.log_line("copied to");
+    assert_eq!(files(&peer), ["events.ndjson.rescued"]);
+    assert_eq!(read(&peer.file(&format!("{NAME}.rescued"))), FIRST);
+}
+
+/// The names of the files beside that of a server.
+fn files(peer: &Peer) -> Vec<String> {
+    let entries = fs::read_dir(peer.file("dir")).expect("lists");
+    let names = entries.map(|entry| entry.expect("is read").file_name());
+    let mut names: Vec<String> = names.map(|name| name.display().to_string()).collect();
+    names.sort();
+    names
 }

@@ -1,27 +1,50 @@
-//! The file that `ndjson:` appends to, and whether it is still the one at its path.
+//! The file that `ndjson:` appends to, and whether it is still the one at its path, with what was written to it.
 //!
-//! A file that is moved, removed, replaced or truncated while it is open takes bytes as before, but what is
-//! written then is not where anybody looks for it. So that is checked before and after each write. Pipes,
-//! terminals and sockets are not checked: they are at no path, or keep nothing.
+//! A file that is moved, removed, replaced, truncated or overwritten while it is open takes bytes as before, but
+//! what is written then is not where anybody looks for it. So that is checked before and after each write, and
+//! once a second. Pipes, terminals and sockets are not checked: they are at no path, or keep nothing.
 
-use std::fs::{self, File, Metadata, OpenOptions, TryLockError};
+use std::fs::{self, File, Metadata, TryLockError};
 use std::io::{self, ErrorKind, Read as _, Seek as _, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
+use super::open_append::{explain_open, open};
 use crate::error::Error;
+use crate::store::FileRescue;
 #[cfg(unix)]
 use crate::store::is_hidden;
+
+/// How many of the last bytes of a file are compared with what was written there: those of some puts, which
+/// another file does not have at the same place by chance.
+const COMPARED_BYTES: u64 = 4096;
+
+/// How long a copy that could not be made is not tried again: it reads the whole file.
+const RESCUE_PAUSE: Duration = Duration::from_secs(10);
 
 /// A file that is open for appending.
 #[derive(Debug)]
 pub(super) struct AppendFile {
     path: PathBuf,
     file: File,
-    /// Its length when the last write was acknowledged. `None` for what is no regular file.
-    length: Option<u64>,
+    /// What was acknowledged. `None` for what is no regular file.
+    acknowledged: Option<Acknowledged>,
     /// Whether it ends within a line.
     is_torn: bool,
-    is_displaced: bool,
+    /// Why it is not the file that it has to be, as it was last said.
+    displaced: Option<String>,
+    rescue: FileRescue,
+    is_rescued: bool,
+    rescue_failed_at: Option<Instant>,
+}
+
+/// A file up to the end of the last line that was acknowledged, or that it had at the start.
+#[derive(Debug)]
+struct Acknowledged {
+    /// In bytes.
+    length: u64,
+    /// The last bytes before that.
+    tail: Vec<u8>,
 }
 
 /// Why a file was not written, or may have been written in vain.
@@ -29,6 +52,8 @@ pub(super) struct AppendFile {
 pub(super) enum AppendError {
     #[error("{0}")]
     Io(#[from] io::Error),
+    #[error("nobody reads it")]
+    NoReader,
     #[error("{0}; nothing was written")]
     Displaced(Displacement),
     #[error("{0}; that was found after the write")]
@@ -50,6 +75,10 @@ pub(super) enum Displacement {
         "it was truncated from {from} to {to} bytes, and has lost acknowledged events: restore it, or restart the server"
     )]
     Truncated { from: u64, to: u64 },
+    #[error(
+        "it was overwritten, and has lost acknowledged events: restore it, or restart the server"
+    )]
+    Overwritten,
     #[error("its path can't be looked up: {0}")]
     Hidden(io::Error),
 }
@@ -62,36 +91,70 @@ impl AppendFile {
             path: path.to_owned(),
             source,
         };
-        let mut options = OpenOptions::new();
-        let opened = options.append(true).read(true).create(true).open(path);
-        let mut file = opened.map_err(|error| fail(explain_open(path, error)))?;
-        let metadata = file.metadata().map_err(fail)?;
-        if metadata.is_file() {
+        // Of a relative path, another directory may be the working one later, or have another name.
+        let path = std::path::absolute(path).map_err(fail)?;
+        let mut file = open(&path).map_err(|error| fail(explain_open(&path, error)))?;
+        let mut acknowledged = None;
+        if file.metadata().map_err(fail)?.is_file() {
             // Another writer's lines could be taken back with those that failed here.
             file.try_lock().map_err(|error| fail(explain_lock(error)))?;
-            sync_directory(path).map_err(fail)?;
+            sync_directory(&path).map_err(fail)?;
+            acknowledged = Some(Acknowledged::read(&mut file).map_err(fail)?);
+        }
+        let rescue = FileRescue::of(&path);
+        for copy in rescue.copies() {
+            let (path, copy) = (path.display(), copy.display());
+            tracing::warn!(
+                "{copy} has the events of a file at {path} that was removed while a server had it open"
+            );
         }
         Ok(Self {
-            path: path.to_owned(),
-            is_torn: is_torn(&mut file).map_err(fail)?,
-            length: metadata.is_file().then_some(metadata.len()),
+            path,
             file,
-            is_displaced: false,
+            is_torn: acknowledged.as_ref().is_some_and(Acknowledged::is_torn),
+            acknowledged,
+            displaced: None,
+            rescue,
+            is_rescued: false,
+            rescue_failed_at: None,
         })
     }
 
+    /// Its absolute path.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Whether it may be found in another place, or with other bytes, than it has to be.
+    pub(super) fn is_checked(&self) -> bool {
+        self.acknowledged.is_some()
+    }
+
     /// Appends lines and syncs them. A write that fails half-way is taken back, as far as the disk allows.
-    pub(super) fn append(&mut self, mut lines: String) -> Result<(), AppendError> {
+    pub(super) fn append(&mut self, lines: String) -> Result<(), AppendError> {
+        let result = self.append_unless_displaced(lines);
+        match &result {
+            Err(AppendError::Displaced(what) | AppendError::DisplacedMeanwhile(what)) => {
+                let what = what.to_string();
+                self.note(Some(what));
+            }
+            _ => self.note(None),
+        }
+        result
+    }
+
+    fn append_unless_displaced(&mut self, mut lines: String) -> Result<(), AppendError> {
         if self.is_torn {
             lines.insert(0, '\n');
         }
-        let metadata = self.file.metadata()?;
-        self.check(&metadata, self.length)
-            .map_err(AppendError::Displaced)?;
-        let before = metadata.len();
-        if let Err(error) = self.file.write_all(lines.as_bytes()) {
-            self.is_torn |= self.file.set_len(before).is_err();
-            return Err(error.into());
+        self.check().map_err(AppendError::Displaced)?;
+        let before = self.file.metadata()?.len();
+        if let Err((written, error)) = write_all(&mut self.file, lines.as_bytes()) {
+            self.is_torn |= written > 0 && self.file.set_len(before).is_err();
+            return Err(match error.kind() {
+                ErrorKind::BrokenPipe => AppendError::NoReader,
+                _ => error.into(),
+            });
         }
         // Once written, the lines stay: a put that was not synced may be stored.
         self.is_torn = false;
@@ -100,53 +163,152 @@ impl AppendFile {
             Err(error) if error.kind() == ErrorKind::InvalidInput => {}
             result => result?,
         }
-        let after = before + lines.len() as u64;
-        self.check(&self.file.metadata()?, self.length.map(|_| after))
-            .map_err(AppendError::DisplacedMeanwhile)?;
-        if let Some(length) = &mut self.length {
-            *length = after;
+        if self.acknowledged.is_some() {
+            // Behind the lines, wherever the end of the file was.
+            let length = self.file.stream_position()?;
+            let written = Acknowledged::of(lines.into_bytes(), length);
+            self.check_for(&written)
+                .map_err(AppendError::DisplacedMeanwhile)?;
+            self.acknowledged = Some(written);
         }
         Ok(())
     }
 
-    /// Whether the file is at its path, and as long as it has to be.
-    fn check(&self, metadata: &Metadata, length: Option<u64>) -> Result<(), Displacement> {
-        let Some(length) = length else {
-            return Ok(());
-        };
-        let at_path = fs::metadata(&self.path);
-        check_identity(&self.file, metadata, at_path)?;
-        let to = metadata.len();
-        if to < length {
-            return Err(Displacement::Truncated { from: length, to });
+    /// Whether the file is at its path, and has what was acknowledged.
+    fn check(&self) -> Result<(), Displacement> {
+        match &self.acknowledged {
+            Some(acknowledged) => self.check_for(acknowledged),
+            None => Ok(()),
         }
-        Ok(())
     }
 
-    /// Remembers how a write went, and says once that the file is back.
-    pub(super) fn note(&mut self, result: &Result<(), AppendError>) {
-        let is_displaced = matches!(
-            result,
-            Err(AppendError::Displaced(_) | AppendError::DisplacedMeanwhile(_))
-        );
-        if self.is_displaced && !is_displaced {
-            tracing::info!("{} is in its place again", self.path.display());
+    fn check_for(&self, acknowledged: &Acknowledged) -> Result<(), Displacement> {
+        let metadata = self.file.metadata().map_err(Displacement::Hidden)?;
+        check_identity(&self.file, &metadata, fs::metadata(&self.path))?;
+        let (from, to) = (acknowledged.length, metadata.len());
+        if to < from {
+            return Err(Displacement::Truncated { from, to });
         }
-        self.is_displaced = is_displaced;
+        let is_there = acknowledged.is_in(&self.file);
+        match is_there.map_err(Displacement::Hidden)? {
+            true => Ok(()),
+            false => Err(Displacement::Overwritten),
+        }
+    }
+
+    /// Looks at the file while nothing is written to it.
+    pub(super) fn look(&mut self) {
+        let displaced = self.check().err().map(|what| what.to_string());
+        self.note(displaced);
+    }
+
+    /// Says once what became of the file, and once that it is back. Of one that was removed, a copy is made.
+    fn note(&mut self, displaced: Option<String>) {
+        let path = self.path.display();
+        match (&self.displaced, &displaced) {
+            (before, Some(what)) if before.as_ref() != Some(what) => {
+                tracing::error!("{path} takes no puts: {what}");
+            }
+            (Some(_), None) => tracing::info!("{path} is in its place again"),
+            _ => {}
+        }
+        self.displaced = displaced;
+        if self.displaced.is_some() {
+            self.rescue_if_removed(RESCUE_PAUSE);
+        }
+    }
+
+    /// Copies what is acknowledged of a file that has no name any more, unless that failed just before.
+    fn rescue_if_removed(&mut self, pause: Duration) {
+        let is_late = |failed_at: Instant| failed_at.elapsed() >= pause;
+        if self.is_rescued
+            || !self.rescue_failed_at.is_none_or(is_late)
+            || !matches!(self.check(), Err(Displacement::Removed))
+        {
+            return;
+        }
+        let path = self.path.display();
+        match self.rescue.copy(&mut self.file) {
+            Ok(copy) => {
+                self.is_rescued = true;
+                tracing::error!(
+                    "{path} was removed: all that it had was copied to {}",
+                    copy.display()
+                );
+            }
+            Err(error) => {
+                self.rescue_failed_at = Some(Instant::now());
+                let source = std::error::Error::source(&error).map(ToString::to_string);
+                let source = source.unwrap_or_default();
+                tracing::error!(
+                    "{path} was removed, and what it had can't be copied: {error}: {source}"
+                );
+            }
+        }
     }
 }
 
 impl Drop for AppendFile {
     /// Says at the end what no put has met.
     fn drop(&mut self) {
-        let Ok(metadata) = self.file.metadata() else {
-            return;
-        };
-        if let Err(displacement) = self.check(&metadata, self.length) {
+        if let Err(displacement) = self.check() {
             let path = self.path.display();
             tracing::error!(%displacement, "{path} is not closed as it was written");
+            self.rescue_if_removed(Duration::ZERO);
         }
     }
+}
+
+impl Acknowledged {
+    /// What a file has.
+    fn read(file: &mut File) -> io::Result<Self> {
+        let length = file.seek(SeekFrom::End(0))?;
+        let tail = read_before(file, length, length.min(COMPARED_BYTES))?;
+        Ok(Self { length, tail })
+    }
+
+    /// What a file has up to `length`, the last of which is `written`.
+    fn of(mut written: Vec<u8>, length: u64) -> Self {
+        let compared = usize::try_from(COMPARED_BYTES).unwrap_or(usize::MAX);
+        let tail = written.split_off(written.len().saturating_sub(compared));
+        Self { length, tail }
+    }
+
+    fn is_torn(&self) -> bool {
+        self.tail.last().is_some_and(|last| *last != b'\n')
+    }
+
+    /// Whether a file that is long enough has the last bytes where they have to be.
+    fn is_in(&self, file: &File) -> io::Result<bool> {
+        match read_before(file, self.length, self.tail.len() as u64) {
+            Ok(bytes) => Ok(bytes == self.tail),
+            // It became shorter just now.
+            Err(error) if error.kind() == ErrorKind::UnexpectedEof => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// The bytes of a file before `end`.
+fn read_before(mut file: &File, end: u64, count: u64) -> io::Result<Vec<u8>> {
+    file.seek(SeekFrom::Start(end.saturating_sub(count)))?;
+    let mut bytes = vec![0; usize::try_from(count).unwrap_or(usize::MAX)];
+    file.read_exact(&mut bytes)?;
+    Ok(bytes)
+}
+
+/// Writes all, or tells how much of it was written.
+fn write_all(file: &mut File, bytes: &[u8]) -> Result<(), (usize, io::Error)> {
+    let mut written = 0;
+    while written < bytes.len() {
+        match file.write(&bytes[written..]) {
+            Ok(0) => return Err((written, ErrorKind::WriteZero.into())),
+            Ok(count) => written += count,
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) => return Err((written, error)),
+        }
+    }
+    Ok(())
 }
 
 #[cfg(unix)]
@@ -185,21 +347,6 @@ fn check_identity(
     }
 }
 
-/// What the system's word for a file that can't be opened means here.
-pub(super) fn explain_open(path: &Path, error: io::Error) -> io::Error {
-    let parent = directory(path);
-    let text = match error.kind() {
-        ErrorKind::NotFound if !parent.exists() => {
-            format!("the directory {} does not exist", parent.display())
-        }
-        ErrorKind::NotADirectory => format!("{} is not a directory", parent.display()),
-        ErrorKind::IsADirectory => "it is a directory".to_owned(),
-        ErrorKind::PermissionDenied => format!("this user may not write it ({error})"),
-        _ => return error,
-    };
-    io::Error::new(error.kind(), text)
-}
-
 fn explain_lock(error: TryLockError) -> io::Error {
     let locked = "another process has locked it: two servers must not write to one file";
     match error {
@@ -210,21 +357,5 @@ fn explain_lock(error: TryLockError) -> io::Error {
 
 /// Makes sure that a file which was just made is still there after a loss of power.
 fn sync_directory(path: &Path) -> io::Result<()> {
-    File::open(directory(path))?.sync_all()
-}
-
-fn directory(path: &Path) -> &Path {
-    let directory = path.parent().filter(|parent| *parent != Path::new(""));
-    directory.unwrap_or(Path::new("."))
-}
-
-/// Whether a file that is not empty lacks its last line break. A pipe can't be read back.
-fn is_torn(file: &mut File) -> io::Result<bool> {
-    if !file.metadata()?.is_file() || file.seek(SeekFrom::End(0))? == 0 {
-        return Ok(false);
-    }
-    let mut last = [0];
-    file.seek(SeekFrom::End(-1))?;
-    file.read_exact(&mut last)?;
-    Ok(last != *b"\n")
+    File::open(super::open_append::directory(path))?.sync_all()
 }

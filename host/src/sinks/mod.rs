@@ -6,6 +6,7 @@ mod discard;
 mod http;
 mod memory;
 mod ndjson;
+mod open_append;
 mod sqlite;
 
 use std::path;

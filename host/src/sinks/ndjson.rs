@@ -4,8 +4,10 @@
 
 use std::io::{self, Stdout};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use super::append_file::{AppendFile, explain_open};
+use super::append_file::AppendFile;
+use super::open_append::explain_open;
 use crate::error::Error;
 use crate::group_commit::{GroupCommit, QueueLimits, Record, Writer};
 use crate::put_json::put_line;
@@ -14,6 +16,10 @@ use crate::store::check_appendable;
 
 /// The path of standard output, where systems have one.
 const STDOUT_PATH: &str = "/dev/stdout";
+
+/// How long there is no put before the file is looked at, and then again and again: that is what may be lost
+/// of a file that is removed, where the process is killed after it.
+const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// A sink that appends `{"key":…,"event":…}` and a line break for each put.
 ///
@@ -52,6 +58,7 @@ impl NdjsonSink {
             other => other,
         })?;
         let file = AppendFile::open(path)?;
+        let path = file.path().to_owned();
         Self::start(path, limits, Output::File(file))
     }
 
@@ -79,20 +86,17 @@ impl NdjsonSink {
             stdout: io::stdout(),
             is_torn: false,
         };
-        Self::start(Path::new("-"), limits, output)
+        Self::start("-".into(), limits, output)
     }
 
-    fn start(path: &Path, limits: QueueLimits, output: Output) -> Result<Self, Error> {
+    fn start(path: PathBuf, limits: QueueLimits, output: Output) -> Result<Self, Error> {
         let writer = LineWriter {
-            path: path.to_owned(),
+            path: path.clone(),
             output,
         };
         GroupCommit::start("ndjson-writer", limits, writer)
             .map(Self)
-            .map_err(|source| Error::Thread {
-                path: path.to_owned(),
-                source,
-            })
+            .map_err(|source| Error::Thread { path, source })
     }
 }
 
@@ -132,11 +136,7 @@ impl Writer for LineWriter {
             .map(|record| put_line(&record.key, &record.event));
         let lines: String = lines.collect();
         let written = match &mut self.output {
-            Output::File(file) => {
-                let written = file.append(lines);
-                file.note(&written);
-                written.map_err(|error| error.to_string())
-            }
+            Output::File(file) => file.append(lines).map_err(|error| error.to_string()),
             Output::Stdout { stdout, is_torn } => {
                 print(&mut stdout.lock(), lines, is_torn).map_err(|error| error.to_string())
             }
@@ -145,6 +145,19 @@ impl Writer for LineWriter {
             PutError::Failed(format!("cannot write {}: {reason}", self.path.display()))
         });
         vec![result; records.len()]
+    }
+
+    fn idle_interval(&self) -> Option<Duration> {
+        match &self.output {
+            Output::File(file) if file.is_checked() => Some(LOOK_INTERVAL),
+            _ => None,
+        }
+    }
+
+    fn idle(&mut self) {
+        if let Output::File(file) = &mut self.output {
+            file.look();
+        }
     }
 }
 

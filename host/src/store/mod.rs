@@ -50,6 +50,7 @@ pub(crate) use location::path_of_url;
 pub use location::sqlite_path;
 pub use reader::{Event, StoreReader, Verification};
 pub(crate) use removed::is_hidden;
+pub(crate) use rescue::FileRescue;
 pub use wal_size::{DEFAULT_MAX_WAL_BYTES, MIN_MAX_WAL_BYTES};
 pub(crate) use writer::{Held, StoreWriter, Written};
 

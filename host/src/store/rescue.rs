@@ -3,7 +3,8 @@
 //! Never overwrites a file, and never decides that a store is lost.
 
 use std::ffi::c_int;
-use std::fs::{self, DirBuilder, File, Permissions};
+use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
+use std::io::{self, Seek as _, SeekFrom};
 use std::path::{Path, PathBuf};
 
 use rusqlite::backup::{Backup, StepResult};
@@ -11,7 +12,7 @@ use rusqlite::types::{ToSqlOutput, ValueRef};
 use rusqlite::{Connection, OpenFlags, ffi};
 
 use super::copies::{
-    OF_DATABASE, OF_WAL, PARTIAL, file_error, give_name, sync_directory, with_free_name,
+    OF_DATABASE, OF_WAL, PARTIAL, copies_of, file_error, give_name, sync_directory, with_free_name,
 };
 use super::wholeness::is_damage;
 use super::{StoreReader, open, store_error};
@@ -35,6 +36,47 @@ impl Modes {
             database: mode(database),
         }
     }
+}
+
+/// The way to a copy of a file that is no store, where it is removed while it is open.
+#[derive(Debug)]
+pub(crate) struct FileRescue {
+    path: PathBuf,
+    modes: Modes,
+}
+
+impl FileRescue {
+    /// That of a file which is at `path` now.
+    pub(crate) fn of(path: &Path) -> Self {
+        Self {
+            path: path.to_owned(),
+            modes: Modes::of(path),
+        }
+    }
+
+    /// The copies that are there.
+    pub(crate) fn copies(&self) -> Vec<PathBuf> {
+        copies_of(&self.path, OF_DATABASE)
+    }
+
+    /// Copies all that the file has into a new one beside its path, which has its name once it is whole.
+    pub(crate) fn copy(&self, file: &mut File) -> Result<PathBuf, Error> {
+        make_directory(&self.path, &self.modes)?;
+        let partial = make_partial(&self.path, &self.modes)?;
+        let copied = copy_synced(file, &partial).map_err(file_error(&partial, "write"));
+        let named = copied.and_then(|()| name_copy(&partial, &self.path, Purpose::Database));
+        let _ = fs::remove_file(&partial);
+        let copy = named?;
+        sync_directory(&copy).map_err(file_error(&copy, "sync"))?;
+        Ok(copy)
+    }
+}
+
+fn copy_synced(file: &mut File, copy: &Path) -> io::Result<()> {
+    let mut copy = OpenOptions::new().write(true).open(copy)?;
+    file.seek(SeekFrom::Start(0))?;
+    io::copy(file, &mut copy)?;
+    copy.sync_all()
 }
 
 /// What a copy is for.
