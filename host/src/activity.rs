@@ -6,13 +6,15 @@
 use std::io;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, LazyLock};
+use std::sync::{Arc, LazyLock, OnceLock};
 use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
 use futures_util::task::AtomicWaker;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_util::task::TaskTracker;
+
+use crate::message_scanner::Defect;
 
 /// The activity of one connection.
 #[derive(Debug, Default)]
@@ -43,8 +45,8 @@ pub(crate) struct Activity {
     task: AtomicWaker,
     /// Bytes of any kind. Only the connection's own task counts them.
     received: AtomicU64,
-    /// Whether the target of the next request has a fragment.
-    has_fragment: AtomicBool,
+    /// The first request that has a defect which hyper does not see, counted from 1.
+    defect: OnceLock<(usize, Defect)>,
     /// Whether more may come than is read before the connection ends.
     lingers: AtomicBool,
 }
@@ -110,17 +112,15 @@ impl Activity {
         self.received.load(Ordering::Relaxed)
     }
 
-    pub(crate) fn see_fragment(&self) {
-        self.has_fragment.store(true, Ordering::Relaxed);
+    pub(crate) fn find_defect(&self, request: usize, defect: Defect) {
+        // None is served behind the first.
+        let _ = self.defect.set((request, defect));
     }
 
-    /// Whether the target of the request that begins has a fragment.
-    pub(crate) fn take_fragment(&self) -> bool {
-        let has_fragment = self.has_fragment.load(Ordering::Relaxed);
-        if has_fragment {
-            self.has_fragment.store(false, Ordering::Relaxed);
-        }
-        has_fragment
+    /// The defect of the request that was begun last.
+    pub(crate) fn defect(&self) -> Option<Defect> {
+        let (request, defect) = self.defect.get()?;
+        (*request == self.begun()).then_some(*defect)
     }
 
     pub(crate) fn linger(&self) {

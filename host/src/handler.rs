@@ -21,6 +21,7 @@ use crate::direct::{DirectPre, PutAnswer};
 use crate::exchange::Exchange;
 use crate::instances::{DirectGuests, Guests, Instances, NoInstance, Place};
 use crate::local::Local;
+use crate::message_scanner::Defect;
 use crate::refusal::{Reason, Refusal};
 use crate::refusals::Refusals;
 use crate::request_head;
@@ -61,9 +62,11 @@ impl Handler {
     pub(crate) async fn handle(&self, request: Request<Incoming>) -> Response {
         let may_withhold_body = request.headers().contains_key(EXPECT);
         let is_chunked = request.body().size_hint().exact().is_none();
-        let ambiguity = match self.activity.take_fragment() {
-            true => Some(Outcome::InvalidRequest(InvalidRequest::Target)),
-            false => request_head::refuse(&request),
+        let ambiguity = match self.activity.defect() {
+            Some(Defect::Fragment) => Some(Outcome::InvalidRequest(InvalidRequest::Target)),
+            Some(Defect::Length) => Some(Outcome::InvalidRequest(InvalidRequest::Syntax)),
+            Some(Defect::TooLarge) => Some(over(BrokenLimit::Bytes, self.body_limits)),
+            None => request_head::refuse(&request),
         };
         let share = BodyBudget::share(&self.body_budget);
         let mut response = self.answer(request, ambiguity.as_ref(), &share).await;

@@ -1,8 +1,8 @@
 //! The stream under hyper: what is read and written on a connection, where hyper does not tell.
 //!
 //! Counts the bytes that come, leaves the processor to others now and then, tells when an answer has to
-//! wait for its client, sees a fragment in a request target, and holds back what hyper answers by itself, in the place of which `parse_error` says
-//! more. What the bytes mean beyond that is hyper's to say.
+//! wait for its client, has `message_scanner` look for what hyper does not tell of a request, and holds back what hyper answers
+//! by itself, in the place of which `parse_error` says more. What the bytes mean beyond that is hyper's to say.
 
 use std::io;
 use std::pin::Pin;
@@ -12,6 +12,7 @@ use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::activity::Activity;
+use crate::message_scanner::MessageScanner;
 
 /// How many bytes are read until other tasks get their turn. hyper reads the framing of chunks byte by
 /// byte for as long as there is any, which is some milliseconds for as much as this.
@@ -24,36 +25,14 @@ pub(crate) struct HttpIo<S> {
     activity: Arc<Activity>,
     /// How many bytes were read in this turn.
     turn_bytes: usize,
-    request_line: RequestLine,
+    scanner: MessageScanner,
     /// How many answers of the service were begun to be written.
     answered: usize,
     /// What hyper has answered by itself.
     withheld: Vec<u8>,
 }
 
-/// The first line of a head, as far as it was read.
-#[derive(Debug, Default)]
-struct RequestLine {
-    /// The number of requests before it.
-    number: usize,
-    part: LinePart,
-    has_fragment: bool,
-}
-
-#[derive(Debug, Default, Clone, Copy)]
-enum LinePart {
-    /// Empty lines may come first (RFC 9112, section 2.2).
-    #[default]
-    Before,
-    Method,
-    Target,
-    /// With so many bytes of [`VERSION`].
-    Version(usize),
-    /// It has ended, or is none.
-    Past,
-}
-
-/// How the version begins.
+/// How an answer begins.
 const VERSION: &[u8] = b"HTTP/1.";
 
 impl<S> HttpIo<S> {
@@ -62,7 +41,7 @@ impl<S> HttpIo<S> {
             stream,
             activity: Arc::clone(activity),
             turn_bytes: 0,
-            request_line: RequestLine::default(),
+            scanner: MessageScanner::default(),
             answered: 0,
             withheld: Vec::new(),
         }
@@ -79,9 +58,8 @@ impl<S> HttpIo<S> {
     fn received(&mut self, bytes: &[u8]) {
         self.turn_bytes += bytes.len();
         self.activity.receive(bytes.len() as u64);
-        // Otherwise it may be a part of a body.
-        if !self.activity.is_busy() && self.request_line.read(self.activity.begun(), bytes) {
-            self.activity.see_fragment();
+        if let Some((request, defect)) = self.scanner.read(bytes) {
+            self.activity.find_defect(request, defect);
         }
     }
 
@@ -95,42 +73,6 @@ impl<S> HttpIo<S> {
         }
         let status = bytes.strip_prefix(VERSION).and_then(|rest| rest.get(1..5));
         matches!(status, Some(b" 400" | b" 414" | b" 431")) && self.activity.begun() == ended
-    }
-}
-
-impl RequestLine {
-    /// Reads on, at the end of so many requests. Returns whether it was found to have a fragment, which
-    /// hyper takes away without a word.
-    fn read(&mut self, number: usize, bytes: &[u8]) -> bool {
-        if self.number != number {
-            *self = Self {
-                number,
-                ..Self::default()
-            };
-        }
-        for byte in bytes {
-            self.part = match (self.part, byte) {
-                (LinePart::Past, _) => return false,
-                (LinePart::Before, b'\r' | b'\n') => LinePart::Before,
-                // What came with the end of the last request was not seen: this may be a later line.
-                (_, b'\n') | (LinePart::Method, b':') => LinePart::Past,
-                (LinePart::Before | LinePart::Method, b' ') => LinePart::Target,
-                (LinePart::Before | LinePart::Method, _) => LinePart::Method,
-                (LinePart::Target, b' ') if !self.has_fragment => LinePart::Past,
-                (LinePart::Target, b' ') => LinePart::Version(0),
-                (LinePart::Target, byte) => {
-                    self.has_fragment |= *byte == b'#';
-                    LinePart::Target
-                }
-                (LinePart::Version(at), byte) if VERSION[at] != *byte => LinePart::Past,
-                (LinePart::Version(at), _) if at + 1 < VERSION.len() => LinePart::Version(at + 1),
-                (LinePart::Version(_), _) => {
-                    self.part = LinePart::Past;
-                    return true;
-                }
-            };
-        }
-        false
     }
 }
 
@@ -195,47 +137,10 @@ mod tests {
     use futures_util::FutureExt as _;
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, duplex};
 
-    use super::{HttpIo, RequestLine};
+    use super::HttpIo;
     use crate::activity::Activity;
 
     const ANSWER: &[u8] = b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\n\r\n";
-
-    #[test]
-    fn fragment_is_seen_in_request_target_only() {
-        for (line, has_fragment) in [
-            ("POST /#a HTTP/1.1\r\n", true),
-            ("\r\nPOST /a?b#c HTTP/1.1\r\n", true),
-            ("POST # HTTP/1.0\r\n", true),
-            ("POST /a HTTP/1.1\r\nX: /#a HTTP/1.1\r\n", false),
-            ("POST#a /b HTTP/1.1\r\n", false),
-            // Ends of a head that began with the request before it.
-            ("X: a #b HTTP/1.1\r\n", false),
-            ("a b#c d\r\n", false),
-            ("Host: a#b\r\n\r\n", false),
-        ] {
-            assert_eq!(
-                RequestLine::default().read(0, line.as_bytes()),
-                has_fragment,
-                "{line:?}"
-            );
-            // However it comes.
-            let mut request_line = RequestLine::default();
-            let mut bytes = line.as_bytes().chunks(1);
-            assert_eq!(
-                bytes.any(|byte| request_line.read(0, byte)),
-                has_fragment,
-                "{line:?}"
-            );
-        }
-    }
-
-    #[test]
-    fn request_line_of_next_head_is_read_anew() {
-        let mut line = RequestLine::default();
-        assert!(!line.read(0, b"POST / HTTP/1.1\r\nHost: a\r\n\r\n"));
-        assert!(!line.read(0, b"POST /#b HTTP/1.1\r\n"));
-        assert!(line.read(1, b"POST /#b HTTP/1.1\r\n"));
-    }
 
     #[tokio::test]
     async fn bad_request_of_the_service_that_has_to_wait_is_sent() {

@@ -47,6 +47,7 @@ mod connection;
 mod connections;
 mod http_io;
 mod listener;
+mod message_scanner;
 mod open_connections;
 mod parse_error;
 

@@ -9,6 +9,9 @@ use alldata_peer_server_http::{PeerServer, PutError};
 
 use crate::support::{Connection, Embedded, Post, handler_only};
 
+/// The body of [`put`].
+const BODY: &[u8] = b"{\"key\":\"key1\",\"event\":1}";
+
 /// Servers for both entry points.
 fn both() -> [(Embedded, Receiver<(String, String)>); 2] {
     let builders = [
@@ -134,6 +137,40 @@ fn target_that_method_may_have_is_405() {
         ] {
             let post = Post::new("").method(method).target(target);
             server.send(&post).assert_problem(405);
+        }
+    }
+}
+
+/// A request that comes with the one before it, or in part, is judged like any other.
+#[test]
+fn pipelined_request_is_judged_wherever_its_packets_end() {
+    let refused = [
+        put().target("/a#b").bytes(),
+        b"POST / HTTP/1.1\r\nHost: peer\r\nTransfer-Encoding: chunked\r\nContent-Length: x\r\n\r\n\
+            0\r\n\r\n"
+            .to_vec(),
+    ];
+    // The second part of each looks like a request line.
+    let taken = ["X-Note: foo /#b HTTP/1.1", "X-Note: /x#y HTTP/1.1"];
+    for (server, _) in both() {
+        for before in [put().bytes(), Post::chunks(&[BODY]).bytes()] {
+            for request in &refused {
+                let mut connection = server.connect();
+                connection.try_send([&before[..], request].concat());
+                connection.answer().assert_created();
+                connection.answer().assert_problem(400);
+                assert_eq!(connection.rest(), b"", "{}", request.escape_ascii());
+            }
+            for field in taken {
+                let request = put().header(field).bytes();
+                let name = request.windows(8).position(|part| part == b"X-Note: ");
+                let (first, rest) = request.split_at(name.expect("is there") + 8);
+                let mut connection = server.connect();
+                connection.send([&before[..], first].concat());
+                connection.answer().assert_created();
+                connection.send(rest);
+                connection.answer().assert_created();
+            }
         }
     }
 }

@@ -1,0 +1,388 @@
+//! The messages on a connection, followed byte by byte as they arrive, for what hyper does not tell of a
+//! request: a fragment in its target, which hyper takes away, and a bad `Content-Length` behind a
+//! `Transfer-Encoding`, which hyper skips.
+//!
+//! Follows valid messages as hyper does. Where hyper ends the connection, it gives up and reports nothing.
+
+/// What is wrong with a request that hyper takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Defect {
+    /// Its target has a fragment.
+    Fragment,
+    /// A length beside its transfer coding is no number, or there are two that differ.
+    Length,
+    /// A length beside its transfer coding is beyond [`MAX_LENGTH`].
+    TooLarge,
+}
+
+/// The largest `Content-Length` that hyper takes, in bytes: it uses the two above as marks.
+const MAX_LENGTH: u64 = u64::MAX - 2;
+
+const CHUNKED: &[u8] = b"chunked";
+
+/// Where in a message the next byte is.
+#[derive(Debug, Default, Clone, Copy)]
+enum Part {
+    /// Empty lines may come before a request (RFC 9112, section 2.2).
+    #[default]
+    Start,
+    Method,
+    Target,
+    FieldStart,
+    /// So many bytes of a name that matches so far.
+    FieldName(Field, usize),
+    FieldValue(Field, Value),
+    /// What is left of a line.
+    Line,
+    /// So many bytes of a body, or of a chunk's data.
+    Body(u64),
+    ChunkStart,
+    ChunkSize(u64),
+    ChunkExtension(u64),
+    ChunkSizeLf(u64),
+    ChunkData(u64),
+    ChunkDataCr,
+    ChunkDataLf,
+    TrailersStart,
+    EndLf,
+    /// hyper ends the connection.
+    GivenUp,
+}
+
+/// A field that frames a body.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Field {
+    ContentLength,
+    TransferEncoding,
+}
+
+/// A field's value as far as it was read, without the white space around it.
+#[derive(Debug, Clone, Copy)]
+struct Value {
+    bytes: usize,
+    number: Option<u64>,
+    is_chunked: bool,
+    has_ended: bool,
+}
+
+/// What was seen of a header section.
+#[derive(Debug, Default, Clone, Copy)]
+struct Head {
+    has_fragment: bool,
+    is_chunked: bool,
+    has_other_coding: bool,
+    length: Option<u64>,
+    has_bad_length: bool,
+}
+
+/// Follows the messages of one connection.
+#[derive(Debug, Default)]
+pub(crate) struct MessageScanner {
+    part: Part,
+    head: Head,
+    /// How many header sections have ended.
+    requests: usize,
+}
+
+impl MessageScanner {
+    /// Reads on. Returns the first request that has a defect, counted from 1: none behind it is served.
+    pub(crate) fn read(&mut self, mut bytes: &[u8]) -> Option<(usize, Defect)> {
+        loop {
+            bytes = match (self.part, bytes) {
+                (Part::GivenUp, _) | (_, []) => return None,
+                (Part::Line, _) => match bytes.iter().position(|byte| *byte == b'\n') {
+                    Some(end) => {
+                        self.part = Part::FieldStart;
+                        &bytes[end + 1..]
+                    }
+                    None => return None,
+                },
+                (Part::Body(left), _) => {
+                    let (left, rest) = skip(left, bytes);
+                    self.part = if left > 0 {
+                        Part::Body(left)
+                    } else {
+                        Part::Start
+                    };
+                    rest
+                }
+                (Part::ChunkData(left), _) => {
+                    let (left, rest) = skip(left, bytes);
+                    self.part = match left {
+                        0 => Part::ChunkDataCr,
+                        left => Part::ChunkData(left),
+                    };
+                    rest
+                }
+                (Part::FieldStart, [b'\n', rest @ ..]) => {
+                    self.requests += 1;
+                    let defect = self.end_head();
+                    if let Some(defect) = defect {
+                        self.part = Part::GivenUp;
+                        return Some((self.requests, defect));
+                    }
+                    rest
+                }
+                (part, [byte, rest @ ..]) => {
+                    self.part = match part {
+                        Part::Start | Part::Method | Part::Target => self.request_line(*byte),
+                        Part::FieldStart | Part::FieldName(..) | Part::FieldValue(..) => {
+                            self.field(*byte)
+                        }
+                        part => part.chunk_framing(*byte),
+                    };
+                    rest
+                }
+            };
+        }
+    }
+
+    fn request_line(&mut self, byte: u8) -> Part {
+        match (self.part, byte) {
+            (Part::Start, b'\r' | b'\n') => Part::Start,
+            (Part::Start, _) => {
+                self.head = Head::default();
+                Part::Method
+            }
+            (Part::Method, b' ') => Part::Target,
+            (Part::Target, b' ') => Part::Line,
+            // No request line ends before its version.
+            (_, b'\n') => Part::GivenUp,
+            (Part::Target, byte) => {
+                self.head.has_fragment |= byte == b'#';
+                Part::Target
+            }
+            (part, _) => part,
+        }
+    }
+
+    fn field(&mut self, byte: u8) -> Part {
+        match (self.part, byte) {
+            (Part::FieldStart, b'c' | b'C') => Part::FieldName(Field::ContentLength, 1),
+            (Part::FieldStart, b't' | b'T') => Part::FieldName(Field::TransferEncoding, 1),
+            // That of the empty line.
+            (Part::FieldStart, b'\r') => Part::FieldStart,
+            (Part::FieldName(field, length), b':') if length == field.name().len() => {
+                Part::FieldValue(field, Value::default())
+            }
+            (Part::FieldName(field, length), byte)
+                if field.name().get(length) == Some(&byte.to_ascii_lowercase()) =>
+            {
+                Part::FieldName(field, length + 1)
+            }
+            (Part::FieldValue(field, value), b'\n') => {
+                self.head.take(field, value);
+                Part::FieldStart
+            }
+            (Part::FieldValue(field, value), byte) => Part::FieldValue(field, value.push(byte)),
+            (_, b'\n') => Part::FieldStart,
+            _ => Part::Line,
+        }
+    }
+
+    /// At the end of a header section.
+    fn end_head(&mut self) -> Option<Defect> {
+        let head = self.head;
+        let is_chunked = head.is_chunked && !head.has_other_coding;
+        self.part = match head.length {
+            _ if head.has_other_coding => Part::GivenUp,
+            _ if is_chunked => Part::ChunkStart,
+            _ if head.has_bad_length => Part::GivenUp,
+            Some(length) if length > 0 => Part::Body(length),
+            _ => Part::Start,
+        };
+        if head.has_fragment {
+            return Some(Defect::Fragment);
+        }
+        match head.length {
+            _ if !is_chunked => None,
+            _ if head.has_bad_length => Some(Defect::Length),
+            Some(length) if length > MAX_LENGTH => Some(Defect::TooLarge),
+            _ => None,
+        }
+    }
+}
+
+impl Part {
+    fn chunk_framing(self, byte: u8) -> Self {
+        match (self, byte) {
+            (Self::ChunkStart, byte) => hexadecimal(0, byte).map_or(Self::GivenUp, Self::ChunkSize),
+            (Self::ChunkSize(size) | Self::ChunkExtension(size), b'\r') => Self::ChunkSizeLf(size),
+            (Self::ChunkSize(size), b' ' | b'\t' | b';') => Self::ChunkExtension(size),
+            (Self::ChunkSize(size), byte) => {
+                hexadecimal(size, byte).map_or(Self::GivenUp, Self::ChunkSize)
+            }
+            (Self::ChunkExtension(size), _) => Self::ChunkExtension(size),
+            (Self::ChunkSizeLf(0), b'\n') => Self::TrailersStart,
+            (Self::ChunkSizeLf(size), b'\n') => Self::ChunkData(size),
+            (Self::ChunkDataCr, b'\r') => Self::ChunkDataLf,
+            (Self::ChunkDataLf, b'\n') => Self::ChunkStart,
+            (Self::TrailersStart, b'\r') => Self::EndLf,
+            (Self::EndLf, b'\n') => Self::Start,
+            // A request with trailers is the last of its connection.
+            _ => Self::GivenUp,
+        }
+    }
+}
+
+impl Field {
+    fn name(self) -> &'static [u8] {
+        match self {
+            Self::ContentLength => b"content-length",
+            Self::TransferEncoding => b"transfer-encoding",
+        }
+    }
+}
+
+impl Default for Value {
+    fn default() -> Self {
+        Self {
+            bytes: 0,
+            number: Some(0),
+            is_chunked: true,
+            has_ended: false,
+        }
+    }
+}
+
+impl Value {
+    fn push(mut self, byte: u8) -> Self {
+        match byte {
+            // hyper takes no CR that does not end the line.
+            b'\r' => {}
+            b' ' | b'\t' => self.has_ended = self.bytes > 0,
+            _ => {
+                let digit = byte.is_ascii_digit().then(|| u64::from(byte - b'0'));
+                let number = self.number.filter(|_| !self.has_ended);
+                self.number = number.and_then(|number| number.checked_mul(10)?.checked_add(digit?));
+                let is_next = CHUNKED.get(self.bytes) == Some(&byte.to_ascii_lowercase());
+                self.is_chunked &= is_next && !self.has_ended;
+                self.bytes += 1;
+            }
+        }
+        self
+    }
+}
+
+impl Head {
+    fn take(&mut self, field: Field, value: Value) {
+        match field {
+            Field::TransferEncoding => {
+                let is_chunked = value.is_chunked && value.bytes == CHUNKED.len();
+                // Twice is as bad as another.
+                self.has_other_coding |= self.is_chunked || !is_chunked;
+                self.is_chunked |= is_chunked;
+            }
+            Field::ContentLength => {
+                let length = value.number.filter(|_| value.bytes > 0);
+                let is_known = self.length.is_none() || self.length == length;
+                self.has_bad_length |= length.is_none() || !is_known;
+                self.length = self.length.or(length);
+            }
+        }
+    }
+}
+
+/// How many bytes are left of `length`, and what is behind those that have come.
+fn skip(length: u64, bytes: &[u8]) -> (u64, &[u8]) {
+    let skipped = usize::try_from(length).map_or(bytes.len(), |length| length.min(bytes.len()));
+    (length - skipped as u64, &bytes[skipped..])
+}
+
+/// `number` with another hexadecimal digit, unless it is none, or the number too large.
+fn hexadecimal(number: u64, digit: u8) -> Option<u64> {
+    let digit = char::from(digit).to_digit(16)?;
+    number.checked_mul(16)?.checked_add(digit.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Defect, MessageScanner};
+
+    /// Valid requests of every framing.
+    const VALID: &[u8] = b"\r\nPOST /a?b HTTP/1.1\r\nHost: a\r\nX: /#a HTTP/1.1\r\n\r\n\
+        POST /a HTTP/1.1\r\nContent-Length: \t 28 \t\r\ncontent-length: 28\r\n\r\n\
+        POST /#a HTTP/1.1\r\nHost: a\r\n\
+        POST /a HTTP/1.1\nCache: 1\nTransfer-Encoding: Chunked \n\n\
+        15 ;#\r\nPOST /#a HTTP/1.1\r\n\r\n\r\n00\r\n\r\n\
+        POST /a HTTP/1.1\r\nTransfer-Encoding: chunked\r\nContent-Length: 3\r\n\r\n0\r\n\r\n";
+
+    /// The first defect in these bytes, however they come.
+    #[track_caller]
+    fn defect(bytes: &[u8]) -> Option<(usize, Defect)> {
+        let whole = MessageScanner::default().read(bytes);
+        for length in [1, 2, 3, 7] {
+            let mut scanner = MessageScanner::default();
+            let in_parts = bytes.chunks(length).find_map(|part| scanner.read(part));
+            assert_eq!(in_parts, whole, "{}", bytes.escape_ascii());
+        }
+        whole
+    }
+
+    #[test]
+    fn defects_are_found_behind_requests_of_every_framing() {
+        assert_eq!(defect(VALID), None);
+        for (request, expected) in [
+            ("POST /#a HTTP/1.1\r\n\r\n", Some(Defect::Fragment)),
+            ("\r\nPOST /a?b#c HTTP/1.1\n\n", Some(Defect::Fragment)),
+            ("POST # HTTP/1.0\r\nX: a\r\n\r\n", Some(Defect::Fragment)),
+            ("POST#a /b HTTP/1.1\r\n\r\n", None),
+            ("POST /#\r\n\r\n", None),
+            ("te: chunked\r\ncontent-length: x\r\n\r\n", None),
+        ] {
+            let expected = expected.map(|defect| (5, defect));
+            assert_eq!(
+                defect(&[VALID, request.as_bytes()].concat()),
+                expected,
+                "{request:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn lengths_beside_coding_are_checked_in_any_order() {
+        for (lengths, expected) in [
+            (&["25"][..], None),
+            (&["0", "000"], None),
+            (&["18446744073709551613"], None),
+            (&["18446744073709551614"], Some(Defect::TooLarge)),
+            (&["18446744073709551616"], Some(Defect::Length)),
+            (&["x"], Some(Defect::Length)),
+            (&[""], Some(Defect::Length)),
+            (&["+5"], Some(Defect::Length)),
+            (&["5, 5"], Some(Defect::Length)),
+            (&["5 5"], Some(Defect::Length)),
+            (&["5", "6"], Some(Defect::Length)),
+            (&["5", "x"], Some(Defect::Length)),
+        ] {
+            let mut fields: Vec<String> = lengths
+                .iter()
+                .map(|length| format!("Content-Length: {length}\r\n"))
+                .collect();
+            for place in 0..=fields.len() {
+                fields.insert(place, "Transfer-Encoding: chunked\r\n".to_owned());
+                let head = format!("POST / HTTP/1.1\r\n{}\r\n", fields.concat());
+                let expected = expected.map(|defect| (1, defect));
+                assert_eq!(defect(head.as_bytes()), expected, "{head:?}");
+                fields.remove(place);
+            }
+        }
+    }
+
+    /// hyper refuses these by itself, or has them refused for the coding.
+    #[test]
+    fn nothing_is_reported_behind_message_that_ends_connection() {
+        for message in [
+            "POST / HTTP/1.1\r\nContent-Length: x\r\n\r\n",
+            "POST / HTTP/1.1\r\nTransfer-Encoding: gzip\r\nContent-Length: x\r\n\r\n",
+            "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n",
+            "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nx\r\n",
+            "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n10000000000000000\r\n",
+            "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nX: x\r\n\r\n",
+            "POST\n",
+        ] {
+            let bytes = format!("{message}POST /#a HTTP/1.1\r\n\r\n");
+            assert_eq!(defect(bytes.as_bytes()), None, "{message:?}");
+        }
+    }
+}
