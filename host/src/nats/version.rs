@@ -8,10 +8,12 @@ use async_nats::ServerInfo;
 
 use super::url::NatsUrl;
 
-/// The oldest version that events are put into. Of older ones, 2.9.10 was seen to lose acknowledged events on one
-/// replica after a pause of the leader (SIGSTOP for 8 s under load, 2 of 8 tries), and to take no more
-/// events after a change of the leader. See docs/nats.md for what was measured of which version.
-const MIN_VERSION: Version = Version::release(2, 10, 25);
+/// The oldest version that events are put into: the oldest that held in each round that it was measured in. Of
+/// older ones, 2.9.10 was seen to lose acknowledged events on one replica after a pause of the leader
+/// (SIGSTOP for 8 s under load, 2 of 8 tries), and to take no more events after a change of the leader,
+/// and a stream on 2.10.26 to have no leader for a minute and more after all its servers were killed. See
+/// docs/nats.md for what was measured of which version.
+const MIN_VERSION: Version = Version::release(2, 11, 11);
 
 /// The version to take.
 const ADVISED_VERSION: &str = "2.15.1";
@@ -69,7 +71,7 @@ pub(super) fn fault_of(name: &str, version: &str) -> Option<String> {
     is_old.then(|| {
         format!(
             "the server {name:?} has version {version:?}, but must have {MIN_VERSION} or newer: older ones have lost \
-             acknowledged events when the leader of a stream paused. Take nats-server {ADVISED_VERSION}"
+             acknowledged events when the leader of a stream paused, or stood still after it changed. Take nats-server {ADVISED_VERSION}"
         )
     })
 }
@@ -97,12 +99,12 @@ mod tests {
             "2.10.0-beta.5",
             "2.10.0",
             "2.10.5",
-            "2.10.25-RC.1",
-            "2.10.25",
-            "v2.10.25",
-            "2.10.25+ds1",
-            "2.10.26-dev",
-            "2.10.26",
+            "2.11.11-RC.1",
+            "2.11.11",
+            "v2.11.11",
+            "2.11.11+ds1",
+            "2.11.12-dev",
+            "2.11.12",
             "2.15.1",
             "3.0.0",
         ];
@@ -121,8 +123,8 @@ mod tests {
             "2.10",
             "2.10.",
             "2.10.x",
-            "2.10.25.1",
-            "-2.10.25",
+            "2.11.11.1",
+            "-2.11.11",
             "2.10.99999999999",
             "²",
         ] {
@@ -133,19 +135,19 @@ mod tests {
 
     #[test]
     fn old_servers_are_refused_with_the_reason() {
-        for version in ["2.9.10", "2.10.25-RC.1", "2.10.0"] {
+        for version in ["2.9.10", "2.11.11-RC.1", "2.10.0"] {
             let fault = fault_of("node1", version).expect(version);
             for told in [
                 "\"node1\"",
                 version,
-                "2.10.25",
+                "2.11.11",
                 "lost acknowledged",
                 "2.15.1",
             ] {
                 assert!(fault.contains(told), "{fault}");
             }
         }
-        for version in ["2.10.25", "2.11.0-dev", "2.15.1", "10.0.0"] {
+        for version in ["2.11.11", "2.12.0-dev", "2.15.1", "10.0.0"] {
             assert_eq!(fault_of("node1", version), None);
         }
     }

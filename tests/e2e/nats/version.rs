@@ -5,7 +5,7 @@ use super::{Link, STREAM, Single, can_start};
 use crate::support::{Peer, run, serve};
 
 /// The oldest version that is taken.
-const OLDEST: &str = "2.10.25";
+const OLDEST: &str = "2.11.11";
 
 fn url(hosts: &str, parameters: &str) -> String {
     format!("nats://{hosts}/{STREAM}?replicas=1{parameters}")
@@ -13,7 +13,7 @@ fn url(hosts: &str, parameters: &str) -> String {
 
 #[test]
 fn old_server_is_refused_at_the_start_with_the_reason() {
-    for version in ["2.9.10", "2.10.24", "2.10.25-RC.1", "", "dev", "2.10"] {
+    for version in ["2.9.10", "2.11.10", "2.11.11-RC.1", "", "dev", "2.10"] {
         let server = FakeServer::of_version(version);
         let url = url(&server.address().to_string(), "");
         let outputs = [
@@ -54,12 +54,12 @@ fn old_server_beside_a_new_one_is_refused_at_the_start() {
 #[test]
 fn old_leader_behind_a_new_server_is_refused_at_the_start() {
     let server = FakeServer::start("2.15.1", |_| {
-        let metadata = serde_json::json!({"_nats.ver": "2.10.24"});
+        let metadata = serde_json::json!({"_nats.ver": "2.11.10"});
         Some(stream_info(STREAM, "2026-11-26T00:00:00Z", 0, &metadata).to_string())
     });
     let output = run(&serve(&url(&server.address().to_string(), "")));
     let error = output.assert_failed(1);
-    assert!(error.contains("has version \"2.10.24\""), "{error}");
+    assert!(error.contains("has version \"2.11.10\""), "{error}");
 }
 
 /// It is not there at the start, and is the only one that is left later.
