@@ -45,10 +45,10 @@ impl Patience {
     /// Asks until there is an answer, an error that does not pass, or no more time. How long it waits for
     /// one answer is not its affair, but that one which is not answered at all must leave time for another
     /// is: see `connection`.
-    pub(super) async fn ask<T, E>(
+    pub(super) async fn ask<T, E, F: Future<Output = Result<T, E>>>(
         self,
         may_pass: impl Fn(&E) -> bool,
-        ask: impl AsyncFn() -> Result<T, E>,
+        ask: impl Fn() -> F,
     ) -> Result<T, E> {
         loop {
             match ask().await {

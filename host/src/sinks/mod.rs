@@ -158,4 +158,10 @@ mod tests {
             assert!(!error.to_string().contains("secret"), "{error}");
         }
     }
+
+    #[test]
+    fn opening_a_sink_may_be_spawned() {
+        fn assert_send<T: Send>(_: T) {}
+        assert_send(super::open("discard:"));
+    }
 }
