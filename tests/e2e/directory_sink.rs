@@ -160,6 +160,21 @@ fn exactly_one_of_many_wins_also_between_two_servers() {
     peers[1].put("key1", "2").assert_problem(409);
 }
 
+/// Such a comparison would cost as much as the held event.
+#[test]
+fn event_much_longer_than_what_is_put_is_not_compared() {
+    let store = EventFiles::new();
+    let peer = store.serve().start();
+    for (key, blanks, status) in [("near", 4_000, 201), ("far", 1_000_000, 409)] {
+        let held = format!("[1,{}2]", " ".repeat(blanks));
+        peer.put(key, &held).assert_created();
+        assert_eq!(peer.put(key, "[1,2]").status, status, "{key}");
+        peer.put(key, &held).assert_created();
+        peer.put(key, "[1,3]").assert_problem(409);
+        assert_eq!(store.held(key), Some(held));
+    }
+}
+
 #[test]
 fn a_store_may_be_below_the_directory_that_is_given() {
     let store = EventFiles::new();

@@ -8,6 +8,23 @@ use alldata_peer_guest::same_event::same_event;
 /// comparing takes some times the size of both in memory, and a component has little.
 pub const MAX_COMPARED_BYTES: usize = 1024 * 1024;
 
+/// How many times as long as the event that is put a held one may be to be compared by its value: clients
+/// that put an event again in another spelling differ by less. Otherwise small puts would cost as much as
+/// the largest event, and their number has no bound.
+const MAX_LENGTH_RATIO: usize = 8;
+
+/// How much longer it may be in bytes beyond that: a short event may have much white space around it.
+const MAX_EXTRA_BYTES: usize = 4 * 1024;
+
+/// The most bytes of a held event that can be the same as `event`: one that is longer is not, and need not
+/// be read on.
+#[must_use]
+pub fn max_bytes(event: &str) -> usize {
+    let compared = event.len().saturating_mul(MAX_LENGTH_RATIO);
+    let compared = compared.saturating_add(MAX_EXTRA_BYTES);
+    event.len().max(compared.min(MAX_COMPARED_BYTES))
+}
+
 /// Whether what is held is the event that is put. What is damaged in the store, so that it is no
 /// text or no JSON any more, is no event.
 #[must_use]
@@ -15,14 +32,14 @@ pub fn is_same(held: &[u8], event: &str) -> bool {
     if held == event.as_bytes() {
         return true;
     }
-    let is_small = held.len().max(event.len()) <= MAX_COMPARED_BYTES;
+    let is_small = event.len() <= MAX_COMPARED_BYTES && held.len() <= max_bytes(event);
     let is_same = |held: &str| same_event(held, event);
     is_small && core::str::from_utf8(held).is_ok_and(is_same)
 }
 
 #[cfg(test)]
 mod tests {
-    use super::is_same;
+    use super::{is_same, max_bytes};
 
     #[test]
     fn what_is_damaged_is_no_event() {
@@ -50,6 +67,19 @@ mod tests {
             assert!(is_same(event.as_bytes(), &event));
             assert_eq!(is_same(format!("{event} ").as_bytes(), &event), is_the_same);
         }
+    }
+
+    #[test]
+    fn held_event_much_longer_than_sent_one_is_not_compared() {
+        let held = |bytes: usize| format!("[1{}]", " ".repeat(bytes - 3));
+        let most = max_bytes("[1]");
+        assert_eq!(most, 8 * 3 + 4096);
+        assert!(is_same(held(most).as_bytes(), "[1]"));
+        assert!(!is_same(held(most + 1).as_bytes(), "[1]"));
+        // What is sent may be longer than what is held.
+        assert!(is_same(b"[1]", &held(most + 1)));
+        let large = held(2 * 1024 * 1024);
+        assert_eq!(max_bytes(&large), large.len());
     }
 
     #[test]

@@ -7,8 +7,7 @@ use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use alldata_peer_guest::decode::MAX_BODY_BYTES;
-use alldata_peer_sink_common::held::is_same;
+use alldata_peer_sink_common::held::{is_same, max_bytes};
 use wasip2::filesystem::types::{Descriptor, DescriptorFlags, ErrorCode, OpenFlags, PathFlags};
 use wasip2::random::random::get_random_u64;
 
@@ -115,7 +114,8 @@ fn is_held(directory: &Descriptor, name: &str, event: &str) -> Result<bool, Fail
         Err(ErrorCode::NoEntry) => return Ok(false),
         Err(error) => return Err(Failure::broken("open", name, error)),
     };
-    let held = read(&file).map_err(|error| Failure::broken("read", name, error))?;
+    let held =
+        read(&file, max_bytes(event)).map_err(|error| Failure::broken("read", name, error))?;
     match is_same(&held, event) {
         true => Ok(true),
         false => Err(Failure::Conflict),
@@ -178,10 +178,10 @@ fn write(file: &Descriptor, bytes: &[u8]) -> Result<(), ErrorCode> {
     file.sync()
 }
 
-/// The whole file, or more than an event can have of one that nobody here wrote.
-fn read(file: &Descriptor) -> Result<Vec<u8>, ErrorCode> {
+/// The whole file, or more than `max_bytes` of one that is longer.
+fn read(file: &Descriptor, max_bytes: usize) -> Result<Vec<u8>, ErrorCode> {
     let mut bytes = Vec::new();
-    while bytes.len() <= MAX_BODY_BYTES {
+    while bytes.len() <= max_bytes {
         let (chunk, is_end) = file.read(CHUNK_BYTES as u64, bytes.len() as u64)?;
         bytes.extend_from_slice(&chunk);
         if is_end || chunk.is_empty() {
