@@ -2,15 +2,9 @@
 //!
 //! Never sees a component.
 
-use wasmtime::{
-    Config, Enabled, Engine, InstanceAllocationStrategy, PoolingAllocationConfig, Result,
-};
+use wasmtime::{Config, Engine, InstanceAllocationStrategy, PoolingAllocationConfig, Result};
 
 use crate::guest_limits::MEMORY_BYTES;
-
-/// How much of a slot's memory stays resident between two guests, in bytes: what a guest touches
-/// for a small event. Clearing it costs less than faulting it in again.
-const RESIDENT_BYTES: usize = 256 * 1024;
 
 /// Core instances and tables that one component may have. The built-in one needs 3 and 2, composed
 /// ones some more, and one with a sink in JavaScript up to 22.
@@ -34,10 +28,13 @@ pub(crate) fn engine(in_flight: u32) -> Result<Engine> {
         .max_memories_per_component(MEMORIES)
         .max_tables_per_component(CORE_INSTANCES)
         .max_memory_size(MEMORY_BYTES)
-        .linear_memory_keep_resident(RESIDENT_BYTES)
-        .table_keep_resident(RESIDENT_BYTES)
-        // Finds the pages that a guest wrote to, so that only those are cleared.
-        .pagemap_scan(Enabled::Auto);
+        // A slot whose guest is gone keeps nothing resident, or a burst would leave all of them so. The
+        // guests that are in use are kept, in `instances`.
+        .linear_memory_keep_resident(0)
+        .table_keep_resident(0)
+        .async_stack_keep_resident(0);
+    // Only where the guest is gone: as long as it is kept, so is its stack.
+    config.async_stack_zeroing(true);
     config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool));
     Engine::new(&config).or_else(|error| {
         tracing::warn!(%error, "no pool for guests: each is allocated anew, which is slower");

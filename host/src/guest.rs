@@ -95,9 +95,15 @@ impl Guest {
     pub(crate) fn lend(self, lending: Lending) -> Guests {
         match self.way {
             Way::Direct(pre) => {
-                Guests::direct(Local::new(Instances::new(pre, self.clock, lending)))
+                let instances = Local::new(Instances::new(pre, self.clock, lending));
+                Instances::trim_in_background(&instances);
+                Guests::direct(instances)
             }
-            Way::Whole(pre) => Guests::Whole(Local::new(Instances::new(pre, self.clock, lending))),
+            Way::Whole(pre) => {
+                let instances = Local::new(Instances::new(pre, self.clock, lending));
+                Instances::trim_in_background(&instances);
+                Guests::Whole(instances)
+            }
         }
     }
 }

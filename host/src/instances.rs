@@ -1,4 +1,5 @@
-//! The guests at hand: kept between requests, bounded in number, replaced when worn out.
+//! The guests at hand: kept between requests, bounded in number, replaced when worn out, and let go of when
+//! they were not needed for a while.
 //!
 //! Never runs a guest.
 
@@ -6,7 +7,10 @@ use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
+use std::time::Duration;
 
+use tokio::runtime::Handle;
+use tokio::time::sleep;
 use wasmtime::PoolConcurrencyLimitError;
 
 use crate::computing::{Clock, ComputingTime};
@@ -15,6 +19,12 @@ use crate::limits::Limits;
 use crate::local::Local;
 use crate::proxy::WholePre;
 use crate::put_sink::{ConnectionSink, Puts};
+
+/// How often instances are let go of that were not needed since: a burst leaves nothing after twice that.
+const TRIM_TIME: Duration = Duration::from_secs(10);
+
+/// How many instances each processor keeps all the same: the next requests then need not wait for one.
+const KEPT_INSTANCES: usize = 2;
 
 /// The instances of a component, by how they are called.
 pub(crate) enum Guests {
@@ -80,7 +90,14 @@ pub(crate) struct Instances<P: Pre> {
 /// Instances that wait for a request. There is one for each processor, so that threads which run at
 /// the same time meet at none, and apart in memory, so that they share no line of a cache.
 #[repr(align(128))]
-struct Shelf<P: Pre>(Mutex<Vec<Kept<P>>>);
+struct Shelf<P: Pre>(Mutex<Idle<P>>);
+
+/// The instances on a shelf, the one that was given back last at the end.
+struct Idle<P: Pre> {
+    kept: Vec<Kept<P>>,
+    /// How few there were at a time since the last were let go of.
+    least: usize,
+}
 
 /// An instance with the number of requests that it may still handle.
 struct Kept<P: Pre> {
@@ -110,7 +127,10 @@ pub(crate) enum NoInstance {
 impl<P: Pre> Instances<P> {
     pub(crate) fn new(pre: P, clock: Clock, lending: Lending) -> Self {
         let processors = thread::available_parallelism().map_or(1, NonZeroUsize::get);
-        let shelf = || Shelf(Mutex::new(Vec::new()));
+        let shelf = || {
+            let (kept, least) = (Vec::new(), 0);
+            Shelf(Mutex::new(Idle { kept, least }))
+        };
         Self {
             pre,
             clock,
@@ -135,8 +155,27 @@ impl<P: Pre> Instances<P> {
 
     /// An instance of the thread's own shelf, or of another.
     fn pick(&self) -> Option<Kept<P>> {
-        let own = self.shelf().lock().pop();
-        own.or_else(|| self.shelves.iter().find_map(|shelf| shelf.lock().pop()))
+        let own = self.shelf().pop();
+        own.or_else(|| self.shelves.iter().find_map(Shelf::pop))
+    }
+
+    /// Lets go of instances that are not needed, now and then, for as long as there are any.
+    pub(crate) fn trim_in_background(this: &Local<Self>) {
+        let instances = this.downgrade();
+        let Ok(runtime) = Handle::try_current() else {
+            return;
+        };
+        runtime.spawn(async move {
+            loop {
+                sleep(TRIM_TIME).await;
+                let Some(instances) = instances.upgrade() else {
+                    return;
+                };
+                for shelf in &instances.shelves {
+                    shelf.trim();
+                }
+            }
+        });
     }
 
     /// The shelf of this thread.
@@ -192,7 +231,7 @@ impl<P: Pre> Loan<P> {
     /// for as long as its place is kept.
     pub(crate) fn give_back(self) -> Place<P> {
         if self.requests_left > 0 && P::is_clean(&self.instance) {
-            self.place.0.shelf().lock().push(Kept {
+            self.place.0.shelf().lock().kept.push(Kept {
                 instance: self.instance,
                 requests_left: self.requests_left,
             });
@@ -203,8 +242,28 @@ impl<P: Pre> Loan<P> {
 
 impl<P: Pre> Shelf<P> {
     /// A push or a pop can't leave the list half done, so a poisoned lock is still good.
-    fn lock(&self) -> MutexGuard<'_, Vec<Kept<P>>> {
+    fn lock(&self) -> MutexGuard<'_, Idle<P>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn pop(&self) -> Option<Kept<P>> {
+        let mut idle = self.lock();
+        let kept = idle.kept.pop();
+        idle.least = idle.least.min(idle.kept.len());
+        kept
+    }
+
+    /// Lets go of those that lay there all the time since the last call, but for a few.
+    fn trim(&self) {
+        let unused: Vec<Kept<P>> = {
+            let mut idle = self.lock();
+            let number = idle.least.saturating_sub(KEPT_INSTANCES);
+            let unused = idle.kept.drain(..number).collect();
+            idle.least = idle.kept.len();
+            unused
+        };
+        // Takes some time for each, and the lock is free again.
+        drop(unused);
     }
 }
 

@@ -4,7 +4,7 @@
 //! place would wait for one another. Never shared between connections itself.
 
 use std::ops::Deref;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 /// A reference to what others refer to as well, cheap to clone within one connection.
 #[derive(Debug)]
@@ -17,6 +17,11 @@ pub(crate) struct Local<T>(Arc<Arc<T>>);
 impl<T> Local<T> {
     pub(crate) fn new(value: T) -> Self {
         Self(Arc::new(Arc::new(value)))
+    }
+
+    /// A reference that keeps nothing.
+    pub(crate) fn downgrade(&self) -> Weak<T> {
+        Arc::downgrade(&self.0)
     }
 
     /// A reference for another connection.

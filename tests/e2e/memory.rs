@@ -4,7 +4,7 @@
 
 use std::fs;
 
-use crate::support::{Connection, Peer, Post, wait_until};
+use crate::support::{Connection, EventFiles, Peer, Post, wait_until};
 
 /// How many clients send an event at the same time, and its size in bytes: together several times what
 /// the program takes by itself.
@@ -16,6 +16,39 @@ fn resident_pages(peer: &Peer) -> u64 {
     let statm = fs::read_to_string(path).expect("reads");
     let pages = statm.split(' ').nth(1).expect("is the second number");
     pages.parse().expect("is a number")
+}
+
+/// How many requests a composed component has at the same time, each in an instance of its own.
+const COMPOSED_CLIENTS: usize = 800;
+
+#[test]
+fn memory_of_instances_of_burst_is_given_back() {
+    let store = EventFiles::new();
+    let peer = store.serve().start();
+    peer.put("before", "1").assert_created();
+    let before = resident_pages(&peer);
+    let event = format!("\"{}\"", "x".repeat(60_000));
+    let mut clients: Vec<(Connection, Vec<u8>)> = (0..COMPOSED_CLIENTS)
+        .map(|number| {
+            let mut first = Post::put(&format!("key{number}"), &event).bytes();
+            let rest = first.split_off(first.len() - 1);
+            let mut connection = peer.connect();
+            connection.send(first);
+            (connection, rest)
+        })
+        .collect();
+    wait_until("all have an instance", || {
+        resident_pages(&peer) > 2 * before
+    });
+    for (connection, rest) in &mut clients {
+        connection.send(rest);
+    }
+    for (mut connection, _) in clients {
+        connection.answer().assert_created();
+    }
+    wait_until("the memory is given back", || {
+        resident_pages(&peer) < 2 * before
+    });
 }
 
 #[test]
