@@ -45,6 +45,9 @@ pub(crate) struct Activity {
     task: AtomicWaker,
     /// Bytes of any kind. Only the connection's own task counts them.
     received: AtomicU64,
+    /// Beyond how many of them the task is woken that reads the body, or 0 where it is not.
+    body_wake_bytes: AtomicU64,
+    body: AtomicWaker,
     /// The first request that has a defect which hyper does not see, counted from 1.
     defect: OnceLock<(usize, Defect)>,
     /// Whether more may come than is read before the connection ends.
@@ -103,8 +106,20 @@ impl Activity {
     }
 
     pub(crate) fn receive(&self, bytes: u64) {
-        self.received
-            .store(self.received() + bytes, Ordering::Relaxed);
+        let received = self.received() + bytes;
+        self.received.store(received, Ordering::Relaxed);
+        let wake_bytes = self.body_wake_bytes.load(Ordering::Acquire);
+        if wake_bytes != 0 && received > wake_bytes {
+            self.body_wake_bytes.store(0, Ordering::Relaxed);
+            self.body.wake();
+        }
+    }
+
+    /// Has the task that reads a body woken once more than so many bytes have come: of framing without
+    /// data hyper tells it nothing.
+    pub(crate) fn wake_body_beyond(&self, bytes: u64, context: &Context<'_>) {
+        self.body.register(context.waker());
+        self.body_wake_bytes.store(bytes, Ordering::Release);
     }
 
     /// How many bytes have come.

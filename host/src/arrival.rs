@@ -105,8 +105,12 @@ impl Arrival {
             }
             return Poll::Ready(frame);
         }
-        if self.is_chunked() && self.framing() > self.limits.framing_bytes + self.data {
-            return Poll::Ready(Some(Err(Cut::Framing)));
+        if self.is_chunked() {
+            let most = self.max_received();
+            self.open.activity().wake_body_beyond(most, context);
+            if self.open.activity().received() > most {
+                return Poll::Ready(Some(Err(Cut::Framing)));
+            }
         }
         let limits = self.limits;
         let deadline = self
@@ -116,10 +120,12 @@ impl Arrival {
         Poll::Ready(Some(Err(Cut::Late)))
     }
 
-    /// How many bytes of framing have come at least, or up to a read buffer more of what follows.
-    fn framing(&self) -> u64 {
-        let received = self.open.activity().received() - self.received_before;
-        received.saturating_sub(self.data)
+    /// Up to how many bytes may have come on the connection: all data once, and the framing, which may be as much and
+    /// some more. What follows the body may be among them, up to a read buffer of it.
+    fn max_received(&self) -> u64 {
+        let framing = self.limits.framing_bytes.saturating_add(self.data);
+        let body = framing.saturating_add(self.data);
+        self.received_before.saturating_add(body)
     }
 
     /// Reads on and throws it away for as long as the body may take, so that a client or a proxy that

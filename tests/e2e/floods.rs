@@ -165,6 +165,20 @@ fn flood_behind_refusal_ends_and_keeps_nobody_waiting() {
     }
 }
 
+/// No time ends it, and no data wakes who reads it.
+#[test]
+fn flood_of_framing_behind_refusal_ends_by_its_bytes() {
+    let component = handler_only_file().to_str().expect("is text");
+    let set = ["--body-timeout", "3600", "--min-body-rate", "0"];
+    for arguments in [&set[..], &[&set[..], &["--component", component]].concat()] {
+        let peer = Peer::builder().sink("discard:").arguments(arguments);
+        let peer = peer.start();
+        for kind in [BLANKS, ZEROS, ONE_BYTE_CHUNKS] {
+            assert_answered(&[flood(peer.address(), "PUT", kind)], &["405"]);
+        }
+    }
+}
+
 /// A flood is no reason for a server not to end.
 #[test]
 fn flood_does_not_keep_server_from_ending() {
