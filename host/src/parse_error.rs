@@ -4,6 +4,9 @@ use alldata_peer_guest::outcome::{InvalidRequest, Outcome, PROBLEM_MEDIA_TYPE};
 
 use crate::limits::Limits;
 
+/// The size in bytes from which hyper refuses the name of a field.
+const MAX_NAME_BYTES: usize = 64 * 1024;
+
 /// How a client of HTTP/2 begins that asks nobody first (RFC 9113, section 3.4).
 const HTTP_2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
@@ -22,6 +25,9 @@ pub(crate) fn answer(
             Outcome::InvalidRequest(InvalidRequest::HeaderFieldsTooLarge)
         }
         Some(b"431") => too_large(unread, limits),
+        Some(b"400") if has_other_version(unread) => {
+            Outcome::InvalidRequest(InvalidRequest::Version)
+        }
         Some(b"414") => Outcome::InvalidRequest(InvalidRequest::UriTooLong),
         Some(_) => Outcome::InvalidRequest(InvalidRequest::Syntax),
         None if unread.starts_with(HTTP_2_PREFACE) => {
@@ -46,6 +52,26 @@ pub(crate) fn answer(
     Some((status, (head + &problem).into_bytes()))
 }
 
+/// Whether a request line has another major version than 1, or may have once it is whole: hyper refuses
+/// it at the first digit.
+fn has_other_version(unread: &[u8]) -> bool {
+    let is_empty_line = |byte: &u8| matches!(byte, b'\r' | b'\n');
+    let start = unread.iter().position(|byte| !is_empty_line(byte));
+    let rest = &unread[start.unwrap_or(unread.len())..];
+    let end = rest.iter().position(is_empty_line);
+    let mut parts = rest[..end.unwrap_or(rest.len())].split(|byte| *byte == b' ');
+    let (method, target, version) = (parts.next(), parts.next(), parts.next());
+    let (Some(_), Some(_), Some(version), None) = (method, target, version, parts.next()) else {
+        return false;
+    };
+    match version.strip_prefix(b"HTTP/") {
+        Some([b'1', ..]) => false,
+        Some([b'0'..=b'9', b'.', b'0'..=b'9']) => true,
+        Some([b'0'..=b'9'] | [b'0'..=b'9', b'.']) => end.is_none(),
+        _ => false,
+    }
+}
+
 /// What is larger than it may be. hyper leaves a head unread that is, and a head that is not has a
 /// length of its body that is beyond all numbers.
 fn too_large(unread: &[u8], limits: &Limits) -> Outcome {
@@ -61,8 +87,12 @@ fn too_large(unread: &[u8], limits: &Limits) -> Outcome {
     let (number, bytes) = fields.fold((0, request_line.len()), |(number, bytes), field| {
         (number + 1, bytes + field.len())
     });
+    let name_bytes = |field: &[u8]| field.iter().position(|byte| *byte == b':');
+    let has_long_name = unread
+        .split(|byte| *byte == b'\n')
+        .any(|field| name_bytes(field) >= Some(MAX_NAME_BYTES));
     // With the empty line at the end.
-    if number > max_fields || bytes + b"\r\n".len() > max_bytes {
+    if has_long_name || number > max_fields || bytes + b"\r\n".len() > max_bytes {
         return Outcome::InvalidRequest(InvalidRequest::HeaderFieldsTooLarge);
     }
     Outcome::TooLarge {

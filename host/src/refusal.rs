@@ -123,7 +123,7 @@ pub(crate) static REASONS: [Description; 26] = [
         Reason::HttpVersionNotSupported,
         505,
         "http_version_not_supported",
-        "the client speaks HTTP/2",
+        "the request is of another version than HTTP/1",
     ),
     info(
         Reason::OtherStatus,

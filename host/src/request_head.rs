@@ -37,8 +37,13 @@ fn is_host(value: &[u8]) -> bool {
 /// Whether a target is in a form that its method may have (RFC 9112, sections 3.2.1 to 3.2.4).
 fn is_target(method: &Method, target: &Uri) -> bool {
     match (target.scheme(), target.authority()) {
-        (Some(_), Some(authority)) => {
-            *method != Method::CONNECT && is_authority(authority.as_str().as_bytes())
+        (Some(scheme), Some(authority)) => {
+            // `http` has the rest of RFC 3986, section 3.1, already.
+            let is_scheme = scheme
+                .as_str()
+                .starts_with(|char: char| char.is_ascii_alphabetic());
+            let is_authority = is_authority(authority.as_str().as_bytes());
+            *method != Method::CONNECT && is_scheme && is_authority
         }
         (None, Some(authority)) => {
             *method == Method::CONNECT && is_authority(authority.as_str().as_bytes())

@@ -232,7 +232,6 @@ fn a_malformed_request_line_is_refused() {
         "POST  /_put HTTP/1.1",
         "POST /_put  HTTP/1.1",
         "POST /_put HTTP/1.2",
-        "POST /_put HTTP/2.0",
         "POST /_put HTTP/1.10",
         "POST /_put http/1.1",
         "POST /_put HTTP/1.1 ",

@@ -84,8 +84,19 @@ fn a_head_may_have_so_many_bytes() {
     let server = serve(|builder| builder.max_head_bytes(1024 * 1024));
     server.send(&put_with_head(most)).assert_created();
     assert_head_refused(&server, &put_with_head(most + 1));
-    // What hyper itself takes of a target.
+    // What hyper itself takes of a target and of a name, however large a head may be.
+    server
+        .send(&put().target(&format!("/{}", "x".repeat(65_533))))
+        .assert_created();
+    assert_refused(
+        &server,
+        &put().target(&format!("/{}", "x".repeat(65_534))),
+        414,
+    );
     assert_refused(&server, &long_target(65_535), 414);
+    let long_name = |bytes: usize| put().header(&format!("{}: x", "x".repeat(bytes)));
+    server.send(&long_name(65_535)).assert_created();
+    assert_head_refused(&server, &long_name(65_536));
 }
 
 #[test]

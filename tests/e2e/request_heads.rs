@@ -4,10 +4,14 @@
 //! What may stand in a head is in `protocol`, how a body is framed in `framing`.
 
 use std::sync::mpsc::{self, Receiver};
+use std::time::Duration;
 
 use alldata_peer_server_http::{PeerServer, PutError};
 
 use crate::support::{Connection, Embedded, Post, handler_only};
+
+/// How long is waited for an answer to a part of a request, which need not come.
+const PAUSE: Duration = Duration::from_millis(20);
 
 /// The body of [`put`].
 const BODY: &[u8] = b"{\"key\":\"key1\",\"event\":1}";
@@ -104,6 +108,8 @@ fn target_that_method_may_not_have_is_refused() {
         ("POST", "http://user@h/"),
         ("POST", "http://user:pw@h/"),
         ("POST", "?a"),
+        ("POST", "1x://h/"),
+        ("POST", "+x://h/"),
     ];
     let requests = requests.map(|(method, target)| put().method(method).target(target).bytes());
     assert_refused(400, &requests);
@@ -124,6 +130,21 @@ fn target_that_method_may_not_have_is_refused() {
         connection
             .ask(&Post::put("a", "\"POST /a#b HTTP/1.1\""))
             .assert_created();
+    }
+}
+
+/// TLS ends at a proxy in front, and who can connect is taken for one.
+#[test]
+fn target_of_any_scheme_is_served() {
+    for (server, _) in both() {
+        for target in [
+            "http://h/",
+            "https://h/",
+            "HTTPS://h:443/a?b",
+            "a+b.c-1://h/",
+        ] {
+            server.send(&put().target(target)).assert_created();
+        }
     }
 }
 
@@ -211,20 +232,37 @@ fn length_beyond_all_numbers_is_413() {
 fn version_other_than_1_is_refused() {
     let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0".to_vec();
     assert_refused(505, &[preface.clone(), [b"\r\n", &preface[..]].concat()]);
-    let versions = [
-        "HTTP/2.0",
-        "HTTP/1.2",
-        "HTTP/0.9",
-        "HTTP/3",
-        "HTP/1.1",
-        "HTTP/1.1x",
-    ];
-    let mut requests = versions
-        .map(|version| format!("POST / {version}\r\nHost: peer\r\n\r\n").into_bytes())
-        .to_vec();
-    requests.push(b"GET /\r\n\r\n".to_vec());
+    let line = |version: &&str| format!("POST / {version}\r\nHost: peer\r\n\r\n").into_bytes();
+    let mut requests: Vec<Vec<u8>> = ["HTTP/2.0", "HTTP/3.0", "HTTP/0.9"]
+        .iter()
+        .map(line)
+        .collect();
     requests.push(b"PRI * HTTP/2.0\r\n\r\n".to_vec());
+    assert_refused(505, &requests);
+    let versions = ["HTTP/1.2", "HTTP/3", "HTTP/20.0", "HTP/1.1", "HTTP/1.1x"];
+    let mut requests: Vec<Vec<u8>> = versions.iter().map(line).collect();
+    requests.push(b"GET /\r\n\r\n".to_vec());
+    requests.push(b"POST /a b HTTP/2.0\r\n\r\n".to_vec());
     assert_refused(400, &requests);
+}
+
+#[test]
+fn preface_of_http_2_is_505_wherever_its_packets_end() {
+    let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+    for (server, _) in both() {
+        for cut in 1..preface.len() {
+            let (first, rest) = preface.split_at(cut);
+            let mut connection = server.connect();
+            // What answers the first packet need not wait for the second.
+            connection.send(first);
+            let is_answered = !connection.is_quiet_for(PAUSE);
+            if !is_answered {
+                connection.try_send(rest);
+            }
+            connection.answer().assert_problem(505);
+            assert_eq!(connection.rest(), b"", "{cut}");
+        }
+    }
 }
 
 /// What comes before a request that is none is answered first, and whole.

@@ -9,7 +9,7 @@ use serde_json::Value;
 
 /// The status codes that there may be. 408, 422 and 504 are not among them, since the sink is always
 /// there and takes any event, and a body that does not come is one that ends; nor is 500.
-const STATUSES: [u16; 11] = [100, 201, 400, 405, 409, 413, 414, 431, 501, 503, 505];
+const STATUSES: [u16; 12] = [100, 201, 400, 405, 409, 413, 414, 415, 431, 501, 503, 505];
 
 /// What may be answered to a HEAD: what is no put is refused for its method or before.
 const OF_ANY_METHOD: [u16; 7] = [400, 405, 413, 414, 431, 501, 505];
@@ -18,7 +18,8 @@ const OF_ANY_METHOD: [u16; 7] = [400, 405, 413, 414, 431, 501, 505];
 const LAST: [u16; 4] = [414, 431, 501, 505];
 
 /// The fields that there may be.
-const FIELDS: [&str; 6] = [
+const FIELDS: [&str; 7] = [
+    "accept-encoding",
     "allow",
     "connection",
     "content-length",
@@ -145,6 +146,7 @@ fn check_body(answer: &Answer, body: &[u8]) -> String {
         "no date: {answer:?}"
     );
     let is_for_status = |name, status| answer.field(name).is_some() == (answer.status == status);
+    assert!(is_for_status("accept-encoding", 415), "{answer:?}");
     assert!(is_for_status("allow", 405), "{answer:?}");
     assert!(is_for_status("retry-after", 503), "{answer:?}");
     if body.is_empty() {
