@@ -41,6 +41,9 @@ ROUNDS ?= 100
 SECONDS ?= 600
 SEED ?=
 FAULT ?=
+
+# How long `make ci-full` makes each fault and runs each fuzzer, in seconds.
+FULL_SECONDS ?= 60
 KEEP_GOING ?=
 
 # The nats-server that faults are made to, by its path, and its `sync_interval`: the pinned one and its
@@ -48,7 +51,7 @@ KEEP_GOING ?=
 NATS_SERVER ?=
 NATS_SYNC_INTERVAL ?=
 
-.PHONY: help run test torture node fault-tools nats-server wasmtime-serve ci setup install fmt clippy doc deny
+.PHONY: help run test torture node fault-tools nats-server wasmtime-serve ci ci-full setup install fmt clippy doc deny
 .PHONY: soak bench bench-endurance bench-micro bench-build bench-tools
 .PHONY: fuzz fuzz-short fuzz-run fuzz-checks fuzz-tools
 
@@ -190,6 +193,11 @@ fuzz-tools:
 	  --root $(TARGET)/tools --target-dir $(TARGET)/cargo-fuzz
 
 ci: fmt clippy test fuzz-short doc deny ## Everything that has to hold before a change lands
+
+# What a release is held to besides: longer than a change may wait for.
+ci-full: ci ## All of that, then each fault and each fuzzer for FULL_SECONDS (60)
+	$(MAKE) torture SECONDS=$(FULL_SECONDS)
+	$(MAKE) fuzz FUZZ_SECONDS=$(FULL_SECONDS)
 
 install: setup ## Install the program alldata-peer with cargo
 	$(CARGO) install --locked --path host

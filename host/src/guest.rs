@@ -18,7 +18,7 @@ use crate::engine::engine;
 use crate::error::Error;
 use crate::guest_limits::GuestLimits;
 use crate::instances::{Guests, Instances, Lending};
-use crate::limits::{DEFAULT_MAX_IN_FLIGHT, Limits};
+use crate::limits::{DEFAULT_INSTANCE_REUSE, DEFAULT_MAX_IN_FLIGHT, Limits};
 use crate::local::Local;
 use crate::proxy::WholePre;
 use crate::put_sink::PUT_SINK;
@@ -122,7 +122,7 @@ pub fn precompile(component: &[u8], directory: &Path) -> std::result::Result<(),
         source: error.into(),
     };
     ensure_binary(component).map_err(failed)?;
-    let engine = engine(DEFAULT_MAX_IN_FLIGHT).map_err(failed)?;
+    let engine = engine(DEFAULT_MAX_IN_FLIGHT, DEFAULT_INSTANCE_REUSE).map_err(failed)?;
     cache.load_or_compile(&engine, component).map_err(failed)?;
     cache.check_kept(&engine, component)
 }
@@ -161,7 +161,7 @@ fn compile(
         Source::File(path) => fs::read(path)?.into(),
     };
     ensure_binary(&binary)?;
-    let engine = engine(limits.max_in_flight)?;
+    let engine = engine(limits.max_in_flight, limits.instance_reuse)?;
     let component = match cache {
         Some(cache) => cache.load_or_compile(&engine, &binary)?,
         None => compile_binary(&engine, &binary)?,
