@@ -40,6 +40,7 @@ pub mod nats;
 mod error;
 mod group_commit;
 mod put_json;
+mod redaction;
 
 mod activity;
 mod closing;

@@ -8,7 +8,7 @@ use crate::support::{Output, Peer, ScriptedPeer, run, serve};
 const SECRET: &str = "geheim";
 
 /// URLs that are wrong, or lead nowhere, with a password in each.
-const URLS: [&str; 18] = [
+const URLS: [&str; 22] = [
     "http://user:geheim@127.0.0.1:99999/",
     "http://user:geheim@127.0.0.1:0/",
     "http://user:geheim@127.0.0.1:x/",
@@ -27,6 +27,10 @@ const URLS: [&str; 18] = [
     "memory://user:geheim@127.0.0.1/",
     "postgres://user:geheim@127.0.0.1/events",
     "user:geheim@127.0.0.1",
+    "sqlite://user:geheim@127.0.0.1/events",
+    "sqlite://user:geheim@127.0.0.1/events?a=b",
+    "sqlite:///user:geheim@127.0.0.1/events",
+    "ndjson://user:geheim@127.0.0.1/events",
 ];
 
 #[test]

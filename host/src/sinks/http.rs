@@ -19,8 +19,8 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use percent_encoding::percent_decode_str;
 
-use super::without_login;
 use crate::error::Error;
+use crate::redaction::without_login;
 use crate::seldom::Seldom;
 use crate::self_connection;
 use crate::sink::{PutError, PutSink};

@@ -28,6 +28,7 @@ pub use crate::group_commit::{
 pub use crate::nats::NatsSink;
 #[cfg(feature = "nats")]
 use crate::nats::NatsUrl;
+use crate::redaction::without_login;
 use crate::sink::{BoxSink, PutSink as _};
 use crate::store::{DEFAULT_MAX_WAL_BYTES, path_of_url};
 
@@ -129,20 +130,6 @@ pub fn describe_url(url: &str) -> String {
             Err(_) => url.to_owned(),
         },
         _ => without_login(url),
-    }
-}
-
-/// A URL without what lets one in, however wrong it is.
-pub(crate) fn without_login(url: &str) -> String {
-    let is_scheme = |(scheme, _): &(&str, &str)| {
-        let name = scheme.strip_suffix(':').unwrap_or(scheme);
-        !name.contains([':', '@', '/'])
-    };
-    let parts = url.split_once("//").filter(is_scheme);
-    let (scheme, rest) = parts.unwrap_or(("", url));
-    match rest.rsplit_once('@') {
-        Some((_, rest)) => format!("{scheme}//{rest}"),
-        None => url.to_owned(),
     }
 }
 

@@ -12,6 +12,7 @@ use rusqlite::ErrorCode;
 use super::identity::links;
 use super::{adopt, overwritten, store_error};
 use crate::error::Error;
+use crate::redaction::without_login;
 
 /// The path of a URL such as `sqlite:PATH`, or what is wrong with it.
 pub(crate) fn path_of_url<'a>(scheme: &str, path: &'a str) -> Result<&'a Path, String> {
@@ -20,8 +21,10 @@ pub(crate) fn path_of_url<'a>(scheme: &str, path: &'a str) -> Result<&'a Path, S
     }
     if let Some(rest) = path.strip_prefix("//") {
         let rest = rest.split('?').next().unwrap_or_default();
+        // Somebody took it for the URL of a server, and may have put a password into it.
+        let path = if rest.contains('@') { "PATH" } else { rest };
         return Err(format!(
-            "a path follows the colon at once, as in {scheme}:{rest} (an absolute path begins with one slash)"
+            "a path follows the colon at once, as in {scheme}:{path} (an absolute path begins with one slash)"
         ));
     }
     if path.contains('?') {
@@ -40,7 +43,7 @@ pub fn sqlite_path(url: &str) -> Option<Result<&Path, Error>> {
     let path = url.strip_prefix("sqlite:")?;
     Some(
         path_of_url("sqlite", path).map_err(|reason| Error::SinkUrl {
-            url: url.to_owned(),
+            url: without_login(url),
             reason,
         }),
     )
