@@ -38,6 +38,7 @@ pub mod store;
 pub mod nats;
 
 mod error;
+mod file_lock;
 mod group_commit;
 mod put_json;
 mod redaction;

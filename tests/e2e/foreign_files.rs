@@ -114,6 +114,39 @@ fn file_that_a_sink_appends_to_is_no_output_and_no_store() {
 }
 
 #[test]
+fn file_with_a_lock_of_fcntl_is_no_output_no_sink_and_no_store() {
+    use rustix::fs::{FlockOperation, fcntl_lock};
+
+    let directory = tempfile::tempdir().expect("makes a directory");
+    for (kind, content) in [
+        (FlockOperation::LockExclusive, "theirs\n"),
+        (FlockOperation::LockShared, "theirs\n"),
+        (FlockOperation::LockExclusive, ""),
+    ] {
+        let path = directory.path().join("file");
+        fs::write(&path, content).expect("writes");
+        let options = File::options().read(true).write(true).open(&path);
+        let locked = options.expect("opens");
+        fcntl_lock(&locked, kind).expect("locks");
+        let path = path.display().to_string();
+        let (lines, store) = (format!("ndjson:{path}"), format!("sqlite:{path}"));
+        for arguments in [
+            &["component", "-o", &path][..],
+            &serve(&lines),
+            &serve(&store),
+        ] {
+            // What is no database is no store, locked or not.
+            let refused = run(arguments);
+            let sentence = refused.assert_failed(1);
+            let is_told = sentence.contains("locked") || sentence.contains("not a database");
+            assert!(is_told, "{arguments:?}: {sentence}");
+        }
+        assert_eq!(fs::read_to_string(&path).expect("reads"), content);
+        drop(locked);
+    }
+}
+
+#[test]
 fn store_is_no_input_of_an_import() {
     let store = Store::new();
     let (path, url) = (store.path("e.db"), store.url());

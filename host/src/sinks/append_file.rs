@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use super::open_append::{explain_open, open};
 use crate::error::Error;
+use crate::file_lock::has_fcntl_lock;
 use crate::store::FileRescue;
 #[cfg(unix)]
 use crate::store::is_hidden;
@@ -98,6 +99,9 @@ impl AppendFile {
         if file.metadata().map_err(fail)?.is_file() {
             // Another writer's lines could be taken back with those that failed here.
             file.try_lock().map_err(|error| fail(explain_lock(error)))?;
+            if has_fcntl_lock(&file) {
+                return Err(fail(explain_lock(TryLockError::WouldBlock)));
+            }
             sync_directory(&path).map_err(fail)?;
             acknowledged = Some(Acknowledged::read(&mut file).map_err(fail)?);
         }

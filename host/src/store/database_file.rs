@@ -4,11 +4,12 @@
 //! closing one drops the locks that SQLite may have on the file in this process.
 
 use std::ffi::{OsStr, OsString};
-use std::fs::{self, File, TryLockError};
+use std::fs::{self, File};
 use std::io::{self, ErrorKind, Read as _};
 use std::path::{Path, PathBuf};
 
 use crate::error::Error;
+use crate::file_lock;
 
 /// What a database begins with.
 const DATABASE_MAGIC: &[u8] = b"SQLite format 3\0";
@@ -93,12 +94,16 @@ pub(crate) fn check_store_path(path: &Path) -> Result<(), Error> {
     if !fs::metadata(&target).is_ok_and(|metadata| is_empty_file(&metadata)) {
         return Ok(());
     }
-    match File::open(&target).map(|file| file.try_lock_shared()) {
-        Ok(Err(TryLockError::WouldBlock)) => {
-            Err(refused(path, "a file that another program has locked"))
-        }
-        _ => Ok(()),
+    match is_locked_by_another(&target) {
+        true => Err(refused(path, "a file that another program has locked")),
+        false => Ok(()),
     }
+}
+
+/// Whether another program has a file locked that is no database.
+#[must_use]
+pub fn is_locked_by_another(path: &Path) -> bool {
+    File::open(path).is_ok_and(|file| file_lock::is_locked(&file))
 }
 
 fn refused(path: &Path, role: &'static str) -> Error {

@@ -45,7 +45,7 @@ use std::time::Duration;
 use rusqlite::{Connection, OpenFlags};
 
 pub(crate) use database_file::{check_appendable, check_store_path};
-pub use database_file::{database_role, writable_target};
+pub use database_file::{database_role, is_locked_by_another, writable_target};
 pub(crate) use location::path_of_url;
 pub use location::sqlite_path;
 pub use reader::{Event, StoreReader, Verification};

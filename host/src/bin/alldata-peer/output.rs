@@ -3,12 +3,12 @@
 //! Never writes into a file that is a store's.
 
 use std::ffi::OsString;
-use std::fs::{self, File, OpenOptions, TryLockError};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufWriter, ErrorKind, StdoutLock, Write};
 use std::path::{Path, PathBuf};
 
 use alldata_peer_guest::client::printable;
-use alldata_peer_server_http::store::writable_target;
+use alldata_peer_server_http::store::{is_locked_by_another, writable_target};
 use anyhow::{Context as _, Result, bail};
 
 use crate::atomic_file::AtomicFile;
@@ -137,10 +137,7 @@ fn open_path(path: &Path) -> Result<Target> {
 
 /// Holds that no program has a file locked, such as a server that appends to it.
 fn refuse_locked(path: &Path) -> Result<()> {
-    let Ok(file) = File::open(path) else {
-        return Ok(());
-    };
-    if let Err(TryLockError::WouldBlock) = file.try_lock_shared() {
+    if is_locked_by_another(path) {
         bail!(
             "cannot write {}: another program has it locked",
             path.display()
