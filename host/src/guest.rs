@@ -22,6 +22,7 @@ use crate::limits::{DEFAULT_INSTANCE_REUSE, DEFAULT_MAX_IN_FLIGHT, Limits};
 use crate::local::Local;
 use crate::proxy::WholePre;
 use crate::put_sink::PUT_SINK;
+use crate::regular_file;
 use crate::world::World;
 
 /// The component that this crate was built with: what
@@ -158,7 +159,10 @@ fn compile(
     let binary: Cow<'_, [u8]> = match source {
         Source::BuiltIn => BUILT_IN_COMPONENT.into(),
         Source::Bytes(bytes) => bytes.into(),
-        Source::File(path) => fs::read(path)?.into(),
+        Source::File(path) => {
+            regular_file::check(path)?;
+            fs::read(path)?.into()
+        }
     };
     ensure_binary(&binary)?;
     let engine = engine(limits.max_in_flight, limits.instance_reuse)?;

@@ -42,6 +42,7 @@ mod file_lock;
 mod group_commit;
 mod put_json;
 mod redaction;
+mod regular_file;
 
 mod activity;
 mod closing;

@@ -2,7 +2,7 @@
 
 use rustix::process::Signal;
 
-use crate::support::{Output, Peer, run};
+use crate::support::{Output, Peer, run, serve};
 
 /// What Kubernetes sets beside a Service `alldata-peer` with a port that is named `http`.
 const SERVICE_LINKS: [(&str, &str); 8] = [
@@ -118,4 +118,16 @@ fn unknown_variables_are_named_in_one_warning() {
     assert_eq!(output.code, Some(0));
     assert!(output.stderr.contains("unknown"), "{output:?}");
     assert!(!output.stderr.contains("\u{1b}[31m"), "{output:?}");
+}
+
+#[test]
+fn switch_in_a_variable_takes_the_usual_words() {
+    for value in ["0", "false", "no", "off", "1", "true", "yes", "on"] {
+        let peer = Peer::builder()
+            .own_env("ALLDATA_PEER_VERIFY_STORE", value)
+            .start();
+        peer.put("key1", "1").assert_created();
+    }
+    let wrong = [("ALLDATA_PEER_VERIFY_STORE", "banana")];
+    Output::with_environment(&serve("memory:"), &wrong).assert_failed(2);
 }

@@ -247,3 +247,13 @@ fn has_open(child: &Child, directory: &str) -> bool {
     let mut files = files.into_iter().flatten().flatten();
     files.any(|file| fs::read_link(file.path()).is_ok_and(|path| path.starts_with(directory)))
 }
+
+#[test]
+fn output_whose_name_ends_with_a_slash_is_no_file() {
+    let directory = tempfile::tempdir().expect("makes a directory");
+    let path = format!("{}/new/", directory.path().display());
+    let output = run(&["component", "-o", &path]);
+    let sentence = output.assert_failed(1);
+    assert!(sentence.contains("directory"), "{sentence}");
+    assert_eq!(fs::read_dir(directory.path()).expect("lists").count(), 0);
+}

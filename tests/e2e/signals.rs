@@ -70,3 +70,14 @@ fn peer_with_put_in_flight() -> (Peer, Connection, Exchange) {
     connection.send(Post::put("key1", "1").bytes());
     (peer, connection, other.request())
 }
+
+#[test]
+fn blocked_signal_ends_a_server_all_the_same() {
+    for (signal, name) in [(Signal::TERM, "TERM"), (Signal::INT, "INT")] {
+        let block = format!("--block-signal={name}");
+        let mut peer = Peer::builder().launched_by(&["env", &block]).start();
+        peer.put("key1", "1").assert_created();
+        peer.signal(signal);
+        assert_eq!(peer.wait().code(), Some(0));
+    }
+}

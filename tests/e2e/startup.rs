@@ -1,11 +1,12 @@
-//! The line of the log that says what `serve` runs, and whether the log has colors.
+//! The line of the log that says what `serve` runs, whether the log has colors, and starts that fail.
 
 use std::fs;
+use std::process::Command;
 
 use rustix::process::Signal;
 use serde_json::Value;
 
-use crate::support::{Peer, handler_only_file, run_on_terminal};
+use crate::support::{COMPILE_CACHE, Peer, handler_only_file, run, run_by, run_on_terminal, serve};
 
 #[test]
 fn start_is_logged_with_what_is_run() {
@@ -75,5 +76,61 @@ fn no_color_turns_colors_off() {
     for value in ["1", "0"] {
         let text = on_terminal(Some(value));
         assert!(!text.contains('\u{1b}'), "{text:?}");
+    }
+}
+
+/// A pipe that nobody writes to would be waited for, whatever signal comes.
+#[test]
+fn pipe_in_the_place_of_a_file_is_refused_at_once() {
+    let directory = tempfile::tempdir().expect("makes a directory");
+    let pipe = directory.path().join("pipe");
+    let made = Command::new("mkfifo").arg(&pipe).status();
+    assert!(made.expect("runs").success());
+    let pipe = pipe.display().to_string();
+    let component = [&serve("memory:")[..], &["--component", &pipe]].concat();
+    let output = run(&component);
+    let sentence = output.assert_failed(1);
+    assert!(sentence.contains("not a regular file"), "{sentence}");
+    for parameter in ["credentials", "nkey", "tls_ca"] {
+        let url = format!("nats://127.0.0.1:1/events?{parameter}={pipe}");
+        let output = run(&serve(&url));
+        let sentence = output.assert_failed(1);
+        assert!(sentence.contains("not a regular file"), "{sentence}");
+        assert!(sentence.contains(parameter), "{sentence}");
+    }
+}
+
+#[test]
+fn lack_of_threads_is_told_and_ends_the_process() {
+    // Root has no such limit, but may become a user whose only processes these are. Another user has more
+    // processes than one already.
+    let user = format!("--reuid={}", 3_000_000_000_u32 + std::process::id());
+    let user = ["setpriv", &user, "--clear-groups"];
+    let is_root = run_by(&user, &["--version"]).code == Some(0);
+    let (user, limits) = if is_root {
+        (&user[..], 1..=4)
+    } else {
+        (&[][..], 1..=1)
+    };
+    for threads in limits {
+        let limit = format!("--nproc={threads}");
+        let others = ["env", "-u", COMPILE_CACHE.0, "prlimit", &limit];
+        let launcher = [user, &others].concat();
+        for arguments in [
+            &serve("memory:")[..],
+            &["put", "key1", "1", "--to", "http://127.0.0.1:1/"],
+        ] {
+            let output = run_by(&launcher, arguments);
+            assert_eq!(output.code, Some(1), "{output:?}");
+            assert!(!output.stderr.contains("panicked"), "{output:?}");
+            // Beside it, jemalloc says that it has no thread in the background.
+            let mut lines = output.stderr.lines();
+            let sentence = lines.find(|line| line.starts_with("error: "));
+            let sentence = sentence.unwrap_or_else(|| panic!("{output:?}"));
+            let is_told = sentence.contains("ulimit -u") || sentence.contains("thread");
+            // What needs no more threads fails for another reason.
+            let is_put = arguments[0] == "put" && sentence.contains("not acknowledged");
+            assert!(is_told || is_put, "{threads}: {sentence}");
+        }
     }
 }

@@ -16,6 +16,7 @@ use tokio::time::timeout;
 
 use super::url::{Login, NatsUrl};
 use crate::error::Error;
+use crate::regular_file;
 
 /// How long to wait for what a server says first, to tell why it did not let one in.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(1);
@@ -73,7 +74,8 @@ pub(super) fn add(options: ConnectOptions, url: &NatsUrl) -> Result<ConnectOptio
 }
 
 fn read(parameter: &'static str, path: &Path) -> Result<String, Error> {
-    fs::read_to_string(path).map_err(|error| wrong(parameter, path, &error.to_string()))
+    let text = regular_file::check(path).and_then(|()| fs::read_to_string(path));
+    text.map_err(|error| wrong(parameter, path, &error.to_string()))
 }
 
 fn hold_pem(parameter: &'static str, path: &Path, begin: &str, what: &str) -> Result<(), Error> {

@@ -31,7 +31,9 @@ pub(crate) use handler_only::{handler_beside, handler_only, handler_only_file, p
 pub(crate) use jco::{Jco, componentize};
 pub(crate) use own_disk::{can_make, no_own_disk, run_on_read_only_disk, serve_on_read_only_disk};
 pub(crate) use peer::{Peer, PeerBuilder};
-pub(crate) use process::{Output, run, run_by, run_on_terminal, run_with_input, serve};
+pub(crate) use process::{
+    COMPILE_CACHE, Output, run, run_by, run_on_terminal, run_with_input, serve,
+};
 pub(crate) use scripted::{Exchange, ScriptedPeer};
 pub(crate) use wasmtime_serve::WasmtimeServe;
 pub(crate) use wire::Wire;

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use alldata_peer_server_http::DEFAULT_PORT;
+use clap::builder::BoolishValueParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
@@ -85,7 +86,7 @@ pub(crate) struct Serve {
     )]
     pub(crate) sink: Option<String>,
     /// Check the structure of the whole store before it is served; takes some seconds for each GB
-    #[arg(long, env = "ALLDATA_PEER_VERIFY_STORE")]
+    #[arg(long, env = "ALLDATA_PEER_VERIFY_STORE", value_parser = BoolishValueParser::new())]
     pub(crate) verify_store: bool,
     /// WebAssembly component to run in place of the built-in one
     #[arg(long, env = "ALLDATA_PEER_COMPONENT", value_name = "FILE")]

@@ -68,6 +68,14 @@ fn read(path: &Path) -> Result<Vec<u8>> {
 /// Whether a component that is to be served puts into a sink of the host, and not into its own.
 pub(crate) fn needs_sink(path: &Path) -> Result<bool> {
     let cannot_use = || format!("cannot use the component {}", path.display());
+    // A server reads the file twice, which a pipe does not allow; one that nobody writes to has no end.
+    if let Ok(found) = fs::metadata(path) {
+        ensure!(
+            found.is_file() || found.is_dir(),
+            "{}: it is not a regular file",
+            cannot_use()
+        );
+    }
     let (imports, exports) = interfaces(&read(path)?).with_context(cannot_use)?;
     let is_handler = |name: &String| name.starts_with(HANDLER);
     ensure!(

@@ -16,6 +16,7 @@ mod logging;
 mod manual;
 mod open_files;
 mod output;
+mod panics;
 mod put;
 mod reader;
 mod serve;
@@ -37,6 +38,7 @@ const USAGE: u8 = 2;
 
 fn main() -> ExitCode {
     allocator::return_large_allocations();
+    panics::tell_limits();
     let ignored = Ignored::find(&Arguments::command());
     let Arguments {
         log_format,

@@ -122,6 +122,10 @@ impl Write for Target {
 
 fn open_path(path: &Path) -> Result<Target> {
     let cannot_write = || format!("cannot write {}", path.display());
+    // Of such a path, only what is before the slash would be taken.
+    if path.as_os_str().as_encoded_bytes().ends_with(b"/") {
+        bail!("{}: it names a directory", cannot_write());
+    }
     let file = writable_target(path)?;
     let is_file = fs::metadata(path).is_ok_and(|metadata| metadata.is_file());
     if is_file && descriptor(path).is_none() {
@@ -192,7 +196,8 @@ pub(crate) fn write_line(line: &str) -> Result<()> {
 /// Writes a line to standard error, with control characters escaped: what a peer or a file says
 /// may be in it. Nobody is left to tell when that fails.
 pub(crate) fn complain(line: &str) {
-    let _ = writeln!(io::stderr(), "{}", printable(line));
+    // At once, so that no other thread's line comes into it.
+    let _ = io::stderr().write_all(format!("{}\n", printable(line)).as_bytes());
 }
 
 /// Whether a command failed only because nobody reads its output any more, as with `| head`.

@@ -1,6 +1,7 @@
 //! `serve`: a server from its flags to its end.
 
 use std::io::{self, Write as _};
+use std::sync::Arc;
 
 use alldata_peer_server_http::sink::BoxSink;
 use alldata_peer_server_http::sinks::SinkOptions;
@@ -9,8 +10,8 @@ use anyhow::{Context as _, Result};
 use tokio::runtime::Handle;
 
 use crate::arguments::Serve;
-use crate::signals::Signals;
-use crate::{component, output, startup};
+use crate::signals::{self, Signals};
+use crate::{component, output, panics, startup};
 
 /// Where events go unless something else is said.
 const DEFAULT_SINK: &str = "sqlite:alldata.db";
@@ -25,6 +26,8 @@ pub(crate) struct UnusedSink;
 
 /// Serves until a signal comes, then answers what is in flight.
 pub(crate) fn serve(arguments: Serve) -> Result<()> {
+    panics::server_starts();
+    signals::unblock();
     let runtime = tokio::runtime::Runtime::new().context("cannot start the runtime")?;
     let result = runtime.block_on(run(arguments));
     // What outlasted the drain time-out is not waited for: no signal would end that any more.
@@ -34,14 +37,18 @@ pub(crate) fn serve(arguments: Serve) -> Result<()> {
 
 async fn run(arguments: Serve) -> Result<()> {
     let mut signals = Signals::listen().context("cannot listen for signals")?;
+    let arguments = Arc::new(arguments);
+    let given = Arc::clone(&arguments);
     let (server, sink) = tokio::select! {
-        listening = listen(&arguments) => listening?,
-        // A large component takes a while to compile, and nothing is in flight yet.
+        listening = on_own_thread(move || listen(given)) => listening?,
+        // A large component takes a while to compile, a file may be on a mount that hangs, and nothing is
+        // in flight yet.
         signal = signals.next() => {
             tracing::info!(signal, "closed before it listened");
             return Ok(());
         }
     };
+    panics::server_listens();
     announce(&server, arguments.sink.as_deref() == Some("ndjson:-"));
     startup::log(&server, &arguments, sink.as_deref());
     let signal = signals.next().await;
@@ -63,7 +70,7 @@ async fn run(arguments: Serve) -> Result<()> {
 }
 
 /// A server, and the URL of its sink where that is not the component's own.
-async fn listen(arguments: &Serve) -> Result<(PeerServer, Option<String>)> {
+async fn listen(arguments: Arc<Serve>) -> Result<(PeerServer, Option<String>)> {
     let limits = &arguments.limits;
     let mut builder = limits.set(PeerServer::builder().port(arguments.port));
     if let Some(hostname) = arguments.hostname.as_ref().filter(|name| !name.is_empty()) {
@@ -103,9 +110,16 @@ async fn listen(arguments: &Serve) -> Result<(PeerServer, Option<String>)> {
 
 /// Opens a sink on a thread that may be blocked by that.
 async fn open_sink(url: String, options: SinkOptions) -> std::result::Result<BoxSink, Error> {
-    let open = move || Handle::current().block_on(sinks::open_with(&url, options));
-    match tokio::task::spawn_blocking(open).await {
-        Ok(opened) => opened,
+    on_own_thread(move || async move { sinks::open_with(&url, options).await }).await
+}
+
+/// Runs what may block on a thread of its own, which is not waited for at the end.
+async fn on_own_thread<T: Send + 'static, F: Future<Output = T>>(
+    begin: impl FnOnce() -> F + Send + 'static,
+) -> T {
+    let run = move || Handle::current().block_on(begin());
+    match tokio::task::spawn_blocking(run).await {
+        Ok(done) => done,
         Err(panicked) => std::panic::resume_unwind(panicked.into_panic()),
     }
 }

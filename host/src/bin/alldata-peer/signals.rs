@@ -9,10 +9,10 @@ use std::time::Duration;
 const REPEAT_PAUSE: Duration = Duration::from_secs(1);
 
 #[cfg(unix)]
-pub(crate) use unix::{Signals, end_by_signal, hold_back, survive_file_size_limit};
+pub(crate) use unix::{Signals, end_by_signal, hold_back, survive_file_size_limit, unblock};
 
 #[cfg(not(unix))]
-pub(crate) use other::{Signals, end_by_signal, hold_back, survive_file_size_limit};
+pub(crate) use other::{Signals, end_by_signal, hold_back, survive_file_size_limit, unblock};
 
 impl Signals {
     /// Waits for a signal that cuts the end short: another one, after a pause.
@@ -120,6 +120,30 @@ mod unix {
         }
     }
 
+    /// Lets the signals that end a server through, which the program that started it may have blocked. To be
+    /// called before anything starts a thread.
+    #[cfg(target_os = "linux")]
+    #[expect(unsafe_code, reason = "a function of the C library")]
+    pub(crate) fn unblock() {
+        use std::mem::MaybeUninit;
+        use std::ptr;
+
+        let mut set = MaybeUninit::uninit();
+        // SAFETY: `sigemptyset` makes the set, which the others then have. Only the mask of this thread
+        // changes. None of them fails with the signals of the list.
+        unsafe {
+            libc::sigemptyset(set.as_mut_ptr());
+            for (number, _) in ENDING {
+                libc::sigaddset(set.as_mut_ptr(), number.as_raw());
+            }
+            libc::pthread_sigmask(libc::SIG_UNBLOCK, set.as_ptr(), ptr::null_mut());
+        }
+    }
+
+    /// Elsewhere they stay as they were.
+    #[cfg(not(target_os = "linux"))]
+    pub(crate) fn unblock() {}
+
     /// Makes a write beyond the limit of the size of files (`ulimit -f`, `LimitFSIZE=`) an error,
     /// which the system otherwise answers with the end of the process. Lasts until the process ends.
     pub(crate) fn survive_file_size_limit() -> io::Result<()> {
@@ -194,6 +218,9 @@ mod other {
             "Ctrl-C"
         }
     }
+
+    /// Here nothing is blocked.
+    pub(crate) fn unblock() {}
 
     /// Here no limit ends a process.
     pub(crate) fn survive_file_size_limit() -> io::Result<()> {
