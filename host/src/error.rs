@@ -174,8 +174,30 @@ pub enum Error {
 
 /// What SQLite said, in one sentence that needs no further cause.
 #[derive(Debug, thiserror::Error)]
-#[error("{0}")]
+#[error("{0}{limit}", limit = file_size_limit(.0))]
 pub struct SqliteError(pub(crate) rusqlite::Error);
+
+/// What SQLite does not tell of a write that failed: that this process may write no larger files.
+#[cfg(unix)]
+pub(crate) fn file_size_limit(error: &rusqlite::Error) -> String {
+    use rusqlite::ffi::SQLITE_IOERR_WRITE;
+    use rustix::process::{Resource, getrlimit};
+
+    let is_write = error
+        .sqlite_error()
+        .is_some_and(|error| error.extended_code == SQLITE_IOERR_WRITE);
+    match getrlimit(Resource::Fsize).current {
+        Some(limit) if is_write => {
+            format!("; files may have {limit} bytes (`ulimit -f`, LimitFSIZE=)")
+        }
+        _ => String::new(),
+    }
+}
+
+#[cfg(not(unix))]
+pub(crate) fn file_size_limit(_: &rusqlite::Error) -> String {
+    String::new()
+}
 
 /// What servers of NATS said, in one sentence that needs no further cause.
 #[cfg(feature = "nats")]

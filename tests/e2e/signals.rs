@@ -6,12 +6,16 @@ use crate::support::{Connection, Exchange, Peer, Post, ScriptedPeer, wait_until}
 
 #[test]
 fn write_beyond_file_size_limit_is_answered_and_heals() {
-    for sink in ["sqlite:alldata.db", "ndjson:events.ndjson"] {
+    for (sink, cause) in [
+        ("sqlite:alldata.db", "ulimit -f"),
+        ("ndjson:events.ndjson", "File too large"),
+    ] {
         let peer = Peer::builder().sink(sink).start();
         peer.put("key1", "1").assert_created();
         peer.limit_file_size(Some(64 * 1024));
         let large = format!("\"{}\"", "x".repeat(128 * 1024));
         peer.put("key2", &large).assert_problem(500);
+        peer.log_line(cause);
         peer.limit_file_size(None);
         peer.put("key2", &large).assert_created();
     }

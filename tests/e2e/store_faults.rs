@@ -247,6 +247,35 @@ fn a_store_that_is_cut_off_or_has_lost_its_schema_is_not_served() {
     }
 }
 
+/// Also where the damage keeps the store from being counted.
+#[test]
+fn damaged_page_is_named_by_verify() {
+    let directory = tempfile::tempdir().expect("makes a directory");
+    let path = directory.path().join("e.db");
+    let store = format!("sqlite:{}", path.display());
+    let lines: String = (0..2000)
+        .map(|number| {
+            format!(
+                "{{\"key\":\"key{number:05}\",\"event\":\"{}\"}}\n",
+                "x".repeat(500)
+            )
+        })
+        .collect();
+    run_with_input(&["import", "-", "--store", &store], &lines).assert_ok();
+    let mut bytes = fs::read(&path).expect("reads");
+    let whole = bytes.len();
+    // Every fourth page, so that of the table and of its index some are hit.
+    for page in bytes.chunks_mut(4096).skip(3).step_by(4) {
+        page.fill(0xa5);
+    }
+    assert_eq!(bytes.len(), whole);
+    fs::write(&path, bytes).expect("damages");
+    let output = run(&["verify", "--store", &store]);
+    assert_eq!(output.code, Some(1), "{output:?}");
+    assert!(output.stderr.contains("structure: "), "{output:?}");
+    assert!(output.stderr.contains("page "), "{output:?}");
+}
+
 #[test]
 fn damage_behind_an_intact_beginning_is_found() {
     let peer = Peer::start();

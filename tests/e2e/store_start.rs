@@ -201,3 +201,44 @@ fn set_mode(path: &Path, mode: u32) {
     use std::os::unix::fs::PermissionsExt as _;
     fs::set_permissions(path, fs::Permissions::from_mode(mode)).expect("sets");
 }
+
+#[test]
+fn start_that_fails_leaves_no_new_store_and_tells_the_limit() {
+    let directory = tempfile::tempdir().expect("makes a directory");
+    let store = format!("sqlite:{}", directory.path().join("new.db").display());
+    let slash = format!("{store}/");
+    for arguments in [
+        &serve(&slash)[..],
+        &["import", "/dev/null", "--store", &slash],
+    ] {
+        let output = run(arguments);
+        assert!(output.assert_failed(1).contains("slash"), "{output:?}");
+    }
+    let import = ["import", "/dev/null", "--store", &store];
+    let output = run_by(&["prlimit", "--fsize=100"], &import);
+    assert!(output.assert_failed(1).contains("ulimit -f"), "{output:?}");
+    let left = || fs::read_dir(directory.path()).expect("lists").count();
+    assert_eq!(left(), 0);
+    let mut failed = 0;
+    for files in 4..24 {
+        let output = run_by(&["prlimit", &format!("--nofile={files}")], &import);
+        if output.code == Some(0) {
+            break;
+        }
+        failed += 1;
+        assert_eq!(output.code, Some(1), "{output:?}");
+        assert!(!output.stderr.contains("panicked"), "{output:?}");
+        let sentence = output.stderr.lines().last().unwrap_or_default();
+        assert!(sentence.contains("open files"), "{files}: {sentence}");
+        // What is a store already stays, and is taken by the next start.
+        let database = directory.path().join("new.db");
+        let length = fs::metadata(&database).map(|found| found.len());
+        assert!(
+            length.is_err() || length.is_ok_and(|length| length > 0),
+            "{files}: {sentence}"
+        );
+        run(&import).assert_ok();
+        fs::remove_file(database).expect("removes");
+    }
+    assert!(failed > 0, "no limit was met");
+}

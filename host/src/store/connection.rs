@@ -15,7 +15,7 @@ use super::location::check_place;
 use super::opening::{CHECKPOINT_NOT_ON_CLOSE, hold_alone};
 use super::wal_size::{Frames, Mode, WalLimit, at_once};
 use super::wholeness;
-use crate::error::Error;
+use crate::error::{Error, file_size_limit};
 
 /// How long there are no checkpoints where they failed twice: a long log is written once more
 /// before they are tried again.
@@ -26,7 +26,7 @@ const CHECKPOINT_PAUSE: Duration = Duration::from_secs(10);
 pub(super) enum WriteError {
     #[error(transparent)]
     Store(Error),
-    #[error(transparent)]
+    #[error("{0}{limit}", limit = file_size_limit(.0))]
     Sqlite(rusqlite::Error),
     #[error("{0} while the server has it open")]
     Changed(String),

@@ -63,6 +63,11 @@ pub(super) fn locate(path: &Path) -> Result<PathBuf, Error> {
     };
     let says = |kind, text: String| fail(io::Error::new(kind, text));
     let is_directory = || says(ErrorKind::IsADirectory, "it is a directory".to_owned());
+    // Of `a.db/` SQLite would make `a.db`.
+    if path.as_os_str().as_encoded_bytes().ends_with(b"/") {
+        let text = "its name ends with a slash, as that of a directory";
+        return Err(says(ErrorKind::NotADirectory, text.to_owned()));
+    }
     let name = path.file_name().ok_or_else(is_directory)?;
     let given = path.parent().filter(|path| !path.as_os_str().is_empty());
     let given = given.unwrap_or(Path::new("."));
@@ -177,4 +182,21 @@ pub(super) fn may_be_opened(path: &Path) -> io::Result<()> {
 #[cfg(not(unix))]
 pub(super) fn may_be_opened(_: &Path) -> io::Result<()> {
     Ok(())
+}
+
+/// Why SQLite could not open a file where this process may open no further one. To be asked while the
+/// connection is still there: what it has open is part of it.
+pub(super) fn lack_of_descriptors(error: &rusqlite::Error) -> Option<io::Error> {
+    if error.sqlite_error_code() != Some(ErrorCode::CannotOpen) {
+        return None;
+    }
+    #[cfg(unix)]
+    {
+        use rustix::io::Errno;
+        let lacking = [Errno::MFILE, Errno::NFILE].map(|errno| Some(errno.raw_os_error()));
+        let error = fs::read_dir(std::path::MAIN_SEPARATOR_STR).err()?;
+        lacking.contains(&error.raw_os_error()).then_some(error)
+    }
+    #[cfg(not(unix))]
+    None
 }

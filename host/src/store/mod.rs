@@ -55,7 +55,7 @@ pub use wal_size::{DEFAULT_MAX_WAL_BYTES, MIN_MAX_WAL_BYTES};
 pub(crate) use writer::{Held, StoreWriter, Written};
 
 use crate::error::{Error, SqliteError};
-use location::{locate, open_error};
+use location::{lack_of_descriptors, locate, open_error};
 
 /// What marks a file as a store, in SQLite's `application_id`: "ADpe" in ASCII.
 pub const APPLICATION_ID: i32 = 0x4144_7065;
@@ -158,9 +158,16 @@ fn is_empty(connection: &Connection) -> rusqlite::Result<bool> {
 
 /// Makes an [`Error`] of an error of SQLite.
 fn store_error(path: &Path, operation: &'static str) -> impl Fn(rusqlite::Error) -> Error {
-    move |source| Error::Store {
-        operation,
-        path: path.to_owned(),
-        source: SqliteError(source),
+    move |source| match lack_of_descriptors(&source) {
+        Some(source) => Error::File {
+            operation,
+            path: path.to_owned(),
+            source,
+        },
+        None => Error::Store {
+            operation,
+            path: path.to_owned(),
+            source: SqliteError(source),
+        },
     }
 }

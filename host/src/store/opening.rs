@@ -10,6 +10,7 @@ use std::time::Duration;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, MAIN_DB, OpenFlags, TransactionBehavior, ffi};
 
+use super::location::beside;
 use super::wal_size::{Frames, KEPT_WAL_BYTES, Mode};
 use super::{
     APPLICATION_ID, SCHEMA, SCHEMA_VERSION, check_format, is_empty, log, open, store_error,
@@ -54,8 +55,31 @@ fn is_wal(path: &Path) -> bool {
     path.as_os_str().as_encoded_bytes().ends_with(b"-wal")
 }
 
-/// Opens a store for writing. With `SQLITE_OPEN_CREATE` one is made where there is none.
+/// Opens a store for writing. With `SQLITE_OPEN_CREATE` one is made where there is none; if that fails,
+/// nothing is left of it.
 pub(super) fn connect(path: &Path, create: OpenFlags) -> Result<Connection, Error> {
+    let is_new = !create.is_empty() && !path.exists();
+    let connected = open_to_write(path, create);
+    if connected.is_err() && is_new {
+        remove_empty(path);
+    }
+    connected
+}
+
+/// Removes a database that has not been written to. One that another process has open by now is found to
+/// be removed by that.
+fn remove_empty(path: &Path) {
+    let Ok(database) = fs::canonicalize(path) else {
+        return;
+    };
+    if fs::metadata(&database).is_ok_and(|found| found.len() == 0) {
+        // What can't be removed is an empty file, which a later start takes.
+        let _ = fs::remove_file(&database);
+        let _ = fs::remove_file(beside(&database, "-journal"));
+    }
+}
+
+fn open_to_write(path: &Path, create: OpenFlags) -> Result<Connection, Error> {
     let fail = store_error(path, "open");
     let mut connection = open(path, OpenFlags::SQLITE_OPEN_READ_WRITE | create)?;
     // What can't be opened to be written to, SQLite opens to be read: then every put would fail.

@@ -11,6 +11,7 @@ use rusqlite::types::{ToSqlOutput, ValueRef};
 use rusqlite::{Connection, OptionalExtension as _, Row, Rows, params};
 
 use super::quiet::Opened;
+use super::wholeness::is_damage;
 use super::{check_readable, digest, identity, location, store_error};
 use crate::error::Error;
 use crate::put_json::put_line;
@@ -200,9 +201,14 @@ impl StoreReader {
             Ok::<_, Error>(())
         });
         if let Err(error) = read {
-            found.structure.push(error.to_string());
+            found.structure.push(with_cause(&error));
         }
-        found.structure.append(&mut self.check("integrity_check")?);
+        match self.check("integrity_check") {
+            Ok(mut lines) => found.structure.append(&mut lines),
+            // What was found before that is told too.
+            Err(error) if found.is_clean() => return Err(error),
+            Err(error) => found.structure.push(with_cause(&error)),
+        }
         Ok(found)
     }
 
@@ -219,13 +225,20 @@ impl StoreReader {
     fn check(&self, pragma: &str) -> Result<Vec<String>, Error> {
         self.read("verify", |connection| {
             let mut lines = Vec::new();
-            connection.pragma_query(None, pragma, |row| {
+            let checked = connection.pragma_query(None, pragma, |row| {
                 let line: String = row.get(0)?;
                 if line != "ok" {
                     lines.push(line);
                 }
                 Ok(())
-            })?;
+            });
+            match checked {
+                // What it said before it met a page that it can't go beyond.
+                Err(error) if !lines.is_empty() && is_damage(&error) => {
+                    lines.push(error.to_string());
+                }
+                checked => checked?,
+            }
             Ok(lines)
         })
     }
@@ -333,4 +346,12 @@ fn read_step(mut rows: Rows<'_>) -> rusqlite::Result<Vec<RawEvent>> {
         events.push(event);
     }
     Ok(events)
+}
+
+/// An error in one line, with what it came of.
+fn with_cause(error: &Error) -> String {
+    match std::error::Error::source(error) {
+        Some(source) => format!("{error}: {source}"),
+        None => error.to_string(),
+    }
 }

@@ -134,8 +134,7 @@ impl WriteError {
             Self::WalFull => PutError::Unavailable {
                 retry_after_seconds: LOCKED_RETRY_SECONDS,
             },
-            Self::Sqlite(error) => PutError::Failed(error.to_string()),
-            Self::Changed(_) => PutError::Failed(self.to_string()),
+            Self::Sqlite(_) | Self::Changed(_) => PutError::Failed(self.to_string()),
             Self::Store(error) => PutError::Failed(match std::error::Error::source(error) {
                 Some(source) => format!("{error}: {source}"),
                 None => error.to_string(),

@@ -22,7 +22,8 @@ pub(crate) fn get(arguments: &Get) -> Result<()> {
 /// Recomputes every digest. What is damaged is listed on standard error.
 pub(crate) fn verify(arguments: &Verify) -> Result<()> {
     let store = Reader::open(&arguments.store.url)?;
-    let bar = progress_bar(store.count()?);
+    // A damaged page may keep a store from being counted, and is what is to be told.
+    let bar = progress_bar(store.count().unwrap_or(0));
     let progress = |events| {
         if events % PROGRESS_EVENTS == 0 {
             bar.set_position(events);
