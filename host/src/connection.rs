@@ -55,6 +55,10 @@ const CLOSING_GRACE_TICKS: u32 = 3;
 /// How long is still read after the last answer of a connection, where its client may send more.
 const LINGER_TIME: Duration = Duration::from_secs(2);
 
+/// How many bytes are read meanwhile: four times the largest body. A client on a fast network could have
+/// gigabytes read.
+const LINGER_BYTES: u64 = 64 * 1024 * 1024;
+
 /// Serves a connection until either side ends it. It may be one of `connections`.
 pub(crate) async fn serve<S>(
     stream: S,
@@ -243,7 +247,8 @@ async fn linger(
     let lingering = async {
         stream.write_all(&last).await?;
         stream.shutdown().await?;
-        tokio::io::copy(&mut stream, &mut tokio::io::sink()).await
+        let mut rest = (&mut stream).take(LINGER_BYTES);
+        tokio::io::copy(&mut rest, &mut tokio::io::sink()).await
     };
     activity.begin_lingering();
     let asked = poll_fn(|context| {

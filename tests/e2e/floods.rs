@@ -20,6 +20,9 @@ const MUCH_FRAMING_BYTES: usize = 2 << 20;
 /// How much is sent at a time.
 const PIECE_BYTES: usize = 64 * 1024;
 
+/// More than is read behind a last answer, with what the system has in its buffers.
+const MAX_FLOOD_BYTES: usize = 128 << 20;
+
 /// A request that begins like this and goes on with this.
 type Flood = (&'static str, &'static [u8]);
 
@@ -175,6 +178,21 @@ fn flood_of_framing_behind_refusal_ends_by_its_bytes() {
         let peer = peer.start();
         for kind in [BLANKS, ZEROS, ONE_BYTE_CHUNKS] {
             assert_answered(&[flood(peer.address(), "PUT", kind)], &["405"]);
+        }
+    }
+}
+
+/// The last answer is there by then, and what still comes is thrown away.
+#[test]
+fn flood_behind_last_answer_is_cut_off() {
+    let peer = Peer::builder().sink("discard:").start();
+    for method in ["POST", "PUT"] {
+        let (_, piece) = BLANKS;
+        let mut stream = begin(peer.address(), method, BLANKS);
+        let (pieces, mut sent) = (piece.repeat(PIECE_BYTES), 0);
+        while stream.write_all(&pieces).is_ok() {
+            sent += PIECE_BYTES;
+            assert!(sent < MAX_FLOOD_BYTES, "is read on and on");
         }
     }
 }
