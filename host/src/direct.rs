@@ -13,7 +13,7 @@ use wasmtime::component::{
 };
 use wasmtime::{Engine, Result, Store};
 
-use crate::computing::ComputingTime;
+use crate::computing::{Clock, ComputingTime};
 use crate::guest_limits::{self, GuestLimits, GuestMemory, Watched};
 use crate::instances::Pre;
 use crate::put_sink::{Puts, WitPutError};
@@ -105,6 +105,17 @@ impl Pre for DirectPre {
     type Instance = Direct;
 
     async fn instantiate(&self, _puts: &Puts, computing: Arc<ComputingTime>) -> Result<Direct> {
+        self.make(computing).await
+    }
+
+    fn is_clean(instance: &Direct) -> bool {
+        instance.store.data().memory.is_small()
+    }
+}
+
+impl DirectPre {
+    /// A new instance.
+    async fn make(&self, computing: Arc<ComputingTime>) -> Result<Direct> {
         let state = State {
             memory: GuestMemory::new(self.limits),
             computing: Arc::clone(&computing),
@@ -123,8 +134,11 @@ impl Pre for DirectPre {
         })
     }
 
-    fn is_clean(instance: &Direct) -> bool {
-        instance.store.data().memory.is_small()
+    /// Holds that the system lends what an instance takes: address space, above all.
+    pub(crate) async fn try_out(&self, clock: &Clock) -> Result<()> {
+        self.make(Arc::new(ComputingTime::new(clock.clone())))
+            .await
+            .map(drop)
     }
 }
 

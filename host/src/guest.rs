@@ -8,8 +8,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
+use tokio::runtime::Handle;
 use wasmtime::component::Component;
-use wasmtime::{Engine, Result, ensure};
+use wasmtime::{Engine, Result, Trap, ensure};
 
 use crate::compile_cache::CompileCache;
 use crate::computing::Clock;
@@ -179,6 +180,16 @@ fn compile(
         None => Way::Whole(WholePre::new(&engine, &component, limits, world)?),
     };
     let clock = Clock::start(&engine)?;
+    if let Way::Direct(pre) = &way {
+        let tried = Handle::current().block_on(pre.try_out(&clock));
+        // What the system does not lend is told now, and not to each client. A trap is the component's own
+        // doing, and may not come again.
+        if let Err(error) = tried
+            && !error.is::<Trap>()
+        {
+            return Err(error.context("no instance of it can be made"));
+        }
+    }
     Ok(Guest {
         component,
         clock,

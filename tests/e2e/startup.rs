@@ -134,3 +134,16 @@ fn lack_of_threads_is_told_and_ends_the_process() {
         }
     }
 }
+
+/// Else each put would be answered with 500.
+#[test]
+fn lack_of_address_space_for_an_instance_is_told_at_the_start() {
+    let launcher = ["prlimit", "--as=3221225472"];
+    let output = run_by(&launcher, &serve("memory:"));
+    assert_eq!(output.code, Some(1), "{output:?}");
+    let sentence = output.stderr.lines().last().unwrap_or_default();
+    assert!(
+        sentence.contains("no instance of it can be made"),
+        "{output:?}"
+    );
+}
