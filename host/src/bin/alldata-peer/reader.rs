@@ -125,6 +125,10 @@ impl Reader {
     pub(crate) fn replica_faults(
         &self,
         all: bool,
+        #[cfg_attr(
+            not(feature = "nats"),
+            expect(unused_variables, reason = "only a stream has replicas")
+        )]
         progress: impl FnMut(u64),
     ) -> Result<Vec<String>> {
         match self {
