@@ -198,10 +198,13 @@ impl Health {
         }
     }
 
-    /// A put has shown that the stream is another than it was, or has lost what it had.
-    pub(super) fn suspect(&self) {
+    /// A put has shown that the stream is another than it was, or has lost what it had. Returns whether that
+    /// is news.
+    pub(super) fn suspect(&self) -> bool {
+        let was_suspect = self.is_suspect();
         self.looked(Look::Suspect);
         self.ill.notify_one();
+        !was_suspect
     }
 
     /// Somebody had a look.

@@ -46,6 +46,15 @@ impl Identity {
     }
 }
 
+impl Identity {
+    /// Whether `info` may be of the same stream, which shows nothing of what it had: it has no id, and no
+    /// message.
+    pub(super) fn may_be_emptied(&self, info: &Info) -> bool {
+        let has_no_id = !info.config.metadata.contains_key(ID);
+        matches!(self, Self::First(Some(_))) && has_no_id && info.state.messages == 0
+    }
+}
+
 fn first_message(info: &Info) -> Option<String> {
     let state = &info.state;
     (state.messages > 0).then(|| state.first_timestamp.to_string())
@@ -99,6 +108,8 @@ mod tests {
         assert!(identity.is_same(&info(None, 2, ONE)));
         assert!(!identity.is_same(&info(None, 2, TWO)));
         assert!(!identity.is_same(&info(None, 0, ONE)));
+        assert!(identity.may_be_emptied(&info(None, 0, ONE)));
+        assert!(!identity.may_be_emptied(&info(Some("a"), 0, ONE)));
         assert!(!identity.is_same(&info(Some("a"), 2, TWO)));
         assert!(identity.is_same(&info(Some("a"), 2, ONE)));
         assert!(!identity.is_same(&info(Some("b"), 2, ONE)));

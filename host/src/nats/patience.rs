@@ -61,13 +61,14 @@ impl Patience {
     }
 }
 
+/// What to do about replicas that do not agree on a leader.
+pub(super) const NO_QUORUM_ADVICE: &str = "; more than half of the replicas can't be reached, or the servers are \
+     full and have turned JetStream off: give them room, and start them again";
+
 /// What to do about an error that does not pass after all.
 pub(super) fn advice(error: &jetstream::Error) -> &'static str {
     match is_passing(error) {
-        true => {
-            "; more than half of the replicas can't be reached, or the servers are full and have turned JetStream \
-             off: give them room, and start them again"
-        }
+        true => NO_QUORUM_ADVICE,
         false => "",
     }
 }

@@ -21,7 +21,7 @@ use super::compare::compare;
 use super::connection::Connection;
 use super::message::Stored;
 use super::nats_error;
-use super::patience::{Patience, advice, is_passing, look_may_pass};
+use super::patience::{NO_QUORUM_ADVICE, Patience, advice, is_passing, look_may_pass};
 use super::prepare::leader;
 use super::replicas::{CATCH_UP_TIME, PAUSE, Replicas, ahead, find, forget, remove, short};
 use super::settings::{Unsafe, unsafe_settings};
@@ -48,6 +48,12 @@ pub struct NatsReader {
     url: NatsUrl,
     connection: Connection,
     stream: Stream<()>,
+}
+
+/// Why nobody said what a stream has.
+enum InfoFailure {
+    Refused(GetStreamError),
+    NoLeader,
 }
 
 impl NatsReader {
@@ -203,17 +209,33 @@ impl NatsReader {
         Ok(found)
     }
 
+    /// What the leader says of the stream: while there is none each server says what it has itself.
     async fn info(&self) -> Result<Info, Error> {
-        let stream = Patience::of_read().ask(
-            |error: &GetStreamError| look_may_pass(&error.kind()),
-            || self.connection.context().get_stream(&self.url.stream),
+        let info = Patience::of_read().ask(
+            |failure: &InfoFailure| match failure {
+                InfoFailure::Refused(error) => look_may_pass(&error.kind()),
+                InfoFailure::NoLeader => true,
+            },
+            || self.info_now(),
         );
-        match stream.await {
-            Ok(stream) => Ok(stream.cached_info().clone()),
-            Err(error) => Err(match error.kind() {
+        info.await.map_err(|failure| match failure {
+            InfoFailure::NoLeader => {
+                let why = format!("it has no leader{NO_QUORUM_ADVICE}");
+                nats_error(&self.url, "read")(&why)
+            }
+            InfoFailure::Refused(error) => match error.kind() {
                 GetStreamErrorKind::JetStream(cause) => self.refused(&cause),
                 _ => nats_error(&self.url, "read")(&error),
-            }),
+            },
+        })
+    }
+
+    async fn info_now(&self) -> Result<Info, InfoFailure> {
+        let stream = self.connection.context().get_stream(&self.url.stream).await;
+        let info = stream.map_err(InfoFailure::Refused)?.cached_info().clone();
+        match info.cluster.is_some() && leader(&info).is_none() {
+            true => Err(InfoFailure::NoLeader),
+            false => Ok(info),
         }
     }
 

@@ -77,6 +77,8 @@ fn refusal(error: &jetstream::Error) -> Reply {
         | ErrorCode::STORAGE_RESOURCES_EXCEEDED => Reply::NoResources(text),
         ErrorCode::STREAM_SEALED => Reply::Full(text),
         ErrorCode::STREAM_MESSAGE_EXCEEDS_MAXIMUM => Reply::TooLarge,
+        // More waits for the leader than it may have.
+        ErrorCode::STREAM_TOO_MANY_REQUESTS => Reply::NotNow(text),
         _ if is_passing(error) => Reply::NotNow(text),
         _ => Reply::Refused(text),
     }

@@ -110,6 +110,7 @@ impl NatsSink {
         let pipeline = Pipeline::start(url, connection.clone()).await;
         let pipeline = pipeline.map_err(|error| nats_error(url, "use")(&error))?;
         let health = Arc::new(Health::default());
+        let reasons = Arc::<UnavailableReasons>::default();
         let last = Arc::new(AtomicU64::new(info.state.last_sequence));
         let watched = Watched {
             url: url.clone(),
@@ -127,9 +128,9 @@ impl NatsSink {
             room: Room::new(limits),
             pipeline,
             health,
-            comparison: Comparison::default(),
+            comparison: Comparison::noting_in(Arc::clone(&reasons)),
             reads: Semaphore::new(MAX_READS),
-            reasons: Arc::default(),
+            reasons,
             watcher: tokio::spawn(watched.watch()),
         })
     }
@@ -188,11 +189,12 @@ impl NatsSink {
         let reply = self.pipeline.publish(message, timeout).await;
         if let Reply::Stored(sequence) = reply {
             if sequence <= last {
-                tracing::error!(
-                    stream = %self.url,
-                    "the stream is another, or has lost what it had: an event was stored as number {sequence}, but {last} was there before: {ADVICE}"
-                );
-                self.health.suspect();
+                if self.health.suspect() {
+                    tracing::error!(
+                        stream = %self.url,
+                        "the stream takes no events any more: it is another, or has lost what it had: an event was stored as number {sequence}, but {last} was there before: {ADVICE}"
+                    );
+                }
                 return Reply::Silence;
             }
             self.last.fetch_max(sequence, Ordering::Relaxed);

@@ -70,6 +70,7 @@ impl Watched {
         let mut silent_since = None;
         let mut less_since = None;
         let mut followed = None;
+        let mut led = None;
         while !self.health.is_suspect() {
             match self.health.needs_looks() || less_since.is_some() {
                 false => drop(timeout(PAUSE, self.health.trouble()).await),
@@ -77,6 +78,7 @@ impl Watched {
             }
             let connection = self.connection.borrow().clone();
             let Some((found, info)) = self.look(&connection).await else {
+                less_since = None;
                 // Another server may be on the side of the leader.
                 let since = *silent_since.get_or_insert_with(Instant::now);
                 if !connection.is_up() {
@@ -88,6 +90,11 @@ impl Watched {
                 continue;
             };
             silent_since = None;
+            let is_led = info.as_ref().and_then(leader).map(str::to_owned);
+            if is_led != led {
+                // What the one before showed says nothing of this one.
+                (less_since, led) = (None, is_led);
+            }
             let is_replicated = is_replicated(info.as_ref());
             let found = confirm(found, is_replicated, &mut less_since, Instant::now());
             let Some(found) = found else {
@@ -124,6 +131,8 @@ impl Watched {
         {
             return Some((Finding::UnfitServer(fault), None));
         }
+        // What is acknowledged while the answer is on its way is not in it.
+        let last = self.last.load(Ordering::Relaxed);
         let info = match connection.context().get_stream(&self.url.stream).await {
             Ok(stream) => stream.cached_info().clone(),
             Err(error) if is_missing(&error.kind()) => {
@@ -131,24 +140,24 @@ impl Watched {
             }
             Err(_) => return None,
         };
-        let found = self.judge(connection, &info)?;
+        let found = self.judge(connection, &info, last)?;
         Some((found, Some(info)))
     }
 
-    fn judge(&mut self, connection: &Connection, info: &Info) -> Option<Finding> {
-        if !self.identity.is_same(info) {
+    /// `last` is the last sequence number that was known before `info` was asked for.
+    fn judge(&mut self, connection: &Connection, info: &Info, last: u64) -> Option<Finding> {
+        // Others than the leader also answer, and what they know is no sign of anything.
+        if info.cluster.is_some() && leader(info).is_none() {
+            return None;
+        }
+        if !self.identity.is_same(info) && !self.identity.may_be_emptied(info) {
             let why = "it is another than when this server started, or has lost all that it had";
             return Some(Finding::Suspect(why.to_owned()));
         }
         if let Err(error) = check(connection, info, &self.url) {
             return Some(Finding::Unfit(error.to_string()));
         }
-        // Others than the leader also answer, and what they know is no sign of anything.
-        if info.cluster.is_some() && leader(info).is_none() {
-            return None;
-        }
         let state = &info.state;
-        let last = self.last.load(Ordering::Relaxed);
         let why = if state.last_sequence < last {
             let found = state.last_sequence;
             format!("its last sequence is {found}, but {last} was stored before")
@@ -185,7 +194,8 @@ impl Watched {
         let Some(next) = connection.to_server(leader, &self.url).await else {
             return;
         };
-        if version::fault(&next.server()).is_none() && next.offer_all(&self.url).await {
+        let is_fit = self.url.unsafe_version || version::fault(&next.server()).is_none();
+        if is_fit && next.offer_all(&self.url).await {
             tracing::info!(stream = %self.url, leader, "events go to the new leader");
             self.connection.send_replace(next);
         }
@@ -209,7 +219,8 @@ impl Watched {
 }
 
 /// Takes a stream for one that has lost something only once that can't be shown any more by a leader that
-/// is none, or has not got to the end of what is committed. `None` until then.
+/// is none. Until then nothing is put into it, unless its leader may not have got to the end of what is
+/// committed: then `None`.
 fn confirm(
     found: Finding,
     is_replicated: bool,
@@ -218,8 +229,14 @@ fn confirm(
 ) -> Option<Finding> {
     if matches!(found, Finding::Less(_)) {
         let since = *less_since.get_or_insert(now);
-        let is_certain = !is_replicated || now >= since + DEPOSED_TIME;
-        return is_certain.then_some(found);
+        if !is_replicated || now >= since + DEPOSED_TIME {
+            return Some(found);
+        }
+        let is_brief = now < since + BRIEF;
+        return match found {
+            Finding::Less(why) if !is_brief => Some(Finding::Unfit(why)),
+            _ => None,
+        };
     }
     if let Some(since) = less_since.take() {
         let after = now - since;
@@ -247,7 +264,7 @@ mod tests {
 
     use tokio::time::Instant;
 
-    use super::{DEPOSED_TIME, Finding, confirm};
+    use super::{BRIEF, DEPOSED_TIME, Finding, confirm};
 
     fn less() -> Finding {
         Finding::Less(String::new())
@@ -256,9 +273,13 @@ mod tests {
     #[test]
     fn replicated_stream_shows_less_for_a_while_before_it_has_lost_something() {
         let (mut since, start) = (None, Instant::now());
-        let early = start + DEPOSED_TIME - Duration::from_millis(1);
-        for now in [start, early] {
+        let moment = Duration::from_millis(1);
+        for now in [start, start + BRIEF - moment] {
             assert_eq!(confirm(less(), true, &mut since, now), None);
+        }
+        for now in [start + BRIEF, start + DEPOSED_TIME - moment] {
+            let unfit = Finding::Unfit(String::new());
+            assert_eq!(confirm(less(), true, &mut since, now), Some(unfit));
         }
         let late = start + DEPOSED_TIME;
         assert_eq!(confirm(less(), true, &mut since, late), Some(less()));
