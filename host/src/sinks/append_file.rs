@@ -167,11 +167,13 @@ impl AppendFile {
             Err(error) if error.kind() == ErrorKind::InvalidInput => {}
             result => result?,
         }
-        if self.acknowledged.is_some() {
+        if let Some(before) = &self.acknowledged {
             // Behind the lines, wherever the end of the file was.
             let length = self.file.stream_position()?;
             let written = Acknowledged::of(lines.into_bytes(), length);
-            self.check_for(&written)
+            // Another program may have come in between.
+            self.check_for(before)
+                .and_then(|()| self.check_for(&written))
                 .map_err(AppendError::DisplacedMeanwhile)?;
             self.acknowledged = Some(written);
         }
@@ -328,6 +330,8 @@ fn check_identity(
     }
     match at_path {
         Ok(other) if (other.dev(), other.ino()) == (open.dev(), open.ino()) => Ok(()),
+        // Its last name is one that the file system made up.
+        Ok(_) if is_hidden(file) => Err(Displacement::Removed),
         Ok(_) => Err(Displacement::Replaced),
         Err(error) if error.kind() == ErrorKind::NotFound && is_hidden(file) => {
             Err(Displacement::Removed)

@@ -4,8 +4,8 @@
 
 use std::path::Path;
 
-use anyhow::{Context as _, Result};
-use clap::CommandFactory as _;
+use anyhow::Result;
+use clap::{Command, CommandFactory as _};
 use clap_complete::Shell;
 use clap_mangen::Man;
 
@@ -26,11 +26,20 @@ pub(crate) fn completions(shell: Shell) -> Result<()> {
 pub(crate) fn man(directory: Option<&Path>) -> Result<()> {
     let mut command = Arguments::command().disable_help_subcommand(true);
     command.build();
-    if let Some(directory) = directory {
-        return clap_mangen::generate_to(command, directory)
-            .with_context(|| format!("cannot write the manual pages to {}", directory.display()));
+    let Some(directory) = directory else {
+        return output::write_whole(Path::new(output::STDOUT), &page(command)?);
+    };
+    let commands: Vec<Command> = command.get_subcommands().cloned().collect();
+    for command in commands.into_iter().chain([command]) {
+        let name = command.get_display_name().unwrap_or(command.get_name());
+        let path = directory.join(format!("{name}.1"));
+        output::write_whole(&path, &page(command)?)?;
     }
+    Ok(())
+}
+
+fn page(command: Command) -> Result<Vec<u8>> {
     let mut page = Vec::new();
     Man::new(command).render(&mut page)?;
-    output::write_whole(Path::new(output::STDOUT), &page)
+    Ok(page)
 }
