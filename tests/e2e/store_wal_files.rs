@@ -8,7 +8,7 @@ use rusqlite::Connection as Database;
 use rustix::process::Signal;
 
 use crate::store_files::{assert_whole, cut, end, with_one_event};
-use crate::support::{Peer, Post, can_make, no_own_disk, wait_until};
+use crate::support::{Peer, Post, can_make, no_own_disk, run, wait_until};
 
 #[test]
 fn removed_wal_and_shm_are_made_anew() {
@@ -161,18 +161,13 @@ fn wal_cut_off_beside_a_reader_is_put_back_at_the_next_start() {
     }
 }
 
-/// A reader keeps what was put after it began from going to the database.
+/// A reader keeps what was put after it began from going to the database, but for some of the pages, which are
+/// nothing without the rest.
 #[test]
 fn wal_removed_beside_a_reader_is_rescued() {
     for signal in [Signal::TERM, Signal::KILL] {
         for moved_to in [None, Some("elsewhere")] {
-            let peer = with_one_event();
-            let reader = Database::open(peer.file("alldata.db")).expect("opens");
-            reader.execute_batch("BEGIN").expect("begins");
-            let count = reader.query_row("SELECT count(*) FROM events", (), |row| row.get(0));
-            let count: i64 = count.expect("reads");
-            assert_eq!(count, 1);
-            peer.put("beside", "1").assert_created();
+            let (peer, reader) = beside_a_reader();
             let wal = peer.file("alldata.db-wal");
             match moved_to {
                 None => fs::remove_file(&wal).expect("removes"),
@@ -183,8 +178,55 @@ fn wal_removed_beside_a_reader_is_rescued() {
             drop(reader);
             let peer = next.start();
             assert_whole(&peer, &["before", "beside"]);
+            let exported = run(&["export", "--store", &peer.store()]);
+            assert_eq!(exported.events().len(), 2 + 2 * EVENTS);
+            assert!(!peer.file("alldata.db.rescued-wal").exists());
         }
     }
+}
+
+#[test]
+fn wal_removed_beside_a_reader_is_completed_once_the_reader_ends() {
+    let (peer, reader) = beside_a_reader();
+    fs::remove_file(peer.file("alldata.db-wal")).expect("removes");
+    peer.log_line("alldata.db.rescued-wal");
+    drop(reader);
+    wait_until("puts are taken", || peer.put("after", "1").status == 201);
+    assert!(!peer.file("alldata.db.rescued-wal").exists());
+    let peer = end(peer, Signal::KILL).start();
+    assert_whole(&peer, &["before", "beside", "after"]);
+    let exported = run(&["export", "--store", &peer.store()]);
+    assert_eq!(exported.events().len(), 3 + 2 * EVENTS);
+}
+
+/// How many events are put before a reader begins, and beside it: more than are moved at once.
+const EVENTS: usize = 800;
+
+/// Some events fit many to a page, others take several pages.
+const EVENT_BYTES: [usize; 6] = [10, 10, 10, 200, 1500, 9000];
+
+/// A server with a reader, beside which it has put more than it could move to the database.
+fn beside_a_reader() -> (Peer, Database) {
+    let peer = with_one_event();
+    let mut random = fastrand::Rng::with_seed(1);
+    let mut put_all = || {
+        for _ in 0..EVENTS {
+            // In no order, so that each put changes other pages.
+            let key = format!("{:016x}", random.u64(..));
+            let bytes = random.choice(EVENT_BYTES).expect("is one of them");
+            let event = format!("\"{}\"", "x".repeat(bytes));
+            peer.put(&key, &event).assert_created();
+        }
+    };
+    put_all();
+    let reader = Database::open(peer.file("alldata.db")).expect("opens");
+    reader.execute_batch("BEGIN").expect("begins");
+    let count = reader.query_row("SELECT count(*) FROM events", (), |row| row.get(0));
+    let count: i64 = count.expect("reads");
+    assert_eq!(count, 1 + EVENTS as i64);
+    put_all();
+    peer.put("beside", "1").assert_created();
+    (peer, reader)
 }
 
 /// Half of what is in a WAL without a name would ruin the database.
@@ -212,4 +254,5 @@ fn wal_removed_on_a_full_disk_leaves_the_database_whole() {
     let events = exported.events();
     assert_eq!(events.len(), 22);
     peer.run_on_disk("verify").assert_ok();
+    assert!(!peer.file_on_disk("alldata.db.overwritten").exists());
 }

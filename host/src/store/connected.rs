@@ -152,7 +152,6 @@ impl Connected {
         Ok(None)
     }
 
-    /// Closes the store; who is alone with it moves all to the database and removes the WAL.
     /// How many bytes the file system lacks for a database that has all of the WAL.
     pub(super) fn missing_bytes(&self) -> rusqlite::Result<u64> {
         let pages =
@@ -163,6 +162,7 @@ impl Connected {
         Ok(more.saturating_sub(free_bytes(&self.files.database)))
     }
 
+    /// Closes the store; who is alone with it moves all to the database and removes the WAL.
     pub(super) fn close_with_checkpoint(self) -> rusqlite::Result<()> {
         self.connection
             .set_db_config(CHECKPOINT_NOT_ON_CLOSE, false)?;

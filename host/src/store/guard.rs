@@ -3,11 +3,13 @@
 //! A change that SQLite did not make is told, and nothing is acknowledged until the files are right
 //! again. What is done about it is decided in `remedy`.
 
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use super::connection::{Connector, WriteError, spoils_connection};
 use super::identity::{Change, look_for};
 use super::look::{Looked, Refusal};
+use super::overwritten;
 use super::remedy::{Remedy, Then, remedy};
 use super::renewal::Renewal;
 use super::wal_size::{KEPT_WAL_BYTES, Mode, at_once};
@@ -25,6 +27,8 @@ pub(super) struct Trouble {
     pub(super) said: Seldom,
     /// Why this process takes no further put, whatever becomes of the files.
     pub(super) is_final: bool,
+    /// A copy for the next start, unless all comes to the database before the end.
+    pub(super) standby: Option<PathBuf>,
     pub(super) rescue_failed_at: Option<Instant>,
     /// What was to follow a copy that could not be made.
     pub(super) uncopied: Option<Then>,
@@ -37,6 +41,13 @@ pub(super) struct Trouble {
 impl Trouble {
     pub(super) fn is_there(&self) -> bool {
         self.current.is_some()
+    }
+
+    /// The files are right again, or what they had is copied.
+    pub(super) fn no_copy_is_needed(&mut self, database: &Path) {
+        if self.uncopied.take().is_some() {
+            overwritten::unmark(database);
+        }
     }
 }
 
@@ -108,6 +119,7 @@ impl Connector {
     /// Puts are taken again.
     pub(super) fn settle(&mut self) {
         if self.trouble.current.take().is_some() {
+            self.trouble.no_copy_is_needed(&self.path);
             self.trouble.uncopied = None;
             // The next change is told at once.
             self.trouble.said = Seldom::default();

@@ -5,14 +5,16 @@
 use std::fs;
 use std::path::Path;
 
-use rusqlite::Transaction;
+use rusqlite::backup::{Backup, StepResult};
+use rusqlite::{Connection, OpenFlags, Transaction, ffi};
 
 use super::connected::Connected;
 use super::connection::{Connector, WriteError};
 use super::copies::{OF_CONFLICTS, file_error, set_aside};
 use super::location::bytes_in;
-use super::rescue::path_as_text;
-use super::store_error;
+use super::rescue::{ALL_PAGES, path_as_text};
+use super::wholeness::is_damage;
+use super::{open, store_error};
 use crate::error::Error;
 
 impl Connector {
@@ -44,6 +46,10 @@ impl Connector {
 /// many keys the store has other events by now, which stay.
 fn merge(connected: &mut Connected, path: &Path, copy: &Path) -> Result<i64, WriteError> {
     let fail = |error| WriteError::Store(store_error(copy, "read")(error));
+    if !is_sound(&connected.connection)? {
+        restore(connected, path, copy)?;
+        return Ok(0);
+    }
     (connected.connection)
         .execute("ATTACH DATABASE ?1 AS rescued", [path_as_text(copy)])
         .map_err(fail)?;
@@ -53,6 +59,42 @@ fn merge(connected: &mut Connected, path: &Path, copy: &Path) -> Result<i64, Wri
     let conflicts = copied?;
     detached.map_err(fail)?;
     Ok(conflicts)
+}
+
+/// Whether tables and indexes of a store agree. Where a WAL was lost in the middle of a checkpoint, what it had
+/// moved by then is in the database, and the rest is not.
+fn is_sound(connection: &Connection) -> Result<bool, WriteError> {
+    let check = connection.query_row("PRAGMA integrity_check(1)", (), |row| {
+        row.get::<_, String>(0)
+    });
+    match check {
+        Ok(found) => Ok(found == "ok"),
+        Err(error) if is_damage(&error) => Ok(false),
+        Err(error) => Err(WriteError::Sqlite(error)),
+    }
+}
+
+/// Has a damaged store be what its copy is: all that this server had acknowledged.
+fn restore(connected: &mut Connected, path: &Path, copy: &Path) -> Result<(), WriteError> {
+    tracing::error!(
+        "the store {} is damaged: all of it is taken from {}",
+        path.display(),
+        copy.display()
+    );
+    // Syncs what another left in the WAL.
+    drop(connected.begin(path)?);
+    let source = open(copy, OpenFlags::SQLITE_OPEN_READ_ONLY).map_err(WriteError::Store)?;
+    let copied =
+        Backup::new(&source, &mut connected.connection).and_then(|backup| backup.step(ALL_PAGES));
+    match copied.map_err(WriteError::Sqlite)? {
+        StepResult::Done => Ok(()),
+        _ => {
+            let busy = ffi::Error::new(ffi::SQLITE_BUSY);
+            Err(WriteError::Sqlite(rusqlite::Error::SqliteFailure(
+                busy, None,
+            )))
+        }
+    }
 }
 
 fn copy_events(transaction: Transaction<'_>) -> rusqlite::Result<i64> {
@@ -92,7 +134,9 @@ mod tests {
     use rusqlite::Connection;
 
     use crate::store::connection::Connector;
-    use crate::store::{APPLICATION_ID, DEFAULT_MAX_WAL_BYTES, SCHEMA, SCHEMA_VERSION, digest};
+    use crate::store::{
+        APPLICATION_ID, DEFAULT_MAX_WAL_BYTES, SCHEMA, SCHEMA_VERSION, StoreReader, digest,
+    };
 
     fn store_of(path: &Path, events: &[(&str, &str)]) {
         let store = Connection::open(path).expect("opens");
@@ -146,6 +190,35 @@ mod tests {
         assert!(!copy.exists());
         let connected = store.connected.as_ref().expect("is connected");
         assert!(connected.may_checkpoint());
+    }
+
+    /// As half a checkpoint leaves it: a page of the table is newer than one of its index.
+    #[test]
+    fn damaged_store_becomes_what_its_copy_is() {
+        let directory = tempfile::tempdir().expect("makes a directory");
+        let database = directory.path().join("s.db");
+        let copy = directory.path().join("s.db.rescued-wal");
+        store_of(&database, &[("a", "1")]);
+        store_of(&copy, &[("a", "1"), ("b", "3")]);
+        let index = Connection::open(&database).expect("opens");
+        let sql = "SELECT rootpage FROM sqlite_schema WHERE type = 'index'";
+        let page: u64 = index
+            .query_row(sql, (), |row| row.get::<_, i64>(0))
+            .map(i64::unsigned_abs)
+            .expect("has one");
+        drop(index);
+        // The number of cells of a page is behind its type and its first free block.
+        let mut bytes = std::fs::read(&database).expect("reads");
+        let at = usize::try_from((page - 1) * 4096 + 3).expect("is small");
+        bytes[at..at + 2].fill(0);
+        std::fs::write(&database, bytes).expect("writes");
+        let store = Connector::new(&database, DEFAULT_MAX_WAL_BYTES).expect("restores");
+        assert!(store.to_merge.is_empty() && !copy.exists());
+        drop(store);
+        assert_eq!(event_of(&database, "a"), "1");
+        assert_eq!(event_of(&database, "b"), "3");
+        let reader = StoreReader::open(&database).expect("opens");
+        assert!(reader.verify(|_| {}).expect("verifies").is_clean());
     }
 
     /// What is committed to a WAL that is not at its path any more.

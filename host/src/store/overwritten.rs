@@ -1,7 +1,8 @@
-//! The mark beside a store whose database was overwritten under a server, where nothing could be rescued:
-//! it may lack events that were acknowledged, and does not show it.
+//! The mark beside a store whose files were overwritten or cut off under a server, where nothing could be
+//! rescued: it may lack events that were acknowledged, and does not show it.
 //!
-//! Never removed by a server: only who has looked at the store knows that it may be used.
+//! A server removes it only where it has made a copy after all: else only who has looked at the store knows
+//! that it may be used.
 
 use std::fs::{self, File};
 use std::io::{self, Write as _};
@@ -36,17 +37,35 @@ fn write(path: &Path, what: &str) -> io::Result<()> {
     sync_directory(path)
 }
 
+/// Removes the mark of a store of which there is a copy now.
+pub(super) fn unmark(store: &Path) {
+    let database = fs::canonicalize(store).unwrap_or_else(|_| store.to_owned());
+    let path = beside(&database, SUFFIX);
+    if let Err(error) = fs::remove_file(&path)
+        && error.kind() != io::ErrorKind::NotFound
+    {
+        tracing::error!("cannot remove {}: {error}", path.display());
+    }
+}
+
+/// What the mark of a store says, if it has one.
+pub(super) fn found(store: &Path) -> Option<String> {
+    let database = fs::canonicalize(store).unwrap_or_else(|_| store.to_owned());
+    let path = beside(&database, SUFFIX);
+    fs::symlink_metadata(&path).ok()?;
+    Some(format!(
+        "it was changed while a server had it open, and may lack events: {} says what to do",
+        path.display()
+    ))
+}
+
 /// Holds that a store has no mark.
 pub(super) fn check(database: &Path) -> Result<(), Error> {
-    let path = beside(database, SUFFIX);
-    if fs::symlink_metadata(&path).is_err() {
-        return Ok(());
+    match found(database) {
+        None => Ok(()),
+        Some(reason) => Err(Error::StoreFormat {
+            path: database.to_owned(),
+            reason,
+        }),
     }
-    Err(Error::StoreFormat {
-        path: database.to_owned(),
-        reason: format!(
-            "it was overwritten while a server had it open, and may lack events: {} says what to do",
-            path.display()
-        ),
-    })
 }

@@ -12,7 +12,7 @@ use rusqlite::{Connection, OptionalExtension as _, Row, Rows, params};
 
 use super::quiet::Opened;
 use super::wholeness::is_damage;
-use super::{check_readable, digest, identity, location, store_error};
+use super::{check_readable, digest, identity, location, overwritten, store_error};
 use crate::error::Error;
 use crate::put_json::put_line;
 
@@ -88,6 +88,9 @@ impl StoreReader {
             let opened = Opened::at(path)?;
             let checked = check_readable(&opened.connection, path);
             if opened.holds(path) {
+                if let Some(mark) = overwritten::found(path) {
+                    tracing::warn!("the store {}: {mark}", path.display());
+                }
                 return checked.map(|()| Self {
                     path: path.to_owned(),
                     opened: RefCell::new(opened),
@@ -190,7 +193,10 @@ impl StoreReader {
     ///
     /// When the structure of the store can't be checked.
     pub fn verify(&self, mut progress: impl FnMut(u64)) -> Result<Verification, Error> {
-        let mut found = Verification::default();
+        let mut found = Verification {
+            structure: overwritten::found(&self.path).into_iter().collect(),
+            ..Verification::default()
+        };
         let read = self.visit_rows(None, None, |row| {
             if !row.is_whole() {
                 let key = String::from_utf8_lossy(&row.key);

@@ -64,11 +64,12 @@ impl Connector {
             }
             Remedy::Renew => {
                 if self.has_room(role) && self.complete() {
+                    self.discard_standby();
                     self.must_be_renewed(role);
                     self.close_alone();
                 } else if role == Role::Wal {
                     // It has no name any more by which it could be found after the end.
-                    self.rescue(Then::Merge);
+                    self.copy_for_the_end();
                 }
             }
             Remedy::Rescue(then) => self.rescue(then),
@@ -180,33 +181,9 @@ impl Connector {
         );
         let copy = match copied {
             Ok(copy) => copy,
-            Err(error) => {
-                self.trouble.rescue_failed_at = Some(Instant::now());
-                self.trouble.uncopied = Some(then);
-                let is_over = then != Then::EmptyAndStop && is_unreadable(&error);
-                let next = match is_over {
-                    true => "it stays as it is on the disk",
-                    false => {
-                        "that is tried again while the server runs, so mend the cause before its end"
-                    }
-                };
-                tracing::error!(
-                    "cannot rescue what was acknowledged in the store {}: {}; {next}",
-                    self.path.display(),
-                    sentence(&error)
-                );
-                if is_over {
-                    // Another server may have read more of it, and needs it alone.
-                    self.trouble.is_final = true;
-                    if let Some(what) = &self.trouble.current {
-                        overwritten::mark(database, what);
-                    }
-                    self.abandon();
-                }
-                return;
-            }
+            Err(error) => return self.rescue_failed(then, &error),
         };
-        self.trouble.uncopied = None;
+        self.trouble.no_copy_is_needed(database);
         tracing::error!(
             "what was acknowledged in the store {} is rescued in {}",
             self.path.display(),
@@ -225,6 +202,81 @@ impl Connector {
             }
         }
         self.abandon();
+    }
+
+    fn rescue_failed(&mut self, then: Then, error: &Error) {
+        let Some(connected) = &self.connected else {
+            return;
+        };
+        self.trouble.rescue_failed_at = Some(Instant::now());
+        self.trouble.uncopied = Some(then);
+        let is_over = then != Then::EmptyAndStop && is_unreadable(error);
+        let next = match is_over {
+            true => "it stays as it is on the disk",
+            false => "that is tried again while the server runs, so mend the cause before its end",
+        };
+        tracing::error!(
+            "cannot rescue what was acknowledged in the store {}: {}; {next}",
+            self.path.display(),
+            sentence(error)
+        );
+        // Before the end, which may come at any time.
+        if then != Then::EmptyAndStop
+            && let Some(what) = &self.trouble.current
+        {
+            overwritten::mark(&connected.files.database, what);
+        }
+        if is_over {
+            // Another server may have read more of it, and needs it alone.
+            self.trouble.is_final = true;
+            self.abandon();
+        }
+    }
+
+    /// Copies all, for a next start: nothing is put meanwhile, and what is open can still be completed.
+    fn copy_for_the_end(&mut self) {
+        let is_early =
+            (self.trouble.rescue_failed_at).is_some_and(|failed| failed.elapsed() < RESCUE_PAUSE);
+        let Some(connected) = self.connected.as_ref() else {
+            return;
+        };
+        if is_early || self.trouble.standby.is_some() {
+            return;
+        }
+        let (database, modes) = (&connected.files.database, &connected.modes);
+        let path = self.path.display();
+        match rescue::rescue(&connected.connection, database, modes, Purpose::Wal, false) {
+            Ok(copy) => {
+                tracing::error!(
+                    "what was acknowledged in the store {path} is rescued in {}, until all of it is in the database",
+                    copy.display()
+                );
+                self.trouble.no_copy_is_needed(database);
+                self.trouble.standby = Some(copy);
+            }
+            Err(error) => {
+                tracing::error!(
+                    "cannot rescue what was acknowledged in the store {path}: {}; that is tried again while the server runs, so mend the cause before its end",
+                    sentence(&error)
+                );
+                self.trouble.rescue_failed_at = Some(Instant::now());
+                self.trouble.uncopied = Some(Then::Merge);
+                if let Some(what) = &self.trouble.current {
+                    overwritten::mark(database, what);
+                }
+            }
+        }
+    }
+
+    /// All is in the database after all.
+    fn discard_standby(&mut self) {
+        self.trouble.no_copy_is_needed(&self.path);
+        if let Some(copy) = self.trouble.standby.take()
+            && let Err(error) = std::fs::remove_file(&copy)
+        {
+            // Then the next start finds that the store has all of it.
+            tracing::warn!("cannot remove {}: {error}", copy.display());
+        }
     }
 
     /// Empties the WAL of a database that is gone, as soon as no reader needs it.
@@ -252,7 +304,8 @@ impl Connector {
         let Some(connected) = self.connected.as_ref().filter(|_| is_wrong) else {
             return;
         };
-        if self.trouble.is_left || self.trouble.uncopied.is_some() {
+        if self.trouble.is_left || self.trouble.uncopied.is_some() || self.trouble.standby.is_some()
+        {
             return self.abandon();
         }
         // What a reader holds back may be in the database all the same.

@@ -19,7 +19,7 @@ use super::{StoreReader, open, store_error};
 use crate::error::Error;
 
 /// How many pages SQLite is asked to copy at once: as many as there are.
-const ALL_PAGES: c_int = -1;
+pub(super) const ALL_PAGES: c_int = -1;
 
 /// What the files of a store may be done with, and by whom.
 #[derive(Debug, Clone)]
