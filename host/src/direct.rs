@@ -134,7 +134,7 @@ impl DirectPre {
         })
     }
 
-    /// Holds that the system lends what an instance takes: address space, above all.
+    /// Makes an instance and drops it, to see whether there is room for one: address space, above all.
     pub(crate) async fn try_out(&self, clock: &Clock) -> Result<()> {
         self.make(Arc::new(ComputingTime::new(clock.clone())))
             .await

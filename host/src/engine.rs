@@ -24,7 +24,7 @@ const RESIDENT_BYTES: usize = 256 * 1024;
 const MANY_CALLS: u32 = 100;
 
 /// An engine with a slot for every guest, or one that allocates each guest anew where the system
-/// does not lend so much address space.
+/// does not have so much address space.
 pub(crate) fn engine(in_flight: u32, instance_reuse: u32) -> Result<Engine> {
     let is_seldom_reused = instance_reuse < MANY_CALLS;
     let resident_bytes = if is_seldom_reused { RESIDENT_BYTES } else { 0 };

@@ -182,7 +182,7 @@ fn compile(
     let clock = Clock::start(&engine)?;
     if let Way::Direct(pre) = &way {
         let tried = Handle::current().block_on(pre.try_out(&clock));
-        // What the system does not lend is told now, and not to each client. A trap is the component's own
+        // A lack of address space is told now, and not to each client. A trap is the component's own
         // doing, and may not come again.
         if let Err(error) = tried
             && !error.is::<Trap>()

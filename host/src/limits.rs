@@ -14,8 +14,8 @@ use crate::error::Error;
 /// takes some 20 KB, one with the largest head half sent 60 KB: 500 MB where all are like that.
 pub const DEFAULT_MAX_CONNECTIONS: u32 = 8192;
 
-/// The most connections that may be served at a time: as many as a system lends file descriptors to
-/// one process.
+/// The most connections that may be served at a time: as many as a system allows file descriptors
+/// to one process.
 pub const MAX_CONNECTIONS: u32 = 1_048_576;
 
 /// The size in bytes of a request line and its header fields: four times what peers and the proxies

@@ -131,18 +131,24 @@ fn link_to_another_file_gets_no_line() {
     assert_eq!(read(&peer.file("first")), FIRST);
 }
 
+/// Holds that a file is left as another program has made it, and takes lines again once it is restored.
+#[track_caller]
+fn assert_restored(peer: &Peer, text: &str) {
+    let path = peer.file(NAME);
+    assert_eq!(read(&path), text);
+    fs::write(&path, FIRST).expect("restores");
+    peer.put("key2", "2").assert_created();
+    let second = "{\"key\":\"key2\",\"event\":2}\n";
+    assert_eq!(read(&path), [FIRST, second].concat());
+}
+
 #[test]
 fn truncated_file_refuses_puts_until_it_is_restored() {
     for text in ["", "{\"key\""] {
         let peer = start();
-        let path = peer.file(NAME);
-        fs::write(&path, text).expect("truncates");
+        fs::write(peer.file(NAME), text).expect("truncates");
         assert_refused(&peer, "it was truncated from 25 to");
-        assert_eq!(read(&path), text);
-        fs::write(&path, FIRST).expect("restores");
-        peer.put("key2", "2").assert_created();
-        let second = "{\"key\":\"key2\",\"event\":2}\n";
-        assert_eq!(read(&path), [FIRST, second].concat());
+        assert_restored(&peer, text);
     }
 }
 
@@ -211,14 +217,9 @@ fn overwritten_file_refuses_puts_until_it_is_restored() {
     let other = FIRST.replace("key1", "key0");
     for text in [other.clone(), other.repeat(1000)] {
         let peer = start();
-        let path = peer.file(NAME);
-        fs::write(&path, &text).expect("overwrites");
+        fs::write(peer.file(NAME), &text).expect("overwrites");
         assert_refused(&peer, "it was overwritten");
-        assert_eq!(read(&path), text);
-        fs::write(&path, FIRST).expect("restores");
-        peer.put("key2", "2").assert_created();
-        let second = "{\"key\":\"key2\",\"event\":2}\n";
-        assert_eq!(read(&path), [FIRST, second].concat());
+        assert_restored(&peer, &text);
     }
 }
 

@@ -1,4 +1,4 @@
-//! Room for connections among the files that the system lends this process.
+//! Room for connections within the limit of open files of the process.
 //!
 //! Never takes more than the system's administrator allows.
 
@@ -31,7 +31,7 @@ pub(crate) fn make_room(connections: u32) -> u32 {
         tracing::warn!(
             files,
             connections = room,
-            "fewer connections at a time than asked for: the system lends no more open files"
+            "fewer connections at a time than asked for: the limit of open files is too low"
         );
     }
     room

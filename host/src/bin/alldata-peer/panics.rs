@@ -7,14 +7,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::output;
 
-/// What libraries panic with where the system lends no thread: Tokio, Rayon and the standard library.
+/// What libraries panic with where no thread can be created: Tokio, Rayon and the standard library.
 const NO_THREAD: [&str; 3] = [
     "spawn worker thread",
     "ThreadPoolBuildError",
     "failed to spawn thread",
 ];
 
-/// What is in the text of a panic, as of Tokio's, where the system lends no file.
+/// What is in the text of a panic, as of Tokio's, where no file can be opened.
 const NO_FILE: &str = "Too many open files";
 
 /// The exit code of a failure.
@@ -58,13 +58,13 @@ fn limit(panic: &str) -> Option<String> {
     let (threads, files) = current_limits();
     if NO_THREAD.iter().any(|start| panic.contains(start)) {
         return Some(format!(
-            "the system lends this process no more threads: raise the limit of processes of its user \
+            "no more threads can be created: raise the limit of processes of this user \
              (`ulimit -u`{threads}), TasksMax= of its unit or pids.max of its container"
         ));
     }
-    panic.contains(NO_FILE).then(|| {
-        format!("the system lends this process no more open files: raise `ulimit -n`{files}")
-    })
+    panic
+        .contains(NO_FILE)
+        .then(|| format!("too many open files: raise `ulimit -n`{files}"))
 }
 
 #[cfg(unix)]
