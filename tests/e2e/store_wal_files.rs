@@ -199,6 +199,32 @@ fn wal_removed_beside_a_reader_is_completed_once_the_reader_ends() {
     assert_eq!(exported.events().len(), 3 + 2 * EVENTS);
 }
 
+/// A copy of the first time lacks what was put after it.
+#[test]
+fn wal_moved_away_twice_beside_a_reader_is_rescued_twice() {
+    let peer = with_one_event();
+    let reader = Database::open(peer.file("alldata.db")).expect("opens");
+    reader.execute_batch("BEGIN").expect("begins");
+    let count = reader.query_row("SELECT count(*) FROM events", (), |row| row.get(0));
+    let count: i64 = count.expect("reads");
+    assert_eq!(count, 1);
+    let (wal, away) = (peer.file("alldata.db-wal"), peer.file("away"));
+    let copy = peer.file("alldata.db.rescued-wal");
+    for key in ["first", "second"] {
+        wait_until("puts are taken", || peer.put(key, "1").status == 201);
+        assert!(!copy.exists(), "{key}");
+        fs::rename(&wal, &away).expect("moves");
+        wait_until("a copy is made", || copy.exists());
+        if key == "first" {
+            fs::rename(&away, &wal).expect("moves back");
+        }
+    }
+    let next = end(peer, Signal::KILL);
+    drop(reader);
+    let peer = next.start();
+    assert_whole(&peer, &["before", "first", "second"]);
+}
+
 /// How many events are put before a reader begins, and beside it: more than are moved at once.
 const EVENTS: usize = 800;
 

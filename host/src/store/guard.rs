@@ -119,8 +119,8 @@ impl Connector {
     /// Puts are taken again.
     pub(super) fn settle(&mut self) {
         if self.trouble.current.take().is_some() {
-            self.trouble.no_copy_is_needed(&self.path);
-            self.trouble.uncopied = None;
+            // What is put from now on is in no copy.
+            self.discard_standby();
             // The next change is told at once.
             self.trouble.said = Seldom::default();
             let path = self.path.display();

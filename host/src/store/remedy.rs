@@ -268,8 +268,8 @@ impl Connector {
         }
     }
 
-    /// All is in the database after all.
-    fn discard_standby(&mut self) {
+    /// All is where a next start looks for it after all.
+    pub(super) fn discard_standby(&mut self) {
         self.trouble.no_copy_is_needed(&self.path);
         if let Some(copy) = self.trouble.standby.take()
             && let Err(error) = std::fs::remove_file(&copy)
