@@ -68,7 +68,7 @@ async fn connect(reuse: u32) -> tokio::io::DuplexStream {
         .hostname("127.0.0.1")
         .port(0)
         .sink(DiscardSink)
-        .instance_reuse(reuse);
+        .max_instance_reuse_count(reuse);
     let server = Arc::new(server.listen().await.expect("listens"));
     let (client, connection) = tokio::io::duplex(CONNECTION_BYTES);
     tokio::spawn(async move { server.serve_connection(connection).await });

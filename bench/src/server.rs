@@ -155,7 +155,7 @@ impl Server {
             Self::TwinDiscard => twin("discard:"),
             Self::TwinSqlite => twin(&sqlite),
             Self::PeerDiscard => peer(&["--sink", "discard:"]),
-            Self::PeerFresh => peer(&["--sink", "discard:", "--instance-reuse", "1"]),
+            Self::PeerFresh => peer(&["--sink", "discard:", "--max-instance-reuse-count", "1"]),
             Self::PeerSqlite => peer(&["--sink", &sqlite]),
             Self::WasmtimeReuse => wasmtime(&["--max-instance-reuse-count", "1000000"])?,
             Self::Wasmtime => wasmtime(&[])?,

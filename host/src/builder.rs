@@ -201,8 +201,8 @@ impl PeerServerBuilder {
             puts: Puts::new(sink.clone(), limits.sink_timeout, Arc::clone(&refusals)),
             limits,
         };
-        let max_body_bytes = limits.max_body_bytes.min(limits.max_bodies_bytes);
-        let body_budget = BodyBudget::new(limits.max_bodies_bytes, max_body_bytes);
+        let max_body_bytes = limits.max_body_bytes.min(limits.max_buffered_bytes);
+        let body_budget = BodyBudget::new(limits.max_buffered_bytes, max_body_bytes);
         let handler = Handler {
             guests: guest.lend(lending),
             body_limits: BodyLimits {

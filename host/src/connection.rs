@@ -132,7 +132,7 @@ fn has_more(stream: &mut (impl AsyncRead + Unpin)) -> bool {
 
 /// How much of a connection may be read and not be taken yet, in bytes.
 pub(crate) fn read_buffer_bytes(limits: &Limits) -> usize {
-    READ_BUFFER_BYTES.max(limits.max_head_bytes as usize)
+    READ_BUFFER_BYTES.max(limits.max_header_bytes as usize)
 }
 
 /// How HTTP is spoken.
@@ -142,8 +142,8 @@ fn http(limits: &Limits) -> http1::Builder {
     http.half_close(true)
         // Answers are small: one copy costs less than a list of buffers.
         .writev(false)
-        .max_headers(limits.max_head_fields as usize)
-        .max_header_size(limits.max_head_bytes as usize)
+        .max_headers(limits.max_headers as usize)
+        .max_header_size(limits.max_header_bytes as usize)
         .max_buf_size(read_buffer_bytes(limits));
     http
 }
@@ -188,7 +188,7 @@ where
         let timer = match &mut head_timer {
             Some((of, timer)) if *of == number => timer,
             other => {
-                let timer = Box::pin(sleep(limits.head_timeout));
+                let timer = Box::pin(sleep(limits.header_read_timeout));
                 &mut other.insert((number, timer)).1
             }
         };

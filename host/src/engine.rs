@@ -25,8 +25,8 @@ const MANY_CALLS: u32 = 100;
 
 /// An engine with a slot for every guest, or one that allocates each guest anew where the system
 /// does not have so much address space.
-pub(crate) fn engine(in_flight: u32, instance_reuse: u32) -> Result<Engine> {
-    let is_seldom_reused = instance_reuse < MANY_CALLS;
+pub(crate) fn engine(in_flight: u32, max_instance_reuse_count: u32) -> Result<Engine> {
+    let is_seldom_reused = max_instance_reuse_count < MANY_CALLS;
     let resident_bytes = if is_seldom_reused { RESIDENT_BYTES } else { 0 };
     let mut config = Config::new();
     config.concurrency_support(false).epoch_interruption(true);

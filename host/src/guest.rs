@@ -19,7 +19,7 @@ use crate::engine::engine;
 use crate::error::Error;
 use crate::guest_limits::GuestLimits;
 use crate::instances::{Guests, Instances, Lending};
-use crate::limits::{DEFAULT_INSTANCE_REUSE, DEFAULT_MAX_IN_FLIGHT, Limits};
+use crate::limits::{DEFAULT_MAX_CONCURRENT_REQUESTS, DEFAULT_MAX_INSTANCE_REUSE_COUNT, Limits};
 use crate::local::Local;
 use crate::proxy::WholePre;
 use crate::put_sink::PUT_SINK;
@@ -124,7 +124,11 @@ pub fn precompile(component: &[u8], directory: &Path) -> std::result::Result<(),
         source: error.into(),
     };
     ensure_binary(component).map_err(failed)?;
-    let engine = engine(DEFAULT_MAX_IN_FLIGHT, DEFAULT_INSTANCE_REUSE).map_err(failed)?;
+    let engine = engine(
+        DEFAULT_MAX_CONCURRENT_REQUESTS,
+        DEFAULT_MAX_INSTANCE_REUSE_COUNT,
+    )
+    .map_err(failed)?;
     cache.load_or_compile(&engine, component).map_err(failed)?;
     cache.check_kept(&engine, component)
 }
@@ -166,7 +170,10 @@ fn compile(
         }
     };
     ensure_binary(&binary)?;
-    let engine = engine(limits.max_in_flight, limits.instance_reuse)?;
+    let engine = engine(
+        limits.max_concurrent_requests,
+        limits.max_instance_reuse_count,
+    )?;
     let component = match cache {
         Some(cache) => cache.load_or_compile(&engine, &binary)?,
         None => compile_binary(&engine, &binary)?,

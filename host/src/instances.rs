@@ -147,7 +147,8 @@ impl<P: Pre> Instances<P> {
     }
 
     fn take_place(this: &Local<Self>) -> Option<Place<P>> {
-        let one_more = |taken| (taken < this.lending.limits.max_in_flight).then_some(taken + 1);
+        let one_more =
+            |taken| (taken < this.lending.limits.max_concurrent_requests).then_some(taken + 1);
         let (set, read) = (Ordering::Relaxed, Ordering::Relaxed);
         let taken = this.in_flight.fetch_update(set, read, one_more);
         taken.is_ok().then(|| Place(this.clone()))
@@ -211,7 +212,7 @@ impl<P: Pre> Place<P> {
             None => match Box::pin(instances.instantiate()).await {
                 Ok(instance) => Kept {
                     instance,
-                    requests_left: instances.lending.limits.instance_reuse,
+                    requests_left: instances.lending.limits.max_instance_reuse_count,
                 },
                 // There are as many as there are places, so one has been given back meanwhile.
                 Err(NoInstance::Busy) => instances.pick().ok_or(NoInstance::Busy)?,

@@ -20,20 +20,20 @@ pub const MAX_CONNECTIONS: u32 = 1_048_576;
 
 /// The size in bytes of a request line and its header fields: four times what peers and the proxies
 /// between them send at their most talkative.
-pub const DEFAULT_MAX_HEAD_BYTES: u32 = 32 * 1024;
+pub const DEFAULT_MAX_HEADER_BYTES: u32 = 32 * 1024;
 
 /// The largest size in bytes that a head may be allowed to have.
-pub const MAX_HEAD_BYTES: u32 = 1024 * 1024;
+pub const MAX_HEADER_BYTES: u32 = 1024 * 1024;
 
 /// How many header fields a request may have. Room for so many is on the stack of whoever parses
 /// them; for more it would be allocated for each request.
-pub const DEFAULT_MAX_HEAD_FIELDS: u32 = 100;
+pub const DEFAULT_MAX_HEADERS: u32 = 100;
 
 /// The most header fields that a request may be allowed to have.
-pub const MAX_HEAD_FIELDS: u32 = 1000;
+pub const MAX_HEADERS: u32 = 1000;
 
 /// How long the head of a request may take from its first byte to its last. It is one packet.
-pub const DEFAULT_HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+pub const DEFAULT_HEADER_READ_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How long a connection may be without a request: longer than clients keep an unused connection, so
 /// that it is rarely this end that closes one.
@@ -46,7 +46,7 @@ pub const DEFAULT_MAX_BODY_BYTES: u64 = MAX_BODY_BYTES as u64;
 /// How many bytes all bodies that are in flight may have together: more than all
 /// ordinary events that are in flight, or 16 of the largest, which take three times as much memory,
 /// and with a composed component up to eight times.
-pub const DEFAULT_MAX_BODIES_BYTES: u64 = 256 * 1024 * 1024;
+pub const DEFAULT_MAX_BUFFERED_BYTES: u64 = 256 * 1024 * 1024;
 
 /// How long a body may take to arrive as a whole: at the largest size, 4.5 Mbit/s.
 pub const DEFAULT_BODY_TIMEOUT: Duration = Duration::from_secs(30);
@@ -63,14 +63,14 @@ pub const DEFAULT_DRAIN_TIMEOUT: Duration = Duration::from_secs(35);
 
 /// How many requests are handled at a time. Each waits for the sink, not for a processor, so the
 /// number is much larger than that of the cores; its price is address space and some memory.
-pub const DEFAULT_MAX_IN_FLIGHT: u32 = 1024;
+pub const DEFAULT_MAX_CONCURRENT_REQUESTS: u32 = 1024;
 
 /// The most requests that may be handled at a time: what an engine's pool can address.
-pub const MAX_IN_FLIGHT: u32 = 4096;
+pub const MAX_CONCURRENT_REQUESTS: u32 = 4096;
 
 /// How many times one instance of the guest is called before it is replaced. It keeps no state
 /// between them, so this only bounds what a leak could cost.
-pub const DEFAULT_INSTANCE_REUSE: u32 = 1_000_000;
+pub const DEFAULT_MAX_INSTANCE_REUSE_COUNT: u32 = 1_000_000;
 
 /// How much memory one instance of the guest may have, in bytes: a body of 16 MiB, twice that while
 /// its buffer grows, and as much again for a sink that is composed with it and compares two events.
@@ -86,18 +86,18 @@ pub(crate) struct Limits {
     pub(crate) max_connections: u32,
     /// 0 for any number.
     pub(crate) max_connections_per_address: u32,
-    pub(crate) max_head_bytes: u32,
-    pub(crate) max_head_fields: u32,
-    pub(crate) head_timeout: Duration,
+    pub(crate) max_header_bytes: u32,
+    pub(crate) max_headers: u32,
+    pub(crate) header_read_timeout: Duration,
     pub(crate) idle_timeout: Duration,
     pub(crate) max_body_bytes: u64,
-    pub(crate) max_bodies_bytes: u64,
+    pub(crate) max_buffered_bytes: u64,
     pub(crate) body_timeout: Duration,
     pub(crate) min_body_rate: u64,
     pub(crate) sink_timeout: Duration,
     pub(crate) drain_timeout: Duration,
-    pub(crate) max_in_flight: u32,
-    pub(crate) instance_reuse: u32,
+    pub(crate) max_concurrent_requests: u32,
+    pub(crate) max_instance_reuse_count: u32,
     pub(crate) max_guest_memory_bytes: u64,
     pub(crate) max_guest_time: Duration,
 }
@@ -108,18 +108,18 @@ impl Default for Limits {
             max_connections: DEFAULT_MAX_CONNECTIONS,
             // Behind a proxy all connections are of one address.
             max_connections_per_address: 0,
-            max_head_bytes: DEFAULT_MAX_HEAD_BYTES,
-            max_head_fields: DEFAULT_MAX_HEAD_FIELDS,
-            head_timeout: DEFAULT_HEAD_TIMEOUT,
+            max_header_bytes: DEFAULT_MAX_HEADER_BYTES,
+            max_headers: DEFAULT_MAX_HEADERS,
+            header_read_timeout: DEFAULT_HEADER_READ_TIMEOUT,
             idle_timeout: DEFAULT_IDLE_TIMEOUT,
             max_body_bytes: DEFAULT_MAX_BODY_BYTES,
-            max_bodies_bytes: DEFAULT_MAX_BODIES_BYTES,
+            max_buffered_bytes: DEFAULT_MAX_BUFFERED_BYTES,
             body_timeout: DEFAULT_BODY_TIMEOUT,
             min_body_rate: DEFAULT_MIN_BODY_RATE,
             sink_timeout: DEFAULT_SINK_TIMEOUT,
             drain_timeout: DEFAULT_DRAIN_TIMEOUT,
-            max_in_flight: DEFAULT_MAX_IN_FLIGHT,
-            instance_reuse: DEFAULT_INSTANCE_REUSE,
+            max_concurrent_requests: DEFAULT_MAX_CONCURRENT_REQUESTS,
+            max_instance_reuse_count: DEFAULT_MAX_INSTANCE_REUSE_COUNT,
             max_guest_memory_bytes: DEFAULT_MAX_GUEST_MEMORY_BYTES,
             max_guest_time: DEFAULT_MAX_GUEST_TIME,
         }
@@ -137,29 +137,25 @@ impl Limits {
                 MAX_CONNECTIONS.into(),
             ),
             most(
-                "max_head_bytes",
-                self.max_head_bytes.into(),
-                MAX_HEAD_BYTES.into(),
+                "max_header_bytes",
+                self.max_header_bytes.into(),
+                MAX_HEADER_BYTES.into(),
             ),
-            most(
-                "max_head_fields",
-                self.max_head_fields.into(),
-                MAX_HEAD_FIELDS.into(),
-            ),
+            most("max_headers", self.max_headers.into(), MAX_HEADERS.into()),
             most(
                 "max_body_bytes",
                 self.max_body_bytes,
                 DEFAULT_MAX_BODY_BYTES,
             ),
-            most("max_bodies_bytes", self.max_bodies_bytes, u64::MAX),
+            most("max_buffered_bytes", self.max_buffered_bytes, u64::MAX),
             most(
-                "max_in_flight",
-                self.max_in_flight.into(),
-                MAX_IN_FLIGHT.into(),
+                "max_concurrent_requests",
+                self.max_concurrent_requests.into(),
+                MAX_CONCURRENT_REQUESTS.into(),
             ),
             most(
-                "instance_reuse",
-                self.instance_reuse.into(),
+                "max_instance_reuse_count",
+                self.max_instance_reuse_count.into(),
                 u32::MAX.into(),
             ),
             most(
@@ -200,27 +196,27 @@ impl PeerServerBuilder {
     }
 
     /// The size in bytes of a request line and its header fields with all that separates them, 1 to
-    /// [`MAX_HEAD_BYTES`] and [`DEFAULT_MAX_HEAD_BYTES`] unless given. A larger one is answered with
+    /// [`MAX_HEADER_BYTES`] and [`DEFAULT_MAX_HEADER_BYTES`] unless given. A larger one is answered with
     /// 431, or 414 where its request line alone is larger, and its connection is closed.
-    pub fn max_head_bytes(mut self, bytes: u32) -> Self {
-        self.limits.max_head_bytes = bytes;
+    pub fn max_header_bytes(mut self, bytes: u32) -> Self {
+        self.limits.max_header_bytes = bytes;
         self
     }
 
-    /// How many header fields a request may have, 1 to [`MAX_HEAD_FIELDS`] and
-    /// [`DEFAULT_MAX_HEAD_FIELDS`] unless given. One with more is answered with 431, and its
+    /// How many header fields a request may have, 1 to [`MAX_HEADERS`] and
+    /// [`DEFAULT_MAX_HEADERS`] unless given. One with more is answered with 431, and its
     /// connection is closed.
-    pub fn max_head_fields(mut self, fields: u32) -> Self {
-        self.limits.max_head_fields = fields;
+    pub fn max_headers(mut self, fields: u32) -> Self {
+        self.limits.max_headers = fields;
         self
     }
 
     /// How long the head of a request may take from its first byte to its last,
-    /// [`DEFAULT_HEAD_TIMEOUT`] unless given. Then its connection is closed. The beginning of a head
+    /// [`DEFAULT_HEADER_READ_TIMEOUT`] unless given. Then its connection is closed. The beginning of a head
     /// that comes in one packet with the request before it is not seen: for that the idle time-out
     /// counts, until more of it comes.
-    pub fn head_timeout(mut self, timeout: Duration) -> Self {
-        self.limits.head_timeout = timeout;
+    pub fn header_read_timeout(mut self, timeout: Duration) -> Self {
+        self.limits.header_read_timeout = timeout;
         self
     }
 
@@ -240,11 +236,11 @@ impl PeerServerBuilder {
     }
 
     /// How many bytes all bodies that are in flight may have together,
-    /// [`DEFAULT_MAX_BODIES_BYTES`] unless given. One that goes beyond is answered with 503, or
+    /// [`DEFAULT_MAX_BUFFERED_BYTES`] unless given. One that goes beyond is answered with 503, or
     /// with 413 where it does so alone. A quarter is for bodies of up to 64 KiB, so that a few large
     /// ones keep nobody out.
-    pub fn max_bodies_bytes(mut self, bytes: u64) -> Self {
-        self.limits.max_bodies_bytes = bytes;
+    pub fn max_buffered_bytes(mut self, bytes: u64) -> Self {
+        self.limits.max_buffered_bytes = bytes;
         self
     }
 
@@ -276,18 +272,18 @@ impl PeerServerBuilder {
         self
     }
 
-    /// How many requests guests handle at a time, 1 to [`MAX_IN_FLIGHT`] and
-    /// [`DEFAULT_MAX_IN_FLIGHT`] unless given. Those beyond are answered with 503.
-    pub fn max_in_flight(mut self, requests: u32) -> Self {
-        self.limits.max_in_flight = requests;
+    /// How many requests guests handle at a time, 1 to [`MAX_CONCURRENT_REQUESTS`] and
+    /// [`DEFAULT_MAX_CONCURRENT_REQUESTS`] unless given. Those beyond are answered with 503.
+    pub fn max_concurrent_requests(mut self, requests: u32) -> Self {
+        self.limits.max_concurrent_requests = requests;
         self
     }
 
     /// How many times one instance of the guest is called before it is replaced, for a request or for the
-    /// error that a put came to, [`DEFAULT_INSTANCE_REUSE`] unless given; 1 is a fresh one each time. One
+    /// error that a put came to, [`DEFAULT_MAX_INSTANCE_REUSE_COUNT`] unless given; 1 is a fresh one each time. One
     /// that trapped is always replaced.
-    pub fn instance_reuse(mut self, requests: u32) -> Self {
-        self.limits.instance_reuse = requests;
+    pub fn max_instance_reuse_count(mut self, requests: u32) -> Self {
+        self.limits.max_instance_reuse_count = requests;
         self
     }
 

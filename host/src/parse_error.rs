@@ -75,7 +75,7 @@ fn has_other_version(unread: &[u8]) -> bool {
 /// What is larger than it may be. hyper leaves a head unread that is, and a head that is not has a
 /// length of its body that is beyond all numbers.
 fn too_large(unread: &[u8], limits: &Limits) -> Outcome {
-    let (max_bytes, max_fields) = (limits.max_head_bytes as usize, limits.max_head_fields);
+    let (max_bytes, max_headers) = (limits.max_header_bytes as usize, limits.max_headers);
     let is_over = unread.len() >= max_bytes;
     let mut lines = unread.split_inclusive(|byte| *byte == b'\n');
     let request_line = lines.next().unwrap_or_default();
@@ -92,10 +92,10 @@ fn too_large(unread: &[u8], limits: &Limits) -> Outcome {
         .split(|byte| *byte == b'\n')
         .any(|field| name_bytes(field) >= Some(MAX_NAME_BYTES));
     // With the empty line at the end.
-    if has_long_name || number > max_fields || bytes + b"\r\n".len() > max_bytes {
+    if has_long_name || number > max_headers || bytes + b"\r\n".len() > max_bytes {
         return Outcome::InvalidRequest(InvalidRequest::HeaderFieldsTooLarge);
     }
     Outcome::TooLarge {
-        limit: Some(limits.max_body_bytes.min(limits.max_bodies_bytes)),
+        limit: Some(limits.max_body_bytes.min(limits.max_buffered_bytes)),
     }
 }

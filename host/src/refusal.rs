@@ -93,7 +93,7 @@ pub(crate) static REASONS: [Description; 26] = [
         Reason::UriTooLong,
         414,
         "uri_too_long",
-        "the request line is over the limit (--max-head)",
+        "the request line is over the limit (--max-header-size)",
     ),
     info(
         Reason::UnsupportedMediaType,
@@ -111,7 +111,7 @@ pub(crate) static REASONS: [Description; 26] = [
         Reason::HeaderTooLarge,
         431,
         "header_too_large",
-        "the header section is over a limit (--max-head, --max-fields)",
+        "the header section is over a limit (--max-header-size, --max-headers)",
     ),
     info(
         Reason::NotImplemented,
@@ -141,13 +141,13 @@ pub(crate) static REASONS: [Description; 26] = [
         Reason::TooManyInFlight,
         503,
         "too_many_in_flight",
-        "too many requests are handled at the same time (--max-in-flight)",
+        "too many requests are handled at the same time (--max-concurrent-requests)",
     ),
     warn(
         Reason::TooManyBodyBytes,
         503,
         "too_many_body_bytes",
-        "the bodies in flight have too many bytes (--max-bodies)",
+        "the bodies in flight have too many bytes (--max-buffered-bytes)",
     ),
     warn(
         Reason::QueueFull,

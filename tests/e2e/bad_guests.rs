@@ -152,7 +152,7 @@ fn trapped_guests_give_back_their_places() {
     let builder = PeerServer::builder()
         .sink(DiscardSink)
         .component(guest("unreachable"))
-        .max_in_flight(2);
+        .max_concurrent_requests(2);
     let server = Embedded::start(builder);
     for _ in 0..10 {
         server.put("key1", "1").assert_problem(500);

@@ -54,7 +54,7 @@ fn a_connection_goes_on_in_the_same_way() {
 #[test]
 fn one_place_is_enough_for_one_request_after_the_other() {
     for builder in both_ways() {
-        let server = serve(builder.max_in_flight(1));
+        let server = serve(builder.max_concurrent_requests(1));
         let mut connection = server.connect();
         for number in 0..200 {
             let put = Post::put(&format!("key{number}"), "1");
@@ -71,7 +71,7 @@ fn one_place_is_enough_for_one_request_after_the_other() {
 #[test]
 fn what_a_body_took_of_the_budget_is_given_back() {
     for builder in both_ways() {
-        let server = serve(builder.max_bodies_bytes(MAX_BODY_BYTES as u64));
+        let server = serve(builder.max_buffered_bytes(MAX_BODY_BYTES as u64));
         let event = format!("\"{}\"", "x".repeat(MAX_BODY_BYTES / 2));
         let keys = ["rejected", "unavailable", "unknown", "failed", "panics"];
         for _ in 0..3 {

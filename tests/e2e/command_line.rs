@@ -95,8 +95,12 @@ fn limits_have_units() {
     for (limit, value, reason) in [
         ("--max-body", "1MB", "such as 4096, 64K, 16M or 1G"),
         ("--max-body", "17M", "17825792 is not in 1..=16777216"),
-        ("--max-head", "1G", "1073741824 is not in 1..=1048576"),
-        ("--max-bodies", "99999999999G", "such as 4096"),
+        (
+            "--max-header-size",
+            "1G",
+            "1073741824 is not in 1..=1048576",
+        ),
+        ("--max-buffered-bytes", "99999999999G", "such as 4096"),
         ("--sink-timeout", "1d", "such as 30, 1500ms, 90s, 5m or 1h"),
         ("--sink-timeout", "2h", "7200s is not in 1s..=3600s"),
         ("--sink-timeout", "999ms", "999ms is not in 1s..=3600s"),
@@ -118,8 +122,8 @@ fn time_outs_and_limits_may_stand_in_the_environment() {
         ("ALLDATA_PEER_SINK_TIMEOUT", "1"),
         ("ALLDATA_PEER_BODY_TIMEOUT", "1"),
         ("ALLDATA_PEER_DRAIN_TIMEOUT", "1"),
-        ("ALLDATA_PEER_MAX_IN_FLIGHT", "2"),
-        ("ALLDATA_PEER_INSTANCE_REUSE", "1"),
+        ("ALLDATA_PEER_MAX_CONCURRENT_REQUESTS", "2"),
+        ("ALLDATA_PEER_MAX_INSTANCE_REUSE_COUNT", "1"),
         ("ALLDATA_PEER_LOG_FORMAT", "json"),
     ])
     .start();
@@ -152,8 +156,8 @@ fn variables_are_checked_as_flags_are() {
         ("ALLDATA_PEER_BODY_TIMEOUT", "soon"),
         ("ALLDATA_PEER_SINK_TIMEOUT", "0"),
         ("ALLDATA_PEER_DRAIN_TIMEOUT", "-1"),
-        ("ALLDATA_PEER_MAX_IN_FLIGHT", "0"),
-        ("ALLDATA_PEER_INSTANCE_REUSE", "0"),
+        ("ALLDATA_PEER_MAX_CONCURRENT_REQUESTS", "0"),
+        ("ALLDATA_PEER_MAX_INSTANCE_REUSE_COUNT", "0"),
         ("ALLDATA_PEER_LOG_FORMAT", "xml"),
     ];
     for (name, value) in variables {
@@ -174,7 +178,7 @@ fn wrong_usage_is_exit_code_2() {
         &["serve", "--max-body", "0"],
         &["serve", "--max-body", "16777217"],
         &["serve", "--sink-timeout", "0"],
-        &["serve", "--max-in-flight", "0"],
+        &["serve", "--max-concurrent-requests", "0"],
         &["serve", "--log-format", "xml"],
         &["dance"],
         &["get"],

@@ -94,7 +94,7 @@ fn a_component_that_hangs_is_504_and_does_not_keep_its_place() {
         "1",
         "--sink-timeout",
         "1",
-        "--max-in-flight",
+        "--max-concurrent-requests",
         "1",
     ];
     let peer = events.serve().arguments(&limits).start();
@@ -115,7 +115,7 @@ fn a_directory_that_takes_the_place_of_another_is_refused() {
     fs::create_dir(&inner).expect("makes a directory");
     let dir = format!("{}::/events", inner.display());
     let peer = Peer::composed_with("directory")
-        .arguments(&["--dir", &dir, "--instance-reuse", "1"])
+        .arguments(&["--dir", &dir, "--max-instance-reuse-count", "1"])
         .env("ALLDATA_PEER_DIRECTORY=/events")
         .start();
     peer.put("key1", "1").assert_created();

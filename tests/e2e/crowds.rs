@@ -117,31 +117,36 @@ fn crowd(builder: PeerServerBuilder, most: usize) -> usize {
 #[test]
 fn with_a_place_for_each_nobody_is_refused() {
     for places in [u32::try_from(CLIENTS).expect("is small"), 1024] {
-        let builder = PeerServer::builder().max_in_flight(places);
+        let builder = PeerServer::builder().max_concurrent_requests(places);
         assert_eq!(crowd(builder, CLIENTS), 0, "{places} places");
     }
 }
 
 #[test]
 fn with_fewer_places_than_clients_what_is_acknowledged_is_put_once() {
-    crowd(PeerServer::builder().max_in_flight(4), 4);
+    crowd(PeerServer::builder().max_concurrent_requests(4), 4);
 }
 
 #[test]
 fn instances_that_are_soon_replaced_lose_nothing() {
     let places = u32::try_from(CLIENTS).expect("is small");
-    let builder = PeerServer::builder().instance_reuse(3);
-    assert_eq!(crowd(builder.max_in_flight(places), CLIENTS), 0);
-    let builder = PeerServer::builder().instance_reuse(1);
-    crowd(builder.max_in_flight(8), 8);
+    let builder = PeerServer::builder().max_instance_reuse_count(3);
+    assert_eq!(crowd(builder.max_concurrent_requests(places), CLIENTS), 0);
+    let builder = PeerServer::builder().max_instance_reuse_count(1);
+    crowd(builder.max_concurrent_requests(8), 8);
 }
 
 #[test]
 fn a_component_without_a_put_handler_loses_nothing_either() {
     let builder = || PeerServer::builder().component(handler_only());
     let places = u32::try_from(CLIENTS).expect("is small");
-    assert_eq!(crowd(builder().max_in_flight(places), CLIENTS), 0);
-    crowd(builder().max_in_flight(4).instance_reuse(3), 4);
+    assert_eq!(crowd(builder().max_concurrent_requests(places), CLIENTS), 0);
+    crowd(
+        builder()
+            .max_concurrent_requests(4)
+            .max_instance_reuse_count(3),
+        4,
+    );
 }
 
 /// Puts until the server ends the connection, and returns how many it acknowledged. Only the last

@@ -189,7 +189,7 @@ fn a_sink_that_panics_when_flushed_does_not_keep_a_server_from_closing() {
 
 #[test]
 fn more_than_may_be_in_flight_is_503_and_then_served_again() {
-    let (server, gate) = Gate::before(PeerServer::builder().max_in_flight(1));
+    let (server, gate) = Gate::before(PeerServer::builder().max_concurrent_requests(1));
     let mut first = server.connect();
     first.send(Post::put("waits", "1").bytes());
     gate.wait_for_a_put();
@@ -203,7 +203,7 @@ fn more_than_may_be_in_flight_is_503_and_then_served_again() {
 
 #[test]
 fn more_bytes_than_may_be_in_flight_are_503_and_then_taken_again() {
-    let (server, gate) = Gate::before(PeerServer::builder().max_bodies_bytes(1500));
+    let (server, gate) = Gate::before(PeerServer::builder().max_buffered_bytes(1500));
     let large = format!("\"{}\"", "x".repeat(1000));
     let mut first = server.connect();
     first.send(Post::put("waits", &large).bytes());
@@ -244,7 +244,7 @@ fn a_body_that_trickles_for_longer_than_a_guest_may_compute_is_put() {
 fn a_fresh_instance_for_every_request_serves_too() {
     let builder = PeerServer::builder()
         .sink(MemorySink::new(1 << 20))
-        .instance_reuse(1);
+        .max_instance_reuse_count(1);
     let server = Embedded::start(builder);
     let mut connection = server.connect();
     for number in 0..20 {

@@ -100,7 +100,9 @@ fn trickle(peer: &Peer, request: &[u8]) -> Vec<Vec<u8>> {
 
 #[test]
 fn slow_heads_are_ended_and_keep_nobody_waiting() {
-    let peer = Peer::builder().arguments(&["--head-timeout", "1"]).start();
+    let peer = Peer::builder()
+        .arguments(&["--header-read-timeout", "1"])
+        .start();
     // A head that has no end.
     let head = format!("X-Slow: {}\r\n", "x".repeat(20)).repeat(1000);
     for read in trickle(&peer, format!("POST /_put HTTP/1.1\r\n{head}").as_bytes()) {

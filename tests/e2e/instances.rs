@@ -23,7 +23,7 @@ fn counts(place: u32) -> String {
 
 /// The statuses of so many puts, each on a connection of its own.
 fn statuses(builder: PeerServerBuilder, puts: usize) -> Vec<u16> {
-    let server = Embedded::start(builder.max_in_flight(1));
+    let server = Embedded::start(builder.max_concurrent_requests(1));
     let puts = (0..puts).map(|_| server.put("key1", "1").status);
     puts.collect()
 }
@@ -34,8 +34,14 @@ fn an_instance_is_kept_for_as_many_requests_as_it_is_told() {
     let kept = [401, 402, 403, 404, 405, 406, 407];
     assert_eq!(statuses(builder(&guest), 7), kept);
     let replaced = [401, 402, 403, 401, 402, 403, 401];
-    assert_eq!(statuses(builder(&guest).instance_reuse(3), 7), replaced);
-    assert_eq!(statuses(builder(&guest).instance_reuse(1), 3), [401; 3]);
+    assert_eq!(
+        statuses(builder(&guest).max_instance_reuse_count(3), 7),
+        replaced
+    );
+    assert_eq!(
+        statuses(builder(&guest).max_instance_reuse_count(1), 3),
+        [401; 3]
+    );
 }
 
 #[test]

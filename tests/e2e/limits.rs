@@ -8,7 +8,7 @@ use std::fs;
 use std::time::Duration;
 
 use alldata_peer_server_http::{
-    DEFAULT_MAX_HEAD_BYTES, DEFAULT_MAX_HEAD_FIELDS, PeerServer, PeerServerBuilder,
+    DEFAULT_MAX_HEADER_BYTES, DEFAULT_MAX_HEADERS, PeerServer, PeerServerBuilder,
     sinks::DiscardSink,
 };
 use rusqlite::Connection as Database;
@@ -60,12 +60,12 @@ fn assert_refused(server: &Embedded, post: &Post, status: u16) {
 
 #[test]
 fn a_head_may_have_so_many_bytes() {
-    let most = DEFAULT_MAX_HEAD_BYTES as usize;
+    let most = DEFAULT_MAX_HEADER_BYTES as usize;
     let server = serve(|builder| builder);
     server.send(&put_with_head(most)).assert_created();
     assert_head_refused(&server, &put_with_head(most + 1));
 
-    let server = serve(|builder| builder.max_head_bytes(200));
+    let server = serve(|builder| builder.max_header_bytes(200));
     let mut connection = server.connect();
     for _ in 0..3 {
         connection.ask(&put_with_head(200)).assert_created();
@@ -81,7 +81,7 @@ fn a_head_may_have_so_many_bytes() {
     assert_refused(&server, &long_target(300_000), 414);
 
     let most = 1024 * 1024;
-    let server = serve(|builder| builder.max_head_bytes(1024 * 1024));
+    let server = serve(|builder| builder.max_header_bytes(1024 * 1024));
     server.send(&put_with_head(most)).assert_created();
     assert_head_refused(&server, &put_with_head(most + 1));
     // What hyper itself takes of a target and of a name, however large a head may be.
@@ -101,12 +101,12 @@ fn a_head_may_have_so_many_bytes() {
 
 #[test]
 fn a_head_may_have_so_many_fields() {
-    let most = DEFAULT_MAX_HEAD_FIELDS as usize;
+    let most = DEFAULT_MAX_HEADERS as usize;
     let server = serve(|builder| builder);
     server.send(&put_with_fields(most)).assert_created();
     assert_head_refused(&server, &put_with_fields(most + 1));
     for most in [2, 300] {
-        let server = serve(|builder| builder.max_head_fields(most));
+        let server = serve(|builder| builder.max_headers(most));
         let most = most as usize;
         server.send(&put_with_fields(most)).assert_created();
         assert_head_refused(&server, &put_with_fields(most + 1));
@@ -181,7 +181,7 @@ fn so_many_bytes_may_wait_for_the_store() {
 #[test]
 fn a_few_large_bodies_keep_no_small_one_out() {
     let most = 1 << 20;
-    let server = serve(|builder| builder.max_body_bytes(most / 2).max_bodies_bytes(most));
+    let server = serve(|builder| builder.max_body_bytes(most / 2).max_buffered_bytes(most));
     // Room for two, and not for a third.
     let large = Post::new(vec![b' '; 370_000]).bytes();
     let stall = || {
@@ -222,9 +222,9 @@ fn a_guest_may_have_so_much_memory() {
 fn a_limit_out_of_its_range_is_wrong_usage() {
     for (flag, value) in [
         ("--max-connections", "0"),
-        ("--max-head", "1048577"),
-        ("--max-fields", "1001"),
-        ("--head-timeout", "0"),
+        ("--max-header-size", "1048577"),
+        ("--max-headers", "1001"),
+        ("--header-read-timeout", "0"),
         ("--idle-timeout", "3601"),
         ("--max-queue", "0"),
         ("--max-queue-bytes", "0"),

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use alldata_peer_server_http::{
-    DEFAULT_BODY_TIMEOUT, DEFAULT_HEAD_TIMEOUT, DEFAULT_MIN_BODY_RATE, PeerServer,
+    DEFAULT_BODY_TIMEOUT, DEFAULT_HEADER_READ_TIMEOUT, DEFAULT_MIN_BODY_RATE, PeerServer,
     PeerServerBuilder, sinks::DiscardSink,
 };
 use tokio::time::Instant;
@@ -45,7 +45,7 @@ fn a_head_that_stalls_ends_its_connection_in_time() {
             let start = Instant::now();
             wire.send(&put().head()[..sent]).await;
             assert_eq!(wire.rest().await, b"");
-            assert_took(start, DEFAULT_HEAD_TIMEOUT);
+            assert_took(start, DEFAULT_HEADER_READ_TIMEOUT);
         }
     });
 }
@@ -60,7 +60,7 @@ fn a_head_that_trickles_ends_its_connection_in_time() {
         for byte in put().head().chunks(1) {
             wire.send(byte).await;
             pass(1).await;
-            if start.elapsed() > DEFAULT_HEAD_TIMEOUT {
+            if start.elapsed() > DEFAULT_HEADER_READ_TIMEOUT {
                 break;
             }
         }
@@ -72,7 +72,7 @@ fn a_head_that_trickles_ends_its_connection_in_time() {
 fn a_head_that_takes_just_less_than_it_may_is_served() {
     on_a_clock(async {
         let timeout = Duration::from_secs(3);
-        let server = discarding(|builder| builder.head_timeout(timeout)).await;
+        let server = discarding(|builder| builder.header_read_timeout(timeout)).await;
         let mut wire = Wire::to(&server);
         // The time of one head is not that of the next.
         for _ in 0..5 {
@@ -93,7 +93,8 @@ fn a_head_that_takes_just_less_than_it_may_is_served() {
 #[test]
 fn a_refused_body_that_still_arrives_is_no_slow_head() {
     on_a_clock(async {
-        let server = discarding(|builder| builder.head_timeout(Duration::from_secs(1))).await;
+        let server =
+            discarding(|builder| builder.header_read_timeout(Duration::from_secs(1))).await;
         let mut wire = Wire::to(&server);
         let refused = put().method("PUT");
         let bytes = refused.bytes();

@@ -35,7 +35,7 @@ fn assert_explains_badly_and_lives_on(guest: &str) {
 
 #[track_caller]
 fn assert_is_failed_by(builder: PeerServerBuilder) {
-    let server = Embedded::start(builder.max_in_flight(1));
+    let server = Embedded::start(builder.max_concurrent_requests(1));
     let mut connection = server.connect();
     for _ in 0..3 {
         let answer = connection.ask(&Post::put("key1", "1"));

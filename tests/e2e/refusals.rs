@@ -54,7 +54,7 @@ fn totals(log: &[Value]) -> BTreeMap<String, u64> {
 
 #[test]
 fn counts_of_all_lines_are_the_answers() {
-    let peer = json(&["--max-queue", "1", "--max-in-flight", "2"]).start();
+    let peer = json(&["--max-queue", "1", "--max-concurrent-requests", "2"]).start();
     peer.put("held", "1").assert_created();
     let address = peer.address();
     let load = move |client: usize| {
@@ -149,7 +149,11 @@ fn conflict_of_a_client_that_is_gone_is_logged() {
 fn each_kind_of_refused_request_has_a_line() {
     let file = handler_only_file().to_str().expect("is text");
     for component in [&[][..], &["--component", file]] {
-        let limits = ["--max-body=100", "--max-head=1000", "--body-timeout=1"];
+        let limits = [
+            "--max-body=100",
+            "--max-header-size=1000",
+            "--body-timeout=1",
+        ];
         let peer = json(&[&limits[..], component].concat()).start();
         let large = "x".repeat(1000);
         let send = |post: Post| {

@@ -36,7 +36,7 @@ fn start_is_logged_as_fields_of_json() {
         file,
     ];
     let defaults = ["--idle-timeout", "75", "--body-timeout", "30000ms"];
-    let limits = ["--max-queue", "1", "--max-bodies", "256MiB"];
+    let limits = ["--max-queue", "1", "--max-buffered-bytes", "256MiB"];
     let directory = tempfile::tempdir().expect("makes a directory");
     fs::create_dir(directory.path().join("a")).expect("makes a directory");
     let mut peer = Peer::builder()

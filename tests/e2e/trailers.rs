@@ -168,7 +168,7 @@ fn chunked_body_without_room_is_last_of_its_connection() {
             false => PeerServer::builder(),
             true => PeerServer::builder().component(handler_only()),
         };
-        let (server, puts) = capturing(builder.max_bodies_bytes(100_000).max_body_bytes(100_000));
+        let (server, puts) = capturing(builder.max_buffered_bytes(100_000).max_body_bytes(100_000));
         let large = Post::new(vec![b' '; 100_000]).bytes();
         let mut stalled = Vec::new();
         wait_until("a body is refused", || {

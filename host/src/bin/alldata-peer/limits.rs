@@ -5,12 +5,12 @@ use alldata_peer_server_http::sinks::{
 };
 use alldata_peer_server_http::store::{DEFAULT_MAX_WAL_BYTES, MIN_MAX_WAL_BYTES};
 use alldata_peer_server_http::{
-    DEFAULT_BODY_TIMEOUT, DEFAULT_DRAIN_TIMEOUT, DEFAULT_HEAD_TIMEOUT, DEFAULT_IDLE_TIMEOUT,
-    DEFAULT_INSTANCE_REUSE, DEFAULT_MAX_BODIES_BYTES, DEFAULT_MAX_BODY_BYTES,
+    DEFAULT_BODY_TIMEOUT, DEFAULT_DRAIN_TIMEOUT, DEFAULT_HEADER_READ_TIMEOUT, DEFAULT_IDLE_TIMEOUT,
+    DEFAULT_MAX_BODY_BYTES, DEFAULT_MAX_BUFFERED_BYTES, DEFAULT_MAX_CONCURRENT_REQUESTS,
     DEFAULT_MAX_CONNECTIONS, DEFAULT_MAX_GUEST_MEMORY_BYTES, DEFAULT_MAX_GUEST_TIME,
-    DEFAULT_MAX_HEAD_BYTES, DEFAULT_MAX_HEAD_FIELDS, DEFAULT_MAX_IN_FLIGHT, DEFAULT_MIN_BODY_RATE,
-    DEFAULT_SINK_TIMEOUT, MAX_CONNECTIONS, MAX_HEAD_BYTES, MAX_HEAD_FIELDS, MAX_IN_FLIGHT,
-    PeerServerBuilder,
+    DEFAULT_MAX_HEADER_BYTES, DEFAULT_MAX_HEADERS, DEFAULT_MAX_INSTANCE_REUSE_COUNT,
+    DEFAULT_MIN_BODY_RATE, DEFAULT_SINK_TIMEOUT, MAX_CONCURRENT_REQUESTS, MAX_CONNECTIONS,
+    MAX_HEADER_BYTES, MAX_HEADERS, PeerServerBuilder,
 };
 use clap::{Args, value_parser};
 
@@ -36,19 +36,19 @@ pub(crate) struct Limits {
         value_parser = value_parser!(u32).range(0..=i64::from(MAX_CONNECTIONS)))]
     max_connections_per_address: u32,
     /// Bytes of a request line and its header fields; a larger head is answered with 431
-    #[arg(long, env = "ALLDATA_PEER_MAX_HEAD", value_name = "BYTES",
-        default_value_t = DEFAULT_MAX_HEAD_BYTES,
-        value_parser = units::bytes::<u32>(1..=u64::from(MAX_HEAD_BYTES)))]
-    max_head: u32,
+    #[arg(long, env = "ALLDATA_PEER_MAX_HEADER_SIZE", value_name = "BYTES",
+        default_value_t = DEFAULT_MAX_HEADER_BYTES,
+        value_parser = units::bytes::<u32>(1..=u64::from(MAX_HEADER_BYTES)))]
+    max_header_size: u32,
     /// Header fields of a request; one with more is answered with 431
-    #[arg(long, env = "ALLDATA_PEER_MAX_FIELDS", value_name = "FIELDS",
-        default_value_t = DEFAULT_MAX_HEAD_FIELDS,
-        value_parser = value_parser!(u32).range(1..=i64::from(MAX_HEAD_FIELDS)))]
-    max_fields: u32,
+    #[arg(long, env = "ALLDATA_PEER_MAX_HEADERS", value_name = "FIELDS",
+        default_value_t = DEFAULT_MAX_HEADERS,
+        value_parser = value_parser!(u32).range(1..=i64::from(MAX_HEADERS)))]
+    max_headers: u32,
     /// How long the head of a request may take to arrive; then its connection is closed
-    #[arg(long, env = "ALLDATA_PEER_HEAD_TIMEOUT", value_name = TIME,
-        default_value_t = Timeout(DEFAULT_HEAD_TIMEOUT), value_parser = units::timeout())]
-    head_timeout: Timeout,
+    #[arg(long, env = "ALLDATA_PEER_HEADER_READ_TIMEOUT", value_name = TIME,
+        default_value_t = Timeout(DEFAULT_HEADER_READ_TIMEOUT), value_parser = units::timeout())]
+    header_read_timeout: Timeout,
     /// How long a connection may be without a request
     #[arg(long, env = "ALLDATA_PEER_IDLE_TIMEOUT", value_name = TIME,
         default_value_t = Timeout(DEFAULT_IDLE_TIMEOUT), value_parser = units::timeout())]
@@ -59,9 +59,9 @@ pub(crate) struct Limits {
         value_parser = units::bytes::<u64>(1..=DEFAULT_MAX_BODY_BYTES))]
     max_body: u64,
     /// Bytes that all bodies in flight may have together; one that goes beyond is answered with 503
-    #[arg(long, env = "ALLDATA_PEER_MAX_BODIES", value_name = "BYTES",
-        default_value_t = DEFAULT_MAX_BODIES_BYTES, value_parser = units::bytes::<u64>(1..=u64::MAX))]
-    max_bodies: u64,
+    #[arg(long, env = "ALLDATA_PEER_MAX_BUFFERED_BYTES", value_name = "BYTES",
+        default_value_t = DEFAULT_MAX_BUFFERED_BYTES, value_parser = units::bytes::<u64>(1..=u64::MAX))]
+    max_buffered_bytes: u64,
     /// How long a body may take to arrive; a slower one is answered with 408
     #[arg(long, env = "ALLDATA_PEER_BODY_TIMEOUT", value_name = TIME,
         default_value_t = Timeout(DEFAULT_BODY_TIMEOUT), value_parser = units::timeout())]
@@ -72,10 +72,10 @@ pub(crate) struct Limits {
         default_value_t = DEFAULT_MIN_BODY_RATE, value_parser = units::bytes::<u64>(0..=u64::MAX))]
     min_body_rate: u64,
     /// Requests that are handled at a time; those beyond are answered with 503
-    #[arg(long, env = "ALLDATA_PEER_MAX_IN_FLIGHT", value_name = "REQUESTS",
-        default_value_t = DEFAULT_MAX_IN_FLIGHT,
-        value_parser = value_parser!(u32).range(1..=i64::from(MAX_IN_FLIGHT)))]
-    max_in_flight: u32,
+    #[arg(long, env = "ALLDATA_PEER_MAX_CONCURRENT_REQUESTS", value_name = "REQUESTS",
+        default_value_t = DEFAULT_MAX_CONCURRENT_REQUESTS,
+        value_parser = value_parser!(u32).range(1..=i64::from(MAX_CONCURRENT_REQUESTS)))]
+    max_concurrent_requests: u32,
     /// Puts that wait for sqlite:, ndjson: or nats:; those beyond are answered with 503
     #[arg(long, env = "ALLDATA_PEER_MAX_QUEUE", value_name = "PUTS",
         default_value_t = DEFAULT_MAX_QUEUED_PUTS as u64,
@@ -105,9 +105,9 @@ pub(crate) struct Limits {
         default_value_t = Timeout(DEFAULT_MAX_GUEST_TIME), value_parser = units::timeout())]
     max_guest_time: Timeout,
     /// Times that one instance of the component is called before it is replaced
-    #[arg(long, env = "ALLDATA_PEER_INSTANCE_REUSE", value_name = "CALLS",
-        default_value_t = DEFAULT_INSTANCE_REUSE, value_parser = value_parser!(u32).range(1..))]
-    instance_reuse: u32,
+    #[arg(long, env = "ALLDATA_PEER_MAX_INSTANCE_REUSE_COUNT", value_name = "CALLS",
+        default_value_t = DEFAULT_MAX_INSTANCE_REUSE_COUNT, value_parser = value_parser!(u32).range(1..))]
+    max_instance_reuse_count: u32,
     /// How long to wait at the end for what is in flight
     #[arg(long, env = "ALLDATA_PEER_DRAIN_TIMEOUT", value_name = TIME,
         default_value_t = Timeout(DEFAULT_DRAIN_TIMEOUT), value_parser = units::timeout())]
@@ -120,19 +120,19 @@ impl Limits {
         server
             .max_connections(open_files::make_room(self.max_connections))
             .max_connections_per_address(self.max_connections_per_address)
-            .max_head_bytes(self.max_head)
-            .max_head_fields(self.max_fields)
-            .head_timeout(self.head_timeout.0)
+            .max_header_bytes(self.max_header_size)
+            .max_headers(self.max_headers)
+            .header_read_timeout(self.header_read_timeout.0)
             .idle_timeout(self.idle_timeout.0)
             .max_body_bytes(self.max_body)
-            .max_bodies_bytes(self.max_bodies)
+            .max_buffered_bytes(self.max_buffered_bytes)
             .body_timeout(self.body_timeout.0)
             .min_body_rate(self.min_body_rate)
-            .max_in_flight(self.max_in_flight)
+            .max_concurrent_requests(self.max_concurrent_requests)
             .sink_timeout(self.sink_timeout.0)
             .max_guest_memory_bytes(self.max_guest_memory)
             .max_guest_time(self.max_guest_time.0)
-            .instance_reuse(self.instance_reuse)
+            .max_instance_reuse_count(self.max_instance_reuse_count)
             .drain_timeout(self.drain_timeout.0)
     }
 
