@@ -26,69 +26,28 @@
 //! The library starts no runtime, installs no signal handler, reads no environment and prints
 //! nothing: it says what it has to say through [`tracing`].
 
-mod builder;
-mod limits;
 mod server;
 
-pub mod sink;
+mod component;
+
 pub mod sinks;
-pub mod store;
 
 #[cfg(feature = "nats")]
 pub mod nats;
+pub mod store;
+
+pub mod sink;
+
+mod util;
 
 mod error;
-mod file_lock;
-mod group_commit;
-mod put_json;
-mod redaction;
-mod regular_file;
+mod event;
+mod limits;
 
-mod activity;
-mod closing;
-mod connection;
-mod connections;
-mod http_io;
-mod listener;
-mod message_scanner;
-mod open_connections;
-mod parse_error;
-
-mod answer;
-mod arrival;
-mod body;
-mod gatherer;
-mod handler;
-mod local;
-mod refusal;
-mod refusals;
-mod request_head;
-mod seldom;
-mod self_connection;
-mod unavailable_reasons;
-mod work;
-
-mod compile_cache;
-mod engine;
-mod guest;
-mod instances;
-
-mod computing;
-mod direct;
-mod guest_limits;
-mod put_sink;
-mod time_out;
-
-mod exchange;
-mod outgoing;
-mod proxy;
-mod world;
-
-pub use builder::{DEFAULT_PORT, PeerServerBuilder};
+pub use component::{BUILT_IN_COMPONENT, precompile};
 #[cfg(feature = "nats")]
 pub use error::NatsError;
 pub use error::{Error, SqliteError};
-pub use guest::{BUILT_IN_COMPONENT, precompile};
 pub use limits::{
     DEFAULT_BODY_TIMEOUT, DEFAULT_DRAIN_TIMEOUT, DEFAULT_HEADER_READ_TIMEOUT, DEFAULT_IDLE_TIMEOUT,
     DEFAULT_MAX_BODY_BYTES, DEFAULT_MAX_BUFFERED_BYTES, DEFAULT_MAX_CONCURRENT_REQUESTS,
@@ -97,5 +56,5 @@ pub use limits::{
     DEFAULT_MIN_BODY_RATE, DEFAULT_SINK_TIMEOUT, MAX_CONCURRENT_REQUESTS, MAX_CONNECTIONS,
     MAX_HEADER_BYTES, MAX_HEADERS,
 };
-pub use server::PeerServer;
+pub use server::{DEFAULT_PORT, PeerServer, PeerServerBuilder};
 pub use sink::{PutError, PutSink};

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use alldata_peer_guest::decode::MAX_BODY_BYTES;
 
-use crate::builder::PeerServerBuilder;
 use crate::error::Error;
+use crate::server::builder::PeerServerBuilder;
 
 /// How many connections are served at a time: more than peers and their pools open. A silent one
 /// takes some 20 KB, one with the largest head half sent 60 KB: 500 MB where all are like that.

@@ -16,7 +16,7 @@ use tokio::time::timeout;
 
 use super::url::{Login, NatsUrl};
 use crate::error::Error;
-use crate::regular_file;
+use crate::util::regular_file;
 
 /// How long to wait for what a server says first, to tell why it did not let one in.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(1);

@@ -20,7 +20,7 @@ use super::nats_error;
 use super::url::NatsUrl;
 use super::{access, version};
 use crate::error::Error;
-use crate::seldom::Seldom;
+use crate::util::log_limiter::Seldom;
 
 /// How long to wait for one server, from its address to being let in.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
 
-use crate::seldom::Seldom;
+use crate::util::log_limiter::Seldom;
 
 /// How long puts wait for the end of a trouble: longer than the replicas take to agree on a new
 /// leader, which is 4 to 9 s.

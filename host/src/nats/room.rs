@@ -4,8 +4,8 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use crate::group_commit::QueueLimits;
-use crate::refusal::Reason;
+use crate::sink::group_commit::QueueLimits;
+use crate::sink::refusal::Reason;
 
 /// The room, and what is taken of it.
 #[derive(Debug)]
@@ -58,7 +58,7 @@ impl Drop for Place<'_> {
 #[cfg(test)]
 mod tests {
     use super::Room;
-    use crate::group_commit::QueueLimits;
+    use crate::sink::group_commit::QueueLimits;
 
     #[test]
     fn so_many_puts_and_bytes_have_room() {

@@ -26,12 +26,12 @@ use super::url::NatsUrl;
 use super::version;
 use super::watch::{ADVICE, Watched};
 use crate::error::Error;
-use crate::group_commit::QueueLimits;
-use crate::refusal::Reason;
+use crate::sink::comparison::{Comparison, HeldId, SMALL_BYTES};
+use crate::sink::group_commit::QueueLimits;
+use crate::sink::refusal::Reason;
+use crate::sink::unavailable_reasons::UnavailableReasons;
 use crate::sink::{BoxSink, PutError, PutSink};
-use crate::sinks::{Comparison, HeldId, SMALL_BYTES};
 use crate::store::{Event, digest};
-use crate::unavailable_reasons::UnavailableReasons;
 
 /// How long servers may take to be there that are started together with this program.
 const CONNECT_TIME: Duration = Duration::from_secs(5);

@@ -11,7 +11,7 @@ use percent_encoding::percent_decode_str;
 
 use super::subject::Prefix;
 use crate::error::Error;
-use crate::redaction::without_login;
+use crate::util::redaction::without_login;
 
 /// How many servers keep each event unless the URL says otherwise: of three, one may be lost.
 pub const DEFAULT_REPLICAS: usize = 3;

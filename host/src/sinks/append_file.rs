@@ -11,10 +11,10 @@ use std::time::{Duration, Instant};
 
 use super::open_append::{explain_open, open};
 use crate::error::Error;
-use crate::file_lock::has_fcntl_lock;
 use crate::store::FileRescue;
 #[cfg(unix)]
 use crate::store::is_hidden;
+use crate::util::file_lock::has_fcntl_lock;
 
 /// How many of the last bytes of a file are compared with what was written there: those of some puts, which
 /// another file does not have at the same place by chance.

@@ -20,10 +20,10 @@ use hyper_util::rt::{TokioExecutor, TokioTimer};
 use percent_encoding::percent_decode_str;
 
 use crate::error::Error;
-use crate::redaction::without_login;
-use crate::seldom::Seldom;
-use crate::self_connection;
 use crate::sink::{PutError, PutSink};
+use crate::util::log_limiter::Seldom;
+use crate::util::redaction::without_login;
+use crate::util::self_connection;
 
 /// How long to wait for a connection. A peer on the same network answers in a millisecond.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);

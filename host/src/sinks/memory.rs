@@ -6,10 +6,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use alldata_peer_guest::same_event::same_event;
 
-use super::comparison::{Comparison, HeldId, SMALL_BYTES};
-use crate::refusal::Reason;
+use crate::sink::comparison::{Comparison, HeldId, SMALL_BYTES};
+use crate::sink::refusal::Reason;
+use crate::sink::unavailable_reasons::UnavailableReasons;
 use crate::sink::{BoxSink, PutError, PutSink};
-use crate::unavailable_reasons::UnavailableReasons;
 
 /// How many bytes of memory `memory:` takes for its events: what a small machine can spare.
 pub const MEMORY_SINK_BYTES: usize = 256 * 1024 * 1024;
@@ -134,7 +134,7 @@ impl PutSink for MemorySink {
 #[cfg(test)]
 mod tests {
     use super::{EVENT_OVERHEAD_BYTES, MemorySink};
-    use crate::refusal::Reason;
+    use crate::sink::refusal::Reason;
     use crate::sink::{PutError, PutSink as _};
 
     #[tokio::test]

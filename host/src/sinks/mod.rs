@@ -1,7 +1,6 @@
 //! The sinks that come with the crate, one file each, and the URLs that name them.
 
 mod append_file;
-mod comparison;
 mod discard;
 mod http;
 mod memory;
@@ -17,20 +16,17 @@ pub use memory::{MEMORY_SINK_BYTES, MemorySink};
 pub use ndjson::NdjsonSink;
 pub use sqlite::SqliteSink;
 
-#[cfg(feature = "nats")]
-pub(crate) use comparison::{Comparison, HeldId, SMALL_BYTES};
-
 use crate::error::Error;
-pub use crate::group_commit::{
-    DEFAULT_MAX_QUEUED_BYTES, DEFAULT_MAX_QUEUED_PUTS, MAX_QUEUED_PUTS, QueueLimits,
-};
 #[cfg(feature = "nats")]
 pub use crate::nats::NatsSink;
 #[cfg(feature = "nats")]
 use crate::nats::NatsUrl;
-use crate::redaction::without_login;
+pub use crate::sink::group_commit::{
+    DEFAULT_MAX_QUEUED_BYTES, DEFAULT_MAX_QUEUED_PUTS, MAX_QUEUED_PUTS, QueueLimits,
+};
 use crate::sink::{BoxSink, PutSink as _};
 use crate::store::{DEFAULT_MAX_WAL_BYTES, path_of_url};
+use crate::util::redaction::without_login;
 
 /// What the URLs of sinks look like, for messages.
 pub const URL_FORMS: &str = "sqlite:PATH, memory:, ndjson:PATH, ndjson:- (standard output), http://HOST:PORT/PATH, nats://HOST:PORT,…/STREAM or discard:";

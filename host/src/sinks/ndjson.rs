@@ -9,8 +9,8 @@ use std::time::Duration;
 use super::append_file::AppendFile;
 use super::open_append::explain_open;
 use crate::error::Error;
-use crate::group_commit::{GroupCommit, QueueLimits, Record, Writer};
-use crate::put_json::put_line;
+use crate::event::put_line;
+use crate::sink::group_commit::{GroupCommit, QueueLimits, Record, Writer};
 use crate::sink::{BoxSink, PutError, PutSink};
 use crate::store::check_appendable;
 

@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 use alldata_peer_guest::same_event::same_event;
 
 use super::SinkOptions;
-use super::comparison::{Comparison, SMALL_BYTES};
 use crate::error::Error;
-use crate::group_commit::{GroupCommit, QueueLimits, Record};
+use crate::sink::comparison::{Comparison, SMALL_BYTES};
+use crate::sink::group_commit::{GroupCommit, QueueLimits, Record};
 use crate::sink::{BoxSink, PutError, PutSink};
 use crate::store::{self, Held, StoreReader, StoreWriter, Written, check_store_path};
 

@@ -9,7 +9,7 @@ use std::io::{self, ErrorKind, Read as _};
 use std::path::{Path, PathBuf};
 
 use crate::error::Error;
-use crate::file_lock;
+use crate::util::file_lock;
 
 /// What a database begins with.
 const DATABASE_MAGIC: &[u8] = b"SQLite format 3\0";

@@ -13,7 +13,7 @@ use super::overwritten;
 use super::remedy::{Remedy, Then, remedy};
 use super::renewal::Renewal;
 use super::wal_size::{KEPT_WAL_BYTES, Mode, at_once};
-use crate::seldom::Seldom;
+use crate::util::log_limiter::Seldom;
 
 /// How long a look after one write is also that before the next, so that puts without a pause are
 /// looked at once.

@@ -12,7 +12,7 @@ use rusqlite::ErrorCode;
 use super::identity::links;
 use super::{adopt, overwritten, store_error};
 use crate::error::Error;
-use crate::redaction::without_login;
+use crate::util::redaction::without_login;
 
 /// The path of a URL such as `sqlite:PATH`, or what is wrong with it.
 pub(crate) fn path_of_url<'a>(scheme: &str, path: &'a str) -> Result<&'a Path, String> {

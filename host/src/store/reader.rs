@@ -14,7 +14,7 @@ use super::quiet::Opened;
 use super::wholeness::is_damage;
 use super::{check_readable, digest, identity, location, overwritten, store_error};
 use crate::error::Error;
-use crate::put_json::put_line;
+use crate::event::put_line;
 
 /// How many events one step reads at the most: enough that looking up where it begins no longer
 /// counts.

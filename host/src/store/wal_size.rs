@@ -7,7 +7,7 @@ use std::time::Duration;
 use rusqlite::Connection;
 
 use super::BUSY_TIMEOUT;
-use crate::seldom::Seldom;
+use crate::util::log_limiter::Seldom;
 
 /// The size in bytes that a WAL keeps where nothing is in it that has still to be moved to the
 /// database: twice what it has when nobody reads for long.

@@ -11,9 +11,9 @@ use rusqlite::{Row, Transaction, params};
 use super::connection::{Connector, WriteError, is_busy};
 use super::digest;
 use crate::error::Error;
-use crate::group_commit::{Record, Writer};
-use crate::refusal::Reason;
 use crate::sink::PutError;
+use crate::sink::group_commit::{Record, Writer};
+use crate::sink::refusal::Reason;
 
 /// After how many seconds to try a put again that met a locked store.
 const LOCKED_RETRY_SECONDS: u32 = 1;

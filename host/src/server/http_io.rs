@@ -11,8 +11,8 @@ use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use crate::activity::Activity;
-use crate::message_scanner::MessageScanner;
+use crate::server::connection_state::Activity;
+use crate::server::message_scanner::MessageScanner;
 
 /// How many bytes are read until other tasks get their turn. hyper reads the framing of chunks byte by
 /// byte for as long as there is any, which is some milliseconds for as much as this.
@@ -138,7 +138,7 @@ mod tests {
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, duplex};
 
     use super::HttpIo;
-    use crate::activity::Activity;
+    use crate::server::connection_state::Activity;
 
     const ANSWER: &[u8] = b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\n\r\n";
 

@@ -14,7 +14,7 @@ use hyper_util::client::legacy::{self, Client};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use wasmtime_wasi_http::{Error, RequestOptions, WasiBody, WasiHttpHooks};
 
-use crate::self_connection;
+use crate::util::self_connection;
 
 /// How long to wait for a connection where the component does not say.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);

@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::net::{TcpListener, TcpSocket, TcpStream, lookup_host};
 
 use crate::error::Error;
-use crate::seldom::Seldom;
+use crate::util::log_limiter::Seldom;
 
 /// How many connections the system holds until they are accepted: a burst of as many clients as
 /// are served at a time.

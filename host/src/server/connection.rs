@@ -21,13 +21,13 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::task::coop::unconstrained;
 use tokio::time::{Sleep, sleep, timeout};
 
-use crate::activity::{Activity, Observed};
-use crate::closing::{Closing, Phase};
-use crate::connections::Connections;
-use crate::handler::Handler;
-use crate::http_io::HttpIo;
 use crate::limits::Limits;
-use crate::parse_error;
+use crate::server::connection_limiter::Connections;
+use crate::server::connection_state::{Activity, Observed};
+use crate::server::http_io::HttpIo;
+use crate::server::parse_error;
+use crate::server::service::Handler;
+use crate::server::shutdown::{Closing, Phase};
 
 /// How much is read of a body at a time, in bytes, and so what a connection may hold of one beside
 /// what was counted: more saves nothing any more.

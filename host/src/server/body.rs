@@ -16,10 +16,10 @@ use http_body_util::BodyExt as _;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 use wasmtime_wasi_http::Error as BodyError;
 
-use crate::activity::{Activity, OpenBody};
-use crate::arrival::{Arrival, Cut};
-use crate::gatherer::Gatherer;
-use crate::local::Local;
+use crate::server::body_reader::{Arrival, Cut};
+use crate::server::connection_state::{Activity, OpenBody};
+use crate::server::frame_coalescer::Gatherer;
+use crate::util::local::Local;
 
 /// The size of a body in bytes up to which it may use all of a [`BodyBudget`]. Of larger ones a few
 /// could use it up.

@@ -13,10 +13,10 @@ use wasmtime::component::{
 };
 use wasmtime::{Engine, Result, Store};
 
-use crate::computing::{Clock, ComputingTime};
-use crate::guest_limits::{self, GuestLimits, GuestMemory, Watched};
-use crate::instances::Pre;
-use crate::put_sink::{Puts, WitPutError};
+use crate::component::cpu_time::{Clock, ComputingTime};
+use crate::component::pool::Pre;
+use crate::component::put_sink::{Puts, WitPutError};
+use crate::component::store_limits::{self, GuestLimits, GuestMemory, Watched};
 use crate::sink::PutError;
 
 /// The interface that a component is called through.
@@ -120,7 +120,7 @@ impl DirectPre {
             memory: GuestMemory::new(self.limits),
             computing: Arc::clone(&computing),
         };
-        let mut store = guest_limits::store(self.pre.engine(), self.limits, state);
+        let mut store = store_limits::store(self.pre.engine(), self.limits, state);
         let instantiating = self.pre.instantiate_async(&mut store);
         let instance = computing.measure(instantiating).await?;
         let decode = instance.get_typed_func(&mut store, self.handler.decode)?;

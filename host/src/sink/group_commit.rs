@@ -13,9 +13,9 @@ use std::{fmt, io};
 
 use tokio::sync::oneshot;
 
-use crate::refusal::Reason;
 use crate::sink::PutError;
-use crate::unavailable_reasons::UnavailableReasons;
+use crate::sink::refusal::Reason;
+use crate::sink::unavailable_reasons::UnavailableReasons;
 
 /// The most puts of one write: enough that their share in it no longer counts.
 const MAX_BATCH_PUTS: usize = 1024;

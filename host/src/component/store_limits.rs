@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use wasmtime::{Engine, Error, ResourceLimiter, Result, Store, UpdateDeadline, ensure};
 
-use crate::computing::ComputingTime;
+use crate::component::cpu_time::ComputingTime;
 
 /// The most bytes of one linear memory: a body of 16 MiB, twice that while its buffer grows, and
 /// the rest for the guest itself.

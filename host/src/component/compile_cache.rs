@@ -12,8 +12,8 @@ use std::time::SystemTime;
 use wasmtime::component::Component;
 use wasmtime::{Engine, Result};
 
+use crate::component::loaded_component::compile_binary;
 use crate::error::Error;
-use crate::guest::compile_binary;
 
 /// What a file begins with. Another form of these files has another one.
 const MAGIC: &[u8; 8] = b"ADPcomp1";

@@ -13,12 +13,12 @@ use tokio::runtime::Handle;
 use tokio::time::sleep;
 use wasmtime::PoolConcurrencyLimitError;
 
-use crate::computing::{Clock, ComputingTime};
-use crate::direct::DirectPre;
+use crate::component::cpu_time::{Clock, ComputingTime};
+use crate::component::incoming_handler::WholePre;
+use crate::component::protocol::DirectPre;
+use crate::component::put_sink::{ConnectionSink, Puts};
 use crate::limits::Limits;
-use crate::local::Local;
-use crate::proxy::WholePre;
-use crate::put_sink::{ConnectionSink, Puts};
+use crate::util::local::Local;
 
 /// How often instances are let go of that were not needed since: a burst leaves nothing after twice that.
 const TRIM_TIME: Duration = Duration::from_secs(10);

@@ -16,13 +16,13 @@ use wasmtime_wasi_http::p2::bindings::{Proxy, ProxyPre};
 use wasmtime_wasi_http::p2::body::HyperOutgoingBody;
 use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
-use crate::body::LimitedBody;
-use crate::computing::ComputingTime;
-use crate::guest_limits::{self, GuestLimits, GuestMemory, Watched};
-use crate::instances::Pre;
-use crate::outgoing::OutgoingRequests;
-use crate::put_sink::{self, PutSinkContext, Puts, RefusalSlot};
-use crate::world::World;
+use crate::component::cpu_time::ComputingTime;
+use crate::component::outbound_http::OutgoingRequests;
+use crate::component::pool::Pre;
+use crate::component::put_sink::{self, PutSinkContext, Puts, RefusalSlot};
+use crate::component::store_limits::{self, GuestLimits, GuestMemory, Watched};
+use crate::component::wasi::World;
+use crate::server::body::LimitedBody;
 
 /// What a component sets as its answer: an error where it reports one instead of a response.
 pub(crate) type SetAnswer = std::result::Result<hyper::Response<HyperOutgoingBody>, ErrorCode>;
@@ -82,7 +82,7 @@ impl Pre for WholePre {
             outgoing: self.outgoing.clone(),
             put_sink: puts.context(),
         };
-        let mut store = guest_limits::store(self.pre.engine(), self.limits, state);
+        let mut store = store_limits::store(self.pre.engine(), self.limits, state);
         let instantiating = self.pre.instantiate_async(&mut store);
         let proxy = computing.measure(instantiating).await?;
         store.data_mut().memory.settle();

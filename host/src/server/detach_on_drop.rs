@@ -8,7 +8,7 @@ use std::task::{Context, Poll, ready};
 
 use tokio::runtime::Handle;
 
-use crate::activity::Activity;
+use crate::server::connection_state::Activity;
 
 /// Work as a future. Dropped before its end, it hands the work to the runtime.
 pub(crate) struct Work<T: 'static> {

@@ -13,14 +13,14 @@ use hyper::Request;
 use hyper::header::{HOST, HeaderValue};
 use tokio::sync::oneshot;
 
-use crate::activity::{Activity, OpenAnswer};
-use crate::answer::{Response, respond};
-use crate::body::{BodyShare, LimitedBody};
-use crate::instances::Loan;
-use crate::proxy::{SetAnswer, WholePre};
-use crate::put_sink::RefusalSlot;
-use crate::refusal::Refusal;
-use crate::work::Work;
+use crate::component::incoming_handler::{SetAnswer, WholePre};
+use crate::component::pool::Loan;
+use crate::component::put_sink::RefusalSlot;
+use crate::server::body::{BodyShare, LimitedBody};
+use crate::server::connection_state::{Activity, OpenAnswer};
+use crate::server::detach_on_drop::Work;
+use crate::server::response::{Response, respond};
+use crate::sink::refusal::Refusal;
 
 /// A guest at work, as the answer that it will give.
 ///

@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::activity::Activity;
+use crate::server::connection_state::Activity;
 
 /// How long to wait until a connection that was asked to end has ended, or until one that is busy may
 /// have become idle, before all are looked at again.
@@ -127,7 +127,7 @@ mod tests {
     use std::time::Duration;
 
     use super::{CANDIDATES, LOOK_AGAIN, OpenConnections};
-    use crate::activity::{Activity, OpenAnswer};
+    use crate::server::connection_state::{Activity, OpenAnswer};
 
     /// Connections that became idle at these times.
     fn idle_since(

@@ -14,7 +14,7 @@ use futures_util::task::AtomicWaker;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_util::task::TaskTracker;
 
-use crate::message_scanner::Defect;
+use crate::server::message_scanner::Defect;
 
 /// The activity of one connection.
 #[derive(Debug, Default)]

@@ -14,13 +14,13 @@ use tokio::runtime::Handle;
 use tokio::sync::Mutex;
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 
-use crate::builder::PeerServerBuilder;
-use crate::closing::{Closing, Phase};
-use crate::connection;
-use crate::connections::Connections;
-use crate::handler::Handler;
 use crate::limits::Limits;
-use crate::listener::Listener;
+use crate::server::builder::PeerServerBuilder;
+use crate::server::connection;
+use crate::server::connection_limiter::Connections;
+use crate::server::listener::Listener;
+use crate::server::service::Handler;
+use crate::server::shutdown::{Closing, Phase};
 use crate::sink::{BoxSink, PutSink as _};
 
 /// An AllData peer server that is listening.

@@ -12,7 +12,7 @@ use hyper::Response;
 use tokio::runtime::Handle;
 use tracing::Level;
 
-use crate::refusal::{REASONS, Reason, Refusal};
+use crate::sink::refusal::{REASONS, Reason, Refusal};
 
 /// How long after a line of one reason the next one comes at the earliest.
 const LINE_PAUSE: Duration = Duration::from_secs(5);

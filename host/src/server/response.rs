@@ -10,8 +10,8 @@ use hyper::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderName, HeaderValue};
 use wasmtime_wasi_http::DEFAULT_FORBIDDEN_HEADERS;
 use wasmtime_wasi_http::p2::body::HyperOutgoingBody;
 
-use crate::direct::PutAnswer;
-use crate::refusal::Refusal;
+use crate::component::protocol::PutAnswer;
+use crate::sink::refusal::Refusal;
 
 /// What is answered: as a whole, or as a guest writes it.
 pub(crate) type Response = hyper::Response<Either<Full<Bytes>, HyperOutgoingBody>>;

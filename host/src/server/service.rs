@@ -14,19 +14,19 @@ use hyper::body::{Body as _, Incoming};
 use hyper::header::{CONNECTION, CONTENT_ENCODING, EXPECT, HeaderValue};
 use hyper::{Method, Request};
 
-use crate::activity::Activity;
-use crate::answer::{Response, respond, respond_with};
-use crate::body::{BodyBudget, BodyLimits, BodyShare, BrokenLimit, LimitedBody};
-use crate::direct::{DirectPre, PutAnswer};
-use crate::exchange::Exchange;
-use crate::instances::{DirectGuests, Guests, Instances, NoInstance, Place};
-use crate::local::Local;
-use crate::message_scanner::Defect;
-use crate::refusal::{Reason, Refusal};
-use crate::refusals::Refusals;
-use crate::request_head;
+use crate::component::pool::{DirectGuests, Guests, Instances, NoInstance, Place};
+use crate::component::protocol::{DirectPre, PutAnswer};
+use crate::server::body::{BodyBudget, BodyLimits, BodyShare, BrokenLimit, LimitedBody};
+use crate::server::connection_state::Activity;
+use crate::server::detach_on_drop::Work;
+use crate::server::framing;
+use crate::server::message_scanner::Defect;
+use crate::server::refusal_log::Refusals;
+use crate::server::response::{Response, respond, respond_with};
+use crate::server::wasi_http::Exchange;
 use crate::sink::PutError;
-use crate::work::Work;
+use crate::sink::refusal::{Reason, Refusal};
+use crate::util::local::Local;
 
 /// After how many seconds a client that met an overloaded server may come back.
 const OVERLOAD_RETRY_SECONDS: u32 = 1;
@@ -66,7 +66,7 @@ impl Handler {
             Some(Defect::Fragment) => Some(Outcome::InvalidRequest(InvalidRequest::Target)),
             Some(Defect::Length) => Some(Outcome::InvalidRequest(InvalidRequest::Syntax)),
             Some(Defect::TooLarge) => Some(over(BrokenLimit::Bytes, self.body_limits)),
-            None => request_head::refuse(&request),
+            None => framing::refuse(&request),
         };
         let share = BodyBudget::share(&self.body_budget);
         let mut response = self.answer(request, ambiguity.as_ref(), &share).await;

@@ -11,11 +11,11 @@ use std::time::Duration;
 use futures_util::FutureExt as _;
 use wasmtime::component::{HasSelf, Linker};
 
-use crate::refusal::{Reason, Refusal};
-use crate::refusals::Refusals;
-use crate::seldom::Seldom;
+use crate::server::refusal_log::Refusals;
+use crate::sink::refusal::{Reason, Refusal};
 use crate::sink::{BoxSink, PutError, PutSink};
-use crate::time_out::TimeOut;
+use crate::util::log_limiter::Seldom;
+use crate::util::reusable_timeout::TimeOut;
 
 mod bindings {
     wasmtime::component::bindgen!({

@@ -3,13 +3,18 @@
 //! Knows no HTTP, no WIT and no wasmtime. The sinks that come with the crate are in
 //! [`sinks`](crate::sinks).
 
+pub(crate) mod comparison;
+pub(crate) mod group_commit;
+pub(crate) mod refusal;
+pub(crate) mod unavailable_reasons;
+
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 
-use crate::refusal::Reason;
-use crate::unavailable_reasons::UnavailableReasons;
+use crate::sink::refusal::Reason;
+use crate::sink::unavailable_reasons::UnavailableReasons;
 
 /// Takes the events of a peer server.
 ///

@@ -10,23 +10,23 @@ use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
 
-use crate::arrival::FRAMING_BUFFERS;
-use crate::body::{BodyBudget, BodyLimits};
-use crate::compile_cache::CompileCache;
-use crate::connection;
+use crate::component::compile_cache::CompileCache;
+use crate::component::loaded_component::Source;
+use crate::component::pool::Lending;
+use crate::component::put_sink::Puts;
+use crate::component::wasi::{Directory, World};
 use crate::error::Error;
-use crate::guest::Source;
-use crate::handler::Handler;
-use crate::instances::Lending;
 use crate::limits::Limits;
-use crate::listener;
-use crate::local::Local;
-use crate::put_sink::Puts;
-use crate::refusals::Refusals;
-use crate::server::PeerServer;
+use crate::server::body::{BodyBudget, BodyLimits};
+use crate::server::body_reader::FRAMING_BUFFERS;
+use crate::server::connection;
+use crate::server::listener;
+use crate::server::peer_server::PeerServer;
+use crate::server::refusal_log::Refusals;
+use crate::server::service::Handler;
 use crate::sink::{self, BoxSink, PutError, PutSink};
 use crate::sinks::DiscardSink;
-use crate::world::{Directory, World};
+use crate::util::local::Local;
 
 /// The port that a server listens on unless it is told another one.
 pub const DEFAULT_PORT: u16 = 8080;

@@ -11,10 +11,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::sleep;
 
-use crate::activity::{Activity, now_ms};
 use crate::limits::Limits;
-use crate::open_connections::OpenConnections;
-use crate::seldom::Seldom;
+use crate::server::connection_state::{Activity, now_ms};
+use crate::server::open_connections::OpenConnections;
+use crate::util::log_limiter::Seldom;
 
 /// How many bits of an IPv6 address are those of one network, all of whose addresses anyone in it may
 /// use.
@@ -201,8 +201,8 @@ mod tests {
     use futures_util::FutureExt as _;
 
     use super::{Connections, network};
-    use crate::activity::Activity;
     use crate::limits::Limits;
+    use crate::server::connection_state::Activity;
 
     const ADDRESS: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 

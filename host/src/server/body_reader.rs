@@ -12,8 +12,8 @@ use tokio::runtime::Handle;
 use tokio::task::coop::unconstrained;
 use tokio::time::{Instant, Sleep, sleep_until};
 
-use crate::activity::OpenBody;
-use crate::body::BodyLimits;
+use crate::server::body::BodyLimits;
+use crate::server::connection_state::OpenBody;
 
 /// Over how long the pace of a body is measured: lost packets are sent again within that.
 const PACE_TIME: Duration = Duration::from_secs(5);
@@ -212,7 +212,7 @@ mod tests {
     use tokio::time::{Instant, advance};
 
     use super::{LATE_TIME, PACE_TIME, ReadDeadline};
-    use crate::body::BodyLimits;
+    use crate::server::body::BodyLimits;
 
     const LIMITS: BodyLimits = BodyLimits {
         bytes: 1000,

@@ -6,7 +6,7 @@ use wasmtime::{
     Config, Enabled, Engine, InstanceAllocationStrategy, PoolingAllocationConfig, Result,
 };
 
-use crate::guest_limits::MEMORY_BYTES;
+use crate::component::store_limits::MEMORY_BYTES;
 
 /// Core instances and tables that one component may have. The built-in one needs 3 and 2, composed
 /// ones some more, and one with a sink in JavaScript up to 22.

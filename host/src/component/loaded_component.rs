@@ -12,19 +12,19 @@ use tokio::runtime::Handle;
 use wasmtime::component::Component;
 use wasmtime::{Engine, Result, Trap, ensure};
 
-use crate::compile_cache::CompileCache;
-use crate::computing::Clock;
-use crate::direct::DirectPre;
-use crate::engine::engine;
+use crate::component::compile_cache::CompileCache;
+use crate::component::cpu_time::Clock;
+use crate::component::engine::engine;
+use crate::component::incoming_handler::WholePre;
+use crate::component::pool::{Guests, Instances, Lending};
+use crate::component::protocol::DirectPre;
+use crate::component::put_sink::PUT_SINK;
+use crate::component::store_limits::GuestLimits;
+use crate::component::wasi::World;
 use crate::error::Error;
-use crate::guest_limits::GuestLimits;
-use crate::instances::{Guests, Instances, Lending};
 use crate::limits::{DEFAULT_MAX_CONCURRENT_REQUESTS, DEFAULT_MAX_INSTANCE_REUSE_COUNT, Limits};
-use crate::local::Local;
-use crate::proxy::WholePre;
-use crate::put_sink::PUT_SINK;
-use crate::regular_file;
-use crate::world::World;
+use crate::util::local::Local;
+use crate::util::regular_file;
 
 /// The component that this crate was built with: what
 /// [`component`](crate::PeerServerBuilder::component) replaces.

@@ -10,9 +10,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use alldata_peer_guest::same_event::{VALUE_DIGEST_BYTES, value_digest};
 use tokio::sync::Semaphore;
 
-use crate::refusal::Reason;
 use crate::sink::PutError;
-use crate::unavailable_reasons::UnavailableReasons;
+use crate::sink::refusal::Reason;
+use crate::sink::unavailable_reasons::UnavailableReasons;
 
 /// The size in bytes up to which an event is small: computing its value digest takes some 20 µs, less
 /// than handing it to another thread is worth.
