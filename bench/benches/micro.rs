@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use alldata_peer_guest::decode::decode;
-use alldata_peer_server_http::{PeerServer, sinks::DiscardSink};
+use alldata_peer_server_http::{Limits, PeerServer, sinks::DiscardSink};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
@@ -68,7 +68,10 @@ async fn connect(reuse: u32) -> tokio::io::DuplexStream {
         .hostname("127.0.0.1")
         .port(0)
         .sink(DiscardSink)
-        .max_instance_reuse_count(reuse);
+        .limits(Limits {
+            max_instance_reuse_count: reuse,
+            ..Limits::default()
+        });
     let server = Arc::new(server.listen().await.expect("listens"));
     let (client, connection) = tokio::io::duplex(CONNECTION_BYTES);
     tokio::spawn(async move { server.serve_connection(connection).await });

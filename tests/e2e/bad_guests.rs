@@ -4,7 +4,7 @@
 
 use std::fs;
 
-use alldata_peer_server_http::{PeerServer, sinks::DiscardSink};
+use alldata_peer_server_http::{Limits, PeerServer, sinks::DiscardSink};
 use rustix::process::Signal;
 
 use crate::support::put_handler_guest::{self, CREATED, guest_that};
@@ -113,7 +113,10 @@ fn a_guest_gets_as_much_memory_as_it_may_have_and_no_page_more() {
     };
     let does = grow(15, "i32.eq") + &grow(1, "i32.ne");
     let builder = put_handler_guest::builder(&guest_that(&does, CREATED, ""));
-    let server = Embedded::start(builder.max_guest_memory_bytes(16 * 64 * 1024));
+    let server = Embedded::start(builder.limits(Limits {
+        max_guest_memory_bytes: 16 * 64 * 1024,
+        ..Limits::default()
+    }));
     let mut connection = server.connect();
     for _ in 0..3 {
         connection.ask(&Post::put("key1", "1")).assert_created();
@@ -152,7 +155,10 @@ fn trapped_guests_give_back_their_places() {
     let builder = PeerServer::builder()
         .sink(DiscardSink)
         .component(guest("unreachable"))
-        .max_concurrent_requests(2);
+        .limits(Limits {
+            max_concurrent_requests: 2,
+            ..Limits::default()
+        });
     let server = Embedded::start(builder);
     for _ in 0..10 {
         server.put("key1", "1").assert_problem(500);

@@ -5,7 +5,7 @@
 use std::collections::BTreeSet;
 
 use alldata_peer_server_http::sinks::MemorySink;
-use alldata_peer_server_http::{PeerServer, PeerServerBuilder, PutError, PutSink as _};
+use alldata_peer_server_http::{Limits, PeerServer, PeerServerBuilder, PutError, PutSink as _};
 
 use crate::component::names;
 use crate::protocol::{FIELDS, HOSTS, TARGETS};
@@ -54,7 +54,10 @@ fn a_connection_goes_on_in_the_same_way() {
 #[test]
 fn one_place_is_enough_for_one_request_after_the_other() {
     for builder in both_ways() {
-        let server = serve(builder.max_concurrent_requests(1));
+        let server = serve(builder.limits(Limits {
+            max_concurrent_requests: 1,
+            ..Limits::default()
+        }));
         let mut connection = server.connect();
         for number in 0..200 {
             let put = Post::put(&format!("key{number}"), "1");
@@ -71,7 +74,10 @@ fn one_place_is_enough_for_one_request_after_the_other() {
 #[test]
 fn what_a_body_took_of_the_budget_is_given_back() {
     for builder in both_ways() {
-        let server = serve(builder.max_buffered_bytes(MAX_BODY_BYTES as u64));
+        let server = serve(builder.limits(Limits {
+            max_buffered_bytes: MAX_BODY_BYTES as u64,
+            ..Limits::default()
+        }));
         let event = format!("\"{}\"", "x".repeat(MAX_BODY_BYTES / 2));
         let keys = ["rejected", "unavailable", "unknown", "failed", "panics"];
         for _ in 0..3 {
@@ -119,7 +125,10 @@ fn serve(builder: PeerServerBuilder) -> Embedded {
             }
         }
     });
-    Embedded::start(builder.max_body_bytes(MAX_BODY_BYTES as u64))
+    Embedded::start(builder.limits(Limits {
+        max_body_bytes: MAX_BODY_BYTES as u64,
+        ..Limits::default()
+    }))
 }
 
 /// Requests that leave the connection to the next one.

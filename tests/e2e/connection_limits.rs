@@ -8,7 +8,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, ScopedJoinHandle};
 use std::time::Duration;
 
-use alldata_peer_server_http::{BUILT_IN_COMPONENT, PeerServer, PutError, sinks::DiscardSink};
+use alldata_peer_server_http::{
+    BUILT_IN_COMPONENT, Limits, PeerServer, PutError, sinks::DiscardSink,
+};
 
 use crate::support::{Connection, DEADLINE, Embedded, Peer, Post, handler_only, wait_until};
 
@@ -107,8 +109,14 @@ fn requests_that_have_begun_are_never_cut_off() {
 
 #[test]
 fn client_that_waits_for_a_connection_does_not_delay_the_end() {
-    let builder = PeerServer::builder().sink(DiscardSink).max_connections(1);
-    let server = Embedded::start(builder.drain_timeout(DEADLINE * 10));
+    let builder = PeerServer::builder().sink(DiscardSink).limits(Limits {
+        max_connections: 1,
+        ..Limits::default()
+    });
+    let server = Embedded::start(builder.limits(Limits {
+        drain_timeout: DEADLINE * 10,
+        ..Limits::default()
+    }));
     let mut served = server.connect();
     served.send(halves().0);
     let mut waiting = server.connect();
@@ -135,7 +143,11 @@ fn answer_that_is_not_read_yet_keeps_its_connection() {
             }
         });
         // On a busy machine it takes a while to write so much.
-        let builder = builder.max_guest_time(DEADLINE).max_connections(1);
+        let builder = builder.limits(Limits {
+            max_guest_time: DEADLINE,
+            max_connections: 1,
+            ..Limits::default()
+        });
         let server = Embedded::start(builder);
         let mut slow = server.connect();
         slow.send(Post::put("large", "1").bytes());

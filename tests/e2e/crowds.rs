@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Instant;
 
-use alldata_peer_server_http::{BUILT_IN_COMPONENT, PeerServer, PeerServerBuilder};
+use alldata_peer_server_http::{BUILT_IN_COMPONENT, Limits, PeerServer, PeerServerBuilder};
 use tokio::runtime::Builder;
 use tokio::task::yield_now;
 
@@ -117,34 +117,75 @@ fn crowd(builder: PeerServerBuilder, most: usize) -> usize {
 #[test]
 fn with_a_place_for_each_nobody_is_refused() {
     for places in [u32::try_from(CLIENTS).expect("is small"), 1024] {
-        let builder = PeerServer::builder().max_concurrent_requests(places);
+        let builder = PeerServer::builder().limits(Limits {
+            max_concurrent_requests: places,
+            ..Limits::default()
+        });
         assert_eq!(crowd(builder, CLIENTS), 0, "{places} places");
     }
 }
 
 #[test]
 fn with_fewer_places_than_clients_what_is_acknowledged_is_put_once() {
-    crowd(PeerServer::builder().max_concurrent_requests(4), 4);
+    crowd(
+        PeerServer::builder().limits(Limits {
+            max_concurrent_requests: 4,
+            ..Limits::default()
+        }),
+        4,
+    );
 }
 
 #[test]
 fn instances_that_are_soon_replaced_lose_nothing() {
     let places = u32::try_from(CLIENTS).expect("is small");
-    let builder = PeerServer::builder().max_instance_reuse_count(3);
-    assert_eq!(crowd(builder.max_concurrent_requests(places), CLIENTS), 0);
-    let builder = PeerServer::builder().max_instance_reuse_count(1);
-    crowd(builder.max_concurrent_requests(8), 8);
+    let builder = PeerServer::builder().limits(Limits {
+        max_instance_reuse_count: 3,
+        ..Limits::default()
+    });
+    assert_eq!(
+        crowd(
+            builder.limits(Limits {
+                max_concurrent_requests: places,
+                ..Limits::default()
+            }),
+            CLIENTS
+        ),
+        0
+    );
+    let builder = PeerServer::builder().limits(Limits {
+        max_instance_reuse_count: 1,
+        ..Limits::default()
+    });
+    crowd(
+        builder.limits(Limits {
+            max_concurrent_requests: 8,
+            ..Limits::default()
+        }),
+        8,
+    );
 }
 
 #[test]
 fn a_component_without_a_put_handler_loses_nothing_either() {
     let builder = || PeerServer::builder().component(handler_only());
     let places = u32::try_from(CLIENTS).expect("is small");
-    assert_eq!(crowd(builder().max_concurrent_requests(places), CLIENTS), 0);
+    assert_eq!(
+        crowd(
+            builder().limits(Limits {
+                max_concurrent_requests: places,
+                ..Limits::default()
+            }),
+            CLIENTS
+        ),
+        0
+    );
     crowd(
-        builder()
-            .max_concurrent_requests(4)
-            .max_instance_reuse_count(3),
+        builder().limits(Limits {
+            max_concurrent_requests: 4,
+            max_instance_reuse_count: 3,
+            ..Limits::default()
+        }),
         4,
     );
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use alldata_peer_server_http::sinks::{DiscardSink, MemorySink};
 use alldata_peer_server_http::{
-    BUILT_IN_COMPONENT, Error, PeerServer, PeerServerBuilder, PutError, PutSink,
+    BUILT_IN_COMPONENT, Error, Limits, PeerServer, PeerServerBuilder, PutError, PutSink,
 };
 use tokio::sync::Notify;
 
@@ -69,7 +69,11 @@ fn no_sink_is_an_error() {
 #[test]
 fn a_setting_out_of_range_is_an_error_that_names_it() {
     let builder = PeerServer::builder().sink(DiscardSink);
-    let error = listen_error(builder.max_body_bytes(16 * 1024 * 1024 + 1)).to_string();
+    let error = listen_error(builder.limits(Limits {
+        max_body_bytes: 16 * 1024 * 1024 + 1,
+        ..Limits::default()
+    }))
+    .to_string();
     assert_eq!(
         error,
         "max_body_bytes is 16777217, but must be 1 to 16777216"
@@ -86,9 +90,10 @@ fn closing_twice_is_fine() {
 
 #[test]
 fn an_idle_connection_does_not_delay_the_end() {
-    let builder = PeerServer::builder()
-        .sink(DiscardSink)
-        .drain_timeout(DEADLINE * 10);
+    let builder = PeerServer::builder().sink(DiscardSink).limits(Limits {
+        drain_timeout: DEADLINE * 10,
+        ..Limits::default()
+    });
     let server = Embedded::start(builder);
     let mut idle = server.connect();
     idle.send(Post::put("key1", "1").bytes())
@@ -122,7 +127,10 @@ fn what_is_in_flight_is_answered_before_the_end() {
 #[test]
 fn the_drain_timeout_ends_what_does_not_end_by_itself() {
     let builder = PeerServer::builder().on_put(|_, _| std::future::pending());
-    let server = Embedded::start(builder.drain_timeout(Duration::from_millis(1)));
+    let server = Embedded::start(builder.limits(Limits {
+        drain_timeout: Duration::from_millis(1),
+        ..Limits::default()
+    }));
     let mut connection = server.connect();
     connection.send(Post::put("key1", "1").head());
     server.close();
@@ -131,7 +139,10 @@ fn the_drain_timeout_ends_what_does_not_end_by_itself() {
 
 #[test]
 fn a_put_that_outlasts_the_drain_timeout_still_ends() {
-    let builder = PeerServer::builder().drain_timeout(Duration::from_millis(1));
+    let builder = PeerServer::builder().limits(Limits {
+        drain_timeout: Duration::from_millis(1),
+        ..Limits::default()
+    });
     let (server, gate) = Gate::before(builder);
     let mut connection = server.connect();
     connection.send(Post::put("waits", "1").bytes());
@@ -189,7 +200,10 @@ fn a_sink_that_panics_when_flushed_does_not_keep_a_server_from_closing() {
 
 #[test]
 fn more_than_may_be_in_flight_is_503_and_then_served_again() {
-    let (server, gate) = Gate::before(PeerServer::builder().max_concurrent_requests(1));
+    let (server, gate) = Gate::before(PeerServer::builder().limits(Limits {
+        max_concurrent_requests: 1,
+        ..Limits::default()
+    }));
     let mut first = server.connect();
     first.send(Post::put("waits", "1").bytes());
     gate.wait_for_a_put();
@@ -203,7 +217,10 @@ fn more_than_may_be_in_flight_is_503_and_then_served_again() {
 
 #[test]
 fn more_bytes_than_may_be_in_flight_are_503_and_then_taken_again() {
-    let (server, gate) = Gate::before(PeerServer::builder().max_buffered_bytes(1500));
+    let (server, gate) = Gate::before(PeerServer::builder().limits(Limits {
+        max_buffered_bytes: 1500,
+        ..Limits::default()
+    }));
     let large = format!("\"{}\"", "x".repeat(1000));
     let mut first = server.connect();
     first.send(Post::put("waits", &large).bytes());
@@ -222,12 +239,11 @@ fn more_bytes_than_may_be_in_flight_are_503_and_then_taken_again() {
 fn a_body_that_trickles_for_longer_than_a_guest_may_compute_is_put() {
     for component in [BUILT_IN_COMPONENT, handler_only()] {
         let builder = PeerServer::builder().component(component);
-        let server = Embedded::start(
-            builder
-                .sink(DiscardSink)
-                .min_body_rate(0)
-                .max_guest_time(Duration::from_secs(1)),
-        );
+        let server = Embedded::start(builder.sink(DiscardSink).limits(Limits {
+            min_body_rate: 0,
+            max_guest_time: Duration::from_secs(1),
+            ..Limits::default()
+        }));
         let post = Post::put("key1", "\"0123456789\"").bytes();
         let (first, rest) = post.split_at(post.len() - 16);
         let mut connection = server.connect();
@@ -244,7 +260,10 @@ fn a_body_that_trickles_for_longer_than_a_guest_may_compute_is_put() {
 fn a_fresh_instance_for_every_request_serves_too() {
     let builder = PeerServer::builder()
         .sink(MemorySink::new(1 << 20))
-        .max_instance_reuse_count(1);
+        .limits(Limits {
+            max_instance_reuse_count: 1,
+            ..Limits::default()
+        });
     let server = Embedded::start(builder);
     let mut connection = server.connect();
     for number in 0..20 {

@@ -7,7 +7,7 @@
 use std::sync::mpsc::{self, Receiver};
 use std::time::Duration;
 
-use alldata_peer_server_http::PeerServer;
+use alldata_peer_server_http::{Limits, PeerServer};
 
 use crate::support::{Connection, Embedded};
 
@@ -305,7 +305,10 @@ fn a_chunk_that_never_ends_is_waited_for_in_vain() {
         sender.send((key, event)).expect("is looked at");
         async { Ok(()) }
     });
-    let server = Embedded::start(builder.body_timeout(Duration::from_millis(100)));
+    let server = Embedded::start(builder.limits(Limits {
+        body_timeout: Duration::from_millis(100),
+        ..Limits::default()
+    }));
     let chunks = format!("ffffffffffffffff\r\n{BODY}\r\n0\r\n\r\n");
     let (statuses, keys) = send(&server, &puts, &in_chunks(&chunks));
     assert_eq!(statuses, [408]);

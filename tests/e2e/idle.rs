@@ -6,7 +6,9 @@ use std::future::pending;
 use std::sync::Arc;
 use std::time::Duration;
 
-use alldata_peer_server_http::{BUILT_IN_COMPONENT, PeerServer, PeerServerBuilder, PutError};
+use alldata_peer_server_http::{
+    BUILT_IN_COMPONENT, Limits, PeerServer, PeerServerBuilder, PutError,
+};
 use tokio::time::{Instant, timeout};
 
 use crate::support::{Post, Wire, handler_only};
@@ -32,8 +34,16 @@ async fn slow_server() -> Arc<PeerServer> {
         Ok(())
     });
     let longest = Duration::from_secs(3600);
-    let builder = builder.sink_timeout(longest).body_timeout(longest);
-    listen(builder.min_body_rate(0)).await
+    let builder = builder.limits(Limits {
+        sink_timeout: longest,
+        body_timeout: longest,
+        ..Limits::default()
+    });
+    listen(builder.limits(Limits {
+        min_body_rate: 0,
+        ..Limits::default()
+    }))
+    .await
 }
 
 /// Lets so many seconds pass.

@@ -5,7 +5,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use alldata_peer_server_http::PeerServerBuilder;
+use alldata_peer_server_http::{Limits, PeerServerBuilder};
 use tokio::sync::Semaphore;
 
 use crate::support::put_handler_guest::{
@@ -23,7 +23,10 @@ fn counts(place: u32) -> String {
 
 /// The statuses of so many puts, each on a connection of its own.
 fn statuses(builder: PeerServerBuilder, puts: usize) -> Vec<u16> {
-    let server = Embedded::start(builder.max_concurrent_requests(1));
+    let server = Embedded::start(builder.limits(Limits {
+        max_concurrent_requests: 1,
+        ..Limits::default()
+    }));
     let puts = (0..puts).map(|_| server.put("key1", "1").status);
     puts.collect()
 }
@@ -35,11 +38,23 @@ fn an_instance_is_kept_for_as_many_requests_as_it_is_told() {
     assert_eq!(statuses(builder(&guest), 7), kept);
     let replaced = [401, 402, 403, 401, 402, 403, 401];
     assert_eq!(
-        statuses(builder(&guest).max_instance_reuse_count(3), 7),
+        statuses(
+            builder(&guest).limits(Limits {
+                max_instance_reuse_count: 3,
+                ..Limits::default()
+            }),
+            7
+        ),
         replaced
     );
     assert_eq!(
-        statuses(builder(&guest).max_instance_reuse_count(1), 3),
+        statuses(
+            builder(&guest).limits(Limits {
+                max_instance_reuse_count: 1,
+                ..Limits::default()
+            }),
+            3
+        ),
         [401; 3]
     );
 }

@@ -5,7 +5,7 @@
 use std::sync::mpsc::{self, Receiver};
 use std::time::Instant;
 
-use alldata_peer_server_http::{PeerServer, PeerServerBuilder, PutError};
+use alldata_peer_server_http::{Limits, PeerServer, PeerServerBuilder, PutError};
 
 use crate::support::{Answer, DEADLINE, Embedded, Post, handler_only};
 
@@ -96,7 +96,10 @@ fn send_all(builder: PeerServerBuilder) -> (Vec<Answer>, Vec<(String, String)>) 
 
 #[test]
 fn one_instance_answers_and_puts_as_many_do() {
-    let fresh = send_all(PeerServer::builder().max_instance_reuse_count(1));
+    let fresh = send_all(PeerServer::builder().limits(Limits {
+        max_instance_reuse_count: 1,
+        ..Limits::default()
+    }));
     let statuses: Vec<u16> = fresh.0[..12].iter().map(|answer| answer.status).collect();
     let expected = [201, 400, 201, 201, 201, 422, 400, 201, 201, 400, 400, 201];
     assert_eq!(statuses, expected);
@@ -110,7 +113,12 @@ fn one_instance_answers_and_puts_as_many_do() {
         PeerServer::builder(),
         PeerServer::builder().component(handler_only()),
     ];
-    for kept in builders.map(|builder| send_all(builder.max_concurrent_requests(1))) {
+    for kept in builders.map(|builder| {
+        send_all(builder.limits(Limits {
+            max_concurrent_requests: 1,
+            ..Limits::default()
+        }))
+    }) {
         for (number, answers) in kept.0.iter().zip(&fresh.0).enumerate() {
             assert_eq!(told(answers.0), told(answers.1), "{number}");
         }
@@ -128,7 +136,10 @@ fn told(answer: &Answer) -> (u16, Vec<&(String, String)>, String) {
 /// What a client sent and did not finish is in no buffer that the next one's body goes into.
 #[test]
 fn what_was_cut_off_is_in_no_later_put() {
-    let (server, puts) = serve(PeerServer::builder().max_concurrent_requests(1));
+    let (server, puts) = serve(PeerServer::builder().limits(Limits {
+        max_concurrent_requests: 1,
+        ..Limits::default()
+    }));
     for number in 0..20 {
         let whole = Post::put(
             &secret(number),

@@ -7,10 +7,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::time::Duration;
 
-use alldata_peer_server_http::{
-    DEFAULT_MAX_HEADER_BYTES, DEFAULT_MAX_HEADERS, PeerServer, PeerServerBuilder,
-    sinks::DiscardSink,
-};
+use alldata_peer_server_http::{Limits, PeerServer, PeerServerBuilder, sinks::DiscardSink};
 use rusqlite::Connection as Database;
 
 use crate::support::{Connection, Embedded, Peer, Post, run, wait_until};
@@ -60,12 +57,17 @@ fn assert_refused(server: &Embedded, post: &Post, status: u16) {
 
 #[test]
 fn a_head_may_have_so_many_bytes() {
-    let most = DEFAULT_MAX_HEADER_BYTES as usize;
+    let most = Limits::DEFAULT.max_header_bytes as usize;
     let server = serve(|builder| builder);
     server.send(&put_with_head(most)).assert_created();
     assert_head_refused(&server, &put_with_head(most + 1));
 
-    let server = serve(|builder| builder.max_header_bytes(200));
+    let server = serve(|builder| {
+        builder.limits(Limits {
+            max_header_bytes: 200,
+            ..Limits::default()
+        })
+    });
     let mut connection = server.connect();
     for _ in 0..3 {
         connection.ask(&put_with_head(200)).assert_created();
@@ -81,7 +83,12 @@ fn a_head_may_have_so_many_bytes() {
     assert_refused(&server, &long_target(300_000), 414);
 
     let most = 1024 * 1024;
-    let server = serve(|builder| builder.max_header_bytes(1024 * 1024));
+    let server = serve(|builder| {
+        builder.limits(Limits {
+            max_header_bytes: 1024 * 1024,
+            ..Limits::default()
+        })
+    });
     server.send(&put_with_head(most)).assert_created();
     assert_head_refused(&server, &put_with_head(most + 1));
     // What hyper itself takes of a target and of a name, however large a head may be.
@@ -101,12 +108,17 @@ fn a_head_may_have_so_many_bytes() {
 
 #[test]
 fn a_head_may_have_so_many_fields() {
-    let most = DEFAULT_MAX_HEADERS as usize;
+    let most = Limits::DEFAULT.max_headers as usize;
     let server = serve(|builder| builder);
     server.send(&put_with_fields(most)).assert_created();
     assert_head_refused(&server, &put_with_fields(most + 1));
     for most in [2, 300] {
-        let server = serve(|builder| builder.max_headers(most));
+        let server = serve(|builder| {
+            builder.limits(Limits {
+                max_headers: most,
+                ..Limits::default()
+            })
+        });
         let most = most as usize;
         server.send(&put_with_fields(most)).assert_created();
         assert_head_refused(&server, &put_with_fields(most + 1));
@@ -181,7 +193,13 @@ fn so_many_bytes_may_wait_for_the_store() {
 #[test]
 fn a_few_large_bodies_keep_no_small_one_out() {
     let most = 1 << 20;
-    let server = serve(|builder| builder.max_body_bytes(most / 2).max_buffered_bytes(most));
+    let server = serve(|builder| {
+        builder.limits(Limits {
+            max_body_bytes: most / 2,
+            max_buffered_bytes: most,
+            ..Limits::default()
+        })
+    });
     // Room for two, and not for a third.
     let large = Post::new(vec![b' '; 370_000]).bytes();
     let stall = || {
@@ -211,7 +229,12 @@ fn a_few_large_bodies_keep_no_small_one_out() {
 /// The built-in component starts with a quarter of a MiB, and needs a few times its body.
 #[test]
 fn a_guest_may_have_so_much_memory() {
-    let server = serve(|builder| builder.max_guest_memory_bytes(8 * 1024 * 1024));
+    let server = serve(|builder| {
+        builder.limits(Limits {
+            max_guest_memory_bytes: 8 * 1024 * 1024,
+            ..Limits::default()
+        })
+    });
     let event = |bytes: usize| format!("\"{}\"", "x".repeat(bytes));
     server.put("key1", &event(1 << 20)).assert_created();
     server.put("key1", &event(10 << 20)).assert_problem(500);

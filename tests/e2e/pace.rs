@@ -5,10 +5,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use alldata_peer_server_http::{
-    DEFAULT_BODY_TIMEOUT, DEFAULT_HEADER_READ_TIMEOUT, DEFAULT_MIN_BODY_RATE, PeerServer,
-    PeerServerBuilder, sinks::DiscardSink,
-};
+use alldata_peer_server_http::{Limits, PeerServer, PeerServerBuilder, sinks::DiscardSink};
 use tokio::time::Instant;
 
 use crate::idle::{listen, on_a_clock, pass};
@@ -45,7 +42,7 @@ fn a_head_that_stalls_ends_its_connection_in_time() {
             let start = Instant::now();
             wire.send(&put().head()[..sent]).await;
             assert_eq!(wire.rest().await, b"");
-            assert_took(start, DEFAULT_HEADER_READ_TIMEOUT);
+            assert_took(start, Limits::DEFAULT.header_read_timeout);
         }
     });
 }
@@ -60,7 +57,7 @@ fn a_head_that_trickles_ends_its_connection_in_time() {
         for byte in put().head().chunks(1) {
             wire.send(byte).await;
             pass(1).await;
-            if start.elapsed() > DEFAULT_HEADER_READ_TIMEOUT {
+            if start.elapsed() > Limits::DEFAULT.header_read_timeout {
                 break;
             }
         }
@@ -72,7 +69,13 @@ fn a_head_that_trickles_ends_its_connection_in_time() {
 fn a_head_that_takes_just_less_than_it_may_is_served() {
     on_a_clock(async {
         let timeout = Duration::from_secs(3);
-        let server = discarding(|builder| builder.header_read_timeout(timeout)).await;
+        let server = discarding(|builder| {
+            builder.limits(Limits {
+                header_read_timeout: timeout,
+                ..Limits::default()
+            })
+        })
+        .await;
         let mut wire = Wire::to(&server);
         // The time of one head is not that of the next.
         for _ in 0..5 {
@@ -93,8 +96,13 @@ fn a_head_that_takes_just_less_than_it_may_is_served() {
 #[test]
 fn a_refused_body_that_still_arrives_is_no_slow_head() {
     on_a_clock(async {
-        let server =
-            discarding(|builder| builder.header_read_timeout(Duration::from_secs(1))).await;
+        let server = discarding(|builder| {
+            builder.limits(Limits {
+                header_read_timeout: Duration::from_secs(1),
+                ..Limits::default()
+            })
+        })
+        .await;
         let mut wire = Wire::to(&server);
         let refused = put().method("PUT");
         let bytes = refused.bytes();
@@ -147,12 +155,12 @@ fn a_body_at_the_least_pace_is_taken_and_a_slower_one_is_not() {
     on_a_clock(async {
         let server = discarding(|builder| builder).await;
         let mut wire = Wire::to(&server);
-        let least = DEFAULT_MIN_BODY_RATE + DEFAULT_MIN_BODY_RATE / 4;
+        let least = Limits::DEFAULT.min_body_rate + Limits::DEFAULT.min_body_rate / 4;
         send_at_a_rate(&mut wire, 25 * least, least).await;
         // It is no put, but it was read to its end.
         wire.answer().await.assert_problem(400);
 
-        let slow = DEFAULT_MIN_BODY_RATE - DEFAULT_MIN_BODY_RATE / 4;
+        let slow = Limits::DEFAULT.min_body_rate - Limits::DEFAULT.min_body_rate / 4;
         send_at_a_rate(&mut wire, 6 * slow, slow).await;
         wire.answer().await.assert_problem(408);
     });
@@ -193,23 +201,29 @@ fn a_body_at_a_good_pace_is_408_when_it_takes_too_long_as_a_whole() {
         let start = Instant::now();
         let put = Post::new(vec![b' '; 1_000_000]);
         wire.send(put.head()).await;
-        for _ in 0..DEFAULT_BODY_TIMEOUT.as_secs() - 1 {
+        for _ in 0..Limits::DEFAULT.body_timeout.as_secs() - 1 {
             pass(1).await;
             wire.send(vec![b' '; 500]).await;
         }
         wire.answer().await.assert_problem(408);
-        assert_took(start, DEFAULT_BODY_TIMEOUT);
+        assert_took(start, Limits::DEFAULT.body_timeout);
     });
 }
 
 #[test]
 fn without_a_least_pace_only_the_whole_time_counts() {
     on_a_clock(async {
-        let server = discarding(|builder| builder.min_body_rate(0)).await;
+        let server = discarding(|builder| {
+            builder.limits(Limits {
+                min_body_rate: 0,
+                ..Limits::default()
+            })
+        })
+        .await;
         let mut wire = Wire::to(&server);
         let bytes = put().bytes();
         wire.send(put().head()).await;
-        pass(DEFAULT_BODY_TIMEOUT.as_secs() - 1).await;
+        pass(Limits::DEFAULT.body_timeout.as_secs() - 1).await;
         wire.send(&bytes[put().head().len()..]).await;
         wire.answer().await.assert_created();
     });

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use alldata_peer_server_http::{PeerServer, PutError};
+use alldata_peer_server_http::{Limits, PeerServer, PutError};
 
 use crate::request_table::MALFORMED;
 use crate::support::{Answer, Embedded, Peer, Post};
@@ -142,7 +142,10 @@ fn a_sink_that_does_not_know_is_504() {
 
 #[test]
 fn a_sink_that_does_not_answer_in_time_is_504_and_the_next_put_is_served() {
-    let builder = PeerServer::builder().sink_timeout(Duration::from_millis(20));
+    let builder = PeerServer::builder().limits(Limits {
+        sink_timeout: Duration::from_millis(20),
+        ..Limits::default()
+    });
     let server = Embedded::start(builder.on_put(|key, _| async move {
         match &*key {
             "hangs" => std::future::pending().await,

@@ -11,7 +11,7 @@ use std::thread::available_parallelism;
 
 use alldata_peer_server_http::sinks::DiscardSink;
 use alldata_peer_server_http::{
-    BUILT_IN_COMPONENT, Error, PeerServer, PeerServerBuilder, PutError,
+    BUILT_IN_COMPONENT, Error, Limits, PeerServer, PeerServerBuilder, PutError,
 };
 
 use crate::component::names;
@@ -35,7 +35,10 @@ fn assert_explains_badly_and_lives_on(guest: &str) {
 
 #[track_caller]
 fn assert_is_failed_by(builder: PeerServerBuilder) {
-    let server = Embedded::start(builder.max_concurrent_requests(1));
+    let server = Embedded::start(builder.limits(Limits {
+        max_concurrent_requests: 1,
+        ..Limits::default()
+    }));
     let mut connection = server.connect();
     for _ in 0..3 {
         let answer = connection.ask(&Post::put("key1", "1"));

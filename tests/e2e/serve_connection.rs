@@ -5,7 +5,9 @@
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver};
 
-use alldata_peer_server_http::{BUILT_IN_COMPONENT, PeerServer, PeerServerBuilder, PutError};
+use alldata_peer_server_http::{
+    BUILT_IN_COMPONENT, Limits, PeerServer, PeerServerBuilder, PutError,
+};
 use tokio::runtime::Runtime;
 use tokio::sync::Notify;
 use tokio::time::timeout;
@@ -85,7 +87,10 @@ fn what_is_put_over_any_stream_is_stored() {
 
 #[test]
 fn closing_ends_those_that_are_idle() {
-    let trial = Trial::start(PeerServer::builder().drain_timeout(DEADLINE * 10));
+    let trial = Trial::start(PeerServer::builder().limits(Limits {
+        drain_timeout: DEADLINE * 10,
+        ..Limits::default()
+    }));
     trial.runtime.block_on(async {
         let mut untouched = Wire::to(&trial.server);
         let mut idle = Wire::to(&trial.server);
@@ -121,7 +126,10 @@ fn closing_answers_what_is_in_flight_first() {
 
 #[test]
 fn the_drain_timeout_ends_them_too() {
-    let builder = PeerServer::builder().drain_timeout(std::time::Duration::from_millis(1));
+    let builder = PeerServer::builder().limits(Limits {
+        drain_timeout: std::time::Duration::from_millis(1),
+        ..Limits::default()
+    });
     let trial = Trial::start(builder);
     trial.runtime.block_on(async {
         let mut wire = Wire::to(&trial.server);

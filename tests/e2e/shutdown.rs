@@ -11,7 +11,9 @@ use std::sync::mpsc::{self, Receiver};
 use std::thread;
 use std::time::Duration;
 
-use alldata_peer_server_http::{BUILT_IN_COMPONENT, PeerServer, PeerServerBuilder, PutError};
+use alldata_peer_server_http::{
+    BUILT_IN_COMPONENT, Limits, PeerServer, PeerServerBuilder, PutError,
+};
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
@@ -45,7 +47,11 @@ impl HeldBack {
             }
         });
         let longest = Duration::from_secs(3600);
-        let builder = builder.drain_timeout(longest).sink_timeout(longest);
+        let builder = builder.limits(Limits {
+            drain_timeout: longest,
+            sink_timeout: longest,
+            ..Limits::default()
+        });
         (
             builder,
             Self {

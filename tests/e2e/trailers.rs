@@ -6,7 +6,7 @@
 
 use std::sync::mpsc::{self, Receiver};
 
-use alldata_peer_server_http::{PeerServer, PeerServerBuilder, PutError};
+use alldata_peer_server_http::{Limits, PeerServer, PeerServerBuilder, PutError};
 
 use crate::support::{Connection, Embedded, Post, handler_only, wait_until};
 
@@ -37,7 +37,12 @@ fn both() -> [(Embedded, Receiver<(String, String)>); 2] {
         PeerServer::builder(),
         PeerServer::builder().component(handler_only()),
     ];
-    [put_handler, wasi_http].map(|builder| capturing(builder.max_body_bytes(1000)))
+    [put_handler, wasi_http].map(|builder| {
+        capturing(builder.limits(Limits {
+            max_body_bytes: 1000,
+            ..Limits::default()
+        }))
+    })
 }
 
 fn capturing(builder: PeerServerBuilder) -> (Embedded, Receiver<(String, String)>) {
@@ -168,7 +173,11 @@ fn chunked_body_without_room_is_last_of_its_connection() {
             false => PeerServer::builder(),
             true => PeerServer::builder().component(handler_only()),
         };
-        let (server, puts) = capturing(builder.max_buffered_bytes(100_000).max_body_bytes(100_000));
+        let (server, puts) = capturing(builder.limits(Limits {
+            max_buffered_bytes: 100_000,
+            max_body_bytes: 100_000,
+            ..Limits::default()
+        }));
         let large = Post::new(vec![b' '; 100_000]).bytes();
         let mut stalled = Vec::new();
         wait_until("a body is refused", || {

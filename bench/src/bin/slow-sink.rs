@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use alldata_peer_server_http::PeerServer;
+use alldata_peer_server_http::{Limits, PeerServer};
 use anyhow::Result;
 
 /// Longer than any measurement waits.
@@ -26,7 +26,10 @@ async fn main() -> Result<()> {
     let server = PeerServer::builder()
         .hostname("127.0.0.1")
         .port(0)
-        .sink_timeout(SINK_TIMEOUT)
+        .limits(Limits {
+            sink_timeout: SINK_TIMEOUT,
+            ..Limits::default()
+        })
         .on_put(move |key, event| {
             counter.fetch_add(1, Ordering::Relaxed);
             async move {

@@ -12,7 +12,7 @@ use std::time::SystemTime;
 use wasmtime::component::Component;
 use wasmtime::{Engine, Result};
 
-use crate::component::loaded_component::compile_binary;
+use crate::component::engine::compile_binary;
 use crate::error::Error;
 
 /// What a file begins with. Another form of these files has another one.

@@ -1,7 +1,7 @@
-//! How long a guest computes in one call, as against how long it waits.
+//! The processor time of a guest in one call, as opposed to the time that it waits.
 //!
-//! Never ends a guest: it only tells the time. Reads no clock where a guest is called, since that
-//! would cost as much as a small part of the guest itself: it counts the ticks that pass meanwhile.
+//! Never ends a guest. Reads no clock where a guest is called, which would cost as much as a small part of
+//! the guest itself: it counts the ticks of a clock that pass meanwhile.
 
 use std::future::poll_fn;
 use std::pin::pin;
@@ -12,36 +12,36 @@ use std::{io, thread};
 
 use wasmtime::Engine;
 
-/// How often the clock of an engine ticks: at a tick a guest that computes lets others run, and its
+/// How long an epoch of the engine lasts: at its end a guest that computes yields to other tasks, and its
 /// time is checked.
 const TICK: Duration = Duration::from_millis(100);
 
-/// The clock of an engine, in ticks since it was started.
+/// Counts the epochs of an engine since the ticker was started.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Clock(Arc<AtomicU64>);
+pub(crate) struct EpochTicker(Arc<AtomicU64>);
 
-/// The ticks in which the future of a guest's call was being polled. A guest that waits, for a body
-/// or for its sink, is not polled.
+/// The number of ticks during which the future of a guest's call was being polled. A guest that waits,
+/// for a body or for its sink, is not polled.
 ///
-/// A poll between two ticks counts as nothing, and one that meets a tick as a whole one, which is
-/// right on the average.
+/// A poll that ends before the next tick counts as zero, and one that sees a tick as a whole one, which is
+/// right on average.
 #[derive(Debug, Default)]
-pub(crate) struct ComputingTime {
-    clock: Clock,
+pub(crate) struct CpuTime {
+    ticker: EpochTicker,
     /// The ticks of the polls that have ended.
-    ended: AtomicU64,
-    /// What the clock said when the last poll began.
-    began: AtomicU64,
+    past_polls: AtomicU64,
+    /// The ticker's count when the last poll started.
+    poll_start: AtomicU64,
 }
 
-impl Clock {
-    /// Lets the clock tick for as long as the engine is used.
+impl EpochTicker {
+    /// Starts a thread that ticks for as long as the engine is used.
     pub(crate) fn start(engine: &Engine) -> io::Result<Self> {
-        let clock = Self::default();
-        let Self(ticks) = clock.clone();
+        let ticker = Self::default();
+        let Self(ticks) = ticker.clone();
         let engine = engine.weak();
         thread::Builder::new()
-            .name("guest-clock".to_owned())
+            .name("epoch-ticker".to_owned())
             .spawn(move || {
                 loop {
                     thread::sleep(TICK);
@@ -54,7 +54,7 @@ impl Clock {
                     }
                 }
             })?;
-        Ok(clock)
+        Ok(ticker)
     }
 
     fn ticks(&self) -> u64 {
@@ -62,36 +62,37 @@ impl Clock {
     }
 }
 
-impl ComputingTime {
-    pub(crate) fn new(clock: Clock) -> Self {
+impl CpuTime {
+    pub(crate) fn new(ticker: EpochTicker) -> Self {
         Self {
-            clock,
+            ticker,
             ..Self::default()
         }
     }
 
-    /// Measures `call` from zero.
+    /// Measures `call`, starting from zero.
     pub(crate) async fn measure<F: Future>(&self, call: F) -> F::Output {
         let mut call = pin!(call);
-        self.ended.store(0, Ordering::Relaxed);
+        self.past_polls.store(0, Ordering::Relaxed);
         poll_fn(|context| {
-            self.began.store(self.clock.ticks(), Ordering::Relaxed);
+            self.poll_start
+                .store(self.ticker.ticks(), Ordering::Relaxed);
             let polled = call.as_mut().poll(context);
             if polled.is_pending() {
-                self.ended.store(self.ticks(), Ordering::Relaxed);
+                self.past_polls.store(self.ticks(), Ordering::Relaxed);
             }
             polled
         })
         .await
     }
 
-    /// The time so far, asked while a poll runs.
+    /// The time so far, to be asked during a poll.
     pub(crate) fn total(&self) -> Duration {
         TICK.saturating_mul(u32::try_from(self.ticks()).unwrap_or(u32::MAX))
     }
 
     fn ticks(&self) -> u64 {
-        let began = self.began.load(Ordering::Relaxed);
-        self.ended.load(Ordering::Relaxed) + self.clock.ticks().saturating_sub(began)
+        let start = self.poll_start.load(Ordering::Relaxed);
+        self.past_polls.load(Ordering::Relaxed) + self.ticker.ticks().saturating_sub(start)
     }
 }

@@ -1,12 +1,13 @@
-//! The long way to a component, which may import all of WASI: one that is composed with a sink, or
-//! that brings a language of its own.
+//! The entry point `wasi:http/incoming-handler`, for components that import more than `put-sink`: those
+//! that are composed with a sink, or that bring a language of their own.
 //!
-//! It sees what it was given, see `world`; without anything a component that was built with a
-//! standard library starts, but sees an empty world. Never looks at an answer.
+//! A component gets the WASI that it is configured with, see `wasi`. Never looks at a response.
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use hyper::Request;
+use hyper::body::Body;
 use tokio::sync::oneshot;
 use wasmtime::component::{Component, Linker, ResourceTable};
 use wasmtime::{Engine, Result, Store};
@@ -16,113 +17,132 @@ use wasmtime_wasi_http::p2::bindings::{Proxy, ProxyPre};
 use wasmtime_wasi_http::p2::body::HyperOutgoingBody;
 use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
-use crate::component::cpu_time::ComputingTime;
-use crate::component::outbound_http::OutgoingRequests;
-use crate::component::pool::Pre;
-use crate::component::put_sink::{self, PutSinkContext, Puts, RefusalSlot};
-use crate::component::store_limits::{self, GuestLimits, GuestMemory, Watched};
-use crate::component::wasi::World;
-use crate::server::body::LimitedBody;
+use crate::component::cpu_time::CpuTime;
+use crate::component::outbound_http::OutboundHttp;
+use crate::component::pool::InstanceFactory;
+use crate::component::put_sink::{self, PutSinkCtx, RefusalSlot};
+use crate::component::store_limits::{self, LimitedState, MemoryLimiter, StoreLimits};
+use crate::component::wasi::WasiConfig;
+use crate::sink::dispatcher::SinkDispatcher;
 
-/// What a component sets as its answer: an error where it reports one instead of a response.
-pub(crate) type SetAnswer = std::result::Result<hyper::Response<HyperOutgoingBody>, ErrorCode>;
+/// What a component passes to `response-outparam.set`.
+pub(crate) type OutparamResult = std::result::Result<hyper::Response<HyperOutgoingBody>, ErrorCode>;
 
-/// Any component, ready to be instantiated.
-pub(crate) struct WholePre {
+/// A component, linked for `wasi:http`.
+pub(crate) struct IncomingHandlerPre {
     pre: ProxyPre<State>,
-    limits: GuestLimits,
-    world: World,
-    outgoing: OutgoingRequests,
+    limits: StoreLimits,
+    wasi: WasiConfig,
+    outbound_http: OutboundHttp,
 }
 
-/// An instance of it, which takes one request at a time.
-pub(crate) struct Whole {
+/// Makes instances of a component that put into one sink.
+pub(crate) struct IncomingHandlerFactory {
+    component: IncomingHandlerPre,
+    dispatcher: SinkDispatcher,
+}
+
+/// An instance of a component, which takes one request at a time.
+pub(crate) struct IncomingHandlerInstance {
     store: Store<State>,
-    computing: Arc<ComputingTime>,
+    cpu_time: Arc<CpuTime>,
     proxy: Proxy,
 }
 
-/// What the store of an instance holds.
+/// The data of an instance's store.
 pub(crate) struct State {
     table: ResourceTable,
-    memory: GuestMemory,
-    computing: Arc<ComputingTime>,
+    memory: MemoryLimiter,
+    cpu_time: Arc<CpuTime>,
     wasi: WasiCtx,
     http: WasiHttpCtx,
-    outgoing: OutgoingRequests,
-    put_sink: PutSinkContext,
+    outbound_http: OutboundHttp,
+    put_sink: PutSinkCtx,
 }
 
-impl WholePre {
+impl IncomingHandlerPre {
     pub(crate) fn new(
         engine: &Engine,
         component: &Component,
-        limits: GuestLimits,
-        world: World,
+        limits: StoreLimits,
+        wasi: WasiConfig,
     ) -> Result<Self> {
         Ok(Self {
             pre: ProxyPre::new(linker(engine)?.instantiate_pre(component)?)?,
             limits,
-            world,
-            outgoing: OutgoingRequests::new(),
+            wasi,
+            outbound_http: OutboundHttp::new(),
         })
+    }
+
+    pub(crate) fn with_sink(self, dispatcher: SinkDispatcher) -> IncomingHandlerFactory {
+        IncomingHandlerFactory {
+            component: self,
+            dispatcher,
+        }
     }
 }
 
-impl Pre for WholePre {
-    type Instance = Whole;
+impl InstanceFactory for IncomingHandlerFactory {
+    type Instance = IncomingHandlerInstance;
 
-    async fn instantiate(&self, puts: &Puts, computing: Arc<ComputingTime>) -> Result<Whole> {
+    async fn instantiate(&self, cpu_time: Arc<CpuTime>) -> Result<IncomingHandlerInstance> {
+        let Self {
+            component,
+            dispatcher,
+        } = self;
         let state = State {
             table: ResourceTable::new(),
-            memory: GuestMemory::new(self.limits),
-            computing: Arc::clone(&computing),
-            wasi: self.world.open()?,
+            memory: MemoryLimiter::new(component.limits),
+            cpu_time: Arc::clone(&cpu_time),
+            wasi: component.wasi.build_ctx()?,
             http: WasiHttpCtx::new(),
-            outgoing: self.outgoing.clone(),
-            put_sink: puts.context(),
+            outbound_http: component.outbound_http.clone(),
+            put_sink: PutSinkCtx::new(dispatcher),
         };
-        let mut store = store_limits::store(self.pre.engine(), self.limits, state);
-        let instantiating = self.pre.instantiate_async(&mut store);
-        let proxy = computing.measure(instantiating).await?;
-        store.data_mut().memory.settle();
-        Ok(Whole {
+        let mut store = store_limits::store(component.pre.engine(), component.limits, state);
+        let instantiating = component.pre.instantiate_async(&mut store);
+        let proxy = cpu_time.measure(instantiating).await?;
+        store.data_mut().memory.set_initial();
+        Ok(IncomingHandlerInstance {
             store,
-            computing,
+            cpu_time,
             proxy,
         })
     }
 
-    fn is_clean(instance: &Whole) -> bool {
+    fn is_reusable(instance: &IncomingHandlerInstance) -> bool {
         let state = instance.store.data();
-        state.table.is_empty() && state.memory.is_small()
+        state.table.is_empty() && state.memory.is_reusable()
     }
 }
 
-impl Whole {
-    /// Where the last put that it made and that was refused is to be seen.
-    pub(crate) fn refusal_slot(&mut self) -> RefusalSlot {
-        self.store.data_mut().put_sink.refusal_slot()
-    }
-
-    /// Lets the guest handle `request`. The answer comes through `answer`, maybe before the guest
-    /// is done; a guest that sets none drops it. An error is a trap: the instance is spoilt.
-    pub(crate) async fn handle(
+impl IncomingHandlerInstance {
+    /// Lets the guest handle `request`. The response arrives through `outparam`, possibly before the guest
+    /// returns; a guest that sets none drops it. A put that the sink refuses is recorded in `refusal`. An
+    /// error is a trap, after which the instance cannot be used.
+    pub(crate) async fn handle<B>(
         &mut self,
-        request: Request<LimitedBody>,
-        answer: oneshot::Sender<SetAnswer>,
-    ) -> Result<()> {
-        let mut http = self.store.data_mut().http();
+        request: Request<B>,
+        outparam: oneshot::Sender<OutparamResult>,
+        refusal: RefusalSlot,
+    ) -> Result<()>
+    where
+        B: Body<Data = Bytes, Error = wasmtime_wasi_http::Error> + Send + 'static,
+    {
+        let state = self.store.data_mut();
+        state.put_sink.set_refusal_slot(refusal);
+        let mut http = state.http();
         let request = http.new_incoming_request(Scheme::Http, request)?;
-        let out = http.new_response_outparam(answer)?;
+        let outparam = http.new_response_outparam(outparam)?;
         let handler = self.proxy.wasi_http_incoming_handler();
-        let call = handler.call_handle(&mut self.store, request, out);
-        let handled = self.computing.measure(call).await;
-        handled.map_err(|trap| self.store.data().memory.explain(trap))
+        let call = handler.call_handle(&mut self.store, request, outparam);
+        let handled = self.cpu_time.measure(call).await;
+        handled.map_err(|trap| self.store.data().memory.add_memory_context(trap))
     }
 }
 
-/// Everything that a guest may import.
+/// All that a guest may import.
 fn linker(engine: &Engine) -> Result<Linker<State>> {
     let mut linker = Linker::new(engine);
     wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
@@ -131,13 +151,13 @@ fn linker(engine: &Engine) -> Result<Linker<State>> {
     Ok(linker)
 }
 
-impl Watched for State {
-    fn memory(&mut self) -> &mut GuestMemory {
+impl LimitedState for State {
+    fn memory(&mut self) -> &mut MemoryLimiter {
         &mut self.memory
     }
 
-    fn computing(&self) -> &ComputingTime {
-        &self.computing
+    fn cpu_time(&self) -> &CpuTime {
+        &self.cpu_time
     }
 }
 
@@ -153,7 +173,7 @@ impl WasiView for State {
 impl WasiHttpView for State {
     fn http(&mut self) -> WasiHttpCtxView<'_> {
         WasiHttpCtxView {
-            hooks: &mut self.outgoing,
+            hooks: &mut self.outbound_http,
             table: &mut self.table,
             ctx: &mut self.http,
         }

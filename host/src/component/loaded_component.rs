@@ -1,29 +1,26 @@
-//! The guest: where a component comes from, and how it is compiled, once.
-//!
-//! Knows which of the two ways a component is called: `direct` or, through `wasi:http`, `proxy`. Never
-//! calls it.
+//! A component from its source to pools of instances: read, compiled once, and linked for the entry point
+//! that it is called through.
 
 use std::borrow::Cow;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::Instant;
 
 use tokio::runtime::Handle;
 use wasmtime::component::Component;
-use wasmtime::{Engine, Result, Trap, ensure};
+use wasmtime::{Result, Trap, ensure};
 
 use crate::component::compile_cache::CompileCache;
-use crate::component::cpu_time::Clock;
-use crate::component::engine::engine;
-use crate::component::incoming_handler::WholePre;
-use crate::component::pool::{Guests, Instances, Lending};
+use crate::component::cpu_time::EpochTicker;
+use crate::component::engine::{compile_binary, engine};
+use crate::component::incoming_handler::{IncomingHandlerFactory, IncomingHandlerPre};
+use crate::component::pool::{InstancePool, PoolConfig};
 use crate::component::protocol::DirectPre;
 use crate::component::put_sink::PUT_SINK;
-use crate::component::store_limits::GuestLimits;
-use crate::component::wasi::World;
+use crate::component::store_limits::StoreLimits;
+use crate::component::wasi::WasiConfig;
 use crate::error::Error;
-use crate::limits::{DEFAULT_MAX_CONCURRENT_REQUESTS, DEFAULT_MAX_INSTANCE_REUSE_COUNT, Limits};
-use crate::util::local::Local;
+use crate::limits::Limits;
+use crate::sink::dispatcher::SinkDispatcher;
 use crate::util::regular_file;
 
 /// The component that this crate was built with: what
@@ -31,92 +28,102 @@ use crate::util::regular_file;
 pub static BUILT_IN_COMPONENT: &[u8] =
     include_bytes!(concat!(env!("OUT_DIR"), "/components/peer.wasm"));
 
-/// What every WebAssembly binary starts with.
+/// The start of every WebAssembly binary.
 const WASM_MAGIC: &[u8] = b"\0asm";
-
-/// The size in bytes from which on compiling is said: that takes 3 s and more for a million bytes.
-const LARGE_COMPONENT_BYTES: usize = 1024 * 1024;
 
 /// Where a component comes from.
 #[derive(Debug, Clone)]
-pub(crate) enum Source {
+pub(crate) enum ComponentSource {
     BuiltIn,
     Bytes(Vec<u8>),
     File(PathBuf),
 }
 
-impl Source {
-    /// Compiles a component for as many instances at a time as `limits` say, off the runtime's
-    /// threads.
-    pub(crate) async fn compile(
+impl ComponentSource {
+    /// Reads, compiles and links a component, on a thread for blocking work.
+    pub(crate) async fn load(
         self,
         limits: Limits,
         cache: Option<CompileCache>,
-        mut world: World,
-    ) -> std::result::Result<Guest, Error> {
+        mut wasi: WasiConfig,
+    ) -> std::result::Result<LoadedComponent, Error> {
         let name = self.to_string();
-        let compiling = tokio::task::spawn_blocking(move || {
-            // So that what can't be opened is told now, and not to the first client.
-            world.settle()?;
-            world.open()?;
-            compile(&self, &limits, cache, world)
+        let loading = tokio::task::spawn_blocking(move || {
+            // A directory that cannot be opened is an error at the start, not for the first client.
+            wasi.preopen()?;
+            wasi.build_ctx()?;
+            load(&self, &limits, cache, wasi)
         });
-        let compiled = match compiling.await {
-            Ok(compiled) => compiled,
+        let loaded = match loading.await {
+            Ok(loaded) => loaded,
             Err(error) => Err(error.into()),
         };
-        compiled.map_err(|error: wasmtime::Error| Error::Component {
+        loaded.map_err(|error: wasmtime::Error| Error::Component {
             component: name,
             source: error.into(),
         })
     }
 }
 
-/// A compiled component with everything that it imports, ready to be instantiated.
-pub(crate) struct Guest {
+/// A compiled component, linked with all of its imports.
+pub(crate) struct LoadedComponent {
     component: Component,
-    clock: Clock,
-    way: Way,
+    ticker: EpochTicker,
+    factory: Factory,
+    pool_config: PoolConfig,
 }
 
-/// How a component is called.
-enum Way {
-    Direct(DirectPre),
-    Whole(WholePre),
+enum Factory {
+    Protocol(DirectPre),
+    WasiHttp(IncomingHandlerPre),
 }
 
-impl Guest {
-    /// Whether it puts into a sink of the host, and not into one of its own.
+/// The instances of a component, by the entry point that they are called through.
+pub(crate) enum EntryPoint {
+    Protocol(InstancePool<DirectPre>),
+    WasiHttp(InstancePool<IncomingHandlerFactory>),
+}
+
+impl LoadedComponent {
+    /// Whether the component imports `put-sink`. If not, it has a sink of its own.
     pub(crate) fn needs_sink(&self) -> bool {
         let component = self.component.component_type();
         let mut imports = component.imports(self.component.engine());
         imports.any(|(name, _)| name.starts_with(PUT_SINK))
     }
 
-    /// Its instances.
-    pub(crate) fn lend(self, lending: Lending) -> Guests {
-        match self.way {
-            Way::Direct(pre) => {
-                let instances = Local::new(Instances::new(pre, self.clock, lending));
-                Instances::trim_in_background(&instances);
-                Guests::direct(instances)
+    /// A pool of its instances, which put into the sink of `dispatcher` if they import `put-sink`.
+    pub(crate) fn into_pool(self, dispatcher: &SinkDispatcher) -> EntryPoint {
+        let (ticker, config) = (self.ticker, self.pool_config);
+        match self.factory {
+            Factory::Protocol(factory) => {
+                EntryPoint::Protocol(InstancePool::new(factory, ticker, config))
             }
-            Way::Whole(pre) => {
-                let instances = Local::new(Instances::new(pre, self.clock, lending));
-                Instances::trim_in_background(&instances);
-                Guests::Whole(instances)
+            Factory::WasiHttp(component) => {
+                let factory = component.with_sink(dispatcher.clone());
+                EntryPoint::WasiHttp(InstancePool::new(factory, ticker, config))
             }
         }
     }
 }
 
-/// Compiles a component into a directory that keeps such, the
+impl EntryPoint {
+    /// As for [`InstancePool::trim`].
+    pub(crate) fn trim(&self) {
+        match self {
+            Self::Protocol(pool) => pool.trim(),
+            Self::WasiHttp(pool) => pool.trim(),
+        }
+    }
+}
+
+/// Compiles a component into a directory for compiled components, the
 /// [`compile_cache`](crate::PeerServerBuilder::compile_cache) of a server, so that the server starts
 /// without compiling it. Blocks until it is compiled.
 ///
 /// # Errors
 ///
-/// When the component can't be compiled, or not be kept there.
+/// When the component cannot be compiled, or not be kept there.
 pub fn precompile(component: &[u8], directory: &Path) -> std::result::Result<(), Error> {
     let cache = CompileCache::open(directory)?;
     let failed = |error: wasmtime::Error| Error::Component {
@@ -124,27 +131,9 @@ pub fn precompile(component: &[u8], directory: &Path) -> std::result::Result<(),
         source: error.into(),
     };
     ensure_binary(component).map_err(failed)?;
-    let engine = engine(
-        DEFAULT_MAX_CONCURRENT_REQUESTS,
-        DEFAULT_MAX_INSTANCE_REUSE_COUNT,
-    )
-    .map_err(failed)?;
+    let engine = engine(pool_config(&Limits::DEFAULT)).map_err(failed)?;
     cache.load_or_compile(&engine, component).map_err(failed)?;
     cache.check_kept(&engine, component)
-}
-
-/// Compiles a component. That of a large one is said, since it takes a while.
-pub(crate) fn compile_binary(engine: &Engine, binary: &[u8]) -> Result<Component> {
-    let (bytes, started) = (binary.len(), Instant::now());
-    if bytes >= LARGE_COMPONENT_BYTES {
-        tracing::info!("compiling the component of {bytes} bytes, which may take a while");
-    }
-    let component = Component::from_binary(engine, binary)?;
-    if bytes >= LARGE_COMPONENT_BYTES {
-        let seconds = started.elapsed().as_secs_f64();
-        tracing::info!("compiled the component in {seconds:.1} s");
-    }
-    Ok(component)
 }
 
 fn ensure_binary(bytes: &[u8]) -> Result<()> {
@@ -155,56 +144,62 @@ fn ensure_binary(bytes: &[u8]) -> Result<()> {
     Ok(())
 }
 
-fn compile(
-    source: &Source,
+fn load(
+    source: &ComponentSource,
     limits: &Limits,
     cache: Option<CompileCache>,
-    world: World,
-) -> Result<Guest> {
+    wasi: WasiConfig,
+) -> Result<LoadedComponent> {
     let binary: Cow<'_, [u8]> = match source {
-        Source::BuiltIn => BUILT_IN_COMPONENT.into(),
-        Source::Bytes(bytes) => bytes.into(),
-        Source::File(path) => {
+        ComponentSource::BuiltIn => BUILT_IN_COMPONENT.into(),
+        ComponentSource::Bytes(bytes) => bytes.into(),
+        ComponentSource::File(path) => {
             regular_file::check(path)?;
             fs::read(path)?.into()
         }
     };
     ensure_binary(&binary)?;
-    let engine = engine(
-        limits.max_concurrent_requests,
-        limits.max_instance_reuse_count,
-    )?;
+    let pool_config = pool_config(limits);
+    let engine = engine(pool_config)?;
     let component = match cache {
         Some(cache) => cache.load_or_compile(&engine, &binary)?,
         None => compile_binary(&engine, &binary)?,
     };
-    let limits = GuestLimits {
+    let limits = StoreLimits {
         memory_bytes: usize::try_from(limits.max_guest_memory_bytes).unwrap_or(usize::MAX),
-        time: limits.max_guest_time,
+        cpu_time: limits.max_guest_time,
     };
-    let way = match DirectPre::new(&engine, &component, limits)? {
-        Some(pre) => Way::Direct(pre),
-        None => Way::Whole(WholePre::new(&engine, &component, limits, world)?),
-    };
-    let clock = Clock::start(&engine)?;
-    if let Way::Direct(pre) = &way {
-        let tried = Handle::current().block_on(pre.try_out(&clock));
-        // A lack of address space is told now, and not to each client. A trap is the component's own
-        // doing, and may not come again.
-        if let Err(error) = tried
-            && !error.is::<Trap>()
-        {
-            return Err(error.context("no instance of it can be made"));
+    let ticker = EpochTicker::start(&engine)?;
+    let factory = match DirectPre::new(&engine, &component, limits)? {
+        Some(factory) => {
+            let tried = Handle::current().block_on(factory.try_out(&ticker));
+            // A lack of address space is an error at the start, not for each client. A trap is the
+            // component's own, and may not happen again.
+            if let Err(error) = tried
+                && !error.is::<Trap>()
+            {
+                return Err(error.context("no instance of it can be made"));
+            }
+            Factory::Protocol(factory)
         }
-    }
-    Ok(Guest {
+        None => Factory::WasiHttp(IncomingHandlerPre::new(&engine, &component, limits, wasi)?),
+    };
+    Ok(LoadedComponent {
         component,
-        clock,
-        way,
+        ticker,
+        factory,
+        pool_config,
     })
 }
 
-impl std::fmt::Display for Source {
+fn pool_config(limits: &Limits) -> PoolConfig {
+    PoolConfig {
+        max_concurrent_requests: limits.max_concurrent_requests,
+        max_reuse_count: limits.max_instance_reuse_count,
+    }
+}
+
+impl std::fmt::Display for ComponentSource {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::BuiltIn => formatter.write_str("of this program"),

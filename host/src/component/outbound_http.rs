@@ -1,7 +1,6 @@
-//! The requests that a component makes: `wasi:http/outgoing-handler`.
+//! The HTTP requests that a component makes through `wasi:http/outgoing-handler`.
 //!
-//! Keeps connections for the next request. Speaks no TLS, as the server itself does not, and
-//! never sends a request twice.
+//! Connections are pooled. There is no TLS, as on the server itself, and no request is sent twice.
 
 use std::time::Duration;
 
@@ -26,16 +25,16 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long to wait for the head of an answer where the component does not say.
 const FIRST_BYTE_TIMEOUT: Duration = Duration::from_secs(600);
 
-/// Makes requests; clones share their connections.
+/// An HTTP client; clones share their connections.
 #[derive(Clone)]
-pub(crate) struct OutgoingRequests(Client<HttpConnector, WasiBody>);
+pub(crate) struct OutboundHttp(Client<HttpConnector, WasiBody>);
 
 type HttpResult<T> = Result<T, Error>;
 
 /// How the body of an outgoing request ends.
 type Transfer = Box<dyn Future<Output = HttpResult<()>> + Send>;
 
-impl OutgoingRequests {
+impl OutboundHttp {
     pub(crate) fn new() -> Self {
         let mut connector = HttpConnector::new();
         connector.set_nodelay(true);
@@ -47,7 +46,7 @@ impl OutgoingRequests {
     }
 }
 
-impl WasiHttpHooks for OutgoingRequests {
+impl WasiHttpHooks for OutboundHttp {
     fn send_request(
         &mut self,
         mut request: Request<WasiBody>,

@@ -1,275 +1,227 @@
-//! The guests at hand: kept between requests, bounded in number, replaced when worn out, and let go of when
-//! they were not needed for a while.
+//! A pool of instances of a component: bounded in number, reused between requests, replaced when they are
+//! worn out, and dropped when they are not needed for a while.
 //!
-//! Never runs a guest.
+//! Never calls an instance.
 
 use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
-use std::time::Duration;
 
-use tokio::runtime::Handle;
-use tokio::time::sleep;
 use wasmtime::PoolConcurrencyLimitError;
 
-use crate::component::cpu_time::{Clock, ComputingTime};
-use crate::component::incoming_handler::WholePre;
-use crate::component::protocol::DirectPre;
-use crate::component::put_sink::{ConnectionSink, Puts};
-use crate::limits::Limits;
-use crate::util::local::Local;
+use crate::component::cpu_time::{CpuTime, EpochTicker};
 
-/// How often instances are let go of that were not needed since: a burst leaves nothing after twice that.
-const TRIM_TIME: Duration = Duration::from_secs(10);
+/// How many instances each shard keeps when the pool is trimmed: the next requests then need not wait for
+/// a new one.
+const MIN_IDLE_INSTANCES: usize = 2;
 
-/// How many instances each processor keeps all the same: the next requests then need not wait for one.
-const KEPT_INSTANCES: usize = 2;
-
-/// The instances of a component, by how they are called.
-pub(crate) enum Guests {
-    Direct(DirectGuests),
-    Whole(Local<Instances<WholePre>>),
-}
-
-/// Instances that only decode, with the sink of their connection.
-#[derive(Clone)]
-pub(crate) struct DirectGuests {
-    pub(crate) instances: Local<Instances<DirectPre>>,
-    pub(crate) sink: Arc<ConnectionSink>,
-}
-
-impl Guests {
-    pub(crate) fn direct(instances: Local<Instances<DirectPre>>) -> Self {
-        let sink = Arc::new(ConnectionSink::new(instances.lending.puts.clone()));
-        Self::Direct(DirectGuests { instances, sink })
-    }
-
-    /// A reference for another connection.
-    pub(crate) fn apart(&self) -> Self {
-        match self {
-            Self::Direct(guests) => Self::direct(guests.instances.apart()),
-            Self::Whole(instances) => Self::Whole(instances.apart()),
-        }
-    }
-}
-
-/// A component that is ready to be instantiated.
-pub(crate) trait Pre: Send + Sync + 'static {
+/// Makes the instances of a component.
+pub(crate) trait InstanceFactory: Send + Sync + 'static {
     type Instance: Send + 'static;
 
-    /// A new instance, whose time is measured by `computing`.
+    /// A new instance, whose time is measured by `cpu_time`.
     fn instantiate(
         &self,
-        puts: &Puts,
-        computing: Arc<ComputingTime>,
+        cpu_time: Arc<CpuTime>,
     ) -> impl Future<Output = wasmtime::Result<Self::Instance>> + Send;
 
-    /// Whether an instance has nothing left from its last request that the next would pay for.
-    fn is_clean(instance: &Self::Instance) -> bool;
+    /// Whether an instance has kept nothing of its last request that the next one would pay for.
+    fn is_reusable(instance: &Self::Instance) -> bool;
 }
 
-/// How instances are lent.
-pub(crate) struct Lending {
-    /// Where all of them put.
-    pub(crate) puts: Puts,
-    /// How many times one is lent before it is replaced, and how many requests are in flight at a
-    /// time.
-    pub(crate) limits: Limits,
+/// The limits of a pool.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct PoolConfig {
+    /// How many permits there are.
+    pub(crate) max_concurrent_requests: u32,
+    /// How many times an instance is acquired before it is replaced.
+    pub(crate) max_reuse_count: u32,
 }
 
-/// Lends instances, at most so many at a time.
-pub(crate) struct Instances<P: Pre> {
-    pre: P,
-    clock: Clock,
-    lending: Lending,
-    in_flight: AtomicU32,
-    shelves: Box<[Shelf<P>]>,
+/// A pool of instances, with a limit on the number of requests that use it at a time.
+pub(crate) struct InstancePool<F: InstanceFactory> {
+    factory: F,
+    ticker: EpochTicker,
+    config: PoolConfig,
+    permits_in_use: AtomicU32,
+    shards: Box<[Shard<F>]>,
 }
 
-/// Instances that wait for a request. There is one for each processor, so that threads which run at
-/// the same time meet at none, and apart in memory, so that they share no line of a cache.
+/// Idle instances. There is a shard for each processor, so that threads which run at the same time take
+/// different locks, on different cache lines.
 #[repr(align(128))]
-struct Shelf<P: Pre>(Mutex<Idle<P>>);
+struct Shard<F: InstanceFactory>(Mutex<Idle<F>>);
 
-/// The instances on a shelf, the one that was given back last at the end.
-struct Idle<P: Pre> {
-    kept: Vec<Kept<P>>,
-    /// How few there were at a time since the last were let go of.
-    least: usize,
+/// The instances of a shard; the one that was released last is at the end.
+struct Idle<F: InstanceFactory> {
+    instances: Vec<IdleInstance<F>>,
+    /// The smallest number of them since the shard was trimmed.
+    low_water_mark: usize,
 }
 
-/// An instance with the number of requests that it may still handle.
-struct Kept<P: Pre> {
-    instance: P::Instance,
-    requests_left: u32,
+/// An instance with the number of times that it may still be acquired.
+struct IdleInstance<F: InstanceFactory> {
+    instance: F::Instance,
+    reuses_left: u32,
 }
 
-/// An instance on loan. Dropped, it is gone; given back, it may be lent again.
-pub(crate) struct Loan<P: Pre> {
-    pub(crate) instance: P::Instance,
-    requests_left: u32,
-    // Free again after the instance is gone, which has the room for it.
-    place: Place<P>,
+/// An instance in use. Dropped, the instance is dropped; released, it may be acquired again.
+pub(crate) struct PooledInstance<'a, F: InstanceFactory> {
+    pub(crate) instance: F::Instance,
+    reuses_left: u32,
+    // Dropped after the instance, whose slot in the engine the next holder of the permit may need.
+    permit: Permit<'a, F>,
 }
 
-/// One of the places for requests in flight, free again when this is dropped.
-pub(crate) struct Place<P: Pre>(Local<Instances<P>>);
+/// One of the requests that may use the pool at a time, until this is dropped.
+pub(crate) struct Permit<'a, F: InstanceFactory>(&'a InstancePool<F>);
 
-/// Why no instance was lent.
-pub(crate) enum NoInstance {
-    /// All are in use, or the engine has no room for another.
-    Busy,
-    /// A new one can't be made.
-    Broken(wasmtime::Error),
+/// Why no instance was acquired.
+pub(crate) enum AcquireError {
+    /// All permits are in use, or the engine has no slot for another instance.
+    Exhausted,
+    /// A new instance could not be made.
+    Instantiate(wasmtime::Error),
 }
 
-impl<P: Pre> Instances<P> {
-    pub(crate) fn new(pre: P, clock: Clock, lending: Lending) -> Self {
+impl<F: InstanceFactory> InstancePool<F> {
+    pub(crate) fn new(factory: F, ticker: EpochTicker, config: PoolConfig) -> Self {
         let processors = thread::available_parallelism().map_or(1, NonZeroUsize::get);
-        let shelf = || {
-            let (kept, least) = (Vec::new(), 0);
-            Shelf(Mutex::new(Idle { kept, least }))
+        let shard = || {
+            Shard(Mutex::new(Idle {
+                instances: Vec::new(),
+                low_water_mark: 0,
+            }))
         };
         Self {
-            pre,
-            clock,
-            lending,
-            in_flight: AtomicU32::new(0),
-            shelves: (0..processors).map(|_| shelf()).collect(),
+            factory,
+            ticker,
+            config,
+            permits_in_use: AtomicU32::new(0),
+            shards: (0..processors).map(|_| shard()).collect(),
         }
     }
 
-    /// A place for one more request, and an instance for it.
-    pub(crate) async fn lend(this: &Local<Self>) -> Result<Loan<P>, NoInstance> {
-        let place = Self::take_place(this).ok_or(NoInstance::Busy)?;
-        place.lend().await
+    /// Takes a permit, and an instance for it.
+    pub(crate) async fn acquire(&self) -> Result<PooledInstance<'_, F>, AcquireError> {
+        let permit = self.permit().ok_or(AcquireError::Exhausted)?;
+        permit.acquire().await
     }
 
-    fn take_place(this: &Local<Self>) -> Option<Place<P>> {
-        let one_more =
-            |taken| (taken < this.lending.limits.max_concurrent_requests).then_some(taken + 1);
+    fn permit(&self) -> Option<Permit<'_, F>> {
+        let max = self.config.max_concurrent_requests;
+        let one_more = |used| (used < max).then_some(used + 1);
         let (set, read) = (Ordering::Relaxed, Ordering::Relaxed);
-        let taken = this.in_flight.fetch_update(set, read, one_more);
-        taken.is_ok().then(|| Place(this.clone()))
+        let taken = self.permits_in_use.fetch_update(set, read, one_more);
+        taken.is_ok().then_some(Permit(self))
     }
 
-    /// An instance of the thread's own shelf, or of another.
-    fn pick(&self) -> Option<Kept<P>> {
-        let own = self.shelf().pop();
-        own.or_else(|| self.shelves.iter().find_map(Shelf::pop))
+    /// An idle instance of the thread's own shard, or of another.
+    fn pop_idle(&self) -> Option<IdleInstance<F>> {
+        let own = self.shard().pop();
+        own.or_else(|| self.shards.iter().find_map(Shard::pop))
     }
 
-    /// Lets go of instances that are not needed, now and then, for as long as there are any.
-    pub(crate) fn trim_in_background(this: &Local<Self>) {
-        let instances = this.downgrade();
-        let Ok(runtime) = Handle::try_current() else {
-            return;
-        };
-        runtime.spawn(async move {
-            loop {
-                sleep(TRIM_TIME).await;
-                let Some(instances) = instances.upgrade() else {
-                    return;
-                };
-                for shelf in &instances.shelves {
-                    shelf.trim();
-                }
-            }
-        });
+    /// Drops the instances that were idle all the time since the last call, but for a few. Blocks for as
+    /// long as that takes.
+    pub(crate) fn trim(&self) {
+        for shard in &self.shards {
+            shard.trim();
+        }
     }
 
-    /// The shelf of this thread.
-    fn shelf(&self) -> &Shelf<P> {
+    /// The shard of this thread.
+    fn shard(&self) -> &Shard<F> {
         static THREADS: AtomicUsize = AtomicUsize::new(0);
         thread_local! {
             static NUMBER: usize = THREADS.fetch_add(1, Ordering::Relaxed);
         }
         let number = NUMBER.try_with(|number| *number).unwrap_or_default();
-        &self.shelves[number % self.shelves.len()]
+        &self.shards[number % self.shards.len()]
     }
 
-    async fn instantiate(&self) -> Result<P::Instance, NoInstance> {
-        let computing = Arc::new(ComputingTime::new(self.clock.clone()));
-        let instance = self.pre.instantiate(&self.lending.puts, computing);
-        instance
-            .await
-            .map_err(|error| match error.is::<PoolConcurrencyLimitError>() {
-                true => NoInstance::Busy,
-                false => NoInstance::Broken(error),
-            })
-    }
-}
-
-impl<P: Pre> Place<P> {
-    /// Lends the instance that was given back last here, whose memory is warm, or another, or a new
-    /// one.
-    pub(crate) async fn lend(self) -> Result<Loan<P>, NoInstance> {
-        let Self(instances) = &self;
-        let kept = match instances.pick() {
-            Some(kept) => kept,
-            // Seldom, and its room would be part of each request's.
-            None => match Box::pin(instances.instantiate()).await {
-                Ok(instance) => Kept {
-                    instance,
-                    requests_left: instances.lending.limits.max_instance_reuse_count,
-                },
-                // There are as many as there are places, so one has been given back meanwhile.
-                Err(NoInstance::Busy) => instances.pick().ok_or(NoInstance::Busy)?,
-                Err(broken) => return Err(broken),
-            },
-        };
-        Ok(Loan {
-            instance: kept.instance,
-            requests_left: kept.requests_left.saturating_sub(1),
-            place: self,
+    async fn instantiate(&self) -> Result<F::Instance, AcquireError> {
+        let cpu_time = Arc::new(CpuTime::new(self.ticker.clone()));
+        let instance = self.factory.instantiate(cpu_time).await;
+        instance.map_err(|error| {
+            if error.is::<PoolConcurrencyLimitError>() {
+                AcquireError::Exhausted
+            } else {
+                AcquireError::Instantiate(error)
+            }
         })
     }
 }
 
-impl<P: Pre> Loan<P> {
-    /// Gives an instance back that did what it was lent for without a trap. Its request stays in flight
-    /// for as long as its place is kept.
-    pub(crate) fn give_back(self) -> Place<P> {
-        if self.requests_left > 0 && P::is_clean(&self.instance) {
-            self.place.0.shelf().lock().kept.push(Kept {
-                instance: self.instance,
-                requests_left: self.requests_left,
-            });
-        }
-        self.place
+impl<'a, F: InstanceFactory> Permit<'a, F> {
+    /// Takes the instance that was released last on this processor, whose memory is warm, or another, or
+    /// a new one.
+    pub(crate) async fn acquire(self) -> Result<PooledInstance<'a, F>, AcquireError> {
+        let Self(pool) = &self;
+        let idle = match pool.pop_idle() {
+            Some(idle) => idle,
+            // Boxed, since it is rare and its size would be part of every request's future.
+            None => match Box::pin(pool.instantiate()).await {
+                Ok(instance) => IdleInstance {
+                    instance,
+                    reuses_left: pool.config.max_reuse_count,
+                },
+                // The engine has a slot for each permit, so another was released meanwhile.
+                Err(AcquireError::Exhausted) => pool.pop_idle().ok_or(AcquireError::Exhausted)?,
+                Err(error) => return Err(error),
+            },
+        };
+        Ok(PooledInstance {
+            instance: idle.instance,
+            reuses_left: idle.reuses_left.saturating_sub(1),
+            permit: self,
+        })
     }
 }
 
-impl<P: Pre> Shelf<P> {
-    /// A push or a pop can't leave the list half done, so a poisoned lock is still good.
-    fn lock(&self) -> MutexGuard<'_, Idle<P>> {
+impl<'a, F: InstanceFactory> PooledInstance<'a, F> {
+    /// Returns an instance that has not trapped to the pool. The permit remains in use until it is dropped.
+    pub(crate) fn release(self) -> Permit<'a, F> {
+        if self.reuses_left > 0 && F::is_reusable(&self.instance) {
+            let Permit(pool) = &self.permit;
+            pool.shard().lock().instances.push(IdleInstance {
+                instance: self.instance,
+                reuses_left: self.reuses_left,
+            });
+        }
+        self.permit
+    }
+}
+
+impl<F: InstanceFactory> Shard<F> {
+    /// Each change leaves the list whole, so a poisoned lock is still good.
+    fn lock(&self) -> MutexGuard<'_, Idle<F>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn pop(&self) -> Option<Kept<P>> {
+    fn pop(&self) -> Option<IdleInstance<F>> {
         let mut idle = self.lock();
-        let kept = idle.kept.pop();
-        idle.least = idle.least.min(idle.kept.len());
-        kept
+        let instance = idle.instances.pop();
+        idle.low_water_mark = idle.low_water_mark.min(idle.instances.len());
+        instance
     }
 
-    /// Lets go of those that lay there all the time since the last call, but for a few.
     fn trim(&self) {
-        let unused: Vec<Kept<P>> = {
+        let unused: Vec<IdleInstance<F>> = {
             let mut idle = self.lock();
-            let number = idle.least.saturating_sub(KEPT_INSTANCES);
-            let unused = idle.kept.drain(..number).collect();
-            idle.least = idle.kept.len();
+            let number = idle.low_water_mark.saturating_sub(MIN_IDLE_INSTANCES);
+            let unused = idle.instances.drain(..number).collect();
+            idle.low_water_mark = idle.instances.len();
             unused
         };
-        // Takes some time for each, and the lock is free again.
+        // After the lock is released, since each takes some time.
         drop(unused);
     }
 }
 
-impl<P: Pre> Drop for Place<P> {
+impl<F: InstanceFactory> Drop for Permit<'_, F> {
     fn drop(&mut self) {
-        self.0.in_flight.fetch_sub(1, Ordering::Relaxed);
+        self.0.permits_in_use.fetch_sub(1, Ordering::Relaxed);
     }
 }

@@ -13,10 +13,10 @@ use wasmtime::component::{
 };
 use wasmtime::{Engine, Result, Store};
 
-use crate::component::cpu_time::{Clock, ComputingTime};
-use crate::component::pool::Pre;
-use crate::component::put_sink::{Puts, WitPutError};
-use crate::component::store_limits::{self, GuestLimits, GuestMemory, Watched};
+use crate::component::cpu_time::{CpuTime, EpochTicker};
+use crate::component::pool::InstanceFactory;
+use crate::component::put_sink::WitPutError;
+use crate::component::store_limits::{self, LimitedState, MemoryLimiter, StoreLimits};
 use crate::sink::PutError;
 
 /// The interface that a component is called through.
@@ -33,7 +33,7 @@ const NOT_CALLED: [&str; 2] = ["wasi:http/types@", "wasi:io/"];
 pub(crate) struct DirectPre {
     pre: InstancePre<State>,
     handler: Handler,
-    limits: GuestLimits,
+    limits: StoreLimits,
 }
 
 /// Where a component has the functions of `put-handler`.
@@ -45,13 +45,13 @@ struct Handler {
 /// An instance of it, which is called once at a time.
 pub(crate) struct Direct {
     store: Store<State>,
-    computing: Arc<ComputingTime>,
+    cpu_time: Arc<CpuTime>,
     decode: TypedFunc<(Bytes,), (Decoded,)>,
-    explain: TypedFunc<(WitPutError,), (PutAnswer,)>,
+    explain: TypedFunc<(WitPutError,), (PutResponse,)>,
 }
 
 /// What a body asks to store, or else what is answered to it.
-type Decoded = std::result::Result<DecodedPut, PutAnswer>;
+type Decoded = std::result::Result<DecodedPut, PutResponse>;
 
 /// The record `put` of the WIT.
 #[derive(ComponentType, Lift)]
@@ -59,13 +59,13 @@ type Decoded = std::result::Result<DecodedPut, PutAnswer>;
 pub(crate) struct DecodedPut {
     pub(crate) key: String,
     pub(crate) event: String,
-    pub(crate) stored: PutAnswer,
+    pub(crate) stored: PutResponse,
 }
 
 /// The record `answer` of the WIT.
 #[derive(ComponentType, Lift)]
 #[component(record)]
-pub(crate) struct PutAnswer {
+pub(crate) struct PutResponse {
     pub(crate) status: u16,
     pub(crate) header: Option<(String, String)>,
     pub(crate) problem: String,
@@ -73,8 +73,8 @@ pub(crate) struct PutAnswer {
 
 /// What the store of an instance holds.
 struct State {
-    memory: GuestMemory,
-    computing: Arc<ComputingTime>,
+    memory: MemoryLimiter,
+    cpu_time: Arc<CpuTime>,
 }
 
 impl DirectPre {
@@ -82,7 +82,7 @@ impl DirectPre {
     pub(crate) fn new(
         engine: &Engine,
         component: &Component,
-        limits: GuestLimits,
+        limits: StoreLimits,
     ) -> Result<Option<Self>> {
         let Some(handler) = Handler::find(component) else {
             return Ok(None);
@@ -101,42 +101,42 @@ impl DirectPre {
     }
 }
 
-impl Pre for DirectPre {
+impl InstanceFactory for DirectPre {
     type Instance = Direct;
 
-    async fn instantiate(&self, _puts: &Puts, computing: Arc<ComputingTime>) -> Result<Direct> {
-        self.make(computing).await
+    async fn instantiate(&self, cpu_time: Arc<CpuTime>) -> Result<Direct> {
+        self.make(cpu_time).await
     }
 
-    fn is_clean(instance: &Direct) -> bool {
-        instance.store.data().memory.is_small()
+    fn is_reusable(instance: &Direct) -> bool {
+        instance.store.data().memory.is_reusable()
     }
 }
 
 impl DirectPre {
     /// A new instance.
-    async fn make(&self, computing: Arc<ComputingTime>) -> Result<Direct> {
+    async fn make(&self, cpu_time: Arc<CpuTime>) -> Result<Direct> {
         let state = State {
-            memory: GuestMemory::new(self.limits),
-            computing: Arc::clone(&computing),
+            memory: MemoryLimiter::new(self.limits),
+            cpu_time: Arc::clone(&cpu_time),
         };
         let mut store = store_limits::store(self.pre.engine(), self.limits, state);
         let instantiating = self.pre.instantiate_async(&mut store);
-        let instance = computing.measure(instantiating).await?;
+        let instance = cpu_time.measure(instantiating).await?;
         let decode = instance.get_typed_func(&mut store, self.handler.decode)?;
         let explain = instance.get_typed_func(&mut store, self.handler.explain)?;
-        store.data_mut().memory.settle();
+        store.data_mut().memory.set_initial();
         Ok(Direct {
             store,
-            computing,
+            cpu_time,
             decode,
             explain,
         })
     }
 
     /// Makes an instance and drops it, to see whether there is room for one: address space, above all.
-    pub(crate) async fn try_out(&self, clock: &Clock) -> Result<()> {
-        self.make(Arc::new(ComputingTime::new(clock.clone())))
+    pub(crate) async fn try_out(&self, ticker: &EpochTicker) -> Result<()> {
+        self.make(Arc::new(CpuTime::new(ticker.clone())))
             .await
             .map(drop)
     }
@@ -149,7 +149,7 @@ impl Direct {
     }
 
     /// Lets the guest say what is answered to a put that came to this. An error is a trap, as above.
-    pub(crate) async fn explain(&mut self, error: PutError) -> Result<PutAnswer> {
+    pub(crate) async fn explain(&mut self, error: PutError) -> Result<PutResponse> {
         self.call(self.explain, error.into()).await
     }
 
@@ -159,9 +159,9 @@ impl Direct {
         (R,): ComponentNamedList + Lift + Send + Sync + 'static,
     {
         let call = function.call_async(&mut self.store, (parameter,));
-        match self.computing.measure(call).await {
+        match self.cpu_time.measure(call).await {
             Ok((result,)) => Ok(result),
-            Err(trap) => Err(self.store.data().memory.explain(trap)),
+            Err(trap) => Err(self.store.data().memory.add_memory_context(trap)),
         }
     }
 }
@@ -269,12 +269,12 @@ fn imports_no_more(engine: &Engine, component: &Component) -> bool {
     no_more && has_sink
 }
 
-impl Watched for State {
-    fn memory(&mut self) -> &mut GuestMemory {
+impl LimitedState for State {
+    fn memory(&mut self) -> &mut MemoryLimiter {
         &mut self.memory
     }
 
-    fn computing(&self) -> &ComputingTime {
-        &self.computing
+    fn cpu_time(&self) -> &CpuTime {
+        &self.cpu_time
     }
 }

@@ -1,46 +1,46 @@
-//! What holds a guest within its limits: how much memory it has, and how long it computes.
+//! The limits of the store of a guest: its linear memory, and its processor time in one call.
 //!
-//! Never ends a request: a guest that goes beyond traps, and that is for others to answer.
+//! A guest that exceeds one traps. The response to that is made elsewhere.
 
 use std::time::Duration;
 
 use wasmtime::{Engine, Error, ResourceLimiter, Result, Store, UpdateDeadline, ensure};
 
-use crate::component::cpu_time::ComputingTime;
+use crate::component::cpu_time::CpuTime;
 
-/// The most bytes of one linear memory: a body of 16 MiB, twice that while its buffer grows, and
+/// The largest size of one linear memory in bytes: a body of 16 MiB, twice that while its buffer grows, and
 /// the rest for the guest itself.
-pub(crate) const MEMORY_BYTES: usize = 64 * 1024 * 1024;
+pub(crate) const MAX_MEMORY_BYTES: usize = 64 * 1024 * 1024;
 
-/// How much linear memory a guest may keep for its next request, in bytes, beyond what it started
-/// with. One that has grown by more, by a large body, is replaced.
-const KEPT_MEMORY_BYTES: usize = 512 * 1024;
+/// By how many bytes the linear memory of an instance may have grown if the instance is to be reused. One
+/// that has grown by more, for a large body, is replaced.
+const MAX_REUSED_GROWTH_BYTES: usize = 512 * 1024;
 
-/// What a guest may take.
+/// The limits of the store of a guest.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct GuestLimits {
+pub(crate) struct StoreLimits {
     /// The most bytes of all its linear memories together.
     pub(crate) memory_bytes: usize,
-    /// The most time that it computes in one call, not counting when it waits.
-    pub(crate) time: Duration,
+    /// The most processor time in one call.
+    pub(crate) cpu_time: Duration,
 }
 
-/// What the store of a guest holds, so that it can be held within limits.
-pub(crate) trait Watched: Send + 'static {
-    fn memory(&mut self) -> &mut GuestMemory;
-    fn computing(&self) -> &ComputingTime;
+/// The data of a store with limits.
+pub(crate) trait LimitedState: Send + 'static {
+    fn memory(&mut self) -> &mut MemoryLimiter;
+    fn cpu_time(&self) -> &CpuTime;
 }
 
-/// A store whose guest stays within its limits.
-pub(crate) fn store<S: Watched>(engine: &Engine, limits: GuestLimits, state: S) -> Store<S> {
+/// A store with limits.
+pub(crate) fn store<S: LimitedState>(engine: &Engine, limits: StoreLimits, state: S) -> Store<S> {
     let mut store = Store::new(engine, state);
     store.limiter(|state| state.memory());
-    // Called where the guest goes on after a tick.
+    // Called when the guest goes on after a tick.
     store.epoch_deadline_callback(move |store| {
-        let GuestLimits { time, .. } = limits;
+        let max = limits.cpu_time;
         ensure!(
-            store.data().computing().total() <= time,
-            "it computed for more than {time:?}"
+            store.data().cpu_time().total() <= max,
+            "it computed for more than {max:?}"
         );
         Ok(UpdateDeadline::Yield(1))
     });
@@ -48,48 +48,48 @@ pub(crate) fn store<S: Watched>(engine: &Engine, limits: GuestLimits, state: S) 
     store
 }
 
-/// The linear memory of all modules of a guest.
-pub(crate) struct GuestMemory {
-    most: usize,
+/// Limits the linear memories of all modules of a guest.
+pub(crate) struct MemoryLimiter {
+    max_bytes: usize,
     bytes: usize,
-    /// What it started with: a sink that brings a language of its own brings megabytes of it.
+    /// The size after instantiation: a sink in a language with a runtime of its own brings megabytes.
     initial_bytes: usize,
-    /// What it was refused last and what it may have instead, in bytes. It may do without, or trap.
-    refused: Option<(usize, usize)>,
+    /// The size in bytes that was denied last, and the limit. The guest may cope with that, or trap.
+    denied: Option<(usize, usize)>,
 }
 
-impl GuestMemory {
-    pub(crate) fn new(limits: GuestLimits) -> Self {
+impl MemoryLimiter {
+    pub(crate) fn new(limits: StoreLimits) -> Self {
         Self {
-            most: limits.memory_bytes,
+            max_bytes: limits.memory_bytes,
             bytes: 0,
             initial_bytes: 0,
-            refused: None,
+            denied: None,
         }
     }
 
-    /// Takes what the guest has by now as what it started with.
-    pub(crate) fn settle(&mut self) {
+    /// Takes the present size as the initial one.
+    pub(crate) fn set_initial(&mut self) {
         self.initial_bytes = self.bytes;
     }
 
-    /// Whether the guest has grown so little that it may be kept.
-    pub(crate) fn is_small(&self) -> bool {
-        self.refused.is_none() && self.bytes - self.initial_bytes <= KEPT_MEMORY_BYTES
+    /// Whether the memory has grown so little that the instance may be reused.
+    pub(crate) fn is_reusable(&self) -> bool {
+        self.denied.is_none() && self.bytes - self.initial_bytes <= MAX_REUSED_GROWTH_BYTES
     }
 
-    /// Says of a trap what may have led to it.
-    pub(crate) fn explain(&self, trap: Error) -> Error {
-        match self.refused {
-            Some((wanted, most)) => trap.context(format!(
-                "it wanted {wanted} bytes of memory and may have {most}"
+    /// Adds to a trap that memory was denied before it, where it was.
+    pub(crate) fn add_memory_context(&self, trap: Error) -> Error {
+        match self.denied {
+            Some((wanted, max)) => trap.context(format!(
+                "it wanted {wanted} bytes of memory and may have {max}"
             )),
             None => trap,
         }
     }
 }
 
-impl ResourceLimiter for GuestMemory {
+impl ResourceLimiter for MemoryLimiter {
     fn memory_growing(
         &mut self,
         current: usize,
@@ -97,17 +97,17 @@ impl ResourceLimiter for GuestMemory {
         maximum: Option<usize>,
     ) -> Result<bool> {
         let bytes = self.bytes.saturating_add(desired.saturating_sub(current));
-        let refused = if desired > MEMORY_BYTES {
-            Some((desired, MEMORY_BYTES))
-        } else if bytes > self.most {
-            Some((bytes, self.most))
+        let denied = if desired > MAX_MEMORY_BYTES {
+            Some((desired, MAX_MEMORY_BYTES))
+        } else if bytes > self.max_bytes {
+            Some((bytes, self.max_bytes))
         } else {
             self.bytes = bytes;
             return Ok(true);
         };
-        // What its own type forbids is no matter of ours.
+        // Growth beyond the maximum of the memory's own type is the guest's affair.
         if maximum.is_none_or(|maximum| desired <= maximum) {
-            self.refused = refused;
+            self.denied = denied;
         }
         Ok(false)
     }

@@ -1,8 +1,9 @@
-//! What a component may see of the machine: what it was given, and nothing else.
+//! The WASI context of a component: the variables and directories that it is given, and a standard error
+//! that goes to the log.
 //!
-//! The built-in component looks at none of it. One that has a sink of its own finds its settings
-//! in variables, its store in directories, and other servers by outgoing requests; what it writes
-//! to standard error goes to the log. Standard output is closed, and so is the network but for HTTP.
+//! A component with a sink of its own finds its settings in variables and its store in directories. Standard
+//! output is closed, and so is the network, except for outgoing HTTP requests. The built-in component uses
+//! none of it.
 
 use std::path::PathBuf;
 use std::pin::Pin;
@@ -19,9 +20,9 @@ use wasmtime_wasi::{FsPerms, WasiCtx};
 /// The longest line that a component may write to the log, in bytes; a longer one is split.
 const MAX_LOG_LINE_BYTES: usize = 8 * 1024;
 
-/// What components are given.
+/// The variables and directories that a component is given.
 #[derive(Clone, Default)]
-pub(crate) struct World {
+pub(crate) struct WasiConfig {
     /// Name and value. A value may be a secret.
     pub(crate) variables: Vec<(String, String)>,
     pub(crate) directories: Vec<Directory>,
@@ -64,9 +65,9 @@ impl Directory {
     }
 }
 
-impl World {
-    /// Looks at the directories, so that they stay the same for all instances.
-    pub(crate) fn settle(&mut self) -> Result<()> {
+impl WasiConfig {
+    /// Finds the directories, so that all instances get the same ones.
+    pub(crate) fn preopen(&mut self) -> Result<()> {
         for directory in &mut self.directories {
             let identity = directory.find_identity();
             directory.identity = identity.with_context(|| directory.cannot_open())?;
@@ -74,11 +75,11 @@ impl World {
         Ok(())
     }
 
-    /// The world of one instance. A directory that took the place of another is an error: a store
-    /// in two directories would be no store.
-    pub(crate) fn open(&self) -> Result<WasiCtx> {
-        let mut wasi = WasiCtx::builder();
-        wasi.envs(&self.variables).stderr(Log);
+    /// The context of one instance. It is an error if another directory is at the path by now: a store must
+    /// not be spread over two directories.
+    pub(crate) fn build_ctx(&self) -> Result<WasiCtx> {
+        let mut ctx = WasiCtx::builder();
+        ctx.envs(&self.variables).stderr(Log);
         for directory in &self.directories {
             let identity = directory.find_identity();
             ensure!(
@@ -86,18 +87,18 @@ impl World {
                 "the directory {} is not the one that it was at the start",
                 directory.path.display()
             );
-            wasi.preopened_dir(&directory.path, &directory.name, FsPerms::ReadWrite)
+            ctx.preopened_dir(&directory.path, &directory.name, FsPerms::ReadWrite)
                 .with_context(|| directory.cannot_open())?;
         }
-        Ok(wasi.build())
+        Ok(ctx.build())
     }
 }
 
-impl fmt::Debug for World {
+impl fmt::Debug for WasiConfig {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let variables: Vec<&String> = self.variables.iter().map(|(name, _)| name).collect();
         formatter
-            .debug_struct("World")
+            .debug_struct("WasiConfig")
             .field("variables", &variables)
             .field("directories", &self.directories)
             .finish()

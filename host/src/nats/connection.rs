@@ -20,7 +20,7 @@ use super::nats_error;
 use super::url::NatsUrl;
 use super::{access, version};
 use crate::error::Error;
-use crate::util::log_limiter::Seldom;
+use crate::util::log_limiter::LogLimiter;
 
 /// How long to wait for one server, from its address to being let in.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
@@ -154,7 +154,7 @@ impl Connection {
         let lost = Arc::new(lost);
         let denied = Arc::new(Mutex::new(None));
         let noted = Arc::clone(&denied);
-        let said = Arc::new(Seldom::default());
+        let said = Arc::new(LogLimiter::default());
         let stream = url.to_string();
         let options = options(url)?.event_callback(move |event| {
             if matches!(event, Event::Disconnected) {
@@ -283,17 +283,17 @@ fn reconnect_delay(attempts: usize) -> Duration {
 }
 
 /// Says what is news: not that a connection begins or ends with the sink.
-fn tell(event: &Event, is_first: bool, stream: &str, said: &Seldom) {
+fn tell(event: &Event, is_first: bool, stream: &str, said: &LogLimiter) {
     if matches!(event, Event::Closed) || is_first && matches!(event, Event::Connected) {
         return;
     }
     let text = event.to_string();
-    let Some(left_out) = said.say(&text) else {
+    let Some(suppressed) = said.check(&text) else {
         return;
     };
     match event {
-        Event::Connected => tracing::info!(stream, left_out, "connected again"),
-        _ => tracing::warn!(stream, left_out, "the connection to the stream: {text}"),
+        Event::Connected => tracing::info!(stream, suppressed, "connected again"),
+        _ => tracing::warn!(stream, suppressed, "the connection to the stream: {text}"),
     }
 }
 

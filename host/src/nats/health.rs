@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
 
-use crate::util::log_limiter::Seldom;
+use crate::util::log_limiter::LogLimiter;
 
 /// How long puts wait for the end of a trouble: longer than the replicas take to agree on a new
 /// leader, which is 4 to 9 s.
@@ -28,7 +28,7 @@ pub(super) struct Health {
     /// How many puts have failed at least once and go on trying.
     trying_again: AtomicUsize,
     /// The reasons that were logged lately.
-    said: Seldom,
+    said: LogLimiter,
 }
 
 /// A put that goes on trying, until this is dropped.
@@ -192,9 +192,9 @@ impl Health {
 
     /// Tells each reason when it becomes one, but not each time where two take turns.
     fn log(&self, why: &Trouble) {
-        if let Some(left_out) = self.said.say(&why.text) {
+        if let Some(suppressed) = self.said.check(&why.text) {
             let why = &why.text;
-            tracing::warn!(left_out, "the stream takes no events at present: {why}");
+            tracing::warn!(suppressed, "the stream takes no events at present: {why}");
         }
     }
 

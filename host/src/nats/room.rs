@@ -5,7 +5,7 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::sink::group_commit::QueueLimits;
-use crate::sink::refusal::Reason;
+use crate::sink::reason::Reason;
 
 /// The room, and what is taken of it.
 #[derive(Debug)]

@@ -28,7 +28,7 @@ use super::watch::{ADVICE, Watched};
 use crate::error::Error;
 use crate::sink::comparison::{Comparison, HeldId, SMALL_BYTES};
 use crate::sink::group_commit::QueueLimits;
-use crate::sink::refusal::Reason;
+use crate::sink::reason::Reason;
 use crate::sink::unavailable_reasons::UnavailableReasons;
 use crate::sink::{BoxSink, PutError, PutSink};
 use crate::store::{Event, digest};

@@ -1,6 +1,6 @@
-//! A request body as it arrives: within its time, at its pace, and with little framing for its data.
+//! Reads a request body with a time-out, a minimum rate, and a limit on chunk framing.
 //!
-//! Knows no bytes but their number. What a body may have of memory is in `body`.
+//! Looks at the number of bytes only. The memory of a body is limited in `body`.
 
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -12,62 +12,62 @@ use tokio::runtime::Handle;
 use tokio::task::coop::unconstrained;
 use tokio::time::{Instant, Sleep, sleep_until};
 
-use crate::server::body::BodyLimits;
+use crate::server::body_quota::BodyLimits;
 use crate::server::connection_state::OpenBody;
 
-/// Over how long the pace of a body is measured: lost packets are sent again within that.
-const PACE_TIME: Duration = Duration::from_secs(5);
+/// Over how long the rate of a body is averaged: lost packets are retransmitted within that.
+const RATE_INTERVAL: Duration = Duration::from_secs(5);
 
-/// How long a body that is late is still read while more of it is there: what came while the server
-/// itself stood still is in the system's buffers, and is read in less.
-const LATE_TIME: Duration = Duration::from_secs(1);
+/// How long a late body is still read while more of it is available: the data that arrived while the server
+/// was stopped is in the socket's buffer, and is read in less.
+const GRACE_PERIOD: Duration = Duration::from_secs(1);
 
-/// How many read buffers may be full of framing beyond as much of it as there is data. What was read ahead
-/// is taken for framing until hyper has looked at it. The rest is for bodies of some 50,000 bytes in
+/// How many read buffers of framing there may be in addition to as much framing as data. Bytes that were read
+/// ahead count as framing until hyper has parsed them. The rest allows bodies of some 50,000 bytes in
 /// chunks of one byte, each of which costs as much as hundreds of bytes of data.
 pub(crate) const FRAMING_BUFFERS: u64 = 4;
 
-/// A body of which more may come.
-pub(crate) struct Arrival {
+/// Reads a body that has not ended.
+pub(crate) struct BodyReader {
     incoming: Incoming,
     open: OpenBody,
     limits: BodyLimits,
-    /// The bytes of data that have come.
+    /// The bytes of data that were read.
     data: u64,
-    /// The bytes of any kind that had come on the connection when the body began.
+    /// The bytes that were read from the connection before the body.
     received_before: u64,
-    /// Set only when the body has to be waited for: most are there with the head.
+    /// Set once the body has to be waited for: most arrive with the header section.
     deadline: Option<ReadDeadline>,
 }
 
-/// Why a body ends early.
-pub(crate) enum Cut {
-    /// HTTP says so: its connection was lost, or its chunks are malformed.
+/// Why a body ended early.
+pub(crate) enum ReadError {
+    /// The connection was lost, or a chunk is malformed.
     Http(hyper::Error),
-    /// It took too long, or came too slowly.
-    Late,
-    /// Its chunks have too much framing for their data.
+    /// It exceeded its time-out, or was slower than its minimum rate.
+    TimedOut,
+    /// It has too much chunk framing for its data.
     Framing,
 }
 
-/// By when a body has to be there, from when it was not all there.
+/// When the rest of a body has to have arrived.
 struct ReadDeadline {
-    /// For all of it, unless no clock can tell that.
+    /// For all of it; `None` if the clock cannot represent it.
     end: Option<Instant>,
-    /// For as much of it as its pace asks for.
-    pace_end: Instant,
-    /// How much had arrived when its pace was last looked at.
+    /// For as much of it as the minimum rate requires.
+    rate_end: Instant,
+    /// How much had arrived when the rate was last checked.
     arrived: u64,
     timer: Pin<Box<Sleep>>,
-    /// Since when it is late. It may still have arrived while nobody looked.
+    /// Since when it is late. More may have arrived unnoticed.
     late_since: Option<Instant>,
-    /// Whether some of it came since it was last found to be late.
+    /// Whether some arrived since the last check that found it late.
     has_progressed: bool,
 }
 
-impl Arrival {
+impl BodyReader {
     pub(crate) fn new(incoming: Incoming, open: OpenBody, limits: BodyLimits) -> Self {
-        let received_before = open.activity().received();
+        let received_before = open.state().received();
         Self {
             incoming,
             open,
@@ -82,7 +82,7 @@ impl Arrival {
         self.incoming.size_hint().exact().is_none()
     }
 
-    /// Whether its announced length was read.
+    /// Whether all of the announced length was read.
     pub(crate) fn is_end_stream(&self) -> bool {
         self.incoming.is_end_stream()
     }
@@ -94,9 +94,9 @@ impl Arrival {
     pub(crate) fn poll_frame(
         &mut self,
         context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Cut>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, ReadError>>> {
         if let Poll::Ready(frame) = Pin::new(&mut self.incoming).poll_frame(context) {
-            let frame = frame.map(|frame| frame.map_err(Cut::Http));
+            let frame = frame.map(|frame| frame.map_err(ReadError::Http));
             if let Some(Ok(frame)) = &frame {
                 self.data += frame.data_ref().map_or(0, Bytes::len) as u64;
                 if let Some(deadline) = &mut self.deadline {
@@ -107,9 +107,9 @@ impl Arrival {
         }
         if self.is_chunked() {
             let most = self.max_received();
-            self.open.activity().wake_body_beyond(most, context);
-            if self.open.activity().received() > most {
-                return Poll::Ready(Some(Err(Cut::Framing)));
+            self.open.state().wake_body_beyond(most, context);
+            if self.open.state().received() > most {
+                return Poll::Ready(Some(Err(ReadError::Framing)));
             }
         }
         let limits = self.limits;
@@ -117,22 +117,22 @@ impl Arrival {
             .deadline
             .get_or_insert_with(|| ReadDeadline::begin(limits));
         ready!(deadline.poll_late(self.data, limits, context));
-        Poll::Ready(Some(Err(Cut::Late)))
+        Poll::Ready(Some(Err(ReadError::TimedOut)))
     }
 
-    /// Up to how many bytes may have come on the connection: all data once, and the framing, which may be as much and
-    /// some more. What follows the body may be among them, up to a read buffer of it.
+    /// How many bytes may have been read from the connection by now: the data, and the framing, which may be
+    /// as much and some more. Up to a read buffer of them may belong to what follows the body.
     fn max_received(&self) -> u64 {
         let framing = self.limits.framing_bytes.saturating_add(self.data);
         let body = framing.saturating_add(self.data);
         self.received_before.saturating_add(body)
     }
 
-    /// Reads on and throws it away for as long as the body may take, so that a client or a proxy that
-    /// sends all of it before it reads gets its answer.
+    /// Reads and discards the rest for as long as the time-out allows, so that a client or a proxy that reads
+    /// only after it has sent everything gets its response.
     pub(crate) fn drain(mut self) {
         if let Ok(runtime) = Handle::try_current() {
-            let tasks = self.open.activity().tasks.clone();
+            let tasks = self.open.state().tasks().clone();
             let drained = async move {
                 let mut next = std::future::poll_fn(|context| self.poll_frame(context));
                 while let Some(Ok(_)) = (&mut next).await {}
@@ -146,8 +146,8 @@ impl ReadDeadline {
     fn begin(limits: BodyLimits) -> Self {
         let now = Instant::now();
         Self {
-            end: now.checked_add(limits.time),
-            pace_end: now + PACE_TIME,
+            end: now.checked_add(limits.timeout),
+            rate_end: now + RATE_INTERVAL,
             arrived: 0,
             timer: Box::pin(sleep_until(now)),
             late_since: None,
@@ -155,7 +155,7 @@ impl ReadDeadline {
         }
     }
 
-    /// Ready when a body is too late of which so many bytes have arrived.
+    /// Ready once a body of which `arrived` bytes have arrived is late.
     fn poll_late(
         &mut self,
         arrived: u64,
@@ -163,29 +163,29 @@ impl ReadDeadline {
         context: &mut Context<'_>,
     ) -> Poll<()> {
         loop {
-            let pace_end = limits.rate.map(|_| self.pace_end);
-            let Some(deadline) = self.end.into_iter().chain(pace_end).min() else {
+            let rate_end = limits.min_rate.map(|_| self.rate_end);
+            let Some(deadline) = self.end.into_iter().chain(rate_end).min() else {
                 return Poll::Pending;
             };
             if self.timer.deadline() != deadline {
                 self.timer.as_mut().reset(deadline);
             }
-            // Who floods the connection uses up what this task may do at a time, but no time.
+            // A flood of bytes uses up the cooperative budget; that must not keep the timer from firing.
             ready!(Pin::new(&mut unconstrained(self.timer.as_mut())).poll(context));
             let is_over = self.end.is_some_and(|end| end <= deadline);
             let least = limits
-                .rate
-                .map_or(0, |rate| rate.get().saturating_mul(PACE_TIME.as_secs()));
+                .min_rate
+                .map_or(0, |rate| rate.get().saturating_mul(RATE_INTERVAL.as_secs()));
             let now = Instant::now();
             if !is_over && arrived - self.arrived >= least {
                 self.arrived = arrived;
-                self.pace_end = now + PACE_TIME;
+                self.rate_end = now + RATE_INTERVAL;
                 self.late_since = None;
                 continue;
             }
-            // A server that stood still sees the end of its patience before what came meanwhile.
+            // After the server was stopped, the timer fires before the data that arrived is seen.
             match self.late_since {
-                Some(since) if !self.has_progressed || now >= since + LATE_TIME => {
+                Some(since) if !self.has_progressed || now >= since + GRACE_PERIOD => {
                     return Poll::Ready(());
                 }
                 _ => {
@@ -211,17 +211,17 @@ mod tests {
     use tokio::task::consume_budget;
     use tokio::time::{Instant, advance};
 
-    use super::{LATE_TIME, PACE_TIME, ReadDeadline};
-    use crate::server::body::BodyLimits;
+    use super::{GRACE_PERIOD, RATE_INTERVAL, ReadDeadline};
+    use crate::server::body_quota::BodyLimits;
 
     const LIMITS: BodyLimits = BodyLimits {
         bytes: 1000,
         framing_bytes: 1000,
-        time: Duration::from_secs(30),
-        rate: NonZeroU64::new(100),
+        timeout: Duration::from_secs(30),
+        min_rate: NonZeroU64::new(100),
     };
 
-    /// Uses up what a task may do at a time, as a flood of bytes does.
+    /// Uses up the cooperative budget, as a flood of bytes does.
     async fn use_up_budget() {
         while consume_budget().now_or_never().is_some() {}
     }
@@ -231,19 +231,19 @@ mod tests {
         let mut deadline = ReadDeadline::begin(LIMITS);
         let mut begin = pin!(poll_fn(|context| deadline.poll_late(0, LIMITS, context)));
         assert!(begin.as_mut().now_or_never().is_none());
-        advance(PACE_TIME).await;
+        advance(RATE_INTERVAL).await;
         use_up_budget().await;
-        // Once more is looked for what may have come meanwhile.
+        // Data that arrived meanwhile is looked for once more.
         assert!(begin.as_mut().now_or_never().is_none());
         use_up_budget().await;
         assert!(begin.as_mut().now_or_never().is_some());
     }
 
-    /// Data that comes without an end does not buy time without an end.
+    /// Data that keeps arriving extends the time by the grace period at most.
     #[tokio::test(start_paused = true)]
-    async fn data_that_comes_late_buys_little_time() {
+    async fn late_data_extends_time_by_grace_period() {
         let mut deadline = ReadDeadline::begin(LIMITS);
-        advance(LIMITS.time).await;
+        advance(LIMITS.timeout).await;
         let start = Instant::now();
         let mut arrived = 0;
         poll_fn(|context| {
@@ -252,13 +252,13 @@ mod tests {
             deadline.poll_late(arrived, LIMITS, context)
         })
         .now_or_never();
-        while start.elapsed() < LATE_TIME {
+        while start.elapsed() < GRACE_PERIOD {
             advance(Duration::from_millis(100)).await;
             arrived += 1;
             deadline.has_progressed = true;
             let late = poll_fn(|context| Poll::Ready(deadline.poll_late(arrived, LIMITS, context)));
             let is_late = late.await.is_ready();
-            assert_eq!(is_late, start.elapsed() >= LATE_TIME);
+            assert_eq!(is_late, start.elapsed() >= GRACE_PERIOD);
         }
     }
 }

@@ -1,7 +1,6 @@
-//! A server in the making: where it listens, what it runs and where that puts. Its limits are set in
-//! `limits`.
+//! The builder of a server: its address, its component, its sink and its limits.
 //!
-//! Reads no environment, and no file but a component's, or what was kept of compiling one.
+//! Reads no environment, and no file but the component and the compile cache.
 
 use std::fmt;
 use std::future::Future;
@@ -10,41 +9,40 @@ use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
 
+use tokio_util::task::TaskTracker;
+
 use crate::component::compile_cache::CompileCache;
-use crate::component::loaded_component::Source;
-use crate::component::pool::Lending;
-use crate::component::put_sink::Puts;
-use crate::component::wasi::{Directory, World};
+use crate::component::loaded_component::{ComponentSource, LoadedComponent};
+use crate::component::wasi::{Directory, WasiConfig};
 use crate::error::Error;
 use crate::limits::Limits;
-use crate::server::body::{BodyBudget, BodyLimits};
+use crate::server::body_quota::{BodyLimits, BodyQuota};
 use crate::server::body_reader::FRAMING_BUFFERS;
 use crate::server::connection;
+use crate::server::context::ServerContext;
 use crate::server::listener;
 use crate::server::peer_server::PeerServer;
-use crate::server::refusal_log::Refusals;
-use crate::server::service::Handler;
+use crate::sink::dispatcher::SinkDispatcher;
 use crate::sink::{self, BoxSink, PutError, PutSink};
 use crate::sinks::DiscardSink;
-use crate::util::local::Local;
 
-/// The port that a server listens on unless it is told another one.
+/// The default port.
 pub const DEFAULT_PORT: u16 = 8080;
 
-/// A server in the making; see [`PeerServer::builder`].
+/// Configures a server; see [`PeerServer::builder`].
 #[derive(Debug)]
 #[must_use = "a server starts with `listen`"]
 pub struct PeerServerBuilder {
     hostname: Option<String>,
     port: u16,
     sink: Option<Sink>,
-    component: Source,
+    component: ComponentSource,
     compile_cache: Option<PathBuf>,
-    world: World,
-    pub(crate) limits: Limits,
+    wasi: WasiConfig,
+    limits: Limits,
 }
 
-/// The sink, or what opens it.
+/// The sink, or the future that opens it.
 enum Sink {
     Opened(BoxSink),
     Unopened(Pin<Box<dyn Future<Output = Result<BoxSink, Error>> + Send>>),
@@ -65,11 +63,18 @@ impl Default for PeerServerBuilder {
             hostname: None,
             port: DEFAULT_PORT,
             sink: None,
-            component: Source::BuiltIn,
+            component: ComponentSource::BuiltIn,
             compile_cache: None,
-            world: World::default(),
+            wasi: WasiConfig::default(),
             limits: Limits::default(),
         }
+    }
+}
+
+impl PeerServer {
+    /// A builder with defaults for everything but the sink.
+    pub fn builder() -> PeerServerBuilder {
+        PeerServerBuilder::default()
     }
 }
 
@@ -88,14 +93,14 @@ impl PeerServerBuilder {
         self
     }
 
-    /// The sink that takes the events.
+    /// The sink for the events.
     pub fn sink(mut self, sink: impl PutSink) -> Self {
         self.sink = Some(Sink::Opened(sink.boxed()));
         self
     }
 
-    /// The sink that takes the events, opened by [`listen`](Self::listen) once it has the port and the
-    /// component: a start that fails for one of these leaves no new store behind.
+    /// The sink for the events, opened by [`listen`](Self::listen) after the component is loaded and the port is
+    /// bound, so that a start that fails for one of these leaves no new store behind.
     pub fn sink_when_bound(
         mut self,
         open: impl Future<Output = Result<BoxSink, Error>> + Send + 'static,
@@ -113,115 +118,120 @@ impl PeerServerBuilder {
         self.sink(sink::from_fn(put))
     }
 
-    /// A component of your own in place of the built-in one, as the bytes of its binary. It
-    /// exports `wasi:http/incoming-handler` 0.2. One that also exports `alldata:peer/put-handler`, and
-    /// imports no more than the built-in one does, is called through that, and may call nothing
-    /// then: the server puts what it has decoded. One that is composed of several is not.
+    /// A component of your own instead of the built-in one, as the bytes of its binary. It exports
+    /// `wasi:http/incoming-handler` 0.2. If it also exports `alldata:peer/put-handler`, is not composed of
+    /// several components and imports no more than the built-in one does, it is called through that, must not
+    /// call its imports then, and the server puts the decoded event.
     ///
-    /// Where a component does not import `alldata:peer/put-sink`, because it has a sink of its own,
-    /// the server needs none. Such a one has [`body_timeout`](Self::body_timeout) and
-    /// [`sink_timeout`](Self::sink_timeout) together for the whole of a request; then its instance
-    /// is dropped, and 504 answered.
+    /// A component that does not import `alldata:peer/put-sink` has a sink of its own, and the server needs
+    /// none. It may take [`body_timeout`](Limits::body_timeout) and [`sink_timeout`](Limits::sink_timeout)
+    /// together for a request; then its instance is dropped, and the response is 504.
     ///
-    /// A body that goes over a limit ends with an error, and the server answers in the component's
-    /// place: so a component may not put before it has read the body to its end. Its own answer has
-    /// to be read within a minute.
+    /// A body that exceeds a limit ends with an error, and the server responds instead of the component, so a
+    /// component must not put before it has read the body to its end. The client has to read the response of
+    /// the component within a minute.
     pub fn component(mut self, bytes: impl Into<Vec<u8>>) -> Self {
-        self.component = Source::Bytes(bytes.into());
+        self.component = ComponentSource::Bytes(bytes.into());
         self
     }
 
-    /// A component of your own in place of the built-in one, from a file.
+    /// A component of your own instead of the built-in one, from a file.
     pub fn component_file(mut self, path: impl Into<PathBuf>) -> Self {
-        self.component = Source::File(path.into());
+        self.component = ComponentSource::File(path.into());
         self
     }
 
-    /// A variable that a component of your own finds in its environment (`wasi:cli/environment`).
+    /// An environment variable for a component of your own (`wasi:cli/environment`).
     pub fn component_env(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
-        self.world.variables.push((name.into(), value.into()));
+        self.wasi.variables.push((name.into(), value.into()));
         self
     }
 
-    /// A directory that a component of your own may read and write (`wasi:filesystem`), and its
-    /// name there.
+    /// A directory that a component of your own may read and write (`wasi:filesystem`), under `name`.
     pub fn component_dir(mut self, path: impl Into<PathBuf>, name: impl Into<String>) -> Self {
         let directory = Directory::new(path.into(), name.into());
-        self.world.directories.push(directory);
+        self.wasi.directories.push(directory);
         self
     }
 
-    /// A directory in which compiled components are kept, so that the next start need not compile
-    /// them again. It is made if it is not there, for this user alone. One that others may write to
-    /// is an error, since what is kept is run. Not given: none.
+    /// A directory for compiled components, so that the next start need not compile them. It is created if it
+    /// does not exist, for this user alone. A directory that others may write to is an error, since compiled
+    /// components are executed. Default: none.
     pub fn compile_cache(mut self, directory: impl Into<PathBuf>) -> Self {
         self.compile_cache = Some(directory.into());
         self
     }
 
-    /// Starts the server, on the Tokio runtime that this is awaited in. It accepts connections
-    /// when this returns.
+    /// The limits of the server; [`Limits::default`] unless given.
+    pub fn limits(mut self, limits: Limits) -> Self {
+        self.limits = limits;
+        self
+    }
+
+    /// Starts the server, on the Tokio runtime that this is awaited in. It accepts connections when this
+    /// returns.
     ///
     /// # Errors
     ///
-    /// When there is no sink, a setting is out of range, the host name does not resolve, an
-    /// address can't be listened on, the component can't be used, or there is no keeping it in the
-    /// directory for that.
+    /// When there is no sink, a limit is out of its range, the host name does not resolve, an address cannot
+    /// be listened on, the component cannot be loaded, or the compile cache cannot be used.
     pub async fn listen(self) -> Result<PeerServer, Error> {
         let limits = self.limits;
         limits.check()?;
-        if self.sink.is_none() && matches!(self.component, Source::BuiltIn) {
+        if self.sink.is_none() && matches!(self.component, ComponentSource::BuiltIn) {
             return Err(Error::NoSink);
         }
         let cache = self.compile_cache.as_deref().map(CompileCache::open);
-        let (component, world) = (self.component, self.world);
-        let guest = component.compile(limits, cache.transpose()?, world);
-        let guest = guest.await?;
-        let needs_sink = guest.needs_sink();
-        // One with its own reads the body, and then does what the server's sink would do.
-        let request_time = limits.body_timeout.saturating_add(limits.sink_timeout);
-        let request_time = (!needs_sink).then_some(request_time);
+        let component = self.component.load(limits, cache.transpose()?, self.wasi);
+        let component = component.await?;
         let bound = listener::bind(self.hostname.as_deref(), self.port).await?;
-        let sink = match (self.sink, needs_sink) {
-            (Some(Sink::Opened(sink)), true) => sink,
-            (Some(Sink::Unopened(open)), true) => open.await?,
-            (None, true) => return Err(Error::NoSink),
-            (given, false) => {
-                if given.is_some() {
-                    tracing::warn!(
-                        "the component has a sink of its own, and never calls the server's"
-                    );
-                }
-                DiscardSink.boxed()
-            }
-        };
+        let sink = open_sink(self.sink, component.needs_sink()).await?;
         let listeners = listener::listen(bound)?;
-        let refusals: Arc<Refusals> = Arc::default();
-        let lending = Lending {
-            puts: Puts::new(sink.clone(), limits.sink_timeout, Arc::clone(&refusals)),
-            limits,
-        };
-        let max_body_bytes = limits.max_body_bytes.min(limits.max_buffered_bytes);
-        let body_budget = BodyBudget::new(limits.max_buffered_bytes, max_body_bytes);
-        let handler = Handler {
-            guests: guest.lend(lending),
-            body_limits: BodyLimits {
-                bytes: max_body_bytes,
-                framing_bytes: FRAMING_BUFFERS * connection::read_buffer_bytes(&limits) as u64,
-                time: limits.body_timeout,
-                rate: NonZeroU64::new(limits.min_body_rate),
-            },
-            request_time,
-            body_budget: Local::new(body_budget),
-            activity: Arc::default(),
-            refusals,
-        };
-        Ok(PeerServer::start(
-            self.hostname,
-            listeners,
-            handler,
-            sink,
-            limits,
-        ))
+        let context = assemble(limits, component, sink.clone());
+        Ok(PeerServer::start(self.hostname, listeners, context, sink))
     }
+}
+
+/// Opens the sink, if the component puts into it.
+async fn open_sink(sink: Option<Sink>, is_needed: bool) -> Result<BoxSink, Error> {
+    match sink {
+        Some(Sink::Opened(sink)) if is_needed => Ok(sink),
+        Some(Sink::Unopened(open)) if is_needed => open.await,
+        None if is_needed => Err(Error::NoSink),
+        given => {
+            if given.is_some() {
+                tracing::warn!(
+                    "the component has a sink of its own and never calls that of the server"
+                );
+            }
+            Ok(DiscardSink.boxed())
+        }
+    }
+}
+
+/// The data that the connections share.
+fn assemble(limits: Limits, component: LoadedComponent, sink: BoxSink) -> Arc<ServerContext> {
+    let max_body_bytes = limits.max_body_bytes.min(limits.max_buffered_bytes);
+    // A component with a sink of its own reads the body, and then does the work of the server's sink.
+    let request_timeout = limits.body_timeout.saturating_add(limits.sink_timeout);
+    let request_timeout = (!component.needs_sink()).then_some(request_timeout);
+    let dispatcher = SinkDispatcher::new(sink, limits.sink_timeout);
+    let context = Arc::new(ServerContext {
+        limits,
+        entry_point: component.into_pool(&dispatcher),
+        dispatcher,
+        body_limits: BodyLimits {
+            bytes: max_body_bytes,
+            framing_bytes: FRAMING_BUFFERS * connection::read_buffer_bytes(&limits) as u64,
+            timeout: limits.body_timeout,
+            min_rate: NonZeroU64::new(limits.min_body_rate),
+        },
+        body_quota: BodyQuota::new(limits.max_buffered_bytes, max_body_bytes),
+        request_timeout,
+        refusals: Arc::default(),
+        tasks: TaskTracker::new(),
+        last_responses: Arc::default(),
+    });
+    context.trim_in_background();
+    context
 }

@@ -12,9 +12,9 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::sleep;
 
 use crate::limits::Limits;
-use crate::server::connection_state::{Activity, now_ms};
+use crate::server::connection_state::{ConnectionState, now_ms};
 use crate::server::open_connections::OpenConnections;
-use crate::util::log_limiter::Seldom;
+use crate::util::log_limiter::LogLimiter;
 
 /// How many bits of an IPv6 address are those of one network, all of whose addresses anyone in it may
 /// use.
@@ -22,7 +22,7 @@ const IPV6_NETWORK_BITS: u32 = 64;
 
 /// The connections that a server has accepted itself.
 #[derive(Debug)]
-pub(crate) struct Connections {
+pub(crate) struct ConnectionLimiter {
     max: u32,
     /// 0 for any number.
     max_per_address: u32,
@@ -31,8 +31,8 @@ pub(crate) struct Connections {
     /// How many connections wait for a permit.
     waiting: AtomicUsize,
     table: Mutex<Table>,
-    crowded: Seldom,
-    refused: Seldom,
+    full: LogLimiter,
+    address_full: LogLimiter,
 }
 
 #[derive(Debug, Default)]
@@ -45,7 +45,7 @@ struct Table {
 /// The permit of a connection, until this is dropped.
 #[derive(Debug)]
 pub(crate) struct ConnectionPermit {
-    connections: Arc<Connections>,
+    connections: Arc<ConnectionLimiter>,
     id: u64,
     /// `None` where there is no limit.
     _of_address: Option<AddressPermit>,
@@ -55,14 +55,14 @@ pub(crate) struct ConnectionPermit {
 /// The share of a connection, also of one that waits, in what its address may have.
 #[derive(Debug)]
 struct AddressPermit {
-    connections: Arc<Connections>,
+    connections: Arc<ConnectionLimiter>,
     address: IpAddr,
 }
 
 /// A connection that waits for its permit, until this is dropped.
 struct Waiting<'a>(&'a AtomicUsize);
 
-impl Connections {
+impl ConnectionLimiter {
     pub(crate) fn new(limits: &Limits) -> Self {
         Self {
             max: limits.max_connections,
@@ -70,8 +70,8 @@ impl Connections {
             permits: Arc::new(Semaphore::new(limits.max_connections as usize)),
             waiting: AtomicUsize::new(0),
             table: Mutex::default(),
-            crowded: Seldom::default(),
-            refused: Seldom::default(),
+            full: LogLimiter::default(),
+            address_full: LogLimiter::default(),
         }
     }
 
@@ -80,17 +80,17 @@ impl Connections {
     pub(crate) async fn admit(
         this: &Arc<Self>,
         address: IpAddr,
-        activity: &Arc<Activity>,
+        state: &Arc<ConnectionState>,
     ) -> Option<ConnectionPermit> {
         let of_address = match this.max_per_address {
             0 => None,
             _ => Some(Self::admit_address(this, network(address))?),
         };
         let permit = this.permit().await;
-        activity.begin_idle();
+        state.begin_idle();
         Some(ConnectionPermit {
             connections: Arc::clone(this),
-            id: this.lock().open.add(activity),
+            id: this.lock().open.add(state),
             _of_address: of_address,
             _permit: permit,
         })
@@ -109,14 +109,14 @@ impl Connections {
                 });
             }
         }
-        if let Some(left_out) = this.refused.say(&address.to_string()) {
-            tracing::warn!(%address, connections, left_out, "no more connections of one address: closed");
+        if let Some(suppressed) = this.address_full.check(&address.to_string()) {
+            tracing::warn!(%address, connections, suppressed, "no more connections of one address: closed");
         }
         None
     }
 
     /// Whether a connection waits until another one ends.
-    pub(crate) fn is_crowded(&self) -> bool {
+    pub(crate) fn has_waiting(&self) -> bool {
         self.waiting.load(Ordering::Relaxed) > 0
     }
 
@@ -126,21 +126,21 @@ impl Connections {
         }
         let _waiting = Waiting::new(&self.waiting);
         loop {
-            if let Some(left_out) = self.crowded.say("") {
+            if let Some(suppressed) = self.full.check("") {
                 let connections = self.max;
                 tracing::warn!(
                     connections,
-                    left_out,
+                    suppressed,
                     "no more connections at a time: the one that is idle the longest is closed for the next"
                 );
             }
             let wanted = self.waiting.load(Ordering::Relaxed);
-            let look_again = self.lock().open.end_longest_idle(wanted, now_ms());
+            let recheck = self.lock().open.close_longest_idle(wanted, now_ms());
             tokio::select! {
                 permit = Arc::clone(&self.permits).acquire_owned() => {
                     return permit.expect("nobody closes the semaphore");
                 }
-                () = sleep(look_again) => {}
+                () = sleep(recheck) => {}
             }
         }
     }
@@ -200,16 +200,16 @@ mod tests {
 
     use futures_util::FutureExt as _;
 
-    use super::{Connections, network};
+    use super::{ConnectionLimiter, network};
     use crate::limits::Limits;
-    use crate::server::connection_state::Activity;
+    use crate::server::connection_state::ConnectionState;
 
     const ADDRESS: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
-    /// Connections that wait count too, or as many more as there are listeners could get in.
+    /// Connections that wait count too; otherwise each listener could admit one more.
     #[tokio::test]
     async fn limit_of_address_holds_for_connections_that_wait() {
-        let connections = Arc::new(Connections::new(&Limits {
+        let connections = Arc::new(ConnectionLimiter::new(&Limits {
             max_connections: 1,
             max_connections_per_address: 2,
             ..Limits::default()
@@ -217,19 +217,19 @@ mod tests {
         let admit = || {
             let connections = Arc::clone(&connections);
             async move {
-                let activity = Arc::new(Activity::default());
-                Connections::admit(&connections, ADDRESS, &activity).await
+                let state = Arc::new(ConnectionState::default());
+                ConnectionLimiter::admit(&connections, ADDRESS, &state).await
             }
         };
         let first = admit().now_or_never().expect("does not wait");
         let mut second = Box::pin(admit());
         assert!(second.as_mut().now_or_never().is_none(), "it does not wait");
-        assert!(connections.is_crowded());
+        assert!(connections.has_waiting());
         let third = admit().now_or_never().expect("does not wait");
         assert!(third.is_none(), "a third is admitted");
         drop(first);
         let second = second.await;
-        assert!(!connections.is_crowded());
+        assert!(!connections.has_waiting());
         assert_eq!(connections.lock().by_address[&ADDRESS], 1);
         drop(second);
         assert!(connections.lock().by_address.is_empty());

@@ -1,7 +1,8 @@
-//! What goes on on a connection: requests in service, bodies that arrive, heads that have begun.
+//! The state of a connection: requests in service, bodies that are being read, a header section that has
+//! started.
 //!
-//! Only counts, and notes when a request ended, so that a request is not slowed down by being watched.
-//! Never ends anything.
+//! Consists of counters and flags, so that recording it does not slow down a request. Never closes a
+//! connection.
 
 use std::io;
 use std::pin::Pin;
@@ -16,93 +17,100 @@ use tokio_util::task::TaskTracker;
 
 use crate::server::message_scanner::Defect;
 
-/// The activity of one connection.
+/// The state of one connection.
 #[derive(Debug, Default)]
-pub(crate) struct Activity {
-    /// Those of the whole server, for what may outlive the connection.
-    pub(crate) tasks: TaskTracker,
-    /// How often connections of the whole server were about to linger.
-    last_answers: Arc<AtomicUsize>,
-    /// Requests. Only the connection's own task counts them, so no addition is lost.
-    begun: AtomicUsize,
-    ended: AtomicUsize,
-    /// Bodies of which more may come, also after their request was answered.
+pub(crate) struct ConnectionState {
+    /// The tasks of the server, for work that outlives the connection.
+    tasks: TaskTracker,
+    /// Shared by all connections of the server.
+    last_responses: Arc<AtomicUsize>,
+    /// Written by the connection's task only, so no addition is lost.
+    requests_started: AtomicUsize,
+    requests_ended: AtomicUsize,
+    /// Bodies that have not been read to their end, also after the response to their request.
     open_bodies: AtomicUsize,
-    /// Answers of which a guest may still write more.
-    open_answers: AtomicUsize,
-    /// Whether an answer waits for its client to read.
+    /// Responses that a guest still writes.
+    open_responses: AtomicUsize,
+    /// Whether a response waits for the client to read it.
     is_write_blocked: AtomicBool,
-    /// Whether the last answer is sent, and what still comes is thrown away.
+    /// Whether the last response is sent, and further bytes are discarded.
     is_lingering: AtomicBool,
-    /// Whether bytes have come that belong to no request. Those that came in one read with the end of
-    /// the last request are not seen.
-    has_half_head: AtomicBool,
-    /// When the last request ended, or the connection began, in milliseconds since the first began.
+    /// Whether bytes of a further request have arrived. Those that were read together with the end of the
+    /// last request are not seen.
+    is_reading_head: AtomicBool,
+    /// When the last request ended, or the connection started, in the unit of [`now_ms`].
     idle_since_ms: AtomicU64,
-    /// Whether another connection would have the place of this one.
-    is_asked_to_end: AtomicBool,
+    /// Whether another connection waits for this one to close.
+    is_asked_to_close: AtomicBool,
     /// The task of the connection.
     task: AtomicWaker,
-    /// Bytes of any kind. Only the connection's own task counts them.
+    /// The bytes that were read. Written by the connection's task only.
     received: AtomicU64,
-    /// Beyond how many of them the task is woken that reads the body, or 0 where it is not.
+    /// At which number of bytes the task that reads the body is woken; 0 for never.
     body_wake_bytes: AtomicU64,
     body: AtomicWaker,
-    /// The first request that has a defect which hyper does not see, counted from 1.
+    /// The number, from 1, of the first request with a defect that hyper does not see.
     defect: OnceLock<(usize, Defect)>,
-    /// Whether more may come than is read before the connection ends.
+    /// Whether the client may send more than is read before the last response.
     lingers: AtomicBool,
 }
 
-/// A body of which more may come, until this is dropped.
+/// Counts a body as open until this is dropped.
 #[derive(Debug)]
-pub(crate) struct OpenBody(Arc<Activity>);
+pub(crate) struct OpenBody(Arc<ConnectionState>);
 
-/// An answer of which a guest may still write more, until this is dropped.
+/// Counts a response as open until this is dropped.
 #[derive(Debug)]
-pub(crate) struct OpenAnswer(Arc<Activity>);
+pub(crate) struct OpenResponse(Arc<ConnectionState>);
 
-/// A stream that tells when bytes come.
+/// A stream that records in a [`ConnectionState`] that bytes have arrived.
 #[derive(Debug)]
-pub(crate) struct Observed<S> {
+pub(crate) struct InstrumentedIo<S> {
     stream: S,
-    activity: Arc<Activity>,
+    state: Arc<ConnectionState>,
 }
 
-impl Activity {
-    /// That of another connection of the same server.
-    pub(crate) fn apart(&self) -> Self {
+impl ConnectionState {
+    /// The state of a new connection. `tasks` and `last_responses` are those of its server.
+    pub(crate) fn new(tasks: TaskTracker, last_responses: Arc<AtomicUsize>) -> Self {
         Self {
-            tasks: self.tasks.clone(),
-            last_answers: Arc::clone(&self.last_answers),
+            tasks,
+            last_responses,
             idle_since_ms: AtomicU64::new(now_ms()),
             ..Self::default()
         }
     }
 
+    /// The tasks of the server.
+    pub(crate) fn tasks(&self) -> &TaskTracker {
+        &self.tasks
+    }
+
     pub(crate) fn begin_request(&self) {
-        self.has_half_head.store(false, Ordering::Relaxed);
-        self.begun.store(self.begun() + 1, Ordering::Relaxed);
+        self.is_reading_head.store(false, Ordering::Relaxed);
+        self.requests_started
+            .store(self.requests_started() + 1, Ordering::Relaxed);
     }
 
     pub(crate) fn end_request(&self) {
-        self.ended.store(self.ended() + 1, Ordering::Relaxed);
+        self.requests_ended
+            .store(self.requests_ended() + 1, Ordering::Relaxed);
         self.begin_idle();
     }
 
-    /// It is idle from now on.
+    /// Starts the time that the connection is idle.
     pub(crate) fn begin_idle(&self) {
         self.idle_since_ms.store(now_ms(), Ordering::Relaxed);
     }
 
-    /// How many requests there have been.
-    pub(crate) fn begun(&self) -> usize {
-        self.begun.load(Ordering::Relaxed)
+    /// The number of requests so far.
+    pub(crate) fn requests_started(&self) -> usize {
+        self.requests_started.load(Ordering::Relaxed)
     }
 
-    /// How many of them have an answer.
-    pub(crate) fn ended(&self) -> usize {
-        self.ended.load(Ordering::Relaxed)
+    /// How many of them have a response.
+    pub(crate) fn requests_ended(&self) -> usize {
+        self.requests_ended.load(Ordering::Relaxed)
     }
 
     pub(crate) fn receive(&self, bytes: u64) {
@@ -115,56 +123,57 @@ impl Activity {
         }
     }
 
-    /// Has the task that reads a body woken once more than so many bytes have come: of framing without
-    /// data hyper tells it nothing.
+    /// Wakes the task that reads a body once more than `bytes` bytes have been read: hyper does not wake it
+    /// for framing without data.
     pub(crate) fn wake_body_beyond(&self, bytes: u64, context: &Context<'_>) {
         self.body.register(context.waker());
         self.body_wake_bytes.store(bytes, Ordering::Release);
     }
 
-    /// How many bytes have come.
+    /// The number of bytes that were read.
     pub(crate) fn received(&self) -> u64 {
         self.received.load(Ordering::Relaxed)
     }
 
     pub(crate) fn find_defect(&self, request: usize, defect: Defect) {
-        // None is served behind the first.
+        // No request after the first one with a defect is served.
         let _ = self.defect.set((request, defect));
     }
 
-    /// The defect of the request that was begun last.
+    /// The defect of the current request.
     pub(crate) fn defect(&self) -> Option<Defect> {
         let (request, defect) = self.defect.get()?;
-        (*request == self.begun()).then_some(*defect)
+        (*request == self.requests_started()).then_some(*defect)
     }
 
     pub(crate) fn linger(&self) {
         self.lingers.store(true, Ordering::Relaxed);
-        self.last_answers.fetch_add(1, Ordering::Relaxed);
+        self.last_responses.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Whether the connection is not to be closed as soon as its last answer is sent: one that is closed
-    /// while its client sends is reset, and the client may never read that answer.
+    /// Whether the connection is to be kept open for a while after its last response: one that is closed while
+    /// the client sends is reset, and the client may never read the response.
     pub(crate) fn lingers(&self) -> bool {
         self.lingers.load(Ordering::Relaxed)
     }
 
-    /// Whether a request is in service, or its body still arrives.
+    /// Whether a request is in service, or its body is still read.
     pub(crate) fn is_busy(&self) -> bool {
-        self.begun() != self.ended() || self.open_bodies.load(Ordering::Relaxed) > 0
+        self.requests_started() != self.requests_ended()
+            || self.open_bodies.load(Ordering::Relaxed) > 0
     }
 
-    /// Whether the head of a further request has begun.
-    pub(crate) fn has_half_head(&self) -> bool {
-        self.has_half_head.load(Ordering::Relaxed)
+    /// Whether the header section of a further request has started.
+    pub(crate) fn is_reading_head(&self) -> bool {
+        self.is_reading_head.load(Ordering::Relaxed)
     }
 
-    /// Whether an answer is being written, and its client reads it.
-    pub(crate) fn is_answering(&self) -> bool {
-        self.open_answers.load(Ordering::Relaxed) > 0 && !self.is_write_blocked()
+    /// Whether a response is being written, and the client reads it.
+    pub(crate) fn is_responding(&self) -> bool {
+        self.open_responses.load(Ordering::Relaxed) > 0 && !self.is_write_blocked()
     }
 
-    /// Whether an answer waits for its client to read.
+    /// Whether a response waits for the client to read it.
     pub(crate) fn is_write_blocked(&self) -> bool {
         self.is_write_blocked.load(Ordering::Relaxed)
     }
@@ -176,59 +185,59 @@ impl Activity {
         }
     }
 
-    /// The last answer is sent, and what still comes is thrown away.
+    /// Records that the last response is sent, and that further bytes are discarded.
     pub(crate) fn begin_lingering(&self) {
         self.is_lingering.store(true, Ordering::Relaxed);
-        self.last_answers.fetch_add(1, Ordering::Relaxed);
+        self.last_responses.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Changes when a connection of the same server is about to linger, or does.
-    pub(crate) fn last_answers(&self) -> usize {
-        self.last_answers.load(Ordering::Relaxed)
+    /// The number of times that a connection of the server sent its last response and began to linger.
+    pub(crate) fn last_responses(&self) -> usize {
+        self.last_responses.load(Ordering::Relaxed)
     }
 
-    /// Since when nothing has been going on, in milliseconds since the first connection began. One that
-    /// has its last answer has nothing to lose but its client's time, and comes before all others.
+    /// Since when the connection is idle, in the unit of [`now_ms`]. A connection that has sent its last
+    /// response counts as idle for longest.
     pub(crate) fn idle_since_ms(&self) -> Option<u64> {
         if self.is_lingering.load(Ordering::Relaxed) {
             return Some(0);
         }
         let is_idle = !self.is_busy()
-            && !self.has_half_head()
+            && !self.is_reading_head()
             && !self.is_write_blocked()
-            && self.open_answers.load(Ordering::Relaxed) == 0;
+            && self.open_responses.load(Ordering::Relaxed) == 0;
         if is_idle && self.lingers() {
             return Some(0);
         }
         is_idle.then(|| self.idle_since_ms.load(Ordering::Relaxed))
     }
 
-    /// Whether a connection that is idle has its last answer.
-    pub(crate) fn has_last_answer(&self) -> bool {
+    /// Whether an idle connection has sent its last response.
+    pub(crate) fn has_last_response(&self) -> bool {
         self.lingers() || self.is_lingering.load(Ordering::Relaxed)
     }
 
-    /// Asks the connection to end, if it is idle still.
-    pub(crate) fn ask_to_end(&self) {
-        self.is_asked_to_end.store(true, Ordering::Relaxed);
+    /// Asks the connection to close if it is still idle.
+    pub(crate) fn ask_to_close(&self) {
+        self.is_asked_to_close.store(true, Ordering::Relaxed);
         self.task.wake();
     }
 
-    pub(crate) fn is_asked_to_end(&self) -> bool {
-        self.is_asked_to_end.load(Ordering::Relaxed)
+    pub(crate) fn is_asked_to_close(&self) -> bool {
+        self.is_asked_to_close.load(Ordering::Relaxed)
     }
 
-    /// Goes on as if nobody had asked, until somebody asks again.
-    pub(crate) fn decline_end(&self, context: &Context<'_>) {
-        self.is_asked_to_end.store(false, Ordering::Relaxed);
-        self.wake_to_end(context);
+    /// Ignores the request to close, until the next one.
+    pub(crate) fn decline_close(&self, context: &Context<'_>) {
+        self.is_asked_to_close.store(false, Ordering::Relaxed);
+        self.wake_on_close(context);
     }
 
-    /// Has a task woken once, when the connection is asked to end.
-    pub(crate) fn wake_to_end(&self, context: &Context<'_>) {
+    /// Wakes the task once the connection is asked to close.
+    pub(crate) fn wake_on_close(&self, context: &Context<'_>) {
         self.task.register(context.waker());
-        // Who asked before that has woken nobody.
-        if self.is_asked_to_end() {
+        // An earlier request has woken no task.
+        if self.is_asked_to_close() {
             context.waker().wake_by_ref();
         }
     }
@@ -239,19 +248,19 @@ impl Activity {
     }
 }
 
-/// The time in milliseconds since the first connection began.
+/// The time in milliseconds since the first call.
 pub(crate) fn now_ms() -> u64 {
     static START: LazyLock<Instant> = LazyLock::new(Instant::now);
     u64::try_from(START.elapsed().as_millis()).unwrap_or(u64::MAX)
 }
 
 impl OpenBody {
-    pub(crate) fn new(activity: &Arc<Activity>) -> Self {
-        activity.open_bodies.fetch_add(1, Ordering::Relaxed);
-        Self(Arc::clone(activity))
+    pub(crate) fn new(state: &Arc<ConnectionState>) -> Self {
+        state.open_bodies.fetch_add(1, Ordering::Relaxed);
+        Self(Arc::clone(state))
     }
 
-    pub(crate) fn activity(&self) -> &Activity {
+    pub(crate) fn state(&self) -> &ConnectionState {
         &self.0
     }
 }
@@ -262,25 +271,25 @@ impl Drop for OpenBody {
     }
 }
 
-impl OpenAnswer {
-    pub(crate) fn new(activity: &Arc<Activity>) -> Self {
-        activity.open_answers.fetch_add(1, Ordering::Relaxed);
-        Self(Arc::clone(activity))
+impl OpenResponse {
+    pub(crate) fn new(state: &Arc<ConnectionState>) -> Self {
+        state.open_responses.fetch_add(1, Ordering::Relaxed);
+        Self(Arc::clone(state))
     }
 }
 
-impl Drop for OpenAnswer {
+impl Drop for OpenResponse {
     fn drop(&mut self) {
         self.0.begin_idle();
-        self.0.open_answers.fetch_sub(1, Ordering::Relaxed);
+        self.0.open_responses.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
-impl<S> Observed<S> {
-    pub(crate) fn new(stream: S, activity: &Arc<Activity>) -> Self {
+impl<S> InstrumentedIo<S> {
+    pub(crate) fn new(stream: S, state: &Arc<ConnectionState>) -> Self {
         Self {
             stream,
-            activity: Arc::clone(activity),
+            state: Arc::clone(state),
         }
     }
 
@@ -289,7 +298,7 @@ impl<S> Observed<S> {
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Observed<S> {
+impl<S: AsyncRead + Unpin> AsyncRead for InstrumentedIo<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -297,16 +306,16 @@ impl<S: AsyncRead + Unpin> AsyncRead for Observed<S> {
     ) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
         ready!(Pin::new(&mut self.stream).poll_read(context, buffer))?;
-        // Empty lines before a request are none of it (RFC 9112, section 2.2).
+        // Empty lines before a request are not part of it (RFC 9112, section 2.2).
         let is_empty_line = |byte: &u8| matches!(byte, b'\r' | b'\n');
-        if !self.activity.is_busy() && !buffer.filled()[before..].iter().all(is_empty_line) {
-            self.activity.has_half_head.store(true, Ordering::Relaxed);
+        if !self.state.is_busy() && !buffer.filled()[before..].iter().all(is_empty_line) {
+            self.state.is_reading_head.store(true, Ordering::Relaxed);
         }
         Poll::Ready(Ok(()))
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Observed<S> {
+impl<S: AsyncWrite + Unpin> AsyncWrite for InstrumentedIo<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -332,7 +341,7 @@ mod tests {
 
     use futures_util::task::{ArcWake, waker};
 
-    use super::Activity;
+    use super::ConnectionState;
 
     #[derive(Default)]
     struct Woken(AtomicUsize);
@@ -344,28 +353,28 @@ mod tests {
     }
 
     #[test]
-    fn task_that_declined_to_end_is_woken_when_asked_again() {
+    fn task_that_declined_to_close_is_woken_by_next_request() {
         let woken = Arc::new(Woken::default());
         let waker = waker(Arc::clone(&woken));
         let context = Context::from_waker(&waker);
-        let activity = Activity::default();
-        activity.wake_to_end(&context);
+        let state = ConnectionState::default();
+        state.wake_on_close(&context);
         for times in 1..4 {
-            activity.ask_to_end();
+            state.ask_to_close();
             assert_eq!(woken.0.load(Ordering::Relaxed), times);
-            assert!(activity.is_asked_to_end());
-            activity.decline_end(&context);
-            assert!(!activity.is_asked_to_end());
+            assert!(state.is_asked_to_close());
+            state.decline_close(&context);
+            assert!(!state.is_asked_to_close());
         }
     }
 
     #[test]
-    fn task_that_was_asked_before_it_could_be_woken_is_woken() {
+    fn early_request_to_close_wakes_task() {
         let woken = Arc::new(Woken::default());
         let waker = waker(Arc::clone(&woken));
-        let activity = Activity::default();
-        activity.ask_to_end();
-        activity.wake_to_end(&Context::from_waker(&waker));
+        let state = ConnectionState::default();
+        state.ask_to_close();
+        state.wake_on_close(&Context::from_waker(&waker));
         assert_eq!(woken.0.load(Ordering::Relaxed), 1);
     }
 }

@@ -1,6 +1,6 @@
-//! Work that goes on when nobody waits for it any more: what was read whole is put.
+//! A future that is completed even if it is dropped: a body that was read to its end is put.
 //!
-//! Costs no task as long as somebody waits. Never starts work by itself.
+//! As long as it is not dropped it needs no task of its own.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -8,50 +8,50 @@ use std::task::{Context, Poll, ready};
 
 use tokio::runtime::Handle;
 
-use crate::server::connection_state::Activity;
+use crate::server::connection_state::ConnectionState;
 
-/// Work as a future. Dropped before its end, it hands the work to the runtime.
-pub(crate) struct Work<T: 'static> {
-    /// `None` once it is done.
-    work: Option<Pin<Box<dyn Future<Output = T> + Send>>>,
-    activity: Arc<Activity>,
+/// A future. Dropped before its end, it is spawned on the runtime.
+pub(crate) struct DetachOnDrop<T: 'static> {
+    /// `None` once it is ready.
+    future: Option<Pin<Box<dyn Future<Output = T> + Send>>>,
+    state: Arc<ConnectionState>,
 }
 
-impl<T> Work<T> {
-    /// Work that is one of the tasks of `activity` where it outlives who waits for it.
+impl<T> DetachOnDrop<T> {
+    /// Spawned, it is one of the tasks of the server of `state`.
     pub(crate) fn new(
-        work: impl Future<Output = T> + Send + 'static,
-        activity: &Arc<Activity>,
+        future: impl Future<Output = T> + Send + 'static,
+        state: &Arc<ConnectionState>,
     ) -> Self {
         Self {
-            work: Some(Box::pin(work)),
-            activity: Arc::clone(activity),
+            future: Some(Box::pin(future)),
+            state: Arc::clone(state),
         }
     }
 }
 
-impl<T> Future for Work<T> {
+impl<T> Future for DetachOnDrop<T> {
     type Output = T;
 
-    /// Pending for ever once the work is done.
+    /// Pending for ever once it has been ready.
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<T> {
-        let Some(work) = &mut self.work else {
+        let Some(future) = &mut self.future else {
             return Poll::Pending;
         };
-        let done = ready!(work.as_mut().poll(context));
-        self.work = None;
-        Poll::Ready(done)
+        let output = ready!(future.as_mut().poll(context));
+        self.future = None;
+        Poll::Ready(output)
     }
 }
 
-impl<T> Drop for Work<T> {
+impl<T> Drop for DetachOnDrop<T> {
     fn drop(&mut self) {
-        // Connections are tasks, which their runtime drops, or else its end.
-        if let Some(work) = self.work.take()
+        // A connection is dropped by its runtime, or at the end of that runtime.
+        if let Some(future) = self.future.take()
             && let Ok(runtime) = Handle::try_current()
         {
-            let work = async { drop(work.await) };
-            self.activity.tasks.spawn_on(work, &runtime);
+            let future = async { drop(future.await) };
+            self.state.tasks().spawn_on(future, &runtime);
         }
     }
 }

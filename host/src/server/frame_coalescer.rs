@@ -1,39 +1,38 @@
-//! Small chunks of a body, gathered into larger ones: a component takes as long for one byte as for some
-//! thousand.
+//! Coalesces the small chunks of a body into larger frames: a component takes as long for a frame of one byte
+//! as for one of some thousand.
 //!
-//! Keeps nothing back that nothing more follows at once. Counts nothing: that is for `body`.
+//! Data is held back only while more of it is available at once.
 
 use std::task::{Context, Poll};
 
 use bytes::{Bytes, BytesMut};
 use hyper::body::Frame;
 
-/// How many frames of a body are handed on as they come: most bodies have fewer, and none of them waits.
+/// How many frames of a body are passed on as they are: most bodies have fewer.
 const EAGER_FRAMES: usize = 16;
 
-/// The size in bytes at which a frame is large enough to be handed on, alone or gathered: then what it
-/// costs for its bytes counts more than what it costs by itself.
+/// The size in bytes from which a frame is passed on: its bytes then cost more than the frame itself.
 const LARGE_FRAME_BYTES: usize = 16 * 1024;
 
-/// Gathers the frames of one body.
+/// Coalesces the frames of one body.
 #[derive(Debug, Default)]
-pub(crate) struct Gatherer {
-    /// How many frames were handed on as they came.
+pub(crate) struct FrameCoalescer {
+    /// How many frames were passed on as they were.
     eager: usize,
     data: BytesMut,
-    /// Whether some of it came since it was last found that nothing followed.
+    /// Whether data arrived since the last time that none was available.
     has_more: bool,
-    /// What ended the gathering, if that is no data.
+    /// The frame after the data, if it is not data itself.
     last: Option<Frame<Bytes>>,
 }
 
-impl Gatherer {
-    /// Whether there is something to be handed on.
+impl FrameCoalescer {
+    /// Whether there is a frame to be passed on.
     pub(crate) fn has_frame(&self) -> bool {
         !self.data.is_empty() || self.last.is_some()
     }
 
-    /// The next frame of those that `poll_one` gives.
+    /// The next frame, made of those that `poll_one` returns.
     pub(crate) fn poll<E>(
         &mut self,
         context: &mut Context<'_>,
@@ -45,7 +44,7 @@ impl Gatherer {
         loop {
             let frame = match poll_one(context) {
                 Poll::Ready(Some(Ok(frame))) => frame,
-                // Without its end nobody may take it for whole.
+                // The data before an error is dropped with it.
                 Poll::Ready(Some(Err(error))) => {
                     self.data.clear();
                     return Poll::Ready(Some(Err(error)));
@@ -53,7 +52,7 @@ impl Gatherer {
                 Poll::Ready(None) => return Poll::Ready(self.take().map(Ok)),
                 Poll::Pending if self.data.is_empty() => return Poll::Pending,
                 Poll::Pending if self.has_more => {
-                    // hyper hands on the next frame once it is asked again, if it has one.
+                    // hyper returns the next frame when it is polled again, if there is one.
                     self.has_more = false;
                     context.waker().wake_by_ref();
                     return Poll::Pending;
@@ -84,7 +83,7 @@ impl Gatherer {
         }
     }
 
-    /// What was gathered.
+    /// The coalesced data.
     fn take(&mut self) -> Option<Frame<Bytes>> {
         self.has_more = false;
         let data = self.data.split().freeze();
@@ -102,24 +101,25 @@ mod tests {
     use hyper::HeaderMap;
     use hyper::body::Frame;
 
-    use super::{EAGER_FRAMES, Gatherer, LARGE_FRAME_BYTES};
+    use super::{EAGER_FRAMES, FrameCoalescer, LARGE_FRAME_BYTES};
 
-    /// What a body gives each time that it is polled, and nothing more in this poll.
+    /// The results of polling a body, one for each poll.
     type Polls = VecDeque<Option<Result<Frame<Bytes>, &'static str>>>;
 
     fn data(bytes: usize) -> Option<Result<Frame<Bytes>, &'static str>> {
         Some(Ok(Frame::data(Bytes::from(vec![b'x'; bytes]))))
     }
 
-    /// The sizes of the frames that are handed on, `None` for trailers, up to an error.
-    async fn gather(mut polls: Polls) -> (Vec<Option<usize>>, Option<&'static str>) {
-        let (mut gatherer, mut frames, mut is_asked_again) = (Gatherer::default(), vec![], true);
+    /// The sizes of the frames that are passed on, `None` for trailers, up to an error.
+    async fn coalesce(mut polls: Polls) -> (Vec<Option<usize>>, Option<&'static str>) {
+        let (mut coalescer, mut frames, mut is_asked_again) =
+            (FrameCoalescer::default(), vec![], true);
         loop {
             let next = poll_fn(|context| {
-                gatherer.poll(context, |context| {
+                coalescer.poll(context, |context| {
                     is_asked_again = !is_asked_again;
                     if is_asked_again {
-                        // Or the test would wait, as a body does that is told of more.
+                        // The test would wait for ever otherwise.
                         context.waker().wake_by_ref();
                         return Poll::Pending;
                     }
@@ -135,9 +135,9 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn small_frames_are_handed_on_as_few() {
+    async fn small_frames_are_coalesced() {
         let polls = (0..EAGER_FRAMES + 2 * LARGE_FRAME_BYTES + 5).map(|_| data(1));
-        let (frames, error) = gather(polls.collect()).await;
+        let (frames, error) = coalesce(polls.collect()).await;
         let eager = [Some(1); EAGER_FRAMES];
         let (first, rest) = frames.split_at(EAGER_FRAMES);
         assert_eq!(first, eager);
@@ -151,11 +151,11 @@ mod tests {
         let eager = || (0..EAGER_FRAMES).map(|_| data(1));
         let trailers = Some(Ok(Frame::trailers(HeaderMap::new())));
         let rest = [data(1), data(2), trailers];
-        let (frames, error) = gather(eager().chain(rest).collect()).await;
+        let (frames, error) = coalesce(eager().chain(rest).collect()).await;
         assert_eq!(frames[EAGER_FRAMES..], [Some(3), None]);
         assert_eq!(error, None);
         let rest = [data(LARGE_FRAME_BYTES), data(1), Some(Err("cut"))];
-        let (frames, error) = gather(eager().chain(rest).collect()).await;
+        let (frames, error) = coalesce(eager().chain(rest).collect()).await;
         assert_eq!(frames[EAGER_FRAMES..], [Some(LARGE_FRAME_BYTES)]);
         assert_eq!(error, Some("cut"));
     }

@@ -1,5 +1,5 @@
-//! Whether a head that hyper takes is one that everybody takes for the same request: its host, its
-//! target, its framing.
+//! Validates the parts of a header section that hyper leaves unchecked, and that other recipients may read
+//! differently: host, target and framing.
 
 use std::net::Ipv6Addr;
 
@@ -7,24 +7,32 @@ use alldata_peer_guest::outcome::{InvalidRequest, Outcome};
 use hyper::header::{HOST, HeaderValue, TRANSFER_ENCODING};
 use hyper::{Method, Request, Uri, Version};
 
-/// How a request ends that hyper takes, but that another server may take for a different one: for
-/// another host or target (RFC 9112, section 3.2), or with another body (section 6.1).
-pub(crate) fn refuse<B>(request: &Request<B>) -> Option<Outcome> {
+/// Refuses a request that hyper accepts, but that another server may read as a different one: for another
+/// host or target (RFC 9112, section 3.2), or with another body (section 6.1).
+///
+/// # Errors
+///
+/// The outcome of the request.
+pub(crate) fn validate<B>(request: &Request<B>) -> Result<(), Outcome> {
     let mut hosts = request.headers().get_all(HOST).iter();
     let is_host = match hosts.next() {
         Some(host) => is_host(host.as_bytes()) && hosts.next().is_none(),
         None => request.version() == Version::HTTP_10,
     };
     if !is_host {
-        return Some(Outcome::NotOneHost);
+        return Err(Outcome::NotOneHost);
     }
     if !is_target(request.method(), request.uri()) {
-        return Some(Outcome::InvalidRequest(InvalidRequest::Target));
+        return Err(Outcome::InvalidRequest(InvalidRequest::Target));
     }
     let mut codings = request.headers().get_all(TRANSFER_ENCODING).iter();
     let is_chunked = |coding: &HeaderValue| coding.as_bytes().eq_ignore_ascii_case(b"chunked");
     let is_known = codings.next().is_none_or(is_chunked) && codings.next().is_none();
-    (!is_known).then_some(Outcome::UnknownTransferCoding)
+    if is_known {
+        Ok(())
+    } else {
+        Err(Outcome::UnknownTransferCoding)
+    }
 }
 
 /// Whether this is a value of `Host`: `uri-host [":" port]`, or nothing, which is what a client sends

@@ -11,7 +11,7 @@ use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use crate::server::connection_state::Activity;
+use crate::server::connection_state::ConnectionState;
 use crate::server::message_scanner::MessageScanner;
 
 /// How many bytes are read until other tasks get their turn. hyper reads the framing of chunks byte by
@@ -22,7 +22,7 @@ const TURN_BYTES: usize = 64 * 1024;
 #[derive(Debug)]
 pub(crate) struct HttpIo<S> {
     stream: S,
-    activity: Arc<Activity>,
+    state: Arc<ConnectionState>,
     /// How many bytes were read in this turn.
     turn_bytes: usize,
     scanner: MessageScanner,
@@ -36,10 +36,10 @@ pub(crate) struct HttpIo<S> {
 const VERSION: &[u8] = b"HTTP/1.";
 
 impl<S> HttpIo<S> {
-    pub(crate) fn new(stream: S, activity: &Arc<Activity>) -> Self {
+    pub(crate) fn new(stream: S, state: &Arc<ConnectionState>) -> Self {
         Self {
             stream,
-            activity: Arc::clone(activity),
+            state: Arc::clone(state),
             turn_bytes: 0,
             scanner: MessageScanner::default(),
             answered: 0,
@@ -57,22 +57,23 @@ impl<S> HttpIo<S> {
 
     fn received(&mut self, bytes: &[u8]) {
         self.turn_bytes += bytes.len();
-        self.activity.receive(bytes.len() as u64);
+        self.state.receive(bytes.len() as u64);
         if let Some((request, defect)) = self.scanner.read(bytes) {
-            self.activity.find_defect(request, defect);
+            self.state.find_defect(request, defect);
         }
     }
 
     /// Whether this is an answer of hyper's own, to what it takes for no request. Then none of the
     /// service's is due.
     fn is_own_answer(&mut self, bytes: &[u8]) -> bool {
-        let ended = self.activity.ended();
+        let ended = self.state.requests_ended();
         if self.answered != ended {
             self.answered = ended;
             return false;
         }
         let status = bytes.strip_prefix(VERSION).and_then(|rest| rest.get(1..5));
-        matches!(status, Some(b" 400" | b" 414" | b" 431")) && self.activity.begun() == ended
+        matches!(status, Some(b" 400" | b" 414" | b" 431"))
+            && self.state.requests_started() == ended
     }
 }
 
@@ -104,12 +105,12 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for HttpIo<S> {
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         // What goes on with a write that had to wait is the service's.
-        if !self.activity.is_write_blocked() && self.is_own_answer(bytes) {
+        if !self.state.is_write_blocked() && self.is_own_answer(bytes) {
             self.withheld.extend_from_slice(bytes);
             return Poll::Ready(Ok(bytes.len()));
         }
         let written = Pin::new(&mut self.stream).poll_write(context, bytes);
-        self.activity.set_write_blocked(match &written {
+        self.state.set_write_blocked(match &written {
             Poll::Pending => true,
             Poll::Ready(Ok(length)) => *length < bytes.len(),
             Poll::Ready(Err(_)) => false,
@@ -138,18 +139,18 @@ mod tests {
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, duplex};
 
     use super::HttpIo;
-    use crate::server::connection_state::Activity;
+    use crate::server::connection_state::ConnectionState;
 
     const ANSWER: &[u8] = b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\n\r\n";
 
     #[tokio::test]
     async fn bad_request_of_the_service_that_has_to_wait_is_sent() {
         let (near, mut far) = duplex(ANSWER.len());
-        let activity = Arc::new(Activity::default());
-        let mut io = HttpIo::new(near, &activity);
+        let state = Arc::new(ConnectionState::default());
+        let mut io = HttpIo::new(near, &state);
         for _ in 0..2 {
-            activity.begin_request();
-            activity.end_request();
+            state.begin_request();
+            state.end_request();
             // The second finds no room.
             let _ = io.write(ANSWER).now_or_never();
         }

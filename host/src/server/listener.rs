@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::net::{TcpListener, TcpSocket, TcpStream, lookup_host};
 
 use crate::error::Error;
-use crate::util::log_limiter::Seldom;
+use crate::util::log_limiter::LogLimiter;
 
 /// How many connections the system holds until they are accepted: a burst of as many clients as
 /// are served at a time.
@@ -27,7 +27,7 @@ const FREE_PORT_TRIES: usize = 16;
 pub(crate) struct Listener {
     socket: TcpListener,
     pub(crate) address: SocketAddr,
-    failing: Seldom,
+    failing: LogLimiter,
 }
 
 /// A socket that has its address, and does not listen yet.
@@ -59,7 +59,7 @@ pub(crate) fn listen(bound: Vec<Bound>) -> Result<Vec<Listener>, Error> {
         Ok(Listener {
             socket,
             address,
-            failing: Seldom::default(),
+            failing: LogLimiter::default(),
         })
     };
     bound.into_iter().map(listen).collect()
@@ -154,8 +154,8 @@ impl Listener {
                 }
                 Err(error) => {
                     failures += 1;
-                    if let Some(left_out) = self.failing.say(&error.to_string()) {
-                        tracing::warn!(%error, left_out, "cannot accept a connection");
+                    if let Some(suppressed) = self.failing.check(&error.to_string()) {
+                        tracing::warn!(%error, suppressed, "cannot accept a connection");
                     }
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                 }

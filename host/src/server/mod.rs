@@ -1,6 +1,6 @@
 //! From sockets to responses: the builder, the listeners, the connections, and each request on them.
 
-pub(crate) mod builder;
+mod builder;
 mod peer_server;
 
 mod listener;
@@ -8,23 +8,26 @@ mod shutdown;
 
 mod connection;
 mod connection_limiter;
-pub(crate) mod connection_state;
+mod connection_state;
 mod http_io;
 mod message_scanner;
 mod open_connections;
 mod parse_error;
 
+mod context;
+
 mod service;
 
 mod framing;
 
-pub(crate) mod body;
+mod body;
+mod body_quota;
 mod body_reader;
 mod frame_coalescer;
 
 mod detach_on_drop;
-pub(crate) mod refusal_log;
-pub(crate) mod response;
+mod refusal_log;
+mod response;
 mod wasi_http;
 
 pub use builder::{DEFAULT_PORT, PeerServerBuilder};

@@ -1,40 +1,40 @@
-//! The connections that are open, and which of them is closed for a new one.
+//! The open connections, and the choice of the one that is closed for a new one.
 //!
-//! Asks a connection to end, and leaves that to it.
+//! Asks a connection to close, which then closes by itself.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::server::connection_state::Activity;
+use crate::server::connection_state::ConnectionState;
 
-/// How long to wait until a connection that was asked to end has ended, or until one that is busy may
-/// have become idle, before all are looked at again.
-const LOOK_AGAIN: Duration = Duration::from_millis(50);
+/// How long to wait for a connection that was asked to close, or for one to become idle, before all are
+/// checked again.
+const RECHECK_INTERVAL: Duration = Duration::from_millis(50);
 
-/// How long a connection has been idle at least when it is closed for another: in less the first or the
-/// next request of a client may be on its way. Many times as long as that takes in one network, and so
-/// short that a crowd of silent clients that keeps all places is through in seconds.
+/// How long a connection has to be idle before it is closed for another: the first or the next request of its
+/// client may be on its way. That is many times what a request takes within one network, and short enough
+/// for thousands of silent clients to be closed in seconds.
 const MIN_IDLE_TIME: Duration = Duration::from_millis(100);
 
-/// How many connections a look at all of them finds that have been idle the longest: so many new ones
-/// need no further look.
+/// How many of the connections that are idle longest one check of all connections finds: so many new
+/// connections need no further check.
 const CANDIDATES: usize = 256;
 
-/// The connections that are open.
+/// The open connections of a server.
 #[derive(Debug, Default)]
 pub(crate) struct OpenConnections {
     next_id: u64,
-    open: HashMap<u64, Arc<Activity>>,
-    /// Those that had been idle the longest when all were looked at, the longest last.
+    open: HashMap<u64, Arc<ConnectionState>>,
+    /// Those that were idle longest at the last check, the longest last.
     candidates: Vec<Candidate>,
-    /// How often connections were about to linger by then.
-    last_answers: Option<usize>,
-    /// Those that were asked to end, and have neither ended nor declined.
+    /// The count of last responses at that check.
+    last_responses: Option<usize>,
+    /// Those that were asked to close, and have neither closed nor declined.
     asked: Vec<u64>,
 }
 
-/// A connection that was idle since then. In the order in which they became so.
+/// An idle connection. Candidates are ordered by the time since which they are idle.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct Candidate {
     since_ms: u64,
@@ -42,11 +42,11 @@ struct Candidate {
 }
 
 impl OpenConnections {
-    /// Takes note of a connection until it is removed.
-    pub(crate) fn add(&mut self, activity: &Arc<Activity>) -> u64 {
+    /// Adds a connection.
+    pub(crate) fn add(&mut self, state: &Arc<ConnectionState>) -> u64 {
         let id = self.next_id;
         self.next_id += 1;
-        self.open.insert(id, Arc::clone(activity));
+        self.open.insert(id, Arc::clone(state));
         id
     }
 
@@ -54,40 +54,40 @@ impl OpenConnections {
         self.open.remove(&id);
     }
 
-    /// Asks the connection to end that has been idle the longest, if it has been so for long enough, and
-    /// unless as many as are `wanted` are about to. Returns when to do so again.
-    pub(crate) fn end_longest_idle(&mut self, wanted: usize, now_ms: u64) -> Duration {
+    /// Asks the connection that is idle longest to close, if it is idle for long enough and fewer than `wanted`
+    /// connections are asked already. Returns after which time to do so again.
+    pub(crate) fn close_longest_idle(&mut self, wanted: usize, now_ms: u64) -> Duration {
         let open = &self.open;
-        let is_asked = |id: &u64| open.get(id).is_some_and(|it| it.is_asked_to_end());
+        let is_asked = |id: &u64| open.get(id).is_some_and(|it| it.is_asked_to_close());
         self.asked.retain(is_asked);
         if self.asked.len() >= wanted {
-            return LOOK_AGAIN;
+            return RECHECK_INTERVAL;
         }
-        // Those that linger since come first.
-        let last_answers = self.open.values().next().map(|it| it.last_answers());
-        let is_known = self.last_answers == last_answers;
-        if is_known && self.end_a_candidate(now_ms) {
-            return LOOK_AGAIN;
+        // Connections that have begun to linger since come first.
+        let last_responses = self.open.values().next().map(|it| it.last_responses());
+        let is_known = self.last_responses == last_responses;
+        if is_known && self.close_a_candidate(now_ms) {
+            return RECHECK_INTERVAL;
         }
-        self.last_answers = last_answers;
+        self.last_responses = last_responses;
         self.find_candidates();
-        if self.end_a_candidate(now_ms) {
-            return LOOK_AGAIN;
+        if self.close_a_candidate(now_ms) {
+            return RECHECK_INTERVAL;
         }
         let next = self.candidates.last();
         let rest = next.map(|next| MIN_IDLE_TIME.saturating_sub(next.idle_time(now_ms)));
-        rest.map_or(LOOK_AGAIN, |rest| rest.min(LOOK_AGAIN))
+        rest.map_or(RECHECK_INTERVAL, |rest| rest.min(RECHECK_INTERVAL))
     }
 
-    fn end_a_candidate(&mut self, now_ms: u64) -> bool {
+    fn close_a_candidate(&mut self, now_ms: u64) -> bool {
         while let Some(candidate) = self.candidates.last() {
-            if let Some(activity) = self.open.get(&candidate.id)
-                && activity.idle_since_ms() == Some(candidate.since_ms)
+            if let Some(state) = self.open.get(&candidate.id)
+                && state.idle_since_ms() == Some(candidate.since_ms)
             {
-                if candidate.idle_time(now_ms) < MIN_IDLE_TIME && !activity.has_last_answer() {
+                if candidate.idle_time(now_ms) < MIN_IDLE_TIME && !state.has_last_response() {
                     return false;
                 }
-                activity.ask_to_end();
+                state.ask_to_close();
                 self.asked.push(candidate.id);
                 self.candidates.pop();
                 return true;
@@ -99,8 +99,8 @@ impl OpenConnections {
 
     fn find_candidates(&mut self) {
         let open = self.open.iter();
-        let idle = open.filter_map(|(id, activity)| {
-            let since_ms = activity.idle_since_ms()?;
+        let idle = open.filter_map(|(id, state)| {
+            let since_ms = state.idle_since_ms()?;
             Some(Candidate { since_ms, id: *id })
         });
         self.candidates.clear();
@@ -126,31 +126,33 @@ mod tests {
     use std::task::{Context, Waker};
     use std::time::Duration;
 
-    use super::{CANDIDATES, LOOK_AGAIN, OpenConnections};
-    use crate::server::connection_state::{Activity, OpenAnswer};
+    use super::{CANDIDATES, OpenConnections, RECHECK_INTERVAL};
+    use tokio_util::task::TaskTracker;
+
+    use crate::server::connection_state::{ConnectionState, OpenResponse};
 
     /// Connections that became idle at these times.
     fn idle_since(
         times_ms: impl IntoIterator<Item = u64>,
-    ) -> (OpenConnections, Vec<Arc<Activity>>) {
-        let (mut open, mut activities) = (OpenConnections::default(), Vec::new());
+    ) -> (OpenConnections, Vec<Arc<ConnectionState>>) {
+        let (mut open, mut states) = (OpenConnections::default(), Vec::new());
         for since_ms in times_ms {
-            let activity = Arc::new(Activity::default());
-            activity.set_idle_since_ms(since_ms);
-            open.add(&activity);
-            activities.push(activity);
+            let state = Arc::new(ConnectionState::default());
+            state.set_idle_since_ms(since_ms);
+            open.add(&state);
+            states.push(state);
         }
-        (open, activities)
+        (open, states)
     }
 
     /// Those that are asked to end now. From then on they are in service.
-    fn asked(activities: &[Arc<Activity>]) -> Vec<usize> {
+    fn asked(states: &[Arc<ConnectionState>]) -> Vec<usize> {
         let context = Context::from_waker(Waker::noop());
-        let asked = activities.iter().enumerate().filter(|(_, activity)| {
-            let is_asked = activity.is_asked_to_end();
+        let asked = states.iter().enumerate().filter(|(_, state)| {
+            let is_asked = state.is_asked_to_close();
             if is_asked {
-                activity.decline_end(&context);
-                activity.begin_request();
+                state.decline_close(&context);
+                state.begin_request();
             }
             is_asked
         });
@@ -161,92 +163,94 @@ mod tests {
     fn connections_end_in_the_order_in_which_they_became_idle() {
         let max = 3 * CANDIDATES;
         let since_ms = |number| (number * 7 % max) as u64;
-        let (mut open, activities) = idle_since((0..max).map(since_ms));
+        let (mut open, states) = idle_since((0..max).map(since_ms));
         // It is in service.
-        activities[0].begin_request();
+        states[0].begin_request();
         let now_ms = 1_000_000;
         for expected in 1..max as u64 {
-            open.end_longest_idle(1, now_ms);
-            let asked: Vec<u64> = asked(&activities).into_iter().map(since_ms).collect();
+            open.close_longest_idle(1, now_ms);
+            let asked: Vec<u64> = asked(&states).into_iter().map(since_ms).collect();
             assert_eq!(asked, [expected]);
         }
-        open.end_longest_idle(1, now_ms);
-        assert!(asked(&activities).is_empty());
+        open.close_longest_idle(1, now_ms);
+        assert!(asked(&states).is_empty());
     }
 
     #[test]
     fn connection_that_was_in_service_just_now_is_not_ended() {
-        let (mut open, activities) = idle_since([2000, 1000, 3000]);
-        assert_eq!(open.end_longest_idle(1, 1000), LOOK_AGAIN);
-        assert_eq!(open.end_longest_idle(1, 1099), Duration::from_millis(1));
-        assert!(asked(&activities).is_empty());
-        open.end_longest_idle(1, 1100);
-        assert_eq!(asked(&activities), [1]);
-        assert_eq!(open.end_longest_idle(1, 2060), Duration::from_millis(40));
-        assert!(asked(&activities).is_empty());
+        let (mut open, states) = idle_since([2000, 1000, 3000]);
+        assert_eq!(open.close_longest_idle(1, 1000), RECHECK_INTERVAL);
+        assert_eq!(open.close_longest_idle(1, 1099), Duration::from_millis(1));
+        assert!(asked(&states).is_empty());
+        open.close_longest_idle(1, 1100);
+        assert_eq!(asked(&states), [1]);
+        assert_eq!(open.close_longest_idle(1, 2060), Duration::from_millis(40));
+        assert!(asked(&states).is_empty());
         // Its client has its answer.
-        activities[2].begin_lingering();
-        open.end_longest_idle(1, 2060);
-        assert_eq!(asked(&activities), [2]);
+        states[2].begin_lingering();
+        open.close_longest_idle(1, 2060);
+        assert_eq!(asked(&states), [2]);
     }
 
     #[test]
     fn connection_that_is_answered_slowly_is_not_ended() {
-        let (mut open, activities) = idle_since([0, 0]);
-        activities[0].set_write_blocked(true);
-        let answer = OpenAnswer::new(&activities[1]);
+        let (mut open, states) = idle_since([0, 0]);
+        states[0].set_write_blocked(true);
+        let answer = OpenResponse::new(&states[1]);
         let now_ms = u64::MAX;
-        open.end_longest_idle(1, now_ms);
-        assert!(asked(&activities).is_empty());
+        open.close_longest_idle(1, now_ms);
+        assert!(asked(&states).is_empty());
         drop(answer);
-        open.end_longest_idle(1, now_ms);
-        assert_eq!(asked(&activities), [1]);
-        activities[0].set_write_blocked(false);
-        open.end_longest_idle(1, now_ms);
-        assert_eq!(asked(&activities), [0]);
+        open.close_longest_idle(1, now_ms);
+        assert_eq!(asked(&states), [1]);
+        states[0].set_write_blocked(false);
+        open.close_longest_idle(1, now_ms);
+        assert_eq!(asked(&states), [0]);
     }
 
     #[test]
-    fn connection_that_has_ended_is_asked_nothing() {
-        let (mut open, activities) = idle_since([1, 2, 3]);
-        open.end_longest_idle(1, 1000);
+    fn closed_connection_is_not_asked() {
+        let (mut open, states) = idle_since([1, 2, 3]);
+        open.close_longest_idle(1, 1000);
         open.remove(0);
         open.remove(1);
-        open.end_longest_idle(1, 1000);
-        assert_eq!(asked(&activities), [0, 2]);
+        open.close_longest_idle(1, 1000);
+        assert_eq!(asked(&states), [0, 2]);
     }
 
     #[test]
-    fn connection_that_lingers_since_the_last_look_is_the_next() {
-        let first = Arc::new(Activity::default());
-        let activities = [first.apart(), first.apart(), first.apart()].map(Arc::new);
+    fn connection_that_began_to_linger_is_next() {
+        let (tasks, last_responses) = (TaskTracker::new(), Arc::default());
+        let states = [(); 3].map(|()| {
+            let state = ConnectionState::new(tasks.clone(), Arc::clone(&last_responses));
+            Arc::new(state)
+        });
         let mut open = OpenConnections::default();
-        for (since_ms, activity) in (1..).zip(&activities) {
-            activity.set_idle_since_ms(since_ms);
-            open.add(activity);
+        for (since_ms, state) in (1..).zip(&states) {
+            state.set_idle_since_ms(since_ms);
+            open.add(state);
         }
-        open.end_longest_idle(1, 1000);
-        assert_eq!(asked(&activities), [0]);
-        activities[2].linger();
-        open.end_longest_idle(1, 1000);
-        assert_eq!(asked(&activities), [2]);
+        open.close_longest_idle(1, 1000);
+        assert_eq!(asked(&states), [0]);
+        states[2].linger();
+        open.close_longest_idle(1, 1000);
+        assert_eq!(asked(&states), [2]);
     }
 
-    /// On a busy machine it takes a while to end.
     #[test]
-    fn no_more_connections_are_asked_than_are_wanted() {
-        let (mut open, activities) = idle_since([1, 2, 3, 4]);
+    fn only_wanted_number_of_connections_is_asked() {
+        let (mut open, states) = idle_since([1, 2, 3, 4]);
         for _ in 0..10 {
-            open.end_longest_idle(1, 1000);
+            open.close_longest_idle(1, 1000);
         }
-        assert!(activities[0].is_asked_to_end());
-        assert!(!activities[1].is_asked_to_end());
+        assert!(states[0].is_asked_to_close());
+        assert!(!states[1].is_asked_to_close());
         for _ in 0..10 {
-            open.end_longest_idle(2, 1000);
+            open.close_longest_idle(2, 1000);
         }
-        assert_eq!(asked(&activities), [0, 1]);
+        assert_eq!(asked(&states), [0, 1]);
         // They have declined.
-        open.end_longest_idle(1, 1000);
-        assert_eq!(asked(&activities), [2]);
+        open.close_longest_idle(1, 1000);
+        assert_eq!(asked(&states), [2]);
     }
 }

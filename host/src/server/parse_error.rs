@@ -1,4 +1,4 @@
-//! What is answered to what hyper takes for no request. hyper itself gives a status and no reason.
+//! The response to bytes that hyper cannot parse as a request. hyper's own has a status code and no reason.
 
 use alldata_peer_guest::outcome::{InvalidRequest, Outcome, PROBLEM_MEDIA_TYPE};
 
@@ -12,16 +12,16 @@ const HTTP_2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// The status code, and the answer as it is sent, where there has to be one: hyper's own was withheld, or there is none
 /// since the client speaks HTTP/2. `unread` is what hyper has read, and not taken for a request or for
-/// empty lines before one, and `has_begun` whether there was anything but those.
-pub(crate) fn answer(
+/// empty lines before one, and `has_started` whether there was anything but those.
+pub(crate) fn response(
     withheld: &[u8],
     unread: &[u8],
-    has_begun: bool,
+    has_started: bool,
     limits: &Limits,
 ) -> Option<(u16, Vec<u8>)> {
     let status = withheld.get("HTTP/1.1 ".len().."HTTP/1.1 400".len());
     let outcome = match status {
-        Some(b"431") if unread.is_empty() && !has_begun => {
+        Some(b"431") if unread.is_empty() && !has_started => {
             Outcome::InvalidRequest(InvalidRequest::HeaderFieldsTooLarge)
         }
         Some(b"431") => too_large(unread, limits),

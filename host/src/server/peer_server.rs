@@ -1,32 +1,35 @@
-//! A server that is up: its sockets, its connections, and how it ends.
+//! A running server: its listeners, its connections, and its shutdown.
 //!
-//! Never looks into a request: that is `handler`'s.
+//! Never looks into a request.
 
 use std::fmt;
 use std::net::SocketAddr;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::FutureExt as _;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::runtime::Handle;
 use tokio::sync::Mutex;
+use tokio::time::Instant;
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 
-use crate::limits::Limits;
-use crate::server::builder::PeerServerBuilder;
 use crate::server::connection;
-use crate::server::connection_limiter::Connections;
+use crate::server::connection_limiter::ConnectionLimiter;
+use crate::server::context::{ConnectionContext, ServerContext};
 use crate::server::listener::Listener;
-use crate::server::service::Handler;
-use crate::server::shutdown::{Closing, Phase};
+use crate::server::shutdown::{Phase, Shutdown};
 use crate::sink::{BoxSink, PutSink as _};
+
+/// How long the sink has for its flush at least, if the connections took all of the drain time-out.
+const MIN_FLUSH_TIME: Duration = Duration::from_secs(1);
 
 /// An AllData peer server that is listening.
 ///
-/// Dropped, it stops accepting connections and ends those it has once they are idle;
-/// [`close`](Self::close) does the same and tells when all is done.
+/// Dropped, it stops accepting connections and closes those it has once they are idle, without a time limit.
+/// [`close`](Self::close) does that within a time limit, flushes the sink, and returns afterwards.
 #[must_use = "a server that is dropped stops listening"]
 pub struct PeerServer {
     hostname: Option<String>,
@@ -34,37 +37,29 @@ pub struct PeerServer {
     shared: Shared,
     sink: BoxSink,
     runtime: Handle,
-    /// Whether `close` has done its work.
+    /// Whether `close` is done.
     closed: Mutex<bool>,
 }
 
-/// What the tasks of a server share.
+/// The data that the tasks of a server share.
 #[derive(Clone)]
 struct Shared {
-    handler: Arc<Handler>,
-    closing: Arc<Closing>,
-    limits: Limits,
-    connections: Arc<Connections>,
+    context: Arc<ServerContext>,
+    shutdown: Arc<Shutdown>,
+    connections: Arc<ConnectionLimiter>,
 }
 
 impl PeerServer {
-    /// A server in the making.
-    pub fn builder() -> PeerServerBuilder {
-        PeerServerBuilder::default()
-    }
-
     pub(crate) fn start(
         hostname: Option<String>,
         listeners: Vec<Listener>,
-        handler: Handler,
+        context: Arc<ServerContext>,
         sink: BoxSink,
-        limits: Limits,
     ) -> Self {
         let shared = Shared {
-            handler: Arc::new(handler),
-            closing: Arc::default(),
-            limits,
-            connections: Arc::new(Connections::new(&limits)),
+            connections: Arc::new(ConnectionLimiter::new(&context.limits)),
+            context,
+            shutdown: Arc::default(),
         };
         let addresses = listeners.iter().map(|listener| listener.address).collect();
         for listener in listeners {
@@ -106,23 +101,24 @@ impl PeerServer {
         self.local_addr().port()
     }
 
-    /// Serves a connection that was accepted elsewhere, such as one over TLS or a Unix socket, until
-    /// it ends. To this server it is like one of its own, also when that closes; one that comes
-    /// after that has begun is dropped. It is served by the runtime of the server, and dropping the
-    /// future ends it.
+    /// Serves a connection that was accepted elsewhere, such as one over TLS or a Unix socket, until it ends.
+    /// It is served on the runtime of the server, and drained when the server closes; after that it is
+    /// dropped at once. It does not count towards [`Limits::max_connections`](crate::Limits::max_connections)
+    /// or [`Limits::max_connections_per_address`](crate::Limits::max_connections_per_address). Dropping the
+    /// future closes it.
     pub async fn serve_connection<S>(&self, stream: S)
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        // In this order, so that a server which closes meanwhile waits for it.
+        // Taken before the check, so that a server that closes meanwhile waits for this connection.
         let tasks = self.shared.tasks();
         let token = tasks.token();
-        if self.shared.closing.has_begun(Phase::Closing) {
+        if self.shared.shutdown.has_begun(Phase::Draining) {
             return;
         }
-        let handler = self.shared.handler.apart();
+        let context = self.shared.context.connection();
         let shared = self.shared.clone();
-        let serving = async move { shared.serve(stream, handler, None).await };
+        let serving = async move { shared.serve(stream, context, None).await };
         let serving = AbortOnDropHandle::new(tasks.spawn_on(serving, &self.runtime));
         drop(token);
         if let Err(error) = serving.await {
@@ -130,37 +126,46 @@ impl PeerServer {
         }
     }
 
-    /// Stops accepting connections, answers what is in flight, up to the drain time-out, and
-    /// flushes the sink. Closing twice is fine: the second call waits for the first.
+    /// Stops accepting connections, finishes the requests in service, and flushes the sink, all within
+    /// [`Limits::drain_timeout`](crate::Limits::drain_timeout). A second call waits for the first.
     pub async fn close(&self) {
-        self.shared.closing.begin(Phase::Closing);
+        self.shared.shutdown.begin(Phase::Draining);
         let mut closed = self.closed.lock().await;
         if *closed {
             return;
         }
+        let timeout = self.shared.context.limits.drain_timeout;
+        // `None` if the clock cannot represent it: then there is no limit.
+        let deadline = Instant::now().checked_add(timeout);
         let tasks = self.shared.tasks();
         tasks.close();
-        if tokio::time::timeout(self.shared.limits.drain_timeout, tasks.wait())
-            .await
-            .is_err()
-        {
-            tracing::warn!(tasks = tasks.len(), "closing with requests in flight");
-            self.shared.closing.begin(Phase::Aborting);
+        if until(deadline, tasks.wait()).await.is_none() {
+            tracing::warn!(tasks = tasks.len(), "closing with requests in service");
+            self.shared.shutdown.begin(Phase::Aborting);
         }
-        self.flush().await;
-        self.shared.handler.refusals.report_totals();
+        self.flush(deadline).await;
+        self.shared.context.refusals.report_totals();
         *closed = true;
     }
 
-    /// Flushes the sink, whatever it does: a panic or no end must not keep a server from closing.
-    async fn flush(&self) {
+    /// Flushes the sink. Neither a panic nor a sink that hangs keeps the server from closing.
+    async fn flush(&self, deadline: Option<Instant>) {
         let flush = AssertUnwindSafe(async { self.sink.flush().await }).catch_unwind();
-        match tokio::time::timeout(self.shared.limits.drain_timeout, flush).await {
-            Ok(Ok(Ok(()))) => {}
-            Ok(Ok(Err(error))) => tracing::error!(%error, "cannot flush the sink"),
-            Ok(Err(_panic)) => tracing::error!("the sink panicked when it was flushed"),
-            Err(_elapsed) => tracing::error!("the sink was not flushed in time"),
+        let deadline = deadline.map(|deadline| deadline.max(Instant::now() + MIN_FLUSH_TIME));
+        match until(deadline, flush).await {
+            Some(Ok(Ok(()))) => {}
+            Some(Ok(Err(error))) => tracing::error!(%error, "cannot flush the sink"),
+            Some(Err(_panic)) => tracing::error!("the sink panicked when it was flushed"),
+            None => tracing::error!("the sink was not flushed in time"),
         }
+    }
+}
+
+/// Runs `future` until `deadline`, if there is one.
+async fn until<F: Future>(deadline: Option<Instant>, future: F) -> Option<F::Output> {
+    match deadline {
+        Some(deadline) => tokio::time::timeout_at(deadline, future).await.ok(),
+        None => Some(future.await),
     }
 }
 
@@ -176,23 +181,24 @@ impl fmt::Debug for PeerServer {
 
 impl Drop for PeerServer {
     fn drop(&mut self) {
-        self.shared.closing.begin(Phase::Closing);
+        self.shared.shutdown.begin(Phase::Draining);
     }
 }
 
 impl Shared {
     /// The tasks of the server.
     fn tasks(&self) -> &TaskTracker {
-        &self.handler.activity.tasks
+        &self.context.tasks
     }
 
-    /// Accepts connections until the server closes, and then those that the system holds by then. When
-    /// there are as many as there may be, and none of them is idle, the next one waits, and those
-    /// after it in the system's queue.
+    /// Accepts connections until the shutdown, and then those that the system has accepted by then. When there
+    /// are as many as allowed, and none of them is idle, the next one waits, and further ones wait in the
+    /// system's queue.
     async fn accept(self, mut listener: Listener) {
         loop {
             let accepting = listener.accept();
-            let Some((stream, peer)) = self.closing.unless(Phase::Closing, accepting).await else {
+            let Some((stream, peer)) = self.shutdown.run_until(Phase::Draining, accepting).await
+            else {
                 break;
             };
             self.admit(stream, peer).await;
@@ -202,30 +208,30 @@ impl Shared {
         }
     }
 
-    /// Serves a connection in a task of its own, once there is a place for it.
+    /// Serves a connection in a task of its own, once it has a permit.
     async fn admit(&self, stream: TcpStream, peer: SocketAddr) {
-        let handler = self.handler.apart();
-        let admitted = Connections::admit(&self.connections, peer.ip(), &handler.activity);
-        // At the end it waits for as long as those that have the places are waited for.
-        let admitted = self.closing.unless(Phase::Aborting, admitted).await;
+        let context = self.context.connection();
+        let admitted = ConnectionLimiter::admit(&self.connections, peer.ip(), &context.state);
+        // During the shutdown it waits as long as the connections with permits are awaited.
+        let admitted = self.shutdown.run_until(Phase::Aborting, admitted).await;
         let Some(Some(permit)) = admitted else {
             return;
         };
         let shared = self.clone();
         self.tasks().spawn(async move {
             let connections = Some(&*shared.connections);
-            shared.serve(stream, handler, connections).await;
+            shared.serve(stream, context, connections).await;
             drop(permit);
         });
     }
 
-    /// Serves one connection, which is one of `connections` if the server has accepted it itself.
+    /// Serves one connection; `connections` is `None` for one that was accepted elsewhere.
     async fn serve(
         &self,
         stream: impl AsyncRead + AsyncWrite + Unpin + 'static,
-        handler: Handler,
-        connections: Option<&Connections>,
+        context: Arc<ConnectionContext>,
+        connections: Option<&ConnectionLimiter>,
     ) {
-        connection::serve(stream, handler, &self.closing, &self.limits, connections).await;
+        connection::serve(stream, context, &self.shutdown, connections).await;
     }
 }

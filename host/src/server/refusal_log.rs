@@ -12,14 +12,15 @@ use hyper::Response;
 use tokio::runtime::Handle;
 use tracing::Level;
 
-use crate::sink::refusal::{REASONS, Reason, Refusal};
+use crate::sink::reason::{REASONS, Reason};
+use crate::sink::refusal::Refusal;
 
 /// How long after a line of one reason the next one comes at the earliest.
 const LINE_PAUSE: Duration = Duration::from_secs(5);
 
 /// What a server has refused.
 #[derive(Debug, Default)]
-pub(crate) struct Refusals([Counter; REASONS.len()]);
+pub(crate) struct RefusalLog([Counter; REASONS.len()]);
 
 /// The refusals for one reason.
 #[derive(Debug, Default)]
@@ -37,7 +38,7 @@ struct Counter {
 #[derive(Clone)]
 struct Counted;
 
-impl Refusals {
+impl RefusalLog {
     /// Counts an answer that is no success, unless that was done: by the refusal that was attached to
     /// it, or else by its status.
     pub(crate) fn count_response<B>(self: &Arc<Self>, response: &mut Response<B>) {
@@ -166,7 +167,7 @@ impl Counter {
 }
 
 /// Logs refusals for one reason, after each pause, until there was none in one.
-async fn report_after_pauses(refusals: Weak<Refusals>, reason: Reason) {
+async fn report_after_pauses(refusals: Weak<RefusalLog>, reason: Reason) {
     loop {
         tokio::time::sleep(LINE_PAUSE).await;
         let Some(refusals) = refusals.upgrade() else {

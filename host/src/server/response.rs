@@ -1,6 +1,4 @@
-//! Answers as the host sends them: made of an outcome, of what a guest says, or by a guest itself.
-//!
-//! Never decides what is answered.
+//! Responses: from the outcome of a request, or from the response of a guest.
 
 use alldata_peer_guest::outcome::{Outcome, PROBLEM_MEDIA_TYPE};
 use bytes::Bytes;
@@ -10,22 +8,26 @@ use hyper::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderName, HeaderValue};
 use wasmtime_wasi_http::DEFAULT_FORBIDDEN_HEADERS;
 use wasmtime_wasi_http::p2::body::HyperOutgoingBody;
 
-use crate::component::protocol::PutAnswer;
+use crate::component::pool::AcquireError;
+use crate::component::protocol::PutResponse;
 use crate::sink::refusal::Refusal;
 
-/// What is answered: as a whole, or as a guest writes it.
+/// After how many seconds a client may try again that an overloaded server has refused.
+pub(crate) const OVERLOAD_RETRY_SECONDS: u32 = 1;
+
+/// A response with a body of the host, or one that a guest writes.
 pub(crate) type Response = hyper::Response<Either<Full<Bytes>, HyperOutgoingBody>>;
 
-/// Why what a guest answered is no answer.
+/// Why the response of a guest is invalid.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum NoAnswer {
-    #[error("{0} is no status code of an answer")]
+pub(crate) enum InvalidResponse {
+    #[error("{0} is not a final status code")]
     Status(u16),
-    #[error("the field {0:?} is malformed, or not a guest's to set")]
+    #[error("the field {0:?} is malformed, or must not be set by a guest")]
     Field(String),
 }
 
-/// What the guest would answer for `outcome`, where there is no guest to do it.
+/// The response of the host to a request that had `outcome`: the same that a guest would make.
 pub(crate) fn respond(outcome: &Outcome) -> Response {
     let answer = outcome.answer();
     let (status, problem) = (answer.status, answer.body());
@@ -39,44 +41,58 @@ pub(crate) fn respond(outcome: &Outcome) -> Response {
     response
 }
 
-/// What a guest answers to a put.
+/// The response of a guest to a put.
 ///
 /// # Errors
 ///
-/// When it is no answer of HTTP, or says how it is framed: that is the connection's to say.
-pub(crate) fn respond_with(answer: PutAnswer) -> Result<Response, NoAnswer> {
-    let header = match answer.header {
+/// When its status code or field is invalid, or the field is one of the connection.
+pub(crate) fn into_response(response: PutResponse) -> Result<Response, InvalidResponse> {
+    let header = match response.header {
         None => None,
         Some((name, value)) => match HeaderName::try_from(&name) {
             Ok(known) if !is_of_the_connection(&known) => Some((known, value)),
-            _ => return Err(NoAnswer::Field(name)),
+            _ => return Err(InvalidResponse::Field(name)),
         },
     };
-    complete(answer.status, header, answer.problem)
+    complete(response.status, header, response.problem)
+}
+
+/// The outcome of a request for which there is no instance.
+pub(crate) fn acquire_outcome(error: AcquireError) -> Outcome {
+    match error {
+        AcquireError::Exhausted => Outcome::Unavailable {
+            retry_after_seconds: OVERLOAD_RETRY_SECONDS,
+        },
+        AcquireError::Instantiate(error) => {
+            tracing::error!(error = format!("{error:#}"), "the guest can't be started");
+            Outcome::Failed
+        }
+    }
 }
 
 fn is_of_the_connection(name: &HeaderName) -> bool {
     *name == CONTENT_LENGTH || DEFAULT_FORBIDDEN_HEADERS.contains(name)
 }
 
-/// An answer with a problem document as its body, or without one.
+/// A response with a problem document as its body, or without a body.
 fn complete(
     status: u16,
     header: Option<(HeaderName, String)>,
     problem: String,
-) -> Result<Response, NoAnswer> {
+) -> Result<Response, InvalidResponse> {
     let has_problem = !problem.is_empty();
     let mut response = Response::new(Either::Left(Full::new(Bytes::from(problem))));
     *response.status_mut() = match StatusCode::from_u16(status) {
         Ok(status) if !status.is_informational() => status,
-        _ => return Err(NoAnswer::Status(status)),
+        _ => return Err(InvalidResponse::Status(status)),
     };
     let headers = response.headers_mut();
     if has_problem {
         headers.insert(CONTENT_TYPE, HeaderValue::from_static(PROBLEM_MEDIA_TYPE));
     }
     if let Some((name, value)) = header {
-        let value = HeaderValue::try_from(value).map_err(|_| NoAnswer::Field(name.to_string()))?;
+        let value =
+            HeaderValue::try_from(value).map_err(|_| InvalidResponse::Field(name.to_string()))?;
         headers.insert(name, value);
     }
     Ok(response)

@@ -1,11 +1,10 @@
-//! From a request to its answer, by way of a guest.
+//! The service of a connection: from a request to its response, by way of a guest.
 //!
-//! Answers by itself where there is no guest to answer, as with overload or a trap, and for what is
-//! not the guest's to know: the limits of a body, and on the short way the method and a body that was
-//! cut off. Never judges a body.
+//! Responds by itself where no guest can, as to overload or after a trap, and to what the guest does not
+//! see: the limits of a body, and, where the guest is called through `protocol`, the method and a body that
+//! ended early. Never judges a body.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use alldata_peer_guest::content_coding;
 use alldata_peer_guest::outcome::{InvalidRequest, Outcome};
@@ -14,221 +13,203 @@ use hyper::body::{Body as _, Incoming};
 use hyper::header::{CONNECTION, CONTENT_ENCODING, EXPECT, HeaderValue};
 use hyper::{Method, Request};
 
-use crate::component::pool::{DirectGuests, Guests, Instances, NoInstance, Place};
-use crate::component::protocol::{DirectPre, PutAnswer};
-use crate::server::body::{BodyBudget, BodyLimits, BodyShare, BrokenLimit, LimitedBody};
-use crate::server::connection_state::Activity;
-use crate::server::detach_on_drop::Work;
+use crate::component::loaded_component::EntryPoint;
+use crate::component::pool::Permit;
+use crate::component::protocol::{DirectPre, PutResponse};
+use crate::server::body::{BodyReservation, LimitExceeded, LimitedBody};
+use crate::server::body_quota::BodyLimits;
+use crate::server::context::ConnectionContext;
+use crate::server::detach_on_drop::DetachOnDrop;
 use crate::server::framing;
 use crate::server::message_scanner::Defect;
-use crate::server::refusal_log::Refusals;
-use crate::server::response::{Response, respond, respond_with};
-use crate::server::wasi_http::Exchange;
+use crate::server::response::{
+    OVERLOAD_RETRY_SECONDS, Response, acquire_outcome, into_response, respond,
+};
+use crate::server::wasi_http::WasiHttpCall;
 use crate::sink::PutError;
-use crate::sink::refusal::{Reason, Refusal};
-use crate::util::local::Local;
+use crate::sink::reason::Reason;
+use crate::sink::refusal::Refusal;
 
-/// After how many seconds a client that met an overloaded server may come back.
-const OVERLOAD_RETRY_SECONDS: u32 = 1;
+/// Responds to the requests of one connection.
+pub(crate) struct PeerService(pub(crate) Arc<ConnectionContext>);
 
-/// What every connection of a server shares.
-pub(crate) struct Handler {
-    pub(crate) guests: Guests,
-    pub(crate) body_limits: BodyLimits,
-    pub(crate) body_budget: Local<BodyBudget>,
-    /// How long a guest may take for a request where its sink is its own, which the server does
-    /// not see.
-    pub(crate) request_time: Option<Duration>,
-    /// What goes on on the connection.
-    pub(crate) activity: Arc<Activity>,
-    pub(crate) refusals: Arc<Refusals>,
-}
-
-impl Handler {
-    /// The same for another connection.
-    pub(crate) fn apart(&self) -> Self {
-        Self {
-            guests: self.guests.apart(),
-            body_limits: self.body_limits,
-            body_budget: self.body_budget.apart(),
-            request_time: self.request_time,
-            activity: Arc::new(self.activity.apart()),
-            refusals: Arc::clone(&self.refusals),
-        }
-    }
-
-    /// Answers one request. Dropped before its end, because the connection is, it leaves the
-    /// guest running: what was read whole is put.
-    pub(crate) async fn handle(&self, request: Request<Incoming>) -> Response {
+impl PeerService {
+    /// Responds to one request. If this is dropped early, because the connection is, the guest goes on: a
+    /// body that was read to its end is put.
+    pub(crate) async fn call(&self, request: Request<Incoming>) -> Response {
+        let Self(context) = self;
         let may_withhold_body = request.headers().contains_key(EXPECT);
         let is_chunked = request.body().size_hint().exact().is_none();
-        let ambiguity = match self.activity.defect() {
-            Some(Defect::Fragment) => Some(Outcome::InvalidRequest(InvalidRequest::Target)),
-            Some(Defect::Length) => Some(Outcome::InvalidRequest(InvalidRequest::Syntax)),
-            Some(Defect::TooLarge) => Some(over(BrokenLimit::Bytes, self.body_limits)),
-            None => framing::refuse(&request),
-        };
-        let share = BodyBudget::share(&self.body_budget);
-        let mut response = self.answer(request, ambiguity.as_ref(), &share).await;
-        // A client that expects `100 Continue` and is refused may send its body or not. Whatever
-        // it sends next could be read as either, so it is told to send nothing more. Nor is
-        // anything taken after a request that others may read as two, or whose end they may see
-        // elsewhere, nor after a body that is not waited for any more.
-        if ambiguity.is_some()
-            || is_chunked && !share.has_ended()
-            || share.broken_limit() == Some(BrokenLimit::Time)
+        let invalid = self.validate_framing(&request);
+        let reservation = BodyReservation::new(context);
+        let mut response = self.respond(request, invalid.as_ref(), &reservation).await;
+        // After a refusal a client that expects `100 Continue` may send its body or not, so the bytes that
+        // follow could be read as either. Nor is anything read after a request that other recipients may
+        // read as two, or end elsewhere, nor after a body that is no longer awaited.
+        if invalid.is_some()
+            || is_chunked && !reservation.has_ended()
+            || reservation.limit_exceeded() == Some(LimitExceeded::Time)
             || may_withhold_body && !response.status().is_success()
         {
             let close = HeaderValue::from_static("close");
             response.headers_mut().insert(CONNECTION, close);
-            self.activity.linger();
+            context.state.linger();
         }
-        self.refusals.count_response(&mut response);
+        context.server.refusals.count_response(&mut response);
         response
     }
 
-    /// Answers a request that may have been judged by its head.
-    async fn answer(
+    /// The outcome of a request that other recipients may read differently, or that hyper lets pass.
+    fn validate_framing(&self, request: &Request<Incoming>) -> Option<Outcome> {
+        let Self(context) = self;
+        match context.state.defect() {
+            Some(Defect::Fragment) => Some(Outcome::InvalidRequest(InvalidRequest::Target)),
+            Some(Defect::Length) => Some(Outcome::InvalidRequest(InvalidRequest::Syntax)),
+            Some(Defect::TooLarge) => Some(limit_outcome(
+                LimitExceeded::Bytes,
+                context.server.body_limits,
+            )),
+            None => framing::validate(request).err(),
+        }
+    }
+
+    /// Responds to a request, which may be invalid by its header section.
+    async fn respond(
         &self,
         request: Request<Incoming>,
-        judged: Option<&Outcome>,
-        share: &Arc<BodyShare>,
+        invalid: Option<&Outcome>,
+        reservation: &Arc<BodyReservation>,
     ) -> Response {
-        let limits = self.body_limits;
-        let request = LimitedBody::new(request, limits, Arc::clone(share), &self.activity);
-        let answer = match judged {
+        let limits = self.0.server.body_limits;
+        let request = LimitedBody::new(request, limits, Arc::clone(reservation));
+        let response = match invalid {
             Some(outcome) => Err(outcome.clone()),
-            None => self.let_guest_answer(request, share).await,
+            None => self.dispatch(request, reservation).await,
         };
-        match (share.broken_limit(), answer) {
-            // Who read the body saw it end too early, but not why.
-            (Some(limit), _) => respond_over(limit, limits),
+        match (reservation.limit_exceeded(), response) {
+            // The guest saw the body end early, but not why.
+            (Some(limit), _) => respond_to_exceeded(limit, limits),
             (None, Ok(response)) => response,
             (None, Err(outcome)) => respond(&outcome),
         }
     }
 
-    /// What a guest answers, or how the request ended without one.
-    async fn let_guest_answer(
+    /// Calls a guest. Returns its response, or the outcome of a request that got none.
+    async fn dispatch(
         &self,
         request: Request<LimitedBody>,
-        share: &Arc<BodyShare>,
+        reservation: &Arc<BodyReservation>,
     ) -> Result<Response, Outcome> {
+        let Self(context) = self;
         let announced = request.body().size_hint().lower();
         let is_post = *request.method() == Method::POST;
-        if is_post && announced > self.body_limits.bytes {
-            return Err(over(BrokenLimit::Bytes, self.body_limits));
+        let limits = context.server.body_limits;
+        if is_post && announced > limits.bytes {
+            return Err(limit_outcome(LimitExceeded::Bytes, limits));
         }
-        match &self.guests {
-            Guests::Direct(_) if !is_post => Err(Outcome::MethodNotAllowed),
-            Guests::Direct(guests) => {
+        match &context.server.entry_point {
+            EntryPoint::Protocol(_) if !is_post => Err(Outcome::MethodNotAllowed),
+            EntryPoint::Protocol(_) => {
                 let codings = request.headers().get_all(CONTENT_ENCODING).iter();
                 if let Some(coding) =
                     content_coding::first_other(codings.map(HeaderValue::as_bytes))
                 {
                     return Err(Outcome::UnsupportedContentCoding(coding));
                 }
-                let body = request.into_body().whole().await;
+                let body = request.into_body().collect().await;
                 let body = body.map_err(|_ended_early| Outcome::CutOff)?;
-                let put = put(guests.clone(), body, Arc::clone(share));
-                Work::new(put, &self.activity).await
+                let put = put(Arc::clone(context), body, Arc::clone(reservation));
+                DetachOnDrop::new(put, &context.state).await
             }
-            Guests::Whole(instances) => {
-                let loan = Instances::lend(instances).await.map_err(no_instance)?;
-                let request = request.map(LimitedBody::gathered);
-                let (share, time) = (Arc::clone(share), self.request_time);
-                Ok(Exchange::begin(loan, request, share, time, &self.activity).await)
+            EntryPoint::WasiHttp(_) => {
+                let request = request.map(LimitedBody::coalesced);
+                WasiHttpCall::start(context, request, Arc::clone(reservation)).await
             }
         }
     }
 }
 
-/// Has a guest read the body, puts what that asks for, and has a guest say what is answered if that
-/// failed. None waits for the sink. The body counts as in flight until all is done, since the event
+/// Has a guest decode the body, puts the event, and, if that failed, has a guest make the response. No
+/// instance is held while the sink works. The body counts towards the quota until the end, since the event
 /// is a part of it.
 async fn put(
-    guests: DirectGuests,
+    context: Arc<ConnectionContext>,
     body: Bytes,
-    _share: Arc<BodyShare>,
+    _reservation: Arc<BodyReservation>,
 ) -> Result<Response, Outcome> {
-    let loan = Instances::lend(&guests.instances).await;
-    let mut loan = loan.map_err(no_instance)?;
-    let decoded = loan.instance.decode(body).await.map_err(trapped)?;
-    let place = loan.give_back();
-    let (answer, refusal) = match decoded {
-        Err(answer) => {
-            let refusal = Refusal::of_answer(answer.status, &answer.problem);
-            (answer, Some(Box::new(refusal)))
+    let EntryPoint::Protocol(pool) = &context.server.entry_point else {
+        unreachable!("the caller has matched it");
+    };
+    let mut pooled = pool.acquire().await.map_err(acquire_outcome)?;
+    let decoded = pooled.instance.decode(body).await.map_err(trap_outcome)?;
+    let permit = pooled.release();
+    let (response, refusal) = match decoded {
+        Err(response) => {
+            let refusal = Refusal::of_answer(response.status, &response.problem);
+            (response, Some(Box::new(refusal)))
         }
-        Ok(put) => match guests.sink.put(put.key, put.event).await {
+        Ok(put) => match context.dispatcher.put(put.key, put.event).await {
             Ok(()) => (put.stored, None),
-            // Its room would be part of each put's.
+            // Boxed, since its size would be part of every put's future.
             Err(refused) => {
-                let answer = Box::pin(explain(place, refused.error)).await?;
-                (answer, Some(refused.refusal))
+                let response = Box::pin(respond_to_error(permit, refused.error)).await?;
+                (response, Some(refused.refusal))
             }
         },
     };
-    let mut response = respond_with(answer).map_err(|error| {
-        tracing::error!(%error, "the guest answered what is no answer");
+    let mut response = into_response(response).map_err(|error| {
+        tracing::error!(%error, "the guest returned an invalid response");
         Outcome::Failed
     })?;
     if let Some(refusal) = refusal {
-        // Here, since a client that is gone is answered by nobody.
-        guests.sink.refusals().count_early(*refusal, &mut response);
+        // Counted here, since there is no response to a client that is gone.
+        let refusals = &context.server.refusals;
+        refusals.count_early(*refusal, &mut response);
     }
     Ok(response)
 }
 
-async fn explain(place: Place<DirectPre>, error: PutError) -> Result<PutAnswer, Outcome> {
-    let loan = place.lend().await;
-    // Without a guest nobody says whether the event may be stored, so it may.
-    let mut loan = loan.map_err(|none| {
-        no_instance(none);
+async fn respond_to_error(
+    permit: Permit<'_, DirectPre>,
+    error: PutError,
+) -> Result<PutResponse, Outcome> {
+    let mut pooled = permit.acquire().await.map_err(|error| {
+        acquire_outcome(error);
+        // Without a guest the client does not learn whether the event is stored.
         Outcome::Failed
     })?;
-    let answer = loan.instance.explain(error).await.map_err(trapped)?;
-    loan.give_back();
-    Ok(answer)
+    let response = pooled.instance.explain(error).await.map_err(trap_outcome)?;
+    pooled.release();
+    Ok(response)
 }
 
-#[expect(clippy::needless_pass_by_value, reason = "it is what `map_err` has")]
-fn trapped(error: wasmtime::Error) -> Outcome {
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "`map_err` passes it by value"
+)]
+fn trap_outcome(error: wasmtime::Error) -> Outcome {
     tracing::error!(error = format!("{error:#}"), "the guest trapped");
     Outcome::Failed
 }
 
-/// How a request ends for which there is no guest.
-fn no_instance(none: NoInstance) -> Outcome {
-    match none {
-        NoInstance::Busy => Outcome::Unavailable {
-            retry_after_seconds: OVERLOAD_RETRY_SECONDS,
-        },
-        NoInstance::Broken(error) => {
-            tracing::error!(error = format!("{error:#}"), "the guest can't be started");
-            Outcome::Failed
-        }
-    }
-}
-
-/// The answer to a request whose body went over a limit.
-fn respond_over(limit: BrokenLimit, limits: BodyLimits) -> Response {
-    let mut response = respond(&over(limit, limits));
-    if limit == BrokenLimit::Budget {
+/// The response to a request whose body exceeded a limit.
+fn respond_to_exceeded(limit: LimitExceeded, limits: BodyLimits) -> Response {
+    let mut response = respond(&limit_outcome(limit, limits));
+    if limit == LimitExceeded::Quota {
         let refusal = Refusal::new(Reason::TooManyBodyBytes);
         response.extensions_mut().insert(refusal);
     }
     response
 }
 
-/// How a request ended whose body went over a limit.
-fn over(limit: BrokenLimit, limits: BodyLimits) -> Outcome {
+/// The outcome of a request whose body exceeded a limit.
+fn limit_outcome(limit: LimitExceeded, limits: BodyLimits) -> Outcome {
     match limit {
-        BrokenLimit::Bytes => Outcome::TooLarge {
+        LimitExceeded::Bytes => Outcome::TooLarge {
             limit: Some(limits.bytes),
         },
-        BrokenLimit::Time => Outcome::TooSlow,
-        BrokenLimit::Budget => Outcome::Unavailable {
+        LimitExceeded::Time => Outcome::TooSlow,
+        LimitExceeded::Quota => Outcome::Unavailable {
             retry_after_seconds: OVERLOAD_RETRY_SECONDS,
         },
     }

@@ -1,7 +1,7 @@
-//! The end of a server, as all of its connections come to know it.
+//! Notifies the connections of a server of its shutdown.
 //!
-//! Costs a connection one load of an atomic each time that it is polled, where other ways to be told
-//! take a lock that all connections share. Never says what a connection does about it.
+//! A connection loads one atomic each time that it is polled. Other ways to be notified take a lock that all
+//! connections share.
 
 use std::future::poll_fn;
 use std::pin::pin;
@@ -11,31 +11,31 @@ use std::task::{Poll, Waker};
 use tokio::sync::Notify;
 use tokio::sync::futures::Notified;
 
-/// A part of the end of a server.
+/// A phase of the shutdown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub(crate) enum Phase {
-    /// No new connections, no further request on those there are.
-    Closing = 1,
-    /// No waiting any more for what is in flight.
+    /// No connections are accepted, and the existing ones close after their current request.
+    Draining = 1,
+    /// Requests in service are no longer awaited.
     Aborting = 2,
 }
 
-/// How far a server is into its end. It only goes forward.
+/// The shutdown of a server. Its phases only go forward.
 #[derive(Debug, Default)]
-pub(crate) struct Closing {
+pub(crate) struct Shutdown {
     /// The number of the [`Phase`], or 0 before any.
     phase: AtomicU8,
-    /// Who waits for each. Told of its phase alone, who is told once need not look again.
-    closing: Notify,
+    /// One for each phase, so that a task that was notified need not check which one has begun.
+    draining: Notify,
     aborting: Notify,
 }
 
-impl Closing {
-    /// Goes on to `phase`, unless the server is there or beyond.
+impl Shutdown {
+    /// Begins `phase`, unless it or a later one has begun.
     pub(crate) fn begin(&self, phase: Phase) {
         self.phase.fetch_max(phase as u8, Ordering::Release);
-        self.closing.notify_waiters();
+        self.draining.notify_waiters();
         if phase == Phase::Aborting {
             self.aborting.notify_waiters();
         }
@@ -47,23 +47,26 @@ impl Closing {
 
     fn beginning(&self, phase: Phase) -> Notified<'_> {
         match phase {
-            Phase::Closing => self.closing.notified(),
+            Phase::Draining => self.draining.notified(),
             Phase::Aborting => self.aborting.notified(),
         }
     }
 
-    /// What `future` gives, or `None` once `phase` has begun, which is looked at first.
-    pub(crate) async fn unless<F: Future>(&self, phase: Phase, future: F) -> Option<F::Output> {
+    /// Runs `future` until `phase` begins: then `None`, even if the future is ready.
+    pub(crate) async fn run_until<F: Future>(&self, phase: Phase, future: F) -> Option<F::Output> {
         let mut future = pin!(future);
         let mut beginning = pin!(self.beginning(phase));
-        // Who is going to be told.
-        let mut told: Option<Waker> = None;
+        // The waker that will be notified.
+        let mut notified: Option<Waker> = None;
         poll_fn(|context| {
             let waker = context.waker();
-            if !told.as_ref().is_some_and(|told| told.will_wake(waker)) {
+            if !notified
+                .as_ref()
+                .is_some_and(|notified| notified.will_wake(waker))
+            {
                 // Ready only after the beginning, since this was made.
                 let _ = beginning.as_mut().poll(context);
-                told = Some(waker.clone());
+                notified = Some(waker.clone());
             }
             if self.has_begun(phase) {
                 return Poll::Ready(None);
@@ -83,35 +86,35 @@ mod tests {
     use futures_util::FutureExt as _;
     use tokio::task::yield_now;
 
-    use super::{Closing, Phase};
+    use super::{Phase, Shutdown};
 
     const DEADLINE: Duration = Duration::from_secs(60);
 
     #[tokio::test]
-    async fn who_waits_for_a_later_phase_is_told_of_it_too() {
-        let closing = Arc::new(Closing::default());
+    async fn task_that_waits_for_later_phase_is_notified_of_it() {
+        let shutdown = Arc::new(Shutdown::default());
         let waiting = tokio::spawn({
-            let closing = Arc::clone(&closing);
-            async move { closing.unless(Phase::Aborting, pending::<()>()).await }
+            let shutdown = Arc::clone(&shutdown);
+            async move { shutdown.run_until(Phase::Aborting, pending::<()>()).await }
         });
-        for phase in [Phase::Closing, Phase::Closing] {
+        for phase in [Phase::Draining, Phase::Draining] {
             yield_now().await;
-            closing.begin(phase);
+            shutdown.begin(phase);
         }
         yield_now().await;
         assert!(!waiting.is_finished());
-        closing.begin(Phase::Aborting);
+        shutdown.begin(Phase::Aborting);
         let waited = tokio::time::timeout(DEADLINE, waiting).await;
-        assert_eq!(waited.expect("is told").expect("ends"), None);
+        assert_eq!(waited.expect("is notified").expect("ends"), None);
     }
 
     #[tokio::test]
-    async fn a_phase_that_has_begun_comes_before_the_future() {
-        let closing = Closing::default();
-        let ready = || closing.unless(Phase::Closing, async {}).now_or_never();
+    async fn phase_that_has_begun_precedes_ready_future() {
+        let shutdown = Shutdown::default();
+        let ready = || shutdown.run_until(Phase::Draining, async {}).now_or_never();
         assert_eq!(ready(), Some(Some(())));
-        closing.begin(Phase::Aborting);
-        closing.begin(Phase::Closing);
+        shutdown.begin(Phase::Aborting);
+        shutdown.begin(Phase::Draining);
         assert_eq!(ready(), Some(None));
     }
 }

@@ -1,11 +1,10 @@
-//! A request that a guest handles through `wasi:http`, from its call to its answer.
+//! A request that a guest handles through `wasi:http`, from its call to its response.
 //!
-//! Never reads a body, and never looks into an answer.
+//! Never reads a body, and never looks into a response.
 
 use std::pin::Pin;
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
 
 use alldata_peer_guest::outcome::Outcome;
 use http_body_util::{BodyExt as _, Either};
@@ -13,142 +12,152 @@ use hyper::Request;
 use hyper::header::{HOST, HeaderValue};
 use tokio::sync::oneshot;
 
-use crate::component::incoming_handler::{SetAnswer, WholePre};
-use crate::component::pool::Loan;
+use crate::component::incoming_handler::OutparamResult;
+use crate::component::loaded_component::EntryPoint;
 use crate::component::put_sink::RefusalSlot;
-use crate::server::body::{BodyShare, LimitedBody};
-use crate::server::connection_state::{Activity, OpenAnswer};
-use crate::server::detach_on_drop::Work;
-use crate::server::response::{Response, respond};
-use crate::sink::refusal::Refusal;
+use crate::server::body::{BodyReservation, LimitedBody};
+use crate::server::connection_state::{ConnectionState, OpenResponse};
+use crate::server::context::ConnectionContext;
+use crate::server::detach_on_drop::DetachOnDrop;
+use crate::server::response::{Response, acquire_outcome};
 
-/// A guest at work, as the answer that it will give.
+/// A call of a guest, as the future of its response.
 ///
-/// Ready once there is an answer. The guest may not be done by then, and goes on.
-pub(crate) struct Exchange {
-    call: Work<Ended>,
-    answer: oneshot::Receiver<SetAnswer>,
-    /// Why the guest may answer so.
+/// The guest may still run when the response is ready, and then goes on.
+pub(crate) struct WasiHttpCall {
+    call: DetachOnDrop<CallEnd>,
+    outparam: oneshot::Receiver<OutparamResult>,
+    /// The refusal of the put that the guest responds to.
     refusal: RefusalSlot,
     /// `None` as long as the guest runs.
-    ended: Option<Ended>,
-    activity: Arc<Activity>,
+    end: Option<CallEnd>,
+    state: Arc<ConnectionState>,
 }
 
-/// How a call of the guest ended.
-#[derive(Debug, Clone, Copy)]
-enum Ended {
-    /// By returning.
+/// How the call of a guest ended. Errors are logged by then.
+enum CallEnd {
     Returned,
-    /// By a trap, which is logged.
     Trapped,
-    /// By its time. Its instance is gone.
+    /// The time for the request was over, and the instance was dropped.
     TimedOut,
+    /// There was no instance.
+    NotStarted(Outcome),
 }
 
-impl Exchange {
-    /// Lets a guest handle `request`, in no more than `time` where that is given.
-    pub(crate) fn begin(
-        mut loan: Loan<WholePre>,
+impl WasiHttpCall {
+    /// Calls a guest to handle `request`.
+    pub(crate) fn start(
+        context: &Arc<ConnectionContext>,
         mut request: Request<LimitedBody>,
-        share: Arc<BodyShare>,
-        time: Option<Duration>,
-        activity: &Arc<Activity>,
+        reservation: Arc<BodyReservation>,
     ) -> Self {
-        give_authority(&mut request);
-        let (sender, answer) = oneshot::channel();
-        let refusal = loan.instance.refusal_slot();
-        // One that an earlier request has left.
-        take(&refusal);
+        ensure_authority(&mut request);
+        let (sender, outparam) = oneshot::channel();
+        let refusal = RefusalSlot::default();
+        let call = call(
+            Arc::clone(context),
+            request,
+            reservation,
+            sender,
+            refusal.clone(),
+        );
         Self {
-            call: Work::new(call(loan, request, share, time, sender), activity),
-            answer,
+            call: DetachOnDrop::new(call, &context.state),
+            outparam,
             refusal,
-            ended: None,
-            activity: Arc::clone(activity),
+            end: None,
+            state: Arc::clone(&context.state),
+        }
+    }
+
+    /// The outcome of a call that ended without a response.
+    fn outcome(&mut self) -> Outcome {
+        match self.end.take() {
+            Some(CallEnd::TimedOut) => Outcome::Unknown,
+            Some(CallEnd::Trapped) => Outcome::Failed,
+            Some(CallEnd::NotStarted(outcome)) => outcome,
+            Some(CallEnd::Returned) | None => {
+                tracing::error!("the guest returned without a response");
+                Outcome::Failed
+            }
         }
     }
 }
 
-/// Runs the guest to its end, and keeps it unless it trapped. The body counts as in flight for as
-/// long, since the guest holds it.
+/// Runs the guest to its end, and returns the instance to the pool unless it trapped. The body counts
+/// towards the quota for as long, since the guest holds it.
 async fn call(
-    mut loan: Loan<WholePre>,
+    context: Arc<ConnectionContext>,
     request: Request<LimitedBody>,
-    _share: Arc<BodyShare>,
-    time: Option<Duration>,
-    answer: oneshot::Sender<SetAnswer>,
-) -> Ended {
-    let handled = loan.instance.handle(request, answer);
-    let handled = match time {
+    _reservation: Arc<BodyReservation>,
+    outparam: oneshot::Sender<OutparamResult>,
+    refusal: RefusalSlot,
+) -> CallEnd {
+    let EntryPoint::WasiHttp(pool) = &context.server.entry_point else {
+        unreachable!("the caller has matched it");
+    };
+    let mut pooled = match pool.acquire().await {
+        Ok(pooled) => pooled,
+        Err(error) => return CallEnd::NotStarted(acquire_outcome(error)),
+    };
+    let handled = pooled.instance.handle(request, outparam, refusal);
+    let handled = match context.server.request_timeout {
         None => handled.await,
-        Some(time) => match tokio::time::timeout(time, handled).await {
+        Some(timeout) => match tokio::time::timeout(timeout, handled).await {
             Ok(handled) => handled,
             Err(_elapsed) => {
-                tracing::error!(?time, "the guest did not answer in time");
-                return Ended::TimedOut;
+                tracing::error!(?timeout, "the guest did not respond in time");
+                return CallEnd::TimedOut;
             }
         },
     };
     match handled {
         Ok(()) => {
-            loan.give_back();
-            Ended::Returned
+            pooled.release();
+            CallEnd::Returned
         }
         Err(error) => {
             tracing::error!(error = format!("{error:#}"), "the guest trapped");
-            Ended::Trapped
+            CallEnd::Trapped
         }
     }
 }
 
-impl Future for Exchange {
-    type Output = Response;
+impl Future for WasiHttpCall {
+    type Output = Result<Response, Outcome>;
 
-    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Response> {
-        if let Poll::Ready(ended) = Pin::new(&mut self.call).poll(context) {
-            self.ended = Some(ended);
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        if let Poll::Ready(end) = Pin::new(&mut self.call).poll(context) {
+            self.end = Some(end);
         }
-        let answer = ready!(Pin::new(&mut self.answer).poll(context));
-        Poll::Ready(match answer {
+        let outparam = ready!(Pin::new(&mut self.outparam).poll(context));
+        Poll::Ready(match outparam {
             Ok(Ok(mut response)) => {
-                if let Some(refusal) = take(&self.refusal) {
+                if let Some(refusal) = self.refusal.take() {
                     response.extensions_mut().insert(*refusal);
                 }
-                // Dropped with the body: until then the connection is not without a task.
-                let open = OpenAnswer::new(&self.activity);
-                response.map(|body| {
+                // Dropped with the body: the connection is not idle before.
+                let open = OpenResponse::new(&self.state);
+                Ok(response.map(|body| {
                     let body = body.map_err(move |error| {
                         let _ = &open;
                         error
                     });
                     Either::Right(body.boxed_unsync())
-                })
+                }))
             }
             Ok(Err(error)) => {
-                tracing::error!(?error, "the guest answered with an error");
-                respond(&Outcome::Failed)
+                tracing::error!(?error, "the guest responded with an error");
+                Err(Outcome::Failed)
             }
-            Err(_dropped) => match self.ended {
-                Some(Ended::TimedOut) => respond(&Outcome::Unknown),
-                Some(Ended::Trapped) => respond(&Outcome::Failed),
-                Some(Ended::Returned) | None => {
-                    tracing::error!("the guest ended without an answer");
-                    respond(&Outcome::Failed)
-                }
-            },
+            Err(_dropped) => Err(self.outcome()),
         })
     }
 }
 
-/// What is behind the lock is set as a whole, so a poisoned one is still good.
-fn take(slot: &RefusalSlot) -> Option<Box<Refusal>> {
-    slot.lock().unwrap_or_else(PoisonError::into_inner).take()
-}
-
-/// WASI wants an authority for every request, as text. HTTP/1.0 knows requests without one, and a
-/// `Host` may have any bytes.
-fn give_authority(request: &mut Request<LimitedBody>) {
+/// Gives a request without one an authority, which WASI requires as text: HTTP/1.0 requests may lack a
+/// `Host`, and its value may be any bytes.
+fn ensure_authority(request: &mut Request<LimitedBody>) {
     let host = request.headers().get(HOST);
     let has_host = host.is_some_and(|host| host.to_str().is_ok());
     if request.uri().authority().is_none() && !has_host {

@@ -11,7 +11,7 @@ use alldata_peer_guest::same_event::{VALUE_DIGEST_BYTES, value_digest};
 use tokio::sync::Semaphore;
 
 use crate::sink::PutError;
-use crate::sink::refusal::Reason;
+use crate::sink::reason::Reason;
 use crate::sink::unavailable_reasons::UnavailableReasons;
 
 /// The size in bytes up to which an event is small: computing its value digest takes some 20 µs, less

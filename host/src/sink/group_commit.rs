@@ -14,7 +14,7 @@ use std::{fmt, io};
 use tokio::sync::oneshot;
 
 use crate::sink::PutError;
-use crate::sink::refusal::Reason;
+use crate::sink::reason::Reason;
 use crate::sink::unavailable_reasons::UnavailableReasons;
 
 /// The most puts of one write: enough that their share in it no longer counts.

@@ -4,7 +4,9 @@
 //! [`sinks`](crate::sinks).
 
 pub(crate) mod comparison;
+pub(crate) mod dispatcher;
 pub(crate) mod group_commit;
+pub(crate) mod reason;
 pub(crate) mod refusal;
 pub(crate) mod unavailable_reasons;
 
@@ -13,7 +15,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 
-use crate::sink::refusal::Reason;
+use crate::sink::reason::Reason;
 use crate::sink::unavailable_reasons::UnavailableReasons;
 
 /// Takes the events of a peer server.

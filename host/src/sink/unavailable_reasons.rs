@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::sink::refusal::{REASONS, Reason};
+use crate::sink::reason::{REASONS, Reason};
 
 /// Why a sink was unavailable, from where that is known to where its server answers.
 ///
@@ -31,7 +31,7 @@ impl UnavailableReasons {
 #[cfg(test)]
 mod tests {
     use super::UnavailableReasons;
-    use crate::sink::refusal::Reason;
+    use crate::sink::reason::Reason;
 
     #[test]
     fn each_noted_reason_is_taken_once() {

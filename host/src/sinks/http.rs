@@ -21,7 +21,7 @@ use percent_encoding::percent_decode_str;
 
 use crate::error::Error;
 use crate::sink::{PutError, PutSink};
-use crate::util::log_limiter::Seldom;
+use crate::util::log_limiter::LogLimiter;
 use crate::util::redaction::without_login;
 use crate::util::self_connection;
 
@@ -41,7 +41,7 @@ pub struct HttpSink {
     authorization: Option<HeaderValue>,
     /// The URL for messages.
     name: String,
-    failing: Seldom,
+    failing: LogLimiter,
 }
 
 impl HttpSink {
@@ -69,7 +69,7 @@ impl HttpSink {
             uri,
             authorization,
             name,
-            failing: Seldom::default(),
+            failing: LogLimiter::default(),
         })
     }
 
@@ -138,9 +138,9 @@ impl PutSink for HttpSink {
     async fn put(&self, key: String, event: String) -> Result<(), PutError> {
         self.try_put(&key, &event).await.map_err(|error| {
             if !matches!(error, HttpPutError::Refused(_))
-                && let Some(left_out) = self.failing.say(&error.to_string())
+                && let Some(suppressed) = self.failing.check(&error.to_string())
             {
-                tracing::warn!(uri = self.name, %error, left_out, "no answer from the peer");
+                tracing::warn!(uri = self.name, %error, suppressed, "no answer from the peer");
             }
             error.into()
         })

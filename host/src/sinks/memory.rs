@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use alldata_peer_guest::same_event::same_event;
 
 use crate::sink::comparison::{Comparison, HeldId, SMALL_BYTES};
-use crate::sink::refusal::Reason;
+use crate::sink::reason::Reason;
 use crate::sink::unavailable_reasons::UnavailableReasons;
 use crate::sink::{BoxSink, PutError, PutSink};
 
@@ -134,7 +134,7 @@ impl PutSink for MemorySink {
 #[cfg(test)]
 mod tests {
     use super::{EVENT_OVERHEAD_BYTES, MemorySink};
-    use crate::sink::refusal::Reason;
+    use crate::sink::reason::Reason;
     use crate::sink::{PutError, PutSink as _};
 
     #[tokio::test]

@@ -13,7 +13,7 @@ use super::overwritten;
 use super::remedy::{Remedy, Then, remedy};
 use super::renewal::Renewal;
 use super::wal_size::{KEPT_WAL_BYTES, Mode, at_once};
-use crate::util::log_limiter::Seldom;
+use crate::util::log_limiter::LogLimiter;
 
 /// How long a look after one write is also that before the next, so that puts without a pause are
 /// looked at once.
@@ -24,7 +24,7 @@ const LOOK_PAUSE: Duration = Duration::from_millis(10);
 pub(super) struct Trouble {
     /// What is told of it, until puts are taken again.
     pub(super) current: Option<String>,
-    pub(super) said: Seldom,
+    pub(super) said: LogLimiter,
     /// Why this process takes no further put, whatever becomes of the files.
     pub(super) is_final: bool,
     /// A copy for the next start, unless all comes to the database before the end.
@@ -122,7 +122,7 @@ impl Connector {
             // What is put from now on is in no copy.
             self.discard_standby();
             // The next change is told at once.
-            self.trouble.said = Seldom::default();
+            self.trouble.said = LogLimiter::default();
             let path = self.path.display();
             tracing::info!("the files of the store {path} are in order: puts are taken again");
         }
@@ -174,13 +174,13 @@ impl Connector {
     fn refuse(&self) -> WriteError {
         let what = self.trouble.current.clone().unwrap_or_default();
         let path = self.path.display();
-        if let Some(left_out) = self.trouble.said.say(&what) {
+        if let Some(suppressed) = self.trouble.said.check(&what) {
             let until = match self.trouble.is_final {
                 true => "the server is started again",
                 false => "it is as it was",
             };
             tracing::error!(
-                left_out,
+                suppressed,
                 "the store {path} takes no puts until {until}: {what} while the server has it open"
             );
         }

@@ -85,10 +85,10 @@ impl Connector {
         // What can't be asked is tried.
         let missing = connected.missing_bytes().unwrap_or(0);
         if missing > 0
-            && let Some(left_out) = self.trouble.said.say("room")
+            && let Some(suppressed) = self.trouble.said.check("room")
         {
             tracing::error!(
-                left_out,
+                suppressed,
                 missing,
                 "the database of the store {} has no room for what is in its WAL, which has no name any more: make room",
                 self.path.display()
@@ -111,18 +111,18 @@ impl Connector {
                 true
             }
             Ok(_) => {
-                if let Some(left_out) = self.trouble.said.say("busy") {
+                if let Some(suppressed) = self.trouble.said.check("busy") {
                     tracing::warn!(
-                        left_out,
+                        suppressed,
                         "what was acknowledged is not all in the database of the store {path} yet: a reader holds it back"
                     );
                 }
                 false
             }
             Err(error) => {
-                if let Some(left_out) = self.trouble.said.say(&error.to_string()) {
+                if let Some(suppressed) = self.trouble.said.check(&error.to_string()) {
                     tracing::error!(
-                        left_out,
+                        suppressed,
                         "cannot move the WAL of the store {path} to its database: {error}"
                     );
                 }

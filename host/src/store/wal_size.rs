@@ -7,7 +7,7 @@ use std::time::Duration;
 use rusqlite::Connection;
 
 use super::BUSY_TIMEOUT;
-use crate::util::log_limiter::Seldom;
+use crate::util::log_limiter::LogLimiter;
 
 /// The size in bytes that a WAL keeps where nothing is in it that has still to be moved to the
 /// database: twice what it has when nobody reads for long.
@@ -115,7 +115,7 @@ impl Mode {
 pub(super) struct WalLimit {
     max_bytes: u64,
     tell_at: u64,
-    full: Seldom,
+    full: LogLimiter,
 }
 
 impl WalLimit {
@@ -123,7 +123,7 @@ impl WalLimit {
         Self {
             max_bytes,
             tell_at: TOLD_WAL_BYTES,
-            full: Seldom::default(),
+            full: LogLimiter::default(),
         }
     }
 
@@ -133,10 +133,10 @@ impl WalLimit {
 
     /// Says that the limit is reached.
     pub(super) fn say_full(&self, path: &std::path::Path, bytes: u64) {
-        if let Some(left_out) = self.full.say("full") {
+        if let Some(suppressed) = self.full.check("full") {
             let max = self.max_bytes;
             tracing::warn!(
-                left_out,
+                suppressed,
                 "the WAL of the store {} has {bytes} bytes, and --max-wal is {max}: puts are refused until its longest reader ends",
                 path.display()
             );

@@ -13,7 +13,7 @@ use super::digest;
 use crate::error::Error;
 use crate::sink::PutError;
 use crate::sink::group_commit::{Record, Writer};
-use crate::sink::refusal::Reason;
+use crate::sink::reason::Reason;
 
 /// After how many seconds to try a put again that met a locked store.
 const LOCKED_RETRY_SECONDS: u32 = 1;

@@ -1,53 +1,54 @@
-//! Log lines that could come in floods: each is said, and then not again for a while.
+//! A limit on how often the same log line is written.
 //!
-//! Never writes one itself, and never leaves out what says something new.
+//! The first line of a kind passes, and then one after each pause, with the number that was suppressed.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// How long the same is not said again.
+/// How long the same line is suppressed.
 const PAUSE: Duration = Duration::from_secs(5);
 
-/// How many different lines are remembered.
-const MAX_SAID: usize = 8;
+/// How many different lines are remembered; the oldest is forgotten first.
+const MAX_LINES: usize = 8;
 
-/// What was said lately of one thing.
+/// The lines of one subject that were logged lately.
 #[derive(Debug, Default)]
-pub(crate) struct Seldom(Mutex<Vec<Said>>);
+pub(crate) struct LogLimiter(Mutex<Vec<Logged>>);
 
 #[derive(Debug)]
-struct Said {
-    what: String,
+struct Logged {
+    line: String,
     when: Instant,
-    left_out: u64,
+    suppressed: u64,
 }
 
-impl Seldom {
-    /// How often this was left out since it was last said, where it is to be said now.
-    pub(crate) fn say(&self, what: &str) -> Option<u64> {
-        self.say_at(what, Instant::now())
+impl LogLimiter {
+    /// Whether `line` is to be logged now: then the number of times that it was suppressed since the
+    /// last time, else `None`.
+    pub(crate) fn check(&self, line: &str) -> Option<u64> {
+        self.check_at(line, Instant::now())
     }
 
-    fn say_at(&self, what: &str, when: Instant) -> Option<u64> {
-        // What one thread leaves behind is whole at any time.
+    fn check_at(&self, line: &str, when: Instant) -> Option<u64> {
+        // Each change leaves the list whole, so a poisoned lock is still good.
         let mut lately = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(said) = lately.iter_mut().find(|said| said.what == what) else {
-            if lately.len() == MAX_SAID {
+        let Some(logged) = lately.iter_mut().find(|logged| logged.line == line) else {
+            if lately.len() == MAX_LINES {
                 lately.remove(0);
             }
-            lately.push(Said {
-                what: what.to_owned(),
+            lately.push(Logged {
+                line: line.to_owned(),
                 when,
-                left_out: 0,
+                suppressed: 0,
             });
             return Some(0);
         };
-        if when < said.when + PAUSE {
-            said.left_out += 1;
+        if when < logged.when + PAUSE {
+            logged.suppressed += 1;
             return None;
         }
-        said.when = when;
-        Some(std::mem::take(&mut said.left_out))
+        logged.when = when;
+        Some(std::mem::take(&mut logged.suppressed))
     }
 }
 
@@ -55,27 +56,27 @@ impl Seldom {
 mod tests {
     use std::time::Instant;
 
-    use super::{MAX_SAID, PAUSE, Seldom};
+    use super::{LogLimiter, MAX_LINES, PAUSE};
 
     #[test]
-    fn the_same_is_said_again_after_a_pause_and_something_new_at_once() {
-        let (seldom, start) = (Seldom::default(), Instant::now());
-        assert_eq!(seldom.say_at("a", start), Some(0));
-        assert_eq!(seldom.say_at("a", start), None);
-        assert_eq!(seldom.say_at("a", start + PAUSE / 2), None);
-        assert_eq!(seldom.say_at("a", start + PAUSE), Some(2));
-        assert_eq!(seldom.say_at("a", start + PAUSE), None);
-        assert_eq!(seldom.say_at("b", start + PAUSE), Some(0));
-        assert_eq!(seldom.say_at("a", start + PAUSE), None);
-        assert_eq!(seldom.say_at("a", start + 2 * PAUSE), Some(2));
+    fn same_line_passes_after_a_pause_and_a_new_one_at_once() {
+        let (limiter, start) = (LogLimiter::default(), Instant::now());
+        assert_eq!(limiter.check_at("a", start), Some(0));
+        assert_eq!(limiter.check_at("a", start), None);
+        assert_eq!(limiter.check_at("a", start + PAUSE / 2), None);
+        assert_eq!(limiter.check_at("a", start + PAUSE), Some(2));
+        assert_eq!(limiter.check_at("a", start + PAUSE), None);
+        assert_eq!(limiter.check_at("b", start + PAUSE), Some(0));
+        assert_eq!(limiter.check_at("a", start + PAUSE), None);
+        assert_eq!(limiter.check_at("a", start + 2 * PAUSE), Some(2));
     }
 
     #[test]
-    fn what_is_always_new_is_not_remembered_for_ever() {
-        let seldom = Seldom::default();
+    fn number_of_remembered_lines_is_bounded() {
+        let limiter = LogLimiter::default();
         for number in 0..100 {
-            assert_eq!(seldom.say(&number.to_string()), Some(0));
+            assert_eq!(limiter.check(&number.to_string()), Some(0));
         }
-        assert_eq!(seldom.0.lock().expect("is whole").len(), MAX_SAID);
+        assert_eq!(limiter.0.lock().expect("is whole").len(), MAX_LINES);
     }
 }

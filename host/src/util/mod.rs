@@ -1,7 +1,6 @@
 //! Small parts that know nothing of peers.
 
 pub(crate) mod file_lock;
-pub(crate) mod local;
 pub(crate) mod log_limiter;
 pub(crate) mod redaction;
 pub(crate) mod regular_file;

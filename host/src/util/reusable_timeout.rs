@@ -1,8 +1,7 @@
-//! A time-out that costs next to nothing as long as nothing takes that long.
+//! A time-out for one future after the other, with one timer that stays set in between.
 //!
-//! A timer for each put would have to be set and unset with a lock that all threads share. Here one
-//! stays set from put to put. When it goes off, that is too early for a put that began after it was
-//! set: only then is it set again, for the time of that put. Never ends anything early.
+//! Setting and unsetting a timer for each future would take a lock that all threads share. When the
+//! timer fires too early for the current future, it is set again, for that one. No future is ended early.
 
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
@@ -12,21 +11,21 @@ use std::time::Duration;
 use tokio::task::coop::unconstrained;
 use tokio::time::{Instant, Sleep, sleep_until};
 
-/// Ends what takes too long, one after the other.
+/// Runs one future at a time, each with the same time-out.
 #[derive(Debug)]
-pub(crate) struct TimeOut {
+pub(crate) struct ReusableTimeout {
     after: Duration,
-    /// Set for a time at which nothing that is under way may have been ended yet.
+    /// Fires no later than the deadline of the current future.
     timer: Option<Pin<Box<Sleep>>>,
 }
 
-impl TimeOut {
+impl ReusableTimeout {
     pub(crate) fn new(after: Duration) -> Self {
         Self { after, timer: None }
     }
 
-    /// What `future` gives, or `None` if it takes too long. One that is done at once sees no clock.
-    pub(crate) async fn hold<F: Future>(&mut self, future: F) -> Option<F::Output> {
+    /// Runs `future`; `None` if it takes too long. The clock is not read for a future that is ready at once.
+    pub(crate) async fn run<F: Future>(&mut self, future: F) -> Option<F::Output> {
         let Self { after, timer } = self;
         let mut future = pin!(future);
         let mut deadline = None;
@@ -34,14 +33,14 @@ impl TimeOut {
             if let Poll::Ready(output) = future.as_mut().poll(context) {
                 return Poll::Ready(Some(output));
             }
-            // Beyond what a clock can tell nothing is ended.
+            // A deadline that the clock cannot represent never comes.
             let deadline = deadline.get_or_insert_with(|| Instant::now().checked_add(*after));
             let Some(deadline) = *deadline else {
                 return Poll::Pending;
             };
             let timer = timer.get_or_insert_with(|| Box::pin(sleep_until(deadline)));
             loop {
-                // Who uses up what this task may do at a time uses up no time.
+                // A future that uses up the cooperative budget must not keep the timer from firing.
                 ready!(Pin::new(&mut unconstrained(timer.as_mut())).poll(context));
                 if Instant::now() >= deadline {
                     return Poll::Ready(None);
@@ -60,31 +59,31 @@ mod tests {
 
     use tokio::time::{Instant, advance};
 
-    use super::TimeOut;
+    use super::ReusableTimeout;
 
     const AFTER: Duration = Duration::from_secs(30);
 
     #[tokio::test(start_paused = true)]
-    async fn a_timer_set_for_one_ends_the_next_no_earlier() {
-        let mut time_out = TimeOut::new(AFTER);
+    async fn timer_of_one_future_does_not_end_the_next_early() {
+        let mut timeout = ReusableTimeout::new(AFTER);
         // Leaves a timer behind that goes off 20 s from here.
-        let first = time_out.hold(tokio::time::sleep(Duration::from_secs(10)));
+        let first = timeout.run(tokio::time::sleep(Duration::from_secs(10)));
         assert_eq!(first.await, Some(()));
         let began = Instant::now();
-        assert_eq!(time_out.hold(pending::<()>()).await, None);
+        assert_eq!(timeout.run(pending::<()>()).await, None);
         assert_eq!(began.elapsed(), AFTER);
     }
 
     #[tokio::test(start_paused = true)]
     async fn future_that_is_always_busy_ends_in_time() {
         let busy = tokio::spawn(async {
-            let mut time_out = TimeOut::new(AFTER);
+            let mut timeout = ReusableTimeout::new(AFTER);
             let busy = async {
                 loop {
                     tokio::task::consume_budget().await;
                 }
             };
-            time_out.hold(busy).await
+            timeout.run(busy).await
         });
         tokio::task::yield_now().await;
         advance(AFTER).await;
@@ -93,19 +92,19 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_may_take_for_ever_is_not_ended() {
-        let mut time_out = TimeOut::new(Duration::MAX);
-        let long = time_out.hold(tokio::time::sleep(1000 * AFTER));
+    async fn maximum_duration_never_ends_a_future() {
+        let mut timeout = ReusableTimeout::new(Duration::MAX);
+        let long = timeout.run(tokio::time::sleep(1000 * AFTER));
         assert_eq!(long.await, Some(()));
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_timer_that_went_off_meanwhile_ends_nothing() {
-        let mut time_out = TimeOut::new(AFTER);
-        let first = time_out.hold(tokio::time::sleep(Duration::from_secs(10)));
+    async fn timer_that_fired_between_futures_ends_none() {
+        let mut timeout = ReusableTimeout::new(AFTER);
+        let first = timeout.run(tokio::time::sleep(Duration::from_secs(10)));
         assert_eq!(first.await, Some(()));
         advance(10 * AFTER).await;
-        let second = time_out.hold(tokio::time::sleep(AFTER - Duration::from_secs(1)));
+        let second = timeout.run(tokio::time::sleep(AFTER - Duration::from_secs(1)));
         assert_eq!(second.await, Some(()));
     }
 }

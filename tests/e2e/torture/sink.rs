@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use alldata_peer_server_http::sinks::MemorySink;
-use alldata_peer_server_http::{PeerServer, PutError, PutSink as _};
+use alldata_peer_server_http::{Limits, PeerServer, PutError, PutSink as _};
 use fastrand::Rng;
 
 use super::{History, Load, Outcome, Rounds, Store, conclude};
@@ -158,7 +158,10 @@ impl MoodyServer {
             let sink = Arc::clone(&shared);
             async move { sink.put(key, event).await }
         });
-        let embedded = Embedded::start(builder.sink_timeout(SINK_TIMEOUT));
+        let embedded = Embedded::start(builder.limits(Limits {
+            sink_timeout: SINK_TIMEOUT,
+            ..Limits::default()
+        }));
         Self { embedded, sink }
     }
 }

@@ -4,14 +4,7 @@ use alldata_peer_server_http::sinks::{
     DEFAULT_MAX_QUEUED_BYTES, DEFAULT_MAX_QUEUED_PUTS, MAX_QUEUED_PUTS, QueueLimits, SinkOptions,
 };
 use alldata_peer_server_http::store::{DEFAULT_MAX_WAL_BYTES, MIN_MAX_WAL_BYTES};
-use alldata_peer_server_http::{
-    DEFAULT_BODY_TIMEOUT, DEFAULT_DRAIN_TIMEOUT, DEFAULT_HEADER_READ_TIMEOUT, DEFAULT_IDLE_TIMEOUT,
-    DEFAULT_MAX_BODY_BYTES, DEFAULT_MAX_BUFFERED_BYTES, DEFAULT_MAX_CONCURRENT_REQUESTS,
-    DEFAULT_MAX_CONNECTIONS, DEFAULT_MAX_GUEST_MEMORY_BYTES, DEFAULT_MAX_GUEST_TIME,
-    DEFAULT_MAX_HEADER_BYTES, DEFAULT_MAX_HEADERS, DEFAULT_MAX_INSTANCE_REUSE_COUNT,
-    DEFAULT_MIN_BODY_RATE, DEFAULT_SINK_TIMEOUT, MAX_CONCURRENT_REQUESTS, MAX_CONNECTIONS,
-    MAX_HEADER_BYTES, MAX_HEADERS, PeerServerBuilder,
-};
+use alldata_peer_server_http::{self as peer, PeerServerBuilder};
 use clap::{Args, value_parser};
 
 use crate::open_files;
@@ -24,119 +17,120 @@ pub(crate) const HEADING: &str = "Limits";
 #[derive(Debug, Args)]
 #[command(next_help_heading = HEADING)]
 pub(crate) struct Limits {
-    /// Connections at a time; for one beyond, the one that is idle the longest is closed
+    /// Connections at a time; when another one arrives, the connection idle longest is closed
     #[arg(long, env = "ALLDATA_PEER_MAX_CONNECTIONS", value_name = "CONNECTIONS",
-        default_value_t = DEFAULT_MAX_CONNECTIONS,
-        value_parser = value_parser!(u32).range(1..=i64::from(MAX_CONNECTIONS)))]
+        default_value_t = peer::Limits::DEFAULT.max_connections,
+        value_parser = value_parser!(u32).range(1..=i64::from(peer::Limits::MAX.max_connections)))]
     max_connections: u32,
-    /// Connections of one IPv4 address or IPv6 network (/64) at a time, or 0 for any number; those beyond
+    /// Connections of one IPv4 address or IPv6 network (/64) at a time, or 0 for any number; further ones
     /// are closed at once
     #[arg(long, env = "ALLDATA_PEER_MAX_CONNECTIONS_PER_ADDRESS", value_name = "CONNECTIONS",
         default_value_t = 0,
-        value_parser = value_parser!(u32).range(0..=i64::from(MAX_CONNECTIONS)))]
+        value_parser = value_parser!(u32).range(0..=i64::from(peer::Limits::MAX.max_connections)))]
     max_connections_per_address: u32,
-    /// Bytes of a request line and its header fields; a larger head is answered with 431
+    /// Bytes of a request line and header section; a larger one is answered with 431
     #[arg(long, env = "ALLDATA_PEER_MAX_HEADER_SIZE", value_name = "BYTES",
-        default_value_t = DEFAULT_MAX_HEADER_BYTES,
-        value_parser = units::bytes::<u32>(1..=u64::from(MAX_HEADER_BYTES)))]
+        default_value_t = peer::Limits::DEFAULT.max_header_bytes,
+        value_parser = units::bytes::<u32>(1..=u64::from(peer::Limits::MAX.max_header_bytes)))]
     max_header_size: u32,
     /// Header fields of a request; one with more is answered with 431
     #[arg(long, env = "ALLDATA_PEER_MAX_HEADERS", value_name = "FIELDS",
-        default_value_t = DEFAULT_MAX_HEADERS,
-        value_parser = value_parser!(u32).range(1..=i64::from(MAX_HEADERS)))]
+        default_value_t = peer::Limits::DEFAULT.max_headers,
+        value_parser = value_parser!(u32).range(1..=i64::from(peer::Limits::MAX.max_headers)))]
     max_headers: u32,
-    /// How long the head of a request may take to arrive; then its connection is closed
+    /// How long the header section of a request may take to arrive; then the connection is closed
     #[arg(long, env = "ALLDATA_PEER_HEADER_READ_TIMEOUT", value_name = TIME,
-        default_value_t = Timeout(DEFAULT_HEADER_READ_TIMEOUT), value_parser = units::timeout())]
+        default_value_t = Timeout(peer::Limits::DEFAULT.header_read_timeout), value_parser = units::timeout())]
     header_read_timeout: Timeout,
     /// How long a connection may be without a request
     #[arg(long, env = "ALLDATA_PEER_IDLE_TIMEOUT", value_name = TIME,
-        default_value_t = Timeout(DEFAULT_IDLE_TIMEOUT), value_parser = units::timeout())]
+        default_value_t = Timeout(peer::Limits::DEFAULT.idle_timeout), value_parser = units::timeout())]
     idle_timeout: Timeout,
     /// Bytes of a body; a larger one is answered with 413
     #[arg(long, env = "ALLDATA_PEER_MAX_BODY", value_name = "BYTES",
-        default_value_t = DEFAULT_MAX_BODY_BYTES,
-        value_parser = units::bytes::<u64>(1..=DEFAULT_MAX_BODY_BYTES))]
+        default_value_t = peer::Limits::DEFAULT.max_body_bytes,
+        value_parser = units::bytes::<u64>(1..=peer::Limits::DEFAULT.max_body_bytes))]
     max_body: u64,
-    /// Bytes that all bodies in flight may have together; one that goes beyond is answered with 503
+    /// Bytes of request bodies in memory; a body beyond that is answered with 503
     #[arg(long, env = "ALLDATA_PEER_MAX_BUFFERED_BYTES", value_name = "BYTES",
-        default_value_t = DEFAULT_MAX_BUFFERED_BYTES, value_parser = units::bytes::<u64>(1..=u64::MAX))]
+        default_value_t = peer::Limits::DEFAULT.max_buffered_bytes, value_parser = units::bytes::<u64>(1..=u64::MAX))]
     max_buffered_bytes: u64,
     /// How long a body may take to arrive; a slower one is answered with 408
     #[arg(long, env = "ALLDATA_PEER_BODY_TIMEOUT", value_name = TIME,
-        default_value_t = Timeout(DEFAULT_BODY_TIMEOUT), value_parser = units::timeout())]
+        default_value_t = Timeout(peer::Limits::DEFAULT.body_timeout), value_parser = units::timeout())]
     body_timeout: Timeout,
-    /// Bytes of a body that have to arrive in a second, on the average of 5 s, or 0 for any number; a
-    /// slower body is answered with 408
+    /// Bytes of a body that have to arrive per second, averaged over 5 s, or 0 for any number; a slower
+    /// body is answered with 408
     #[arg(long, env = "ALLDATA_PEER_MIN_BODY_RATE", value_name = "BYTES",
-        default_value_t = DEFAULT_MIN_BODY_RATE, value_parser = units::bytes::<u64>(0..=u64::MAX))]
+        default_value_t = peer::Limits::DEFAULT.min_body_rate, value_parser = units::bytes::<u64>(0..=u64::MAX))]
     min_body_rate: u64,
-    /// Requests that are handled at a time; those beyond are answered with 503
+    /// Requests that are handled at a time; further ones are answered with 503
     #[arg(long, env = "ALLDATA_PEER_MAX_CONCURRENT_REQUESTS", value_name = "REQUESTS",
-        default_value_t = DEFAULT_MAX_CONCURRENT_REQUESTS,
-        value_parser = value_parser!(u32).range(1..=i64::from(MAX_CONCURRENT_REQUESTS)))]
+        default_value_t = peer::Limits::DEFAULT.max_concurrent_requests,
+        value_parser = value_parser!(u32).range(1..=i64::from(peer::Limits::MAX.max_concurrent_requests)))]
     max_concurrent_requests: u32,
-    /// Puts that wait for sqlite:, ndjson: or nats:; those beyond are answered with 503
+    /// Puts in the queue of sqlite:, ndjson: or nats:; further ones are answered with 503
     #[arg(long, env = "ALLDATA_PEER_MAX_QUEUE", value_name = "PUTS",
         default_value_t = DEFAULT_MAX_QUEUED_PUTS as u64,
         value_parser = value_parser!(u64).range(1..=MAX_QUEUED_PUTS as u64))]
     max_queue: u64,
-    /// Bytes of puts that wait, at which no further one is taken
+    /// Bytes of puts in that queue; further ones are answered with 503
     #[arg(long, env = "ALLDATA_PEER_MAX_QUEUE_BYTES", value_name = "BYTES",
         default_value_t = DEFAULT_MAX_QUEUED_BYTES as u64, value_parser = units::bytes::<u64>(1..=u64::MAX))]
     max_queue_bytes: u64,
-    /// Bytes of the WAL of sqlite:, which grows while somebody reads for long; beyond, puts are
-    /// answered with 503
+    /// Bytes of the WAL of sqlite:, which grows during a long read; beyond that, puts are answered with
+    /// 503
     #[arg(long, env = "ALLDATA_PEER_MAX_WAL", value_name = "BYTES",
         default_value_t = DEFAULT_MAX_WAL_BYTES,
         value_parser = units::bytes::<u64>(MIN_MAX_WAL_BYTES..=u64::MAX))]
     max_wal: u64,
     /// How long the sink may take for a put; a slower one is answered with 504
     #[arg(long, env = "ALLDATA_PEER_SINK_TIMEOUT", value_name = TIME,
-        default_value_t = Timeout(DEFAULT_SINK_TIMEOUT), value_parser = units::timeout())]
+        default_value_t = Timeout(peer::Limits::DEFAULT.sink_timeout), value_parser = units::timeout())]
     sink_timeout: Timeout,
-    /// Bytes of memory that one instance of the component may have; then it traps: 500
+    /// Bytes of memory of one instance of the component; beyond that it traps: 500
     #[arg(long, env = "ALLDATA_PEER_MAX_GUEST_MEMORY", value_name = "BYTES",
-        default_value_t = DEFAULT_MAX_GUEST_MEMORY_BYTES,
-        value_parser = units::bytes::<u64>(1..=DEFAULT_MAX_GUEST_MEMORY_BYTES))]
+        default_value_t = peer::Limits::DEFAULT.max_guest_memory_bytes,
+        value_parser = units::bytes::<u64>(1..=peer::Limits::DEFAULT.max_guest_memory_bytes))]
     max_guest_memory: u64,
-    /// How long the component may compute in one call, not counting waits; then it is stopped: 500
+    /// Processor time of the component in one call; then it is stopped: 500
     #[arg(long, env = "ALLDATA_PEER_MAX_GUEST_TIME", value_name = TIME,
-        default_value_t = Timeout(DEFAULT_MAX_GUEST_TIME), value_parser = units::timeout())]
+        default_value_t = Timeout(peer::Limits::DEFAULT.max_guest_time), value_parser = units::timeout())]
     max_guest_time: Timeout,
     /// Times that one instance of the component is called before it is replaced
     #[arg(long, env = "ALLDATA_PEER_MAX_INSTANCE_REUSE_COUNT", value_name = "CALLS",
-        default_value_t = DEFAULT_MAX_INSTANCE_REUSE_COUNT, value_parser = value_parser!(u32).range(1..))]
+        default_value_t = peer::Limits::DEFAULT.max_instance_reuse_count, value_parser = value_parser!(u32).range(1..))]
     max_instance_reuse_count: u32,
-    /// How long to wait at the end for what is in flight
+    /// How long the shutdown waits for requests in service and the flush of the sink
     #[arg(long, env = "ALLDATA_PEER_DRAIN_TIMEOUT", value_name = TIME,
-        default_value_t = Timeout(DEFAULT_DRAIN_TIMEOUT), value_parser = units::timeout())]
+        default_value_t = Timeout(peer::Limits::DEFAULT.drain_timeout), value_parser = units::timeout())]
     drain_timeout: Timeout,
 }
 
 impl Limits {
-    /// Sets those of a server.
+    /// Sets the limits of a server.
     pub(crate) fn set(&self, server: PeerServerBuilder) -> PeerServerBuilder {
-        server
-            .max_connections(open_files::make_room(self.max_connections))
-            .max_connections_per_address(self.max_connections_per_address)
-            .max_header_bytes(self.max_header_size)
-            .max_headers(self.max_headers)
-            .header_read_timeout(self.header_read_timeout.0)
-            .idle_timeout(self.idle_timeout.0)
-            .max_body_bytes(self.max_body)
-            .max_buffered_bytes(self.max_buffered_bytes)
-            .body_timeout(self.body_timeout.0)
-            .min_body_rate(self.min_body_rate)
-            .max_concurrent_requests(self.max_concurrent_requests)
-            .sink_timeout(self.sink_timeout.0)
-            .max_guest_memory_bytes(self.max_guest_memory)
-            .max_guest_time(self.max_guest_time.0)
-            .max_instance_reuse_count(self.max_instance_reuse_count)
-            .drain_timeout(self.drain_timeout.0)
+        server.limits(peer::Limits {
+            max_connections: open_files::make_room(self.max_connections),
+            max_connections_per_address: self.max_connections_per_address,
+            max_header_bytes: self.max_header_size,
+            max_headers: self.max_headers,
+            header_read_timeout: self.header_read_timeout.0,
+            idle_timeout: self.idle_timeout.0,
+            max_body_bytes: self.max_body,
+            max_buffered_bytes: self.max_buffered_bytes,
+            body_timeout: self.body_timeout.0,
+            min_body_rate: self.min_body_rate,
+            max_concurrent_requests: self.max_concurrent_requests,
+            sink_timeout: self.sink_timeout.0,
+            max_guest_memory_bytes: self.max_guest_memory,
+            max_guest_time: self.max_guest_time.0,
+            max_instance_reuse_count: self.max_instance_reuse_count,
+            drain_timeout: self.drain_timeout.0,
+        })
     }
 
-    /// Those of a sink.
+    /// The limits of the sink.
     pub(crate) fn of_sink(&self) -> SinkOptions {
         let number = |value| usize::try_from(value).unwrap_or(usize::MAX);
         SinkOptions {

@@ -1,0 +1,76 @@
+//! The data that all connections of a server share, and the data of one connection.
+//!
+//! A connection refers to its context by a reference count of its own. Counting references to the shared
+//! data for each request would have connections on several processors wait for one cache line.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+use std::time::Duration;
+
+use tokio_util::task::TaskTracker;
+
+use crate::component::loaded_component::EntryPoint;
+use crate::limits::Limits;
+use crate::server::body_quota::{BodyLimits, BodyQuota};
+use crate::server::connection_state::ConnectionState;
+use crate::server::refusal_log::RefusalLog;
+use crate::sink::dispatcher::{ConnectionDispatcher, SinkDispatcher};
+
+/// How often idle instances are dropped: after a burst, twice that until all are.
+const TRIM_INTERVAL: Duration = Duration::from_secs(10);
+
+/// The data that all connections of a server share.
+pub(crate) struct ServerContext {
+    pub(crate) limits: Limits,
+    pub(crate) entry_point: EntryPoint,
+    pub(crate) dispatcher: SinkDispatcher,
+    pub(crate) body_limits: BodyLimits,
+    pub(crate) body_quota: BodyQuota,
+    /// How long a component may take for a request if it has a sink of its own, whose time-out the server
+    /// does not see.
+    pub(crate) request_timeout: Option<Duration>,
+    pub(crate) refusals: Arc<RefusalLog>,
+    /// The connections, and the work that outlives them.
+    pub(crate) tasks: TaskTracker,
+    /// See [`ConnectionState::last_responses`].
+    pub(crate) last_responses: Arc<AtomicUsize>,
+}
+
+/// The data of one connection.
+pub(crate) struct ConnectionContext {
+    pub(crate) server: Arc<ServerContext>,
+    pub(crate) dispatcher: ConnectionDispatcher,
+    pub(crate) state: Arc<ConnectionState>,
+}
+
+impl ServerContext {
+    /// The context of a new connection.
+    pub(crate) fn connection(self: &Arc<Self>) -> Arc<ConnectionContext> {
+        Arc::new(ConnectionContext {
+            server: Arc::clone(self),
+            dispatcher: ConnectionDispatcher::new(self.dispatcher.clone()),
+            state: Arc::new(ConnectionState::new(
+                self.tasks.clone(),
+                Arc::clone(&self.last_responses),
+            )),
+        })
+    }
+
+    /// Drops instances that are not needed, from time to time, for as long as the server exists.
+    pub(crate) fn trim_in_background(self: &Arc<Self>) {
+        let context = Arc::downgrade(self);
+        tokio::spawn(async move {
+            loop {
+                tokio::time::sleep(TRIM_INTERVAL).await;
+                let Some(context) = context.upgrade() else {
+                    return;
+                };
+                // Unmapping the memory of many instances blocks.
+                let trimmed = tokio::task::spawn_blocking(move || context.entry_point.trim());
+                if let Err(error) = trimmed.await {
+                    tracing::error!(%error, "idle instances were not dropped");
+                }
+            }
+        });
+    }
+}

@@ -1,0 +1,133 @@
+//! Calls the sink: with a time-out, and so that a panic of the sink is an error like any other.
+//!
+//! A sink then needs to see to neither. Never tries a put again.
+
+use std::panic::AssertUnwindSafe;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use futures_util::FutureExt as _;
+
+use crate::sink::reason::Reason;
+use crate::sink::refusal::Refusal;
+use crate::sink::{BoxSink, PutError, PutSink as _};
+use crate::util::log_limiter::LogLimiter;
+use crate::util::reusable_timeout::ReusableTimeout;
+
+/// The sink of a server, for all of its connections and instances.
+#[derive(Clone)]
+pub(crate) struct SinkDispatcher {
+    sink: BoxSink,
+    timeout: Duration,
+    failures: Arc<LogLimiter>,
+}
+
+/// A put that the sink did not acknowledge.
+pub(crate) struct RefusedPut {
+    pub(crate) error: PutError,
+    pub(crate) refusal: Box<Refusal>,
+}
+
+/// Dispatches puts one after the other. Its timer and its buffer are reused from put to put.
+pub(crate) struct SequentialDispatcher {
+    dispatcher: SinkDispatcher,
+    timeout: ReusableTimeout,
+    /// The key of the current put, for the log: the sink takes the other copy.
+    key: String,
+}
+
+/// Dispatches the puts of a connection, one at a time, through a shared reference.
+pub(crate) struct ConnectionDispatcher {
+    dispatcher: SinkDispatcher,
+    /// `None` during a put.
+    idle: Mutex<Option<SequentialDispatcher>>,
+}
+
+impl SinkDispatcher {
+    pub(crate) fn new(sink: BoxSink, timeout: Duration) -> Self {
+        Self {
+            sink,
+            timeout,
+            failures: Arc::default(),
+        }
+    }
+
+    pub(crate) fn sequential(&self) -> SequentialDispatcher {
+        SequentialDispatcher {
+            dispatcher: self.clone(),
+            timeout: ReusableTimeout::new(self.timeout),
+            key: String::new(),
+        }
+    }
+}
+
+impl SequentialDispatcher {
+    /// Puts an event into the sink.
+    pub(crate) async fn put(&mut self, key: String, event: String) -> Result<(), RefusedPut> {
+        self.key.clear();
+        self.key.push_str(&key);
+        let Self {
+            dispatcher,
+            timeout,
+            ..
+        } = self;
+        // The call is inside the future, so that a panic before the first await is caught too.
+        let put = AssertUnwindSafe(async { dispatcher.sink.put(key, event).await }).catch_unwind();
+        let result = match timeout.run(put).await {
+            Some(Ok(result)) => result,
+            Some(Err(panic)) => Err(PutError::Failed(panic_message(&*panic))),
+            None => return Err(self.timed_out()),
+        };
+        if let Err(error @ PutError::Failed(reason)) = &result
+            && let Some(suppressed) = dispatcher.failures.check(reason)
+        {
+            tracing::error!(%error, suppressed, "put failed");
+        }
+        result.map_err(|error| self.refused(error))
+    }
+
+    fn refused(&self, error: PutError) -> RefusedPut {
+        let unavailable = || self.dispatcher.sink.unavailable_reason();
+        RefusedPut {
+            refusal: Box::new(Refusal::of_put(&error, &self.key, unavailable)),
+            error,
+        }
+    }
+
+    fn timed_out(&self) -> RefusedPut {
+        let mut refused = self.refused(PutError::Unknown);
+        refused.refusal.reason = Reason::Timeout;
+        refused
+    }
+}
+
+impl ConnectionDispatcher {
+    pub(crate) fn new(dispatcher: SinkDispatcher) -> Self {
+        Self {
+            dispatcher,
+            idle: Mutex::new(None),
+        }
+    }
+
+    /// Puts an event into the sink.
+    pub(crate) async fn put(&self, key: String, event: String) -> Result<(), RefusedPut> {
+        let idle = self.idle().take();
+        let mut sequential = idle.unwrap_or_else(|| self.dispatcher.sequential());
+        let result = sequential.put(key, event).await;
+        *self.idle() = Some(sequential);
+        result
+    }
+
+    /// The value is replaced as a whole, so a poisoned lock is still good.
+    fn idle(&self) -> MutexGuard<'_, Option<SequentialDispatcher>> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn panic_message(panic: &(dyn std::any::Any + Send)) -> String {
+    let message = panic
+        .downcast_ref::<&str>()
+        .copied()
+        .or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+    format!("it panicked: {}", message.unwrap_or("without a message"))
+}
