@@ -262,25 +262,27 @@ fn a_limit_out_of_its_range_is_wrong_usage() {
     }
 }
 
-/// The README's table has every flag under the heading of limits, with its default.
+/// The table of limits in the documentation has every flag under the heading of limits, with its
+/// variable and its default.
 #[test]
 fn the_table_of_limits_is_that_of_the_flags() {
-    let readme = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../README.md"));
-    let readme = readme.expect("reads");
-    let rows = readme.lines().filter_map(|line| {
-        let (flag, rest) = line.strip_prefix("| `--")?.split_once("` | ")?;
-        let default = rest.split(' ').next()?;
-        let is_number = default.parse::<u64>().is_ok();
-        is_number.then(|| (flag.to_owned(), default.to_owned()))
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/configuration.md");
+    let text = fs::read_to_string(path).expect("reads");
+    let section = text.split_once("\n## Limits\n").expect("has limits").1;
+    let table = section.split("\n### ").next().expect("has a beginning");
+    let rows = table.lines().filter_map(|line| {
+        let mut cells = line.split('|').skip(1).map(str::trim);
+        let flag = cells.next()?.strip_prefix("`--")?.strip_suffix('`')?;
+        let variable = format!("`ALLDATA_PEER_{}`", flag.replace('-', "_").to_uppercase());
+        assert_eq!(cells.next()?, variable);
+        Some((flag.to_owned(), cells.next()?.to_owned()))
     });
     let help = run(&["serve", "--help"]).stdout;
     let limits = help.split_once("\nLimits:").expect("has limits").1;
     let flags = limits.split("\n      --").skip(1).filter_map(|flag| {
         let name = flag.split_whitespace().next()?;
         let default = flag.split_once("[default: ")?.1.split(']').next()?;
-        // The table has the unit behind the number.
-        let number = default.strip_suffix('s').unwrap_or(default);
-        Some((name.to_owned(), number.to_owned()))
+        Some((name.to_owned(), default.to_owned()))
     });
     let (rows, flags): (BTreeMap<_, _>, BTreeMap<_, _>) = (rows.collect(), flags.collect());
     assert!(flags.len() > 10, "{limits}");
