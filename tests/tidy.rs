@@ -91,7 +91,7 @@ fn the_map_of_the_folders_is_true() {
     );
 }
 
-/// Variables that the manifests and the README name are read somewhere.
+/// Variables that the manifests and the documentation name are read somewhere.
 #[test]
 fn the_variables_that_are_documented_are_there() {
     let sources: Vec<String> = rust_files().into_iter().map(|(_, text)| text).collect();
@@ -102,6 +102,10 @@ fn the_variables_that_are_documented_are_there() {
     };
     for file in [
         "README.md",
+        "docs/configuration.md",
+        "docs/deploy.md",
+        "docs/nats-sink.md",
+        "docs/operations.md",
         "deploy/spin/spin.toml",
         "deploy/wasmcloud/.wash/config.yaml",
         "deploy/wasmcloud/workloaddeployment.yaml",
