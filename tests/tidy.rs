@@ -121,6 +121,31 @@ fn the_variables_that_are_documented_are_there() {
     }
 }
 
+/// The documentation names tests by their paths below `tests/e2e`; each is there, as a function, a
+/// file or a folder.
+#[test]
+fn cited_tests_exist() {
+    let files = rust_files();
+    let is_there = |name: &str| {
+        let path = root().join("tests/e2e").join(name.replace("::", "/"));
+        let function = format!("fn {}(", name.rsplit("::").next().unwrap_or(name));
+        path.is_dir()
+            || path.with_extension("rs").is_file()
+            || files
+                .iter()
+                .any(|(file, text)| file.starts_with("tests") && text.contains(&function))
+    };
+    for file in ["docs/reliability.md", "docs/deploy.md"] {
+        let text = fs::read_to_string(root().join(file)).expect("reads");
+        let cited = text.split('`').skip(1).step_by(2).filter(|name| {
+            let is_path = |char: char| char.is_ascii_lowercase() || "_:0123456789".contains(char);
+            name.contains("::") && name.chars().all(is_path)
+        });
+        let unknown = cited.filter(|name| !is_there(name));
+        assert_none(unknown.map(|name| format!("{file} has {name}")));
+    }
+}
+
 #[track_caller]
 fn assert_none(findings: impl Iterator<Item = String>) {
     let findings: Vec<String> = findings.collect();
