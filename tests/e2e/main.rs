@@ -60,6 +60,7 @@ mod serve_connection;
 mod shutdown;
 mod signals;
 mod sinks;
+mod skipping;
 mod startup;
 mod store_commands;
 mod store_faults;

@@ -4,7 +4,8 @@
 
 use crate::request_table::{self, Platform};
 use crate::support::{
-    Connection, EventFiles, Jco, Peer, Post, WasmtimeServe, composed, handler_only_file, run,
+    Connection, EventFiles, Jco, Peer, Post, Wasmtime, WasmtimeServe, composed, handler_only_file,
+    run,
 };
 
 /// The name that a component knows its directory by.
@@ -62,18 +63,44 @@ fn our_host_with_the_sink_directory() {
 
 #[test]
 fn wasmtime_serve_with_the_sink_forward() {
-    let (component, store) = (composed("forward"), Peer::start());
-    let url = store.url();
-    let server = WasmtimeServe::start(component, &[("ALLDATA_PEER_FORWARD_URL", &url)], None);
-    hold(|| server.connect(), |key| stored_by(&store, key));
+    hold_wasmtime_with_forward(Wasmtime::V48);
 }
 
 #[test]
 fn wasmtime_serve_with_the_sink_directory() {
+    hold_wasmtime_with_directory(Wasmtime::V48);
+}
+
+#[test]
+fn wasmtime_49_serve_with_the_sink_forward() {
+    hold_wasmtime_with_forward(Wasmtime::V49);
+}
+
+#[test]
+fn wasmtime_49_serve_with_the_sink_directory() {
+    hold_wasmtime_with_directory(Wasmtime::V49);
+}
+
+#[track_caller]
+fn hold_wasmtime_with_forward(version: Wasmtime) {
+    if !version.can_start() {
+        return;
+    }
+    let (component, store) = (composed("forward"), Peer::start());
+    let variables = [("ALLDATA_PEER_FORWARD_URL", &*store.url())];
+    let server = WasmtimeServe::start(version, component, &variables, None);
+    hold(|| server.connect(), |key| stored_by(&store, key));
+}
+
+#[track_caller]
+fn hold_wasmtime_with_directory(version: Wasmtime) {
+    if !version.can_start() {
+        return;
+    }
     let (component, events) = (composed("directory"), EventFiles::new());
     let variables = [("ALLDATA_PEER_DIRECTORY", EVENTS)];
     let shared = Some((events.root(), EVENTS));
-    let server = WasmtimeServe::start(component, &variables, shared);
+    let server = WasmtimeServe::start(version, component, &variables, shared);
     hold(|| server.connect(), |key| events.held(key));
 }
 
@@ -97,10 +124,13 @@ fn jco_serve_with_the_sink_directory() {
 /// of what fails into its own end.
 #[test]
 fn a_sink_without_its_settings_says_so_on_every_platform() {
+    if !Wasmtime::V48.can_start() {
+        return;
+    }
     let component = composed("forward");
     let reason = "ALLDATA_PEER_FORWARD_URL is not set";
     let ours = Peer::composed_with("forward").start();
-    let wasmtime = WasmtimeServe::start(component, &[], None);
+    let wasmtime = WasmtimeServe::start(Wasmtime::V48, component, &[], None);
     let jco = Jco::serve(component, &[], None);
     for _ in 0..2 {
         for mut connection in [ours.connect(), wasmtime.connect(), jco.connect()] {

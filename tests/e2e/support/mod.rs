@@ -15,6 +15,7 @@ mod peer;
 mod process;
 pub(crate) mod put_handler_guest;
 mod scripted;
+mod skip;
 pub(crate) mod turns;
 mod wasmtime_serve;
 mod wire;
@@ -29,13 +30,14 @@ pub(crate) use event_files::EventFiles;
 pub(crate) use files::files_beside;
 pub(crate) use handler_only::{handler_beside, handler_only, handler_only_file, peer_before};
 pub(crate) use jco::{Jco, componentize};
-pub(crate) use own_disk::{can_make, no_own_disk, run_on_read_only_disk, serve_on_read_only_disk};
+pub(crate) use own_disk::{no_own_disk, run_on_read_only_disk, serve_on_read_only_disk};
 pub(crate) use peer::{Peer, PeerBuilder};
 pub(crate) use process::{
     COMPILE_CACHE, Output, run, run_by, run_on_terminal, run_with_input, serve,
 };
 pub(crate) use scripted::{Exchange, ScriptedPeer};
-pub(crate) use wasmtime_serve::WasmtimeServe;
+pub(crate) use skip::can_make;
+pub(crate) use wasmtime_serve::{Wasmtime, WasmtimeServe};
 pub(crate) use wire::Wire;
 
 /// How long any single wait may take before its test fails. Generous: the machine may be busy.

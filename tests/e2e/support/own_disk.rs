@@ -3,7 +3,6 @@
 //! It is in a mount namespace that only the server has, and is gone with it. Never mounts anything
 //! that another process sees.
 
-use std::env;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -12,21 +11,6 @@ use super::{DEADLINE, Output, Peer, PeerBuilder};
 
 /// Where it is mounted, in the directory of the server.
 const DISK: &str = "disk";
-
-/// Whether a fault can be made on this machine. One that can't is told by its name, and is a failure
-/// where everything is to be tested: with `CI=true` in the environment.
-#[track_caller]
-pub(crate) fn can_make(fault: &str, reason: Option<&str>) -> bool {
-    let Some(reason) = reason else { return true };
-    assert!(env::var("CI").as_deref() != Ok("true"), "{fault}: {reason}");
-    tell(&format!("{fault}: not tested, {reason}"));
-    false
-}
-
-#[expect(clippy::print_stdout, reason = "it is for whoever runs the tests")]
-fn tell(line: &str) {
-    println!("{line}");
-}
 
 /// Why no server can have a file system of its own here.
 pub(crate) fn no_own_disk() -> Option<&'static str> {

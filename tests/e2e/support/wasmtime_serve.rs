@@ -1,13 +1,44 @@
-//! `wasmtime serve`, built from its own crate, as a platform for composed components.
+//! `wasmtime serve` as a platform for composed components: the official programs of two versions.
+//!
+//! Never takes a wasmtime of the system: only the pinned ones that `make wasmtime` installs.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::OnceLock;
 
-use super::Connection;
 use super::lines::Lines;
 use super::process::target;
+use super::{Connection, can_make};
+
+/// A version of wasmtime that is pinned in `tests/wasmtime`.
+#[derive(Clone, Copy)]
+pub(crate) enum Wasmtime {
+    V48,
+    V49,
+}
+
+impl Wasmtime {
+    /// Whether it is installed; if not, the test is skipped.
+    #[track_caller]
+    pub(crate) fn can_start(self) -> bool {
+        let is_missing = !self.program().is_file();
+        let reason = "it is not installed: make wasmtime";
+        can_make(&self.name(), is_missing.then_some(reason))
+    }
+
+    fn name(self) -> String {
+        let major = match self {
+            Self::V48 => 48,
+            Self::V49 => 49,
+        };
+        format!("wasmtime-{major}")
+    }
+
+    fn program(self) -> PathBuf {
+        let directory = target().join("tools").join(self.name());
+        directory.join("wasmtime_cli/wasmtime")
+    }
+}
 
 /// A component that `wasmtime serve` runs; it ends when this is dropped.
 pub(crate) struct WasmtimeServe {
@@ -19,14 +50,15 @@ pub(crate) struct WasmtimeServe {
 impl WasmtimeServe {
     /// Serves a component as a person would, with variables and maybe a directory for it.
     pub(crate) fn start(
+        version: Wasmtime,
         component: &Path,
         variables: &[(&str, &str)],
         directory: Option<(&Path, &str)>,
     ) -> Self {
-        let mut command = Command::new(program());
-        // It keeps compiled components too, and not in a directory of the user.
+        let mut command = Command::new(version.program());
+        // It keeps compiled components, by default in a directory of the user.
         command.env("XDG_CACHE_HOME", env!("CARGO_TARGET_TMPDIR"));
-        command.args(["-S", "cli", "--addr", "127.0.0.1:0"]);
+        command.args(["serve", "-S", "cli", "--addr", "127.0.0.1:0"]);
         for (name, value) in variables {
             command.args(["--env", &format!("{name}={value}")]);
         }
@@ -69,37 +101,4 @@ impl Drop for WasmtimeServe {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
-}
-
-/// The program, built by the first test that asks for it. It is a workspace of its own, so this
-/// changes nothing of what the host is built with; its directory is kept for the next run.
-fn program() -> &'static Path {
-    static BUILT: OnceLock<PathBuf> = OnceLock::new();
-    BUILT.get_or_init(|| {
-        let manifest =
-            Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/wasmtime-serve/Cargo.toml");
-        let target = target().join("wasmtime-serve");
-        let mut cargo = Command::new(env!("CARGO"));
-        for (name, _) in std::env::vars_os() {
-            if is_of_this_test(&name.to_string_lossy()) {
-                cargo.env_remove(name);
-            }
-        }
-        let status = cargo
-            .args(["build", "--locked", "--manifest-path"])
-            .arg(manifest)
-            .arg("--target-dir")
-            .arg(&target)
-            .status()
-            .expect("cargo runs");
-        assert!(status.success(), "wasmtime serve can't be built");
-        target.join("debug/wasmtime-serve")
-    })
-}
-
-/// Whether cargo set a variable for this test. Build scripts that look at those of their own would
-/// see them change, and build again.
-fn is_of_this_test(variable: &str) -> bool {
-    let prefixes = ["CARGO_BIN_EXE_", "CARGO_MANIFEST_", "CARGO_PKG_"];
-    variable == "OUT_DIR" || prefixes.iter().any(|prefix| variable.starts_with(prefix))
 }

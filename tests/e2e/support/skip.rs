@@ -1,0 +1,45 @@
+//! Tests that a machine lacks a tool for: skipped by name where a person runs them, failed in CI.
+//!
+//! libtest has no result "skipped" that a running test could have: it reads as passed there.
+
+use std::env;
+use std::fs::OpenOptions;
+use std::io::Write as _;
+use std::thread;
+
+/// The environment variable with the file that skipped tests are appended to. `make test` prints it.
+const SKIPPED_TESTS: &str = "SKIPPED_TESTS";
+
+/// Whether what a test needs is there. If not, for this reason, the test is skipped: it is reported by
+/// name, and has to return. Where `CI` is set it fails instead.
+#[track_caller]
+pub(crate) fn can_make(fault: &str, reason: Option<&str>) -> bool {
+    let Some(reason) = reason else { return true };
+    assert!(!is_ci(), "{fault}: {reason}");
+    let thread = thread::current();
+    // With one thread for all tests, that is the main thread, which has no name of a test.
+    let test = thread.name().filter(|name| *name != "main");
+    report(&match test {
+        Some(test) => format!("{test} ({fault}): {reason}\n"),
+        None => format!("{fault}: {reason}\n"),
+    });
+    false
+}
+
+/// Whether this is a run of continuous integration, as its services say.
+fn is_ci() -> bool {
+    env::var("CI").is_ok_and(|value| !["", "0", "false"].contains(&value.as_str()))
+}
+
+#[expect(clippy::print_stdout, reason = "it is for whoever runs the tests")]
+fn report(line: &str) {
+    print!("skipped: {line}");
+    let Some(path) = env::var_os(SKIPPED_TESTS) else {
+        return;
+    };
+    let mut file = OpenOptions::new();
+    let file = file.create(true).append(true).open(path);
+    // One write, so that lines of other processes stay whole.
+    let written = file.and_then(|mut file| file.write_all(line.as_bytes()));
+    written.expect("the skipped test is written down");
+}
