@@ -5,22 +5,13 @@
 //! the servers, and once with the servers on processors of their own, as they have where they run on
 //! machines of their own. Rounds are interleaved, and each measurement has a stream of its own.
 
-#[path = "../../tests/nats/cluster.rs"]
-#[allow(dead_code, reason = "what makes faults is for the tests")]
-mod cluster;
-#[path = "../../tests/nats/disks.rs"]
-#[allow(dead_code, reason = "what makes faults is for the tests")]
-mod disks;
-#[path = "../../tests/nats/link.rs"]
-#[allow(dead_code, reason = "what makes faults is for the tests")]
-mod link;
-
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use alldata_peer_server_http::nats::NatsUrl;
 use alldata_peer_server_http::sinks::NatsSink;
+use alldata_peer_test_support::nats::cluster::{Cluster, no_nats_server};
 use anyhow::{Context as _, Result};
 use async_nats::HeaderMap;
 use async_nats::jetstream::{self, Context};
@@ -34,7 +25,6 @@ use crate::server::Server;
 use crate::throughput::Sample;
 use crate::tools::Tools;
 use crate::wrk;
-use cluster::{Cluster, no_nats_server};
 
 /// How many servers keep each event.
 const NODES: usize = 3;

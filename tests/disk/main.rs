@@ -5,8 +5,7 @@
 //! database that is opened here.
 #![cfg(target_os = "linux")]
 
-#[path = "../torture/rounds.rs"]
-mod rounds;
+use alldata_peer_test_support::rounds;
 
 mod content;
 mod disk;

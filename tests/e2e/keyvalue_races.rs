@@ -7,9 +7,9 @@ use std::cell::RefCell;
 
 use alldata_peer_server_http::PutError;
 
+use crate::keyvalue::{Fault, How, Memory, Platform, Sink};
 use crate::keyvalue_sinks::calls_of_a_put;
-use crate::support::keyvalue::{Fault, How, Memory, Platform, Sink};
-use crate::support::turns::{Player, Scene, in_every_order};
+use crate::scheduling::{Player, Scene, in_every_order};
 
 /// What is put, what was answered at last, and what the store then held.
 type Ending<'a> = (&'a [&'a str], &'a [Result<(), PutError>], &'a Sink);

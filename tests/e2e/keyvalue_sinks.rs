@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 
 use alldata_peer_server_http::PutError;
 
-use crate::support::keyvalue::{Fault, How, Platform, Sink, StoreError};
+use crate::keyvalue::{Fault, How, Platform, Sink, StoreError};
 
 /// The variable that names the bucket.
 const BUCKET: &str = "ALLDATA_PEER_KEYVALUE_BUCKET";

@@ -2,7 +2,7 @@
 //!
 //! Every wait has a deadline and waits for a condition. Ports are free ones, read back.
 
-mod support;
+use alldata_peer_test_support as support;
 
 mod accepting;
 mod bad_guests;
@@ -34,6 +34,7 @@ mod import_lines;
 mod instances;
 mod isolation;
 mod javascript_sink;
+mod keyvalue;
 mod keyvalue_races;
 mod keyvalue_sinks;
 mod limits;
@@ -56,6 +57,7 @@ mod put_handler;
 mod refusals;
 mod request_heads;
 mod request_table;
+mod scheduling;
 mod serve_connection;
 mod shutdown;
 mod signals;

@@ -114,7 +114,7 @@ fn lack_of_threads_is_told_and_ends_the_process() {
     };
     for threads in limits {
         let limit = format!("--nproc={threads}");
-        let others = ["env", "-u", COMPILE_CACHE.0, "prlimit", &limit];
+        let others = ["env", "-u", COMPILE_CACHE, "prlimit", &limit];
         let launcher = [user, &others].concat();
         for arguments in [
             &serve("memory:")[..],

@@ -2,13 +2,6 @@
 //!
 //! Faults under load are in `torture`.
 
-#[path = "../../nats/cluster.rs"]
-mod cluster;
-#[path = "../../nats/disks.rs"]
-mod disks;
-#[path = "../../nats/link.rs"]
-mod link;
-
 mod commands;
 mod completeness;
 mod conflicts;
@@ -27,6 +20,7 @@ mod version;
 
 use std::future::Future;
 
+use alldata_peer_test_support::nats::{cluster, disks, link};
 use async_nats::jetstream::stream::{Config, Info};
 use async_nats::jetstream::{self, Context};
 use tokio::runtime::Runtime;

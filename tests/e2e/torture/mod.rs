@@ -3,9 +3,6 @@
 //! Each fault is a file, and its name is that of its tests. A run of all tests has a few rounds of
 //! each; `make torture` has many. Never breaks the store itself: that is in `store_faults`.
 
-#[path = "../../torture/rounds.rs"]
-mod rounds;
-
 mod crowd;
 mod events;
 mod history;
@@ -28,6 +25,7 @@ mod read_only;
 mod sink;
 mod stop;
 
+use alldata_peer_test_support::rounds;
 use crowd::{Crowd, Load};
 use histories::{Store, conclude};
 use history::History;

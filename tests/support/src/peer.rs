@@ -10,11 +10,11 @@ use rustix::process::Signal;
 use tempfile::TempDir;
 
 use super::lines::Lines;
-use super::process::{COMPILE_CACHE, PROGRAM, kill, program, run, wait};
+use super::process::{COMPILE_CACHE, compile_cache, kill, program, program_path, run, wait};
 use super::{Answer, Connection, DEADLINE, Post};
 
 /// A server in the making. Its sink is the default one unless told otherwise.
-pub(crate) struct PeerBuilder {
+pub struct PeerBuilder {
     arguments: Vec<String>,
     environment: Vec<(String, String)>,
     /// Variables that the program does not find, also where the test has them.
@@ -27,7 +27,7 @@ pub(crate) struct PeerBuilder {
 }
 
 /// A running server, killed when dropped.
-pub(crate) struct Peer {
+pub struct Peer {
     /// `None` once it was waited for.
     child: Option<Child>,
     stdout: Lines,
@@ -37,14 +37,14 @@ pub(crate) struct Peer {
 }
 
 /// A port of the loopback interface that is taken, but where nobody listens.
-pub(crate) struct Nobody {
+pub struct Nobody {
     /// The port is that of this end.
     near: TcpStream,
     _far: TcpStream,
 }
 
 impl Nobody {
-    pub(crate) fn url(&self) -> String {
+    pub fn url(&self) -> String {
         let address = self.near.local_addr().expect("is connected");
         format!("http://{address}/_put")
     }
@@ -52,12 +52,12 @@ impl Nobody {
 
 impl Peer {
     /// A server that stores durably.
-    pub(crate) fn start() -> Self {
+    pub fn start() -> Self {
         Self::builder().start()
     }
 
     /// No peer at all, at an address which no other test gets meanwhile.
-    pub(crate) fn nobody() -> Nobody {
+    pub fn nobody() -> Nobody {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("binds");
         let address = listener.local_addr().expect("is bound");
         let near = TcpStream::connect_timeout(&address, DEADLINE).expect("connects");
@@ -65,7 +65,7 @@ impl Peer {
         Nobody { near, _far: far }
     }
 
-    pub(crate) fn builder() -> PeerBuilder {
+    pub fn builder() -> PeerBuilder {
         PeerBuilder {
             arguments: ["serve", "--hostname", "127.0.0.1", "--port", "0"]
                 .map(str::to_owned)
@@ -81,7 +81,7 @@ impl Peer {
 
     /// A server without arguments: what it is told stands in the environment, as where it keeps
     /// compiled components.
-    pub(crate) fn from_environment(variables: &[(&str, &str)]) -> PeerBuilder {
+    pub fn from_environment(variables: &[(&str, &str)]) -> PeerBuilder {
         let mut builder = Self::builder();
         builder.arguments = vec!["serve".to_owned()];
         let variables = variables.iter();
@@ -91,87 +91,87 @@ impl Peer {
         builder
     }
 
-    pub(crate) fn address(&self) -> SocketAddr {
+    pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    pub(crate) fn url(&self) -> String {
+    pub fn url(&self) -> String {
         format!("http://{}/_put", self.address)
     }
 
-    pub(crate) fn connect(&self) -> Connection {
+    pub fn connect(&self) -> Connection {
         Connection::open(self.address)
     }
 
     /// Sends a request on a connection of its own.
-    pub(crate) fn send(&self, post: &Post) -> Answer {
+    pub fn send(&self, post: &Post) -> Answer {
         post.send_to(self.address)
     }
 
     /// Puts on a connection of its own. The key is as it stands in a JSON string.
-    pub(crate) fn put(&self, key: &str, event: &str) -> Answer {
+    pub fn put(&self, key: &str, event: &str) -> Answer {
         self.send(&Post::put(key, event))
     }
 
     /// A file in the directory of the server.
-    pub(crate) fn file(&self, name: &str) -> PathBuf {
+    pub fn file(&self, name: &str) -> PathBuf {
         self.directory.path().join(name)
     }
 
     /// The store as the commands name it.
-    pub(crate) fn store(&self) -> String {
+    pub fn store(&self) -> String {
         format!("sqlite:{}", self.file("alldata.db").display())
     }
 
     /// All that the server has stored, as lines of JSON.
-    pub(crate) fn stored(&self) -> String {
+    pub fn stored(&self) -> String {
         run(&["export", "--store", &self.store()])
             .assert_ok()
             .to_owned()
     }
 
     /// The event under a key, as the program prints it.
-    pub(crate) fn get(&self, key: &str) -> String {
+    pub fn get(&self, key: &str) -> String {
         run(&["get", key, "--store", &self.store()])
             .assert_ok()
             .to_owned()
     }
 
     /// The next line on standard output.
-    pub(crate) fn stdout_line(&self) -> String {
+    pub fn stdout_line(&self) -> String {
         self.stdout.next(DEADLINE)
     }
 
     /// Waits for a line on standard error that has `text` in it.
-    pub(crate) fn log_line(&self, text: &str) -> String {
+    pub fn log_line(&self, text: &str) -> String {
         self.stderr.with(text)
     }
 
     /// What is left on standard output when the server has ended.
-    pub(crate) fn rest_of_stdout(&self) -> Vec<String> {
+    pub fn rest_of_stdout(&self) -> Vec<String> {
         self.stdout.rest()
     }
 
     /// What is left on standard error when the server has ended.
-    pub(crate) fn rest_of_stderr(&self) -> Vec<String> {
+    pub fn rest_of_stderr(&self) -> Vec<String> {
         self.stderr.rest()
     }
 
-    pub(crate) fn id(&self) -> u32 {
+    pub fn id(&self) -> u32 {
         self.child.as_ref().expect("is running").id()
     }
 
-    pub(crate) fn signal(&self, signal: Signal) {
+    pub fn signal(&self, signal: Signal) {
         kill(self.id(), signal);
     }
 
     /// Waits for the end of the server.
-    pub(crate) fn wait(&mut self) -> ExitStatus {
+    pub fn wait(&mut self) -> ExitStatus {
         wait(self.child.take().expect("is running"))
     }
 
     /// Ends the server and returns its directory, for another one.
-    pub(crate) fn end(mut self, signal: Signal) -> (ExitStatus, PeerBuilder) {
+    pub fn end(mut self, signal: Signal) -> (ExitStatus, PeerBuilder) {
         self.signal(signal);
         let status = self.wait();
         let empty = tempfile::tempdir().expect("makes a directory");
@@ -184,48 +184,48 @@ impl Peer {
 
 impl PeerBuilder {
     /// Runs the server in this directory.
-    pub(crate) fn directory(mut self, directory: TempDir) -> Self {
+    pub fn directory(mut self, directory: TempDir) -> Self {
         self.directory = Some(directory);
         self
     }
 
-    pub(crate) fn sink(self, url: &str) -> Self {
+    pub fn sink(self, url: &str) -> Self {
         self.arguments(&["--sink", url])
     }
 
-    pub(crate) fn arguments(mut self, arguments: &[&str]) -> Self {
+    pub fn arguments(mut self, arguments: &[&str]) -> Self {
         self.arguments
             .extend(arguments.iter().map(|argument| (*argument).to_owned()));
         self
     }
 
     /// Adds to the environment of the program itself.
-    pub(crate) fn own_env(mut self, name: &str, value: &str) -> Self {
+    pub fn own_env(mut self, name: &str, value: &str) -> Self {
         self.environment.push((name.to_owned(), value.to_owned()));
         self
     }
 
     /// Has the program keep no compiled components, as it does by itself.
-    pub(crate) fn no_compile_cache(mut self) -> Self {
-        self.unset.push(COMPILE_CACHE.0);
+    pub fn no_compile_cache(mut self) -> Self {
+        self.unset.push(COMPILE_CACHE);
         self
     }
 
     /// Has another program run the server, by turning into it: it is given the command line.
-    pub(crate) fn launched_by(mut self, launcher: &[&str]) -> Self {
+    pub fn launched_by(mut self, launcher: &[&str]) -> Self {
         self.launcher = launcher.iter().map(|word| (*word).to_owned()).collect();
         self
     }
 
     /// Has the log written to a device.
-    pub(crate) fn log_to(mut self, path: &str) -> Self {
+    pub fn log_to(mut self, path: &str) -> Self {
         let device = OpenOptions::new().write(true).open(path);
         self.log = device.expect("opens").into();
         self
     }
 
     /// Waits longer than for anything else until it listens: it has megabytes to compile.
-    pub(crate) fn starting_within(mut self, deadline: Duration) -> Self {
+    pub fn starting_within(mut self, deadline: Duration) -> Self {
         self.start_deadline = deadline;
         self
     }
@@ -235,12 +235,15 @@ impl PeerBuilder {
             return program();
         };
         let mut command = Command::new(launcher);
-        command.args(words).arg(PROGRAM).envs([COMPILE_CACHE]);
+        command
+            .args(words)
+            .arg(program_path())
+            .envs([compile_cache()]);
         command
     }
 
     /// Starts the server and waits until it listens.
-    pub(crate) fn start(self) -> Peer {
+    pub fn start(self) -> Peer {
         let mut command = self.command();
         let directory = self
             .directory

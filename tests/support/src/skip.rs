@@ -13,7 +13,7 @@ const SKIPPED_TESTS: &str = "SKIPPED_TESTS";
 /// Whether what a test needs is there. If not, for this reason, the test is skipped: it is reported by
 /// name, and has to return. Where `CI` is set it fails instead.
 #[track_caller]
-pub(crate) fn can_make(fault: &str, reason: Option<&str>) -> bool {
+pub fn can_make(fault: &str, reason: Option<&str>) -> bool {
     let Some(reason) = reason else { return true };
     assert!(!is_ci(), "{fault}: {reason}");
     let thread = thread::current();

@@ -23,7 +23,7 @@ for disk in disks:
     fcntl.ioctl(disk, 0x8004587d, struct.pack('I', 2))";
 
 /// What can be mounted, stopped and mounted again.
-pub(crate) struct Disks {
+pub struct Disks {
     /// A process that does nothing but keep the namespace, until its standard input ends.
     holder: Child,
     directory: TempDir,
@@ -31,8 +31,7 @@ pub(crate) struct Disks {
 }
 
 /// Why no disk can lose power on this machine.
-#[allow(dead_code, reason = "for tests, which make faults")]
-pub(crate) fn no_disks() -> Option<&'static str> {
+pub fn no_disks() -> Option<&'static str> {
     let missing = "no disk can lose power: that takes root, loop devices, mkfs.ext4 and python3";
     let Ok(disks) = Disks::try_mount(1) else {
         return Some(missing);
@@ -41,7 +40,7 @@ pub(crate) fn no_disks() -> Option<&'static str> {
 }
 
 impl Disks {
-    pub(crate) fn mount(count: usize) -> Self {
+    pub fn mount(count: usize) -> Self {
         Self::try_mount(count).expect("mounts disks")
     }
 
@@ -74,7 +73,7 @@ impl Disks {
     }
 
     /// Where a disk is mounted, for those who are in the namespace.
-    pub(crate) fn path(&self, disk: usize) -> PathBuf {
+    pub fn path(&self, disk: usize) -> PathBuf {
         self.directory.path().join(format!("disk{disk}"))
     }
 
@@ -83,19 +82,19 @@ impl Disks {
     }
 
     /// What starts a program in the namespace, as a process of the same number.
-    pub(crate) fn launcher(&self) -> Vec<String> {
+    pub fn launcher(&self) -> Vec<String> {
         let namespace = format!("--mount=/proc/{}/ns/mnt", self.holder.id());
         vec!["nsenter".to_owned(), namespace]
     }
 
     /// Has everything written to the disks, as the kernel does by itself after half a minute.
-    pub(crate) fn sync(&self) {
+    pub fn sync(&self) {
         let disks = (0..self.count).map(|disk| self.path(disk));
         run(self.entering("sync").arg("--file-system").args(disks)).expect("is synced");
     }
 
     /// Takes the power from disks. From now on nothing is written to them.
-    pub(crate) fn stop(&self, disks: &[usize]) {
+    pub fn stop(&self, disks: &[usize]) {
         self.try_stop(disks).expect("is shut down");
     }
 
@@ -106,7 +105,7 @@ impl Disks {
     }
 
     /// Mounts disks that were stopped with what they have. Nobody may use them until then.
-    pub(crate) fn mount_again(&self, disks: &[usize]) {
+    pub fn mount_again(&self, disks: &[usize]) {
         for disk in disks {
             let unmounted = run(self.entering("umount").arg(self.path(*disk)));
             let mounted = unmounted.and_then(|()| self.mount_one(*disk));

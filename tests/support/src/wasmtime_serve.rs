@@ -7,12 +7,12 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use super::lines::Lines;
-use super::process::target;
+use super::process::{scratch, target};
 use super::{Connection, can_make};
 
 /// A version of wasmtime that is pinned in `tests/wasmtime`.
 #[derive(Clone, Copy)]
-pub(crate) enum Wasmtime {
+pub enum Wasmtime {
     V48,
     V49,
 }
@@ -20,7 +20,7 @@ pub(crate) enum Wasmtime {
 impl Wasmtime {
     /// Whether it is installed; if not, the test is skipped.
     #[track_caller]
-    pub(crate) fn can_start(self) -> bool {
+    pub fn can_start(self) -> bool {
         let is_missing = !self.program().is_file();
         let reason = "it is not installed: make wasmtime";
         can_make(&self.name(), is_missing.then_some(reason))
@@ -41,7 +41,7 @@ impl Wasmtime {
 }
 
 /// A component that `wasmtime serve` runs; it ends when this is dropped.
-pub(crate) struct WasmtimeServe {
+pub struct WasmtimeServe {
     child: Child,
     address: SocketAddr,
     log: Lines,
@@ -49,7 +49,7 @@ pub(crate) struct WasmtimeServe {
 
 impl WasmtimeServe {
     /// Serves a component as a person would, with variables and maybe a directory for it.
-    pub(crate) fn start(
+    pub fn start(
         version: Wasmtime,
         component: &Path,
         variables: &[(&str, &str)],
@@ -57,7 +57,7 @@ impl WasmtimeServe {
     ) -> Self {
         let mut command = Command::new(version.program());
         // It keeps compiled components, by default in a directory of the user.
-        command.env("XDG_CACHE_HOME", env!("CARGO_TARGET_TMPDIR"));
+        command.env("XDG_CACHE_HOME", scratch());
         command.args(["serve", "-S", "cli", "--addr", "127.0.0.1:0"]);
         for (name, value) in variables {
             command.args(["--env", &format!("{name}={value}")]);
@@ -85,12 +85,12 @@ impl WasmtimeServe {
         server
     }
 
-    pub(crate) fn connect(&self) -> Connection {
+    pub fn connect(&self) -> Connection {
         Connection::open(self.address)
     }
 
     /// Waits for a line on standard error that has `text` in it.
-    pub(crate) fn log_line(&self, text: &str) -> String {
+    pub fn log_line(&self, text: &str) -> String {
         self.log.with(text)
     }
 }

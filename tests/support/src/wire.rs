@@ -20,15 +20,15 @@ const PIPE_BYTES: usize = 1024;
 const WIRE_DEADLINE: Duration = Duration::from_secs(600);
 
 /// The client's end.
-pub(crate) struct Wire {
+pub struct Wire {
     stream: BufReader<DuplexStream>,
     /// Ends with the server's end.
-    pub(crate) serving: JoinHandle<()>,
+    pub serving: JoinHandle<()>,
 }
 
 impl Wire {
     /// Hands a server one end. To be called on its runtime.
-    pub(crate) fn to(server: &Arc<PeerServer>) -> Self {
+    pub fn to(server: &Arc<PeerServer>) -> Self {
         let (near, far) = tokio::io::duplex(PIPE_BYTES);
         let server = Arc::clone(server);
         Self {
@@ -37,19 +37,19 @@ impl Wire {
         }
     }
 
-    pub(crate) async fn send(&mut self, bytes: impl AsRef<[u8]>) {
+    pub async fn send(&mut self, bytes: impl AsRef<[u8]>) {
         let sent = self.stream.get_mut().write_all(bytes.as_ref());
         let sent = timeout(WIRE_DEADLINE, sent).await;
         sent.expect("is in time").expect("sends");
     }
 
-    pub(crate) async fn ask(&mut self, post: &Post) -> Answer {
+    pub async fn ask(&mut self, post: &Post) -> Answer {
         self.send(post.bytes()).await;
         self.answer().await
     }
 
     /// Reads the next answer, which has its length announced.
-    pub(crate) async fn answer(&mut self) -> Answer {
+    pub async fn answer(&mut self) -> Answer {
         let read = timeout(WIRE_DEADLINE, self.read_answer());
         read.await.expect("is in time")
     }
@@ -83,7 +83,7 @@ impl Wire {
     }
 
     /// Waits until the server has ended the connection, and returns what it still sent.
-    pub(crate) async fn rest(&mut self) -> Vec<u8> {
+    pub async fn rest(&mut self) -> Vec<u8> {
         let mut rest = Vec::new();
         let read = timeout(WIRE_DEADLINE, self.stream.read_to_end(&mut rest)).await;
         read.expect("is in time").expect("reads");

@@ -7,7 +7,7 @@ use std::fmt::{self, Debug, Display};
 use std::sync::{Arc, Mutex};
 
 use super::Platform;
-use crate::support::turns;
+use crate::scheduling;
 
 /// An error as `wasi:keyvalue` has them.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -232,7 +232,7 @@ impl Caller {
         what: &str,
         act: impl FnOnce(&mut Memory) -> Result<T, E>,
     ) -> wasmtime::Result<Result<T, E>> {
-        turns::next().await;
+        scheduling::next().await;
         self.call_at_once(what, act)
     }
 

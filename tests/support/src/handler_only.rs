@@ -7,6 +7,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
+use super::process::scratch;
 use alldata_peer_server_http::BUILT_IN_COMPONENT;
 use wac_graph::types::Package;
 use wac_graph::{CompositionGraph, EncodeOptions};
@@ -15,23 +16,23 @@ use wac_graph::{CompositionGraph, EncodeOptions};
 const HANDLER: &str = "wasi:http/incoming-handler@";
 
 /// The bytes of the component.
-pub(crate) fn handler_only() -> &'static [u8] {
+pub fn handler_only() -> &'static [u8] {
     static COMPONENT: OnceLock<Vec<u8>> = OnceLock::new();
     COMPONENT.get_or_init(|| handler_beside(None))
 }
 
 /// The file of the component.
-pub(crate) fn handler_only_file() -> &'static Path {
+pub fn handler_only_file() -> &'static Path {
     static FILE: OnceLock<PathBuf> = OnceLock::new();
     FILE.get_or_init(|| {
-        let file = Path::new(env!("CARGO_TARGET_TMPDIR")).join("handler-only.wasm");
+        let file = scratch().join("handler-only.wasm");
         fs::write(&file, handler_only()).expect("writes");
         file
     })
 }
 
 /// The same with all that another component exports.
-pub(crate) fn handler_beside(other: Option<&[u8]>) -> Vec<u8> {
+pub fn handler_beside(other: Option<&[u8]>) -> Vec<u8> {
     let mut graph = CompositionGraph::new();
     export(
         &mut graph,
@@ -47,7 +48,7 @@ pub(crate) fn handler_beside(other: Option<&[u8]>) -> Vec<u8> {
 }
 
 /// The built-in component with a sink that imports another, and with all that it exports.
-pub(crate) fn peer_before(sink: &[u8]) -> Vec<u8> {
+pub fn peer_before(sink: &[u8]) -> Vec<u8> {
     let mut graph = CompositionGraph::new();
     let mut register = |name: &str, component: &[u8]| {
         let package = Package::from_bytes(name, None, component, graph.types_mut());

@@ -34,7 +34,7 @@ const FILES: [(&str, &str); 4] = [
 const PREPARATION_DEADLINE: Duration = Duration::from_secs(600);
 
 /// A component that `jco serve` runs; it ends when this is dropped.
-pub(crate) struct Jco {
+pub struct Jco {
     child: Child,
     address: SocketAddr,
     log: Lines,
@@ -44,14 +44,10 @@ pub(crate) struct Jco {
 
 impl Jco {
     /// The name that a component knows its directory by.
-    pub(crate) const DIRECTORY: &str = "/events";
+    pub const DIRECTORY: &str = "/events";
 
     /// Serves a component on a free port, with these variables and maybe a directory for it.
-    pub(crate) fn serve(
-        component: &Path,
-        environment: &[(&str, &str)],
-        directory: Option<&Path>,
-    ) -> Self {
+    pub fn serve(component: &Path, environment: &[(&str, &str)], directory: Option<&Path>) -> Self {
         let temporary = tempfile::tempdir().expect("makes a directory");
         let mut command = jco();
         command.arg("serve").arg(component);
@@ -86,12 +82,12 @@ impl Jco {
         server
     }
 
-    pub(crate) fn connect(&self) -> Connection {
+    pub fn connect(&self) -> Connection {
         Connection::open(self.address)
     }
 
     /// Waits for a line on standard error that has `text` in it.
-    pub(crate) fn log_line(&self, text: &str) -> String {
+    pub fn log_line(&self, text: &str) -> String {
         self.log.with(text)
     }
 }
@@ -106,7 +102,7 @@ impl Drop for Jco {
 }
 
 /// Makes a sink component of JavaScript, with the interface in the file `wit`.
-pub(crate) fn componentize(script: &Path, wit: &Path, component: &Path) {
+pub fn componentize(script: &Path, wit: &Path, component: &Path) {
     let mut command = jco();
     command.arg("componentize").arg(script);
     command.arg("--wit").arg(wit);

@@ -14,7 +14,7 @@ use serde_json::Value;
 use super::DEADLINE;
 
 /// The peer, which ends when dropped.
-pub(crate) struct ScriptedPeer {
+pub struct ScriptedPeer {
     address: SocketAddr,
     requests: Receiver<Exchange>,
     is_over: Arc<AtomicBool>,
@@ -22,16 +22,16 @@ pub(crate) struct ScriptedPeer {
 }
 
 /// One request, as far as it was read, and the connection that it came on.
-pub(crate) struct Exchange {
+pub struct Exchange {
     stream: BufReader<TcpStream>,
     /// The request line and the header fields.
-    pub(crate) head: String,
-    pub(crate) body: Vec<u8>,
+    pub head: String,
+    pub body: Vec<u8>,
 }
 
 impl ScriptedPeer {
     /// A peer that does this with each request whose head it has read.
-    pub(crate) fn start(script: impl Fn(&mut Exchange) + Send + 'static) -> Self {
+    pub fn start(script: impl Fn(&mut Exchange) + Send + 'static) -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("binds");
         let address = listener.local_addr().expect("is bound");
         let (sender, requests) = mpsc::channel();
@@ -57,26 +57,26 @@ impl ScriptedPeer {
     }
 
     /// A peer that reads each request whole and answers it in the same way.
-    pub(crate) fn answering(status: &'static str) -> Self {
+    pub fn answering(status: &'static str) -> Self {
         Self::start(move |exchange| exchange.read_body().answer(status, "", ""))
     }
 
-    pub(crate) fn address(&self) -> SocketAddr {
+    pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    pub(crate) fn url(&self) -> String {
+    pub fn url(&self) -> String {
         format!("http://{}/_put", self.address)
     }
 
     /// The next request that the script is done with. While it is held, so is its connection.
-    pub(crate) fn request(&self) -> Exchange {
+    pub fn request(&self) -> Exchange {
         let request = self.requests.recv_timeout(DEADLINE);
         request.expect("is asked")
     }
 
     /// How many more requests there were.
-    pub(crate) fn more_requests(&self) -> usize {
+    pub fn more_requests(&self) -> usize {
         self.requests.try_iter().count()
     }
 }
@@ -112,7 +112,7 @@ impl Exchange {
     }
 
     /// The value of a header field, which is there at most once.
-    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+    pub fn header(&self, name: &str) -> Option<&str> {
         let fields = self.head.lines().filter_map(|line| line.split_once(": "));
         let mut values = fields.filter(|(field, _)| field.eq_ignore_ascii_case(name));
         let value = values.next().map(|(_, value)| value);
@@ -121,13 +121,13 @@ impl Exchange {
     }
 
     /// The key that is put.
-    pub(crate) fn key(&self) -> String {
+    pub fn key(&self) -> String {
         let body: Value = serde_json::from_slice(&self.body).expect("is JSON");
         body["key"].as_str().expect("is a string").to_owned()
     }
 
     /// Reads the body to the announced length.
-    pub(crate) fn read_body(&mut self) -> &mut Self {
+    pub fn read_body(&mut self) -> &mut Self {
         let length = self.header("content-length").expect("has a length");
         self.body = vec![0; length.parse().expect("is a number")];
         self.stream.read_exact(&mut self.body).expect("reads");
@@ -135,7 +135,7 @@ impl Exchange {
     }
 
     /// Reads the body in many small steps, so that the sender has to wait.
-    pub(crate) fn read_body_slowly(&mut self) -> &mut Self {
+    pub fn read_body_slowly(&mut self) -> &mut Self {
         let length = self.header("content-length").expect("has a length");
         let length: usize = length.parse().expect("is a number");
         self.body.extend_from_slice(self.stream.buffer());
@@ -148,7 +148,7 @@ impl Exchange {
     }
 
     /// Answers with these further header fields, each with its end, and ends the connection.
-    pub(crate) fn answer(&mut self, status: &str, fields: &str, body: &str) {
+    pub fn answer(&mut self, status: &str, fields: &str, body: &str) {
         let length = body.len();
         let answer = format!(
             "HTTP/1.1 {status}\r\nConnection: close\r\nContent-Length: {length}\r\n{fields}\r\n{body}"
@@ -157,20 +157,20 @@ impl Exchange {
     }
 
     /// Sends this and no more.
-    pub(crate) fn send(&mut self, text: &str) -> &mut Self {
+    pub fn send(&mut self, text: &str) -> &mut Self {
         let stream = self.stream.get_mut();
         stream.write_all(text.as_bytes()).expect("sends");
         self
     }
 
     /// Ends the connection without a word more.
-    pub(crate) fn close(&mut self) {
+    pub fn close(&mut self) {
         let both = Shutdown::Both;
         self.stream.get_mut().shutdown(both).expect("closes");
     }
 
     /// Waits until the other side has closed the connection, and returns what it still sent.
-    pub(crate) fn rest(&mut self) -> Vec<u8> {
+    pub fn rest(&mut self) -> Vec<u8> {
         let mut rest = Vec::new();
         match self.stream.read_to_end(&mut rest) {
             Err(error) if error.kind() != ErrorKind::ConnectionReset => {

@@ -11,29 +11,35 @@ use tempfile::TempDir;
 use super::{Peer, PeerBuilder};
 
 /// A directory to keep events in.
-pub(crate) struct EventFiles(TempDir);
+pub struct EventFiles(TempDir);
+
+impl Default for EventFiles {
+    fn default() -> Self {
+        Self::new()
+    }
+}
 
 impl EventFiles {
-    pub(crate) fn new() -> Self {
+    pub fn new() -> Self {
         Self(tempfile::tempdir().expect("makes a directory"))
     }
 
-    pub(crate) fn root(&self) -> &Path {
+    pub fn root(&self) -> &Path {
         self.0.path()
     }
 
     /// What it is given as to a component.
-    pub(crate) fn dir(&self) -> String {
+    pub fn dir(&self) -> String {
         format!("{}::/events", self.root().display())
     }
 
-    pub(crate) fn serve(&self) -> PeerBuilder {
+    pub fn serve(&self) -> PeerBuilder {
         let builder = Peer::composed_with("directory").arguments(&["--dir", &self.dir()]);
         builder.env("ALLDATA_PEER_DIRECTORY=/events")
     }
 
     /// Where the event of a key is to be.
-    pub(crate) fn place(&self, key: &str) -> PathBuf {
+    pub fn place(&self, key: &str) -> PathBuf {
         let name: String = key
             .bytes()
             .map(|byte| match byte {
@@ -53,12 +59,12 @@ impl EventFiles {
     }
 
     /// The event under a key, as it stands in its file.
-    pub(crate) fn held(&self, key: &str) -> Option<String> {
+    pub fn held(&self, key: &str) -> Option<String> {
         fs::read_to_string(self.place(key)).ok()
     }
 
     /// All files but the temporaries, by their paths below the root.
-    pub(crate) fn files(&self) -> BTreeMap<PathBuf, Vec<u8>> {
+    pub fn files(&self) -> BTreeMap<PathBuf, Vec<u8>> {
         let paths = self.paths().into_iter();
         paths
             .filter(|path| !path.starts_with("tmp"))
@@ -70,7 +76,7 @@ impl EventFiles {
     }
 
     /// Whether any file has something in it, be it a temporary one.
-    pub(crate) fn is_written_to(&self) -> bool {
+    pub fn is_written_to(&self) -> bool {
         let length = |path: &PathBuf| fs::metadata(self.root().join(path)).map(|file| file.len());
         // One that is gone by now was there.
         self.paths().iter().any(|path| length(path).ok() != Some(0))
@@ -93,7 +99,7 @@ impl EventFiles {
     }
 
     /// The names of what stands in the directory of temporaries.
-    pub(crate) fn temporaries(&self) -> Vec<String> {
+    pub fn temporaries(&self) -> Vec<String> {
         let entries = fs::read_dir(self.root().join("tmp")).expect("lists");
         let names = entries.map(|entry| entry.expect("lists").file_name());
         names

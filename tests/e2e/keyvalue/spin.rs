@@ -15,7 +15,7 @@ mod bindings {
         imports: { default: async | trappable },
         with: {
             "wasi:keyvalue/store.bucket": super::Bucket,
-            "wasi:keyvalue/atomics.cas": crate::support::keyvalue::memory::Watch,
+            "wasi:keyvalue/atomics.cas": crate::keyvalue::memory::Watch,
         },
     });
 }

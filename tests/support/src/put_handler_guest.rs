@@ -6,37 +6,36 @@ use alldata_peer_server_http::{PeerServer, PeerServerBuilder, sinks::DiscardSink
 
 /// What a guest answers to a body of which nothing has to be put, as its `decode` returns that: an
 /// error, with an `answer`.
-pub(crate) const CREATED: [u32; 8] = [201, 0, 0, 0, 0, 0, 0, 0];
+pub const CREATED: [u32; 8] = [201, 0, 0, 0, 0, 0, 0, 0];
 
 /// Where a guest has what `decode` returns, the answer in that where it is an error, and the answer
 /// where it is a put.
 const DECODED: u32 = 16;
-pub(crate) const ANSWER: u32 = DECODED + 4;
-pub(crate) const STORED: u32 = DECODED + 20;
+pub const ANSWER: u32 = DECODED + 4;
+pub const STORED: u32 = DECODED + 20;
 
 /// Where it has the answer that `explain` returns, and the text that all of this refers to.
 const EXPLAINED: u32 = 128;
-pub(crate) const TEXT: u32 = 256;
+pub const TEXT: u32 = 256;
 
 /// The types of both functions, and what stands for them in those.
-pub(crate) const DECODE: &str =
-    r#"(param "body" (list u8)) (result (result $put (error $answer)))"#;
-pub(crate) const EXPLAIN: &str = r#"(param "error" $error) (result $answer)"#;
-pub(crate) const ANSWER_TYPE: &str = r#"(record (field "status" u16)
+pub const DECODE: &str = r#"(param "body" (list u8)) (result (result $put (error $answer)))"#;
+pub const EXPLAIN: &str = r#"(param "error" $error) (result $answer)"#;
+pub const ANSWER_TYPE: &str = r#"(record (field "status" u16)
     (field "header" (option (tuple string string))) (field "problem" string))"#;
-pub(crate) const PUT_TYPE: &str = r#"(record (field "key" string) (field "event" string)
+pub const PUT_TYPE: &str = r#"(record (field "key" string) (field "event" string)
     (field "stored" $answer))"#;
-pub(crate) const ERROR_TYPE: &str = r#"(variant (case "conflict") (case "rejected" string)
+pub const ERROR_TYPE: &str = r#"(variant (case "conflict") (case "rejected" string)
     (case "unavailable" u32) (case "unknown") (case "failed" string))"#;
 
 /// What the text form of a component is made of.
 #[derive(Clone, Copy)]
-pub(crate) struct Types<'a> {
-    pub(crate) decode: &'a str,
-    pub(crate) explain: &'a str,
-    pub(crate) answer: &'a str,
-    pub(crate) put: &'a str,
-    pub(crate) error: &'a str,
+pub struct Types<'a> {
+    pub decode: &'a str,
+    pub explain: &'a str,
+    pub answer: &'a str,
+    pub put: &'a str,
+    pub error: &'a str,
 }
 
 impl Default for Types<'_> {
@@ -54,7 +53,7 @@ impl Default for Types<'_> {
 /// A component in text form with functions of these types. `module` is what its core module has
 /// beside memory and allocator, with both functions. An exported function names its types by their
 /// exports, hence the component in between.
-pub(crate) fn guest_of_types(module: &str, types: Types<'_>) -> String {
+pub fn guest_of_types(module: &str, types: Types<'_>) -> String {
     let Types {
         decode,
         explain,
@@ -117,19 +116,14 @@ pub(crate) fn guest_of_types(module: &str, types: Types<'_>) -> String {
 }
 
 /// A guest whose `decode` does this and then returns an error with this answer.
-pub(crate) fn guest_that(does: &str, answers: [u32; 8], text: &str) -> String {
+pub fn guest_that(does: &str, answers: [u32; 8], text: &str) -> String {
     let error = [&[1], &answers[..]].concat();
     guest_that_returns(does, &error, "", answers, text)
 }
 
 /// A guest whose `decode` does this and then returns a put of the event `1` under the key `k`, with
 /// an answer that has the status 299. Its `explain` does that and then returns this answer.
-pub(crate) fn guest_that_puts(
-    does: &str,
-    explain_does: &str,
-    answers: [u32; 8],
-    text: &str,
-) -> String {
+pub fn guest_that_puts(does: &str, explain_does: &str, answers: [u32; 8], text: &str) -> String {
     let put = [0, TEXT - 2, 1, TEXT - 1, 1, 299, 0, 0, 0, 0, 0, 0, 0];
     guest_that_returns(does, &put, explain_does, answers, text)
 }
@@ -169,7 +163,7 @@ fn guest_that_returns(
 
 /// A guest that answers with a status, a field whose name and value stand in `text` before and
 /// after a `|`, and with all of that as the body.
-pub(crate) fn guest_with_field(status: u32, text: &str) -> String {
+pub fn guest_with_field(status: u32, text: &str) -> String {
     let number = |length: usize| u32::try_from(length).expect("is short");
     let name = number(text.find('|').expect("has a name"));
     let (value_at, length) = (TEXT + name + 1, number(text.len()));
@@ -178,7 +172,7 @@ pub(crate) fn guest_with_field(status: u32, text: &str) -> String {
     guest_that("", answer, text)
 }
 
-pub(crate) fn builder(guest: &str) -> PeerServerBuilder {
+pub fn builder(guest: &str) -> PeerServerBuilder {
     let component = wat::parse_str(guest).unwrap_or_else(|error| panic!("{error}: {guest}"));
     let builder = PeerServer::builder().sink(DiscardSink);
     builder.component(component)

@@ -11,7 +11,7 @@ use super::Peer;
 
 impl Peer {
     /// From now on no file of the server grows beyond so many bytes; `None` lifts that.
-    pub(crate) fn limit_file_size(&self, bytes: Option<u64>) {
+    pub fn limit_file_size(&self, bytes: Option<u64>) {
         let limit = Rlimit {
             current: bytes,
             maximum: None,
@@ -21,7 +21,7 @@ impl Peer {
 
     /// From now on the server has no more files open than so many, beside those that it has already;
     /// `None` lifts that.
-    pub(crate) fn limit_open_files(&self, files: Option<u64>) {
+    pub fn limit_open_files(&self, files: Option<u64>) {
         // It has the limits of the test, the upper one of which is not everybody's to set.
         let own = getrlimit(Resource::Nofile);
         let limit = Rlimit {
@@ -32,12 +32,12 @@ impl Peer {
     }
 
     /// How many files and connections the server has open.
-    pub(crate) fn open_files(&self) -> u64 {
+    pub fn open_files(&self) -> u64 {
         fs::read_dir(self.proc("fd")).expect("lists").count() as u64
     }
 
     /// Whether all threads of the server are stopped by a signal.
-    pub(crate) fn is_stopped(&self) -> bool {
+    pub fn is_stopped(&self) -> bool {
         let tasks = fs::read_dir(self.proc("task")).expect("lists");
         let mut states = tasks.map(|task| {
             let stat = task.expect("lists").path().join("stat");
@@ -50,7 +50,7 @@ impl Peer {
     }
 
     /// Whether the server has ended, and was not waited for yet.
-    pub(crate) fn has_ended(&self) -> bool {
+    pub fn has_ended(&self) -> bool {
         let stat = fs::read_to_string(self.proc("stat")).expect("reads");
         // Its name, in brackets, may have anything in it.
         let state = stat.rsplit_once(") ").map(|(_, rest)| rest);

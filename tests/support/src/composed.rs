@@ -5,10 +5,11 @@
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
+use super::process::scratch;
 use super::{Peer, PeerBuilder, run};
 
 /// The sinks that the program has.
-pub(crate) const SINKS: [&str; 4] = [
+pub const SINKS: [&str; 4] = [
     "forward",
     "directory",
     "keyvalue-spin",
@@ -16,12 +17,12 @@ pub(crate) const SINKS: [&str; 4] = [
 ];
 
 /// The file of the component that is composed with this sink of the program.
-pub(crate) fn composed(sink: &str) -> &'static Path {
+pub fn composed(sink: &str) -> &'static Path {
     static FILES: [OnceLock<PathBuf>; SINKS.len()] = [const { OnceLock::new() }; SINKS.len()];
     let index = SINKS.iter().position(|name| *name == sink);
     FILES[index.expect("is a sink")].get_or_init(|| {
         // The next run replaces it, which the program does at once.
-        let file = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{sink}.wasm"));
+        let file = scratch().join(format!("{sink}.wasm"));
         let path = file.to_str().expect("is text");
         run(&["component", "--sink", sink, "-o", path]).assert_ok();
         file
@@ -30,7 +31,7 @@ pub(crate) fn composed(sink: &str) -> &'static Path {
 
 impl Peer {
     /// A server whose component is composed with this sink of the program.
-    pub(crate) fn composed_with(sink: &str) -> PeerBuilder {
+    pub fn composed_with(sink: &str) -> PeerBuilder {
         let file = composed(sink).to_str().expect("is text");
         Self::builder().arguments(&["--component", file])
     }
@@ -38,7 +39,7 @@ impl Peer {
 
 impl PeerBuilder {
     /// Adds to what the component finds in its environment: NAME=VALUE.
-    pub(crate) fn env(self, variable: &str) -> Self {
+    pub fn env(self, variable: &str) -> Self {
         self.arguments(&["--env", variable])
     }
 }

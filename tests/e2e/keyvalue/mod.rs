@@ -16,7 +16,7 @@ use wasmtime::{Config, Engine, PoolingAllocationConfig, Store};
 use wasmtime_wasi::p2::pipe::MemoryOutputPipe;
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 
-use super::turns;
+use crate::scheduling;
 use memory::{Caller, Crash};
 pub(crate) use memory::{Fault, How, Memory, StoreError};
 
@@ -139,13 +139,13 @@ impl Sink {
 
     /// The answer to a put that nothing is done to.
     pub(crate) fn put(&self, key: &str, event: &str) -> Result<(), PutError> {
-        let put = turns::finish(self.begin(key, event, None));
+        let put = scheduling::finish(self.begin(key, event, None));
         put.answer.expect("nothing lets it crash")
     }
 
     /// Puts with a fault of the store.
     pub(crate) fn put_with(&self, fault: Fault, key: &str, event: &str) -> Put {
-        turns::finish(self.begin(key, event, Some(fault)))
+        scheduling::finish(self.begin(key, event, Some(fault)))
     }
 
     /// Begins a put by an instance of its own, as platforms do.

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 const RELAY_BYTES: usize = 64 * 1024;
 
 /// A listener whose connections lead to another address.
-pub(crate) struct Link {
+pub struct Link {
     address: SocketAddr,
     way: Arc<Way>,
 }
@@ -50,7 +50,7 @@ enum Passing {
 
 impl Link {
     /// A link that leads to `target`.
-    pub(crate) fn to(target: SocketAddr) -> Self {
+    pub fn to(target: SocketAddr) -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("binds");
         let address = listener.local_addr().expect("is bound");
         let way = Arc::new(Way::default());
@@ -59,37 +59,37 @@ impl Link {
         Self { address, way }
     }
 
-    pub(crate) fn address(&self) -> SocketAddr {
+    pub fn address(&self) -> SocketAddr {
         self.address
     }
 
     /// How many connections were closed at once so far.
-    pub(crate) fn refused(&self) -> usize {
+    pub fn refused(&self) -> usize {
         self.way.lock().refused
     }
 
     /// Closes all connections, and each new one at once.
-    pub(crate) fn cut(&self) {
+    pub fn cut(&self) {
         self.way.set(Passing::Cut);
     }
 
     /// Keeps all connections, but lets nothing pass.
-    pub(crate) fn hold(&self) {
+    pub fn hold(&self) {
         self.way.set(Passing::Held);
     }
 
     /// Keeps all connections, but lets nothing pass that the target says.
-    pub(crate) fn hold_back(&self) {
+    pub fn hold_back(&self) {
         self.way.set(Passing::HeldBack);
     }
 
     /// Lets everything pass so much later.
-    pub(crate) fn slow(&self, delay: Duration) {
+    pub fn slow(&self, delay: Duration) {
         self.way.set(Passing::Late(delay));
     }
 
     /// Lets everything pass again.
-    pub(crate) fn mend(&self) {
+    pub fn mend(&self) {
         self.way.set(Passing::Open);
     }
 }

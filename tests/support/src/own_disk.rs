@@ -6,14 +6,14 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use super::process::{PROGRAM, finish, run_by, serve};
+use super::process::{finish, program_path, run_by, serve};
 use super::{DEADLINE, Output, Peer, PeerBuilder};
 
 /// Where it is mounted, in the directory of the server.
 const DISK: &str = "disk";
 
 /// Why no server can have a file system of its own here.
-pub(crate) fn no_own_disk() -> Option<&'static str> {
+pub fn no_own_disk() -> Option<&'static str> {
     let (launcher, words) = UNSHARE.split_first().expect("has words");
     let mut command = Command::new(launcher);
     let script = "mount -t tmpfs none .";
@@ -32,7 +32,7 @@ const ENTER: [&str; 4] = ["nsenter", "--user", "--mount", "--preserve-credential
 
 impl PeerBuilder {
     /// Gives the server a file system of so many KiB, which has its store.
-    pub(crate) fn on_own_disk(self, kibibytes: u64) -> Self {
+    pub fn on_own_disk(self, kibibytes: u64) -> Self {
         let mount = format!("mount -t tmpfs -o size={kibibytes}k none {DISK}");
         let script = format!("mkdir -p {DISK} && {mount} && exec \"$0\" \"$@\"");
         let launcher = [&UNSHARE[..], &["sh", "-c", &script]].concat();
@@ -43,12 +43,12 @@ impl PeerBuilder {
 
 /// Starts the program with a store on a file system that is read-only, which has the files of a
 /// directory. It has to end by itself.
-pub(crate) fn serve_on_read_only_disk(files: &Path) -> Output {
+pub fn serve_on_read_only_disk(files: &Path) -> Output {
     on_read_only_disk(files, |store| serve(store).map(str::to_owned).to_vec())
 }
 
 /// Runs a command on such a store to its end.
-pub(crate) fn run_on_read_only_disk(files: &Path, command: &[&str]) -> Output {
+pub fn run_on_read_only_disk(files: &Path, command: &[&str]) -> Output {
     on_read_only_disk(files, |store| {
         let words = [command, &["--store", store]].concat();
         words.into_iter().map(str::to_owned).collect()
@@ -68,12 +68,12 @@ fn on_read_only_disk(files: &Path, arguments: impl FnOnce(&str) -> Vec<String>) 
 
 impl Peer {
     /// A file on the server's own file system, by the name that it has there.
-    pub(crate) fn file_on_disk(&self, name: &str) -> PathBuf {
+    pub fn file_on_disk(&self, name: &str) -> PathBuf {
         self.file(DISK).join(name)
     }
 
     /// Mounts the file system anew with these options, unless it is in use as they do not allow.
-    pub(crate) fn remount(&self, options: &str) -> Result<(), String> {
+    pub fn remount(&self, options: &str) -> Result<(), String> {
         let options = format!("remount,{options}");
         let disk = self.file(DISK);
         let mut mount = self.entering("mount");
@@ -85,7 +85,7 @@ impl Peer {
     }
 
     /// Mounts another file system over the server's own, or takes it away again.
-    pub(crate) fn cover_disk(&self, is_covered: bool) {
+    pub fn cover_disk(&self, is_covered: bool) {
         let disk = self.file(DISK);
         let output = match is_covered {
             true => {
@@ -98,14 +98,14 @@ impl Peer {
     }
 
     /// Runs the program where it sees the server's own file system.
-    pub(crate) fn run_on_disk(&self, command: &str) -> Output {
+    pub fn run_on_disk(&self, command: &str) -> Output {
         let store = format!("sqlite:{}", self.file_on_disk("alldata.db").display());
-        let mut program = self.entering(PROGRAM);
+        let mut program = self.entering(program_path());
         finish(program.args([command, "--store", &store]), "", DEADLINE)
     }
 
     /// Runs a script of the shell where the server's own file system is seen, whatever comes of it.
-    pub(crate) fn run_beside(&self, script: &str) {
+    pub fn run_beside(&self, script: &str) {
         finish(self.entering("sh").args(["-c", script]), "", DEADLINE);
     }
 

@@ -24,7 +24,7 @@ const SEED: &str = "TORTURE_SEED";
 const KEEP_GOING: &str = "TORTURE_KEEP_GOING";
 
 /// The rounds of one fault.
-pub(crate) struct Rounds {
+pub struct Rounds {
     fault: &'static str,
     rounds: u64,
     time: Duration,
@@ -33,17 +33,17 @@ pub(crate) struct Rounds {
 
 /// What became of the puts of a round.
 #[derive(Debug, Default, Clone, Copy)]
-pub(crate) struct Tally {
+pub struct Tally {
     /// Answered with 201. Each was found again, once and unchanged, or the round has failed.
-    pub(crate) acknowledged: u64,
+    pub acknowledged: u64,
     /// Answered that they are not stored.
-    pub(crate) refused: u64,
+    pub refused: u64,
     /// Not answered, or answered that nobody knows.
-    pub(crate) unknown: u64,
+    pub unknown: u64,
     /// Of those acknowledged, how many were not found again, where a fault may cost them.
-    pub(crate) lost: u64,
+    pub lost: u64,
     /// The longest time from a fault until puts were acknowledged again, where that was measured.
-    pub(crate) longest_wait: Duration,
+    pub longest_wait: Duration,
 }
 
 impl AddAssign for Tally {
@@ -58,7 +58,7 @@ impl AddAssign for Tally {
 
 impl Rounds {
     /// So many rounds of a fault, unless the environment asks for others.
-    pub(crate) fn of(fault: &'static str, usual: u64) -> Self {
+    pub fn of(fault: &'static str, usual: u64) -> Self {
         Self {
             fault,
             rounds: asked(ROUNDS).unwrap_or(usual),
@@ -70,7 +70,7 @@ impl Rounds {
 
     /// Plays one round after the other, and says what came of them. One that fails says how to see it
     /// again.
-    pub(crate) fn play(self, mut round: impl FnMut(&mut Rng) -> Tally) {
+    pub fn play(self, mut round: impl FnMut(&mut Rng) -> Tally) {
         let (start, mut played, mut failed) = (Instant::now(), 0, 0);
         let mut tally = Tally::default();
         while played < self.rounds && (played == 0 || start.elapsed() < self.time) {

@@ -10,10 +10,10 @@ use std::time::Duration;
 use super::DEADLINE;
 
 /// The lines of a stream that nobody has looked at yet.
-pub(crate) struct Lines(Receiver<String>);
+pub struct Lines(Receiver<String>);
 
 impl Lines {
-    pub(crate) fn of(stream: impl Read + Send + 'static) -> Self {
+    pub fn of(stream: impl Read + Send + 'static) -> Self {
         let (sender, receiver) = mpsc::channel();
         thread::spawn(move || {
             for line in BufReader::new(stream).lines() {
@@ -28,13 +28,13 @@ impl Lines {
 
     /// The next line, which has to come within `deadline`.
     #[track_caller]
-    pub(crate) fn next(&self, deadline: Duration) -> String {
+    pub fn next(&self, deadline: Duration) -> String {
         self.0.recv_timeout(deadline).expect("writes a line")
     }
 
     /// Waits for a line that has `text` in it.
     #[track_caller]
-    pub(crate) fn with(&self, text: &str) -> String {
+    pub fn with(&self, text: &str) -> String {
         let mut others = Vec::new();
         loop {
             match self.0.recv_timeout(DEADLINE) {
@@ -46,7 +46,7 @@ impl Lines {
     }
 
     /// The lines up to the end of the stream.
-    pub(crate) fn rest(&self) -> Vec<String> {
+    pub fn rest(&self) -> Vec<String> {
         let mut rest = Vec::new();
         loop {
             match self.0.recv_timeout(DEADLINE) {

@@ -9,15 +9,15 @@ use serde_json::{Value, json};
 use super::DEADLINE;
 
 /// A connection to a server.
-pub(crate) struct Connection(BufReader<TcpStream>);
+pub struct Connection(BufReader<TcpStream>);
 
 impl Connection {
-    pub(crate) fn open(address: SocketAddr) -> Self {
+    pub fn open(address: SocketAddr) -> Self {
         Self::try_open(address).expect("connects")
     }
 
     /// A connection, unless nobody takes it.
-    pub(crate) fn try_open(address: SocketAddr) -> Option<Self> {
+    pub fn try_open(address: SocketAddr) -> Option<Self> {
         let stream = TcpStream::connect_timeout(&address, DEADLINE).ok()?;
         stream.set_nodelay(true).expect("sets an option");
         stream
@@ -30,19 +30,19 @@ impl Connection {
     }
 
     /// Sends bytes, in one packet where they fit one.
-    pub(crate) fn send(&mut self, bytes: impl AsRef<[u8]>) -> &mut Self {
+    pub fn send(&mut self, bytes: impl AsRef<[u8]>) -> &mut Self {
         self.0.get_mut().write_all(bytes.as_ref()).expect("sends");
         self
     }
 
     /// Sends as much as the server takes, which may have closed its side.
-    pub(crate) fn try_send(&mut self, bytes: impl AsRef<[u8]>) -> &mut Self {
+    pub fn try_send(&mut self, bytes: impl AsRef<[u8]>) -> &mut Self {
         let _ = self.0.get_mut().write_all(bytes.as_ref());
         self
     }
 
     /// Ends this side of the connection.
-    pub(crate) fn finish(&mut self) -> &mut Self {
+    pub fn finish(&mut self) -> &mut Self {
         self.0
             .get_mut()
             .shutdown(Shutdown::Write)
@@ -51,12 +51,12 @@ impl Connection {
     }
 
     /// Sends a whole request and reads its answer.
-    pub(crate) fn ask(&mut self, post: &Post) -> Answer {
+    pub fn ask(&mut self, post: &Post) -> Answer {
         self.send(post.bytes()).answer()
     }
 
     /// Reads the next answer, skipping `100 Continue`.
-    pub(crate) fn answer(&mut self) -> Answer {
+    pub fn answer(&mut self) -> Answer {
         loop {
             let answer = self.any_answer(false);
             if answer.status != 100 {
@@ -66,7 +66,7 @@ impl Connection {
     }
 
     /// Reads the next answer, unless the server ends the connection before it.
-    pub(crate) fn answer_or_end(&mut self) -> Option<Answer> {
+    pub fn answer_or_end(&mut self) -> Option<Answer> {
         match self.0.fill_buf() {
             Ok([]) => None,
             Err(error) if error.kind() == ErrorKind::ConnectionReset => None,
@@ -75,12 +75,12 @@ impl Connection {
     }
 
     /// Reads the next answer to a `HEAD`, which has no body.
-    pub(crate) fn answer_to_head(&mut self) -> Answer {
+    pub fn answer_to_head(&mut self) -> Answer {
         self.any_answer(true)
     }
 
     /// Reads the next answer, also an interim one.
-    pub(crate) fn any_answer(&mut self, to_head: bool) -> Answer {
+    pub fn any_answer(&mut self, to_head: bool) -> Answer {
         let status_line = self.line();
         let status = status_line
             .split(' ')
@@ -113,7 +113,7 @@ impl Connection {
     }
 
     /// Waits until the server has closed the connection; what it still sends is returned.
-    pub(crate) fn rest(&mut self) -> Vec<u8> {
+    pub fn rest(&mut self) -> Vec<u8> {
         let mut rest = Vec::new();
         match self.0.read_to_end(&mut rest) {
             Ok(_) => {}
@@ -124,7 +124,7 @@ impl Connection {
     }
 
     /// Whether the server says nothing for this long, and keeps the connection.
-    pub(crate) fn is_quiet_for(&mut self, time: Duration) -> bool {
+    pub fn is_quiet_for(&mut self, time: Duration) -> bool {
         self.0
             .get_ref()
             .set_read_timeout(Some(time))
@@ -151,15 +151,15 @@ impl Connection {
 
 /// An answer of a server.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Answer {
-    pub(crate) status: u16,
+pub struct Answer {
+    pub status: u16,
     /// Names are in lower case.
-    pub(crate) headers: Vec<(String, String)>,
-    pub(crate) body: Vec<u8>,
+    pub headers: Vec<(String, String)>,
+    pub body: Vec<u8>,
 }
 
 impl Answer {
-    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+    pub fn header(&self, name: &str) -> Option<&str> {
         let mut values = self.headers.iter().filter(|(field, _)| field == name);
         let value = values.next().map(|(_, value)| value.as_str());
         assert_eq!(values.next(), None, "{name} is there twice");
@@ -168,7 +168,7 @@ impl Answer {
 
     /// Holds that this is a 201 as the protocol has it.
     #[track_caller]
-    pub(crate) fn assert_created(&self) {
+    pub fn assert_created(&self) {
         assert_eq!(self.status, 201, "{}", self.text());
         assert_eq!(self.header("content-length"), Some("0"));
         assert_eq!(self.text(), "");
@@ -176,7 +176,7 @@ impl Answer {
 
     /// Holds that this is a problem document of RFC 9457 with this status, and returns it.
     #[track_caller]
-    pub(crate) fn assert_problem(&self, status: u16) -> Value {
+    pub fn assert_problem(&self, status: u16) -> Value {
         assert_eq!(self.status, status, "{}", self.text());
         assert_eq!(
             self.header("content-type"),
@@ -197,14 +197,14 @@ impl Answer {
 
     /// The sentence of a problem document with this status.
     #[track_caller]
-    pub(crate) fn detail(&self, status: u16) -> String {
+    pub fn detail(&self, status: u16) -> String {
         let problem = self.assert_problem(status);
         problem["detail"].as_str().expect("is a string").to_owned()
     }
 
     /// Holds that this is this problem and no more than it, and returns its sentence.
     #[track_caller]
-    pub(crate) fn assert_is(&self, status: u16, title: &str, stored: &str, retry: bool) -> String {
+    pub fn assert_is(&self, status: u16, title: &str, stored: &str, retry: bool) -> String {
         let mut problem = self.assert_problem(status);
         let detail = problem["detail"].take();
         let detail = detail.as_str().expect("is a string");
@@ -224,14 +224,14 @@ impl Answer {
         detail.to_owned()
     }
 
-    pub(crate) fn text(&self) -> String {
+    pub fn text(&self) -> String {
         String::from_utf8_lossy(&self.body).into_owned()
     }
 }
 
 /// A `POST` in the making, which sends its body with `Content-Length` unless told otherwise.
 #[derive(Debug, Clone)]
-pub(crate) struct Post {
+pub struct Post {
     method: String,
     target: String,
     version: String,
@@ -242,7 +242,7 @@ pub(crate) struct Post {
 }
 
 impl Post {
-    pub(crate) fn new(body: impl Into<Vec<u8>>) -> Self {
+    pub fn new(body: impl Into<Vec<u8>>) -> Self {
         Self {
             method: "POST".to_owned(),
             target: "/_put".to_owned(),
@@ -254,47 +254,47 @@ impl Post {
     }
 
     /// A `_put` of a key, as it stands in a JSON string, and the text of an event.
-    pub(crate) fn put(key: &str, event: &str) -> Self {
+    pub fn put(key: &str, event: &str) -> Self {
         Self::new(format!("{{\"key\":\"{key}\",\"event\":{event}}}"))
     }
 
-    pub(crate) fn method(mut self, method: &str) -> Self {
+    pub fn method(mut self, method: &str) -> Self {
         method.clone_into(&mut self.method);
         self
     }
 
-    pub(crate) fn target(mut self, target: &str) -> Self {
+    pub fn target(mut self, target: &str) -> Self {
         target.clone_into(&mut self.target);
         self
     }
 
     /// Replaces the `Host`, which comes first.
-    pub(crate) fn host(mut self, host: &str) -> Self {
+    pub fn host(mut self, host: &str) -> Self {
         self.headers[0] = format!("Host: {host}");
         self
     }
 
     /// HTTP/1.0, without a `Host`.
-    pub(crate) fn http10(mut self) -> Self {
+    pub fn http10(mut self) -> Self {
         "HTTP/1.0".clone_into(&mut self.version);
         self.headers.clear();
         self
     }
 
-    pub(crate) fn header(mut self, field: &str) -> Self {
+    pub fn header(mut self, field: &str) -> Self {
         self.headers.push(field.to_owned());
         self
     }
 
     /// Sends these parts as the chunks of the body.
-    pub(crate) fn chunks(parts: &[&[u8]]) -> Self {
+    pub fn chunks(parts: &[&[u8]]) -> Self {
         let mut post = Self::new(chunked(parts)).header("Transfer-Encoding: chunked");
         post.framed = true;
         post
     }
 
     /// The head of the request alone.
-    pub(crate) fn head(&self) -> Vec<u8> {
+    pub fn head(&self) -> Vec<u8> {
         let mut head = format!("{} {} {}\r\n", self.method, self.target, self.version);
         for field in &self.headers {
             head += &format!("{field}\r\n");
@@ -306,18 +306,18 @@ impl Post {
     }
 
     /// The whole request.
-    pub(crate) fn bytes(&self) -> Vec<u8> {
+    pub fn bytes(&self) -> Vec<u8> {
         [self.head(), self.body.clone()].concat()
     }
 
     /// Sends the request on a connection of its own.
-    pub(crate) fn send_to(&self, address: SocketAddr) -> Answer {
+    pub fn send_to(&self, address: SocketAddr) -> Answer {
         Connection::open(address).send(self.bytes()).answer()
     }
 }
 
 /// A body in chunked encoding, with its end.
-pub(crate) fn chunked(parts: &[&[u8]]) -> Vec<u8> {
+pub fn chunked(parts: &[&[u8]]) -> Vec<u8> {
     let mut body = Vec::new();
     for part in parts.iter().filter(|part| !part.is_empty()) {
         body.extend_from_slice(format!("{:x}\r\n", part.len()).as_bytes());

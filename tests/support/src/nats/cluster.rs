@@ -37,7 +37,7 @@ const ASK_TIMEOUT: Duration = Duration::from_secs(2);
 const MAX_STARTS: usize = 5;
 
 /// Some servers that know one another.
-pub(crate) struct Cluster {
+pub struct Cluster {
     nodes: Vec<Node>,
     /// From each server to each other, by both their numbers.
     links: Vec<((usize, usize), Link)>,
@@ -61,18 +61,16 @@ struct Node {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Ways {
     Links,
-    #[allow(dead_code, reason = "for benchmarks, which make no faults")]
     Direct,
 }
 
 /// Whether servers are of the pinned version, and none that the environment names in its place.
-#[allow(dead_code, reason = "for tests, which make faults")]
-pub(crate) fn is_pinned() -> bool {
+pub fn is_pinned() -> bool {
     named().is_none()
 }
 
 /// Why there are no servers of NATS on this machine.
-pub(crate) fn no_nats_server() -> Option<&'static str> {
+pub fn no_nats_server() -> Option<&'static str> {
     program()
         .is_none()
         .then_some("there is no nats-server: make nats-server")
@@ -80,20 +78,18 @@ pub(crate) fn no_nats_server() -> Option<&'static str> {
 
 impl Cluster {
     /// Starts so many servers, with this in the configuration of each, and waits until they are ready.
-    pub(crate) fn start(nodes: usize, configuration: &str) -> Self {
+    pub fn start(nodes: usize, configuration: &str) -> Self {
         Self::start_over(Ways::Links, None, nodes, configuration)
     }
 
     /// The same with a disk for each, which can lose power.
-    #[allow(dead_code, reason = "for tests, which make faults")]
-    pub(crate) fn start_on_disks(nodes: usize, configuration: &str) -> Self {
+    pub fn start_on_disks(nodes: usize, configuration: &str) -> Self {
         let disks = Disks::mount(nodes);
         Self::start_over(Ways::Links, Some(disks), nodes, configuration)
     }
 
     /// The same with nothing in between them.
-    #[allow(dead_code, reason = "for benchmarks, which make no faults")]
-    pub(crate) fn start_unlinked(nodes: usize, configuration: &str) -> Self {
+    pub fn start_unlinked(nodes: usize, configuration: &str) -> Self {
         Self::start_over(Ways::Direct, None, nodes, configuration)
     }
 
@@ -185,7 +181,7 @@ impl Cluster {
     }
 
     /// Waits until all are ready that run.
-    pub(crate) fn wait(&self) {
+    pub fn wait(&self) {
         let start = Instant::now();
         let is_done = |node: &Node| node.child.is_none() || node.is_ready();
         while !self.nodes.iter().all(is_done) {
@@ -195,24 +191,23 @@ impl Cluster {
     }
 
     /// How many servers there are.
-    #[allow(dead_code, reason = "for tests, which make faults")]
-    pub(crate) fn count(&self) -> usize {
+    pub fn count(&self) -> usize {
         self.nodes.len()
     }
 
     /// Where clients of a server connect to.
-    pub(crate) fn address(&self, node: usize) -> SocketAddr {
+    pub fn address(&self, node: usize) -> SocketAddr {
         local(self.nodes[node].client_port)
     }
 
     /// The addresses of all of them, with commas between.
-    pub(crate) fn hosts(&self) -> String {
+    pub fn hosts(&self) -> String {
         let addresses = (0..self.nodes.len()).map(|node| self.address(node).to_string());
         addresses.collect::<Vec<_>>().join(",")
     }
 
     /// The server that leads a stream, by its own word; `None` while none does.
-    pub(crate) fn leader(&self, stream: &str) -> Option<usize> {
+    pub fn leader(&self, stream: &str) -> Option<usize> {
         (0..self.nodes.len()).find(|node| {
             let leader = self.nodes[*node].leader(stream);
             leader.is_some_and(|leader| leader == name(*node))
@@ -220,29 +215,28 @@ impl Cluster {
     }
 
     /// How many clients that call themselves so are connected to a server.
-    pub(crate) fn clients(&self, node: usize, name: &str) -> usize {
+    pub fn clients(&self, node: usize, name: &str) -> usize {
         let answer = self.nodes[node].ask("/connz").unwrap_or_default();
         answer.matches(&format!("\"name\": \"{name}\"")).count()
     }
 
     /// Kills a server, and returns when it has ended.
-    pub(crate) fn kill(&mut self, node: usize) {
+    pub fn kill(&mut self, node: usize) {
         self.nodes[node].end();
     }
 
     /// Starts a server that was killed, on what it had.
-    pub(crate) fn restart(&mut self, node: usize) {
+    pub fn restart(&mut self, node: usize) {
         self.nodes[node].start();
     }
 
     /// Removes what a server has that was killed.
-    #[allow(dead_code, reason = "for tests, which make faults")]
-    pub(crate) fn empty(&self, node: usize) {
+    pub fn empty(&self, node: usize) {
         fs::remove_dir_all(&self.nodes[node].store).expect("is removed");
     }
 
     /// Starts those that were killed.
-    pub(crate) fn restart_killed(&mut self) {
+    pub fn restart_killed(&mut self) {
         for node in &mut self.nodes {
             if node.child.is_none() {
                 node.start();
@@ -251,14 +245,12 @@ impl Cluster {
     }
 
     /// Has all that servers have written be on their disks, synced by them or not.
-    #[allow(dead_code, reason = "for tests, which make faults")]
-    pub(crate) fn sync_disks(&self) {
+    pub fn sync_disks(&self) {
         self.disks.as_ref().expect("it was started on disks").sync();
     }
 
     /// Takes the power from some servers at one moment, and starts them on what their disks have.
-    #[allow(dead_code, reason = "for tests, which make faults")]
-    pub(crate) fn lose_power(&mut self, nodes: &[usize]) {
+    pub fn lose_power(&mut self, nodes: &[usize]) {
         let disks = self.disks.take().expect("it was started on disks");
         // A server that went on while its disk does not could still acknowledge.
         for node in nodes {
@@ -275,14 +267,14 @@ impl Cluster {
         }
     }
 
-    pub(crate) fn signal(&self, node: usize, signal: Signal) {
+    pub fn signal(&self, node: usize, signal: Signal) {
         let child = self.nodes[node].child.as_ref().expect("it runs");
         let id = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
         kill_process(id.expect("is a process"), signal).expect("is sent");
     }
 
     /// Does something with each link between a server and the others.
-    pub(crate) fn around(&self, node: usize, change: impl Fn(&Link)) {
+    pub fn around(&self, node: usize, change: impl Fn(&Link)) {
         for ((from, to), link) in &self.links {
             if *from == node || *to == node {
                 change(link);
@@ -384,7 +376,7 @@ fn free_ports(count: usize) -> Vec<u16> {
 }
 
 /// What a server calls itself.
-pub(crate) fn name(node: usize) -> String {
+pub fn name(node: usize) -> String {
     format!("node{node}")
 }
 

@@ -1,10 +1,12 @@
 //! Programs with a deadline.
 
 use std::collections::BTreeMap;
+use std::env;
+use std::fs;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::mpsc;
+use std::sync::{LazyLock, mpsc};
 use std::thread;
 use std::time::Duration;
 
@@ -13,26 +15,44 @@ use serde_json::value::RawValue;
 
 use super::DEADLINE;
 
-/// The program under test.
-pub(crate) const PROGRAM: &str = env!("CARGO_BIN_EXE_alldata-peer");
+/// The variable that says where servers keep compiled components.
+pub const COMPILE_CACHE: &str = "ALLDATA_PEER_COMPILE_CACHE";
+
+/// The program under test, which cargo builds before its integration tests, beside their directory.
+pub fn program_path() -> &'static str {
+    static PATH: LazyLock<String> = LazyLock::new(|| {
+        let test = env::current_exe().expect("has a path");
+        let profile = test.parent().and_then(Path::parent);
+        let program = profile.expect("is in deps/").join("alldata-peer");
+        assert!(program.is_file(), "{} is not built", program.display());
+        program.into_os_string().into_string().expect("is text")
+    });
+    &PATH
+}
+
+/// A directory below that of the build, for files that are kept from one run to the next.
+pub fn scratch() -> PathBuf {
+    let directory = target().join("tmp");
+    fs::create_dir_all(&directory).expect("makes a directory");
+    directory
+}
 
 /// Where servers of tests keep compiled components, unless a test says otherwise: so that they start
 /// at once, and touch no directory of the user.
-pub(crate) const COMPILE_CACHE: (&str, &str) = (
-    "ALLDATA_PEER_COMPILE_CACHE",
-    concat!(env!("CARGO_TARGET_TMPDIR"), "/compile-cache"),
-);
+pub fn compile_cache() -> (&'static str, PathBuf) {
+    (COMPILE_CACHE, scratch().join("compile-cache"))
+}
 
 /// A command line that begins with the program under test.
-pub(crate) fn program() -> Command {
-    let mut command = Command::new(PROGRAM);
-    command.envs([COMPILE_CACHE]);
+pub fn program() -> Command {
+    let mut command = Command::new(program_path());
+    command.envs([compile_cache()]);
     command
 }
 
 /// The directory of everything that is built.
-pub(crate) fn target() -> PathBuf {
-    let program = Path::new(PROGRAM);
+pub fn target() -> PathBuf {
+    let program = Path::new(program_path());
     let target = program.parent().and_then(Path::parent);
     target
         .expect("the program is in a profile's directory")
@@ -41,48 +61,52 @@ pub(crate) fn target() -> PathBuf {
 
 /// What a program that has ended wrote.
 #[derive(Debug)]
-pub(crate) struct Output {
-    pub(crate) code: Option<i32>,
-    pub(crate) stdout: String,
-    pub(crate) stderr: String,
+pub struct Output {
+    pub code: Option<i32>,
+    pub stdout: String,
+    pub stderr: String,
 }
 
 /// Runs the program to its end.
-pub(crate) fn run(arguments: &[&str]) -> Output {
+pub fn run(arguments: &[&str]) -> Output {
     run_with_input(arguments, "")
 }
 
 /// The command line of a server on a free port with this sink.
-pub(crate) fn serve(sink: &str) -> [&str; 5] {
+pub fn serve(sink: &str) -> [&str; 5] {
     let listen = "--hostname=127.0.0.1";
     ["serve", listen, "--port=0", "--sink", sink]
 }
 
 /// Runs the program to its end with `input` on its standard input.
-pub(crate) fn run_with_input(arguments: &[&str], input: &str) -> Output {
+pub fn run_with_input(arguments: &[&str], input: &str) -> Output {
     finish(program().args(arguments), input, DEADLINE)
 }
 
 /// Has another program run the program to its end, by turning into it.
-pub(crate) fn run_by(launcher: &[&str], arguments: &[&str]) -> Output {
+pub fn run_by(launcher: &[&str], arguments: &[&str]) -> Output {
     let (launcher, words) = launcher.split_first().expect("has words");
     let mut command = Command::new(launcher);
-    command.args(words).arg(PROGRAM).envs([COMPILE_CACHE]);
+    command
+        .args(words)
+        .arg(program_path())
+        .envs([compile_cache()]);
     finish(command.args(arguments), "", DEADLINE)
 }
 
 /// Has another program run the program on a terminal, with a variable set or not, and returns what comes
 /// there.
-pub(crate) fn run_on_terminal(
+pub fn run_on_terminal(
     launcher: &str,
     arguments: &str,
     variable: &str,
     value: Option<&str>,
 ) -> String {
     let mut command = Command::new("script");
-    let line = format!("{launcher} '{PROGRAM}' {arguments}");
+    let program = program_path();
+    let line = format!("{launcher} '{program}' {arguments}");
     command.args(["-qec", &line, "/dev/null"]);
-    command.envs([COMPILE_CACHE, ("TERM", "xterm")]);
+    command.envs([compile_cache()]).env("TERM", "xterm");
     match value {
         Some(value) => command.env(variable, value),
         None => command.env_remove(variable),
@@ -92,7 +116,7 @@ pub(crate) fn run_on_terminal(
 
 impl Output {
     /// Runs the program to its end with these variables in its environment.
-    pub(crate) fn with_environment(arguments: &[&str], variables: &[(&str, &str)]) -> Self {
+    pub fn with_environment(arguments: &[&str], variables: &[(&str, &str)]) -> Self {
         let mut command = program();
         let variables = variables.iter().copied();
         finish(command.args(arguments).envs(variables), "", DEADLINE)
@@ -100,7 +124,7 @@ impl Output {
 
     /// Holds that the program did what it was asked to, and returns what it wrote.
     #[track_caller]
-    pub(crate) fn assert_ok(&self) -> &str {
+    pub fn assert_ok(&self) -> &str {
         assert_eq!(self.code, Some(0), "{self:?}");
         assert_eq!(self.stderr, "", "{self:?}");
         &self.stdout
@@ -108,13 +132,13 @@ impl Output {
 
     /// The events that stand in the lines of what was exported, by their keys, to the byte.
     #[track_caller]
-    pub(crate) fn events(&self) -> BTreeMap<String, String> {
+    pub fn events(&self) -> BTreeMap<String, String> {
         self.lines_of_events().into_iter().collect()
     }
 
     /// Key and event of each line of what was exported, to the byte.
     #[track_caller]
-    pub(crate) fn lines_of_events(&self) -> Vec<(String, String)> {
+    pub fn lines_of_events(&self) -> Vec<(String, String)> {
         let lines = self.assert_ok().lines();
         let events = lines.map(|line| {
             let line: Line<'_> = serde_json::from_str(line).expect("is an event with its key");
@@ -125,7 +149,7 @@ impl Output {
 
     /// Holds that the program failed with this exit code and one sentence, and returns that.
     #[track_caller]
-    pub(crate) fn assert_failed(&self, code: i32) -> &str {
+    pub fn assert_failed(&self, code: i32) -> &str {
         assert_eq!(self.code, Some(code), "{self:?}");
         assert_eq!(self.stdout, "", "{self:?}");
         assert!(!self.stderr.contains("panicked"), "{self:?}");
@@ -148,7 +172,7 @@ struct Line<'a> {
 }
 
 /// Runs a program to its end, which has to come within `deadline`.
-pub(crate) fn finish(command: &mut Command, input: &str, deadline: Duration) -> Output {
+pub fn finish(command: &mut Command, input: &str, deadline: Duration) -> Output {
     let mut child = command
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
@@ -169,7 +193,7 @@ pub(crate) fn finish(command: &mut Command, input: &str, deadline: Duration) -> 
 }
 
 /// Waits for a program to end, and kills it at the deadline.
-pub(crate) fn wait(mut child: Child) -> ExitStatus {
+pub fn wait(mut child: Child) -> ExitStatus {
     let id = child.id();
     within_deadline(id, DEADLINE, move || child.wait()).expect("is waited for")
 }
@@ -188,7 +212,7 @@ fn within_deadline<T: Send + 'static>(
 }
 
 /// Sends a signal to a process of a test.
-pub(crate) fn kill(id: u32, signal: rustix::process::Signal) {
+pub fn kill(id: u32, signal: rustix::process::Signal) {
     let id = i32::try_from(id)
         .ok()
         .and_then(rustix::process::Pid::from_raw);

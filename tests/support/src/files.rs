@@ -7,7 +7,7 @@ use std::fs;
 use std::path::Path;
 
 /// A file and those beside it, with their bytes.
-pub(crate) fn files_beside(path: &Path) -> BTreeMap<String, Vec<u8>> {
+pub fn files_beside(path: &Path) -> BTreeMap<String, Vec<u8>> {
     let files = fs::read_dir(path.parent().expect("is in a directory")).expect("is read");
     let files = files.map(|file| {
         let path = file.expect("is a file").path();

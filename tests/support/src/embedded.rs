@@ -9,14 +9,14 @@ use tokio::runtime::Runtime;
 use super::{Answer, Connection, Post};
 
 /// A server of the library.
-pub(crate) struct Embedded {
-    pub(crate) runtime: Runtime,
-    pub(crate) server: PeerServer,
+pub struct Embedded {
+    pub runtime: Runtime,
+    pub server: PeerServer,
 }
 
 impl Embedded {
     /// Starts a server on a free port of the loopback interface.
-    pub(crate) fn start(builder: PeerServerBuilder) -> Self {
+    pub fn start(builder: PeerServerBuilder) -> Self {
         let runtime = Runtime::new().expect("starts a runtime");
         let server = runtime
             .block_on(builder.hostname("127.0.0.1").port(0).listen())
@@ -25,7 +25,7 @@ impl Embedded {
     }
 
     /// A server whose sink takes everything and hands it to the test.
-    pub(crate) fn capturing() -> (Self, Receiver<(String, String)>) {
+    pub fn capturing() -> (Self, Receiver<(String, String)>) {
         let (sender, puts) = mpsc::channel();
         let server = Self::start(PeerServer::builder().on_put(move |key, event| {
             let sent = sender.send((key, event));
@@ -35,31 +35,31 @@ impl Embedded {
     }
 
     /// A server whose sink answers every put with this error.
-    pub(crate) fn failing(error: PutError) -> Self {
+    pub fn failing(error: PutError) -> Self {
         Self::start(PeerServer::builder().on_put(move |_, _| {
             let error = error.clone();
             async move { Err(error) }
         }))
     }
 
-    pub(crate) fn address(&self) -> SocketAddr {
+    pub fn address(&self) -> SocketAddr {
         self.server.local_addr()
     }
 
-    pub(crate) fn connect(&self) -> Connection {
+    pub fn connect(&self) -> Connection {
         Connection::open(self.address())
     }
 
-    pub(crate) fn send(&self, post: &Post) -> Answer {
+    pub fn send(&self, post: &Post) -> Answer {
         post.send_to(self.address())
     }
 
     /// Puts on a connection of its own. The key is as it stands in a JSON string.
-    pub(crate) fn put(&self, key: &str, event: &str) -> Answer {
+    pub fn put(&self, key: &str, event: &str) -> Answer {
         self.send(&Post::put(key, event))
     }
 
-    pub(crate) fn close(&self) {
+    pub fn close(&self) {
         self.runtime.block_on(self.server.close());
     }
 }

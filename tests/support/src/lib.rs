@@ -1,0 +1,67 @@
+//! What the tests stand on: a peer to test, a client that sends any bytes, and deadlines.
+
+mod client;
+mod composed;
+#[cfg(feature = "library")]
+mod embedded;
+mod event_files;
+mod files;
+#[cfg(feature = "library")]
+mod handler_only;
+mod jco;
+mod limits;
+mod lines;
+pub mod nats;
+mod own_disk;
+mod peer;
+mod process;
+#[cfg(feature = "library")]
+pub mod put_handler_guest;
+pub mod rounds;
+mod scripted;
+mod skip;
+mod wasmtime_serve;
+mod wire;
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+pub use client::{Answer, Connection, Post, chunked};
+pub use composed::{SINKS, composed};
+#[cfg(feature = "library")]
+pub use embedded::Embedded;
+pub use event_files::EventFiles;
+pub use files::files_beside;
+#[cfg(feature = "library")]
+pub use handler_only::{handler_beside, handler_only, handler_only_file, peer_before};
+pub use jco::{Jco, componentize};
+pub use own_disk::{no_own_disk, run_on_read_only_disk, serve_on_read_only_disk};
+pub use peer::{Peer, PeerBuilder};
+pub use process::{COMPILE_CACHE, Output, run, run_by, run_on_terminal, run_with_input, serve};
+pub use scripted::{Exchange, ScriptedPeer};
+pub use skip::can_make;
+pub use wasmtime_serve::{Wasmtime, WasmtimeServe};
+pub use wire::Wire;
+
+/// How long any single wait may take before its test fails. Generous: the machine may be busy.
+pub const DEADLINE: Duration = Duration::from_secs(60);
+
+/// How long to wait before a condition is looked at again.
+const LOOK_AGAIN: Duration = Duration::from_millis(5);
+
+/// Waits until a condition holds.
+#[track_caller]
+pub fn wait_until(what: &str, holds: impl FnMut() -> bool) {
+    wait_until_within(DEADLINE, what, holds);
+}
+
+/// Waits until a condition holds, for so long.
+#[track_caller]
+pub fn wait_until_within(deadline: Duration, what: &str, mut holds: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !holds() {
+        assert!(start.elapsed() < deadline, "not in time: {what}");
+        // Nobody unparks it: it only leaves the processor to others.
+        thread::park_timeout(LOOK_AGAIN);
+    }
+}
