@@ -21,6 +21,7 @@ pub mod rounds;
 mod scripted;
 mod skip;
 mod wasmtime_serve;
+#[cfg(feature = "library")]
 mod wire;
 
 use std::thread;
@@ -41,6 +42,7 @@ pub use process::{COMPILE_CACHE, Output, run, run_by, run_on_terminal, run_with_
 pub use scripted::{Exchange, ScriptedPeer};
 pub use skip::can_make;
 pub use wasmtime_serve::{Wasmtime, WasmtimeServe};
+#[cfg(feature = "library")]
 pub use wire::Wire;
 
 /// How long any single wait may take before its test fails. Generous: the machine may be busy.
