@@ -6,7 +6,7 @@ use std::hint::black_box;
 use std::sync::Arc;
 use std::time::Instant;
 
-use alldata_peer_guest::decode::decode;
+use alldata_peer_protocol::decode::decode;
 use alldata_peer_server_http::{Limits, PeerServer, sinks::DiscardSink};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};

@@ -1,6 +1,6 @@
 //! What can go wrong while a server is set up or a store is read.
 //!
-//! Never an answer to a client: those are in `alldata_peer_guest::outcome`.
+//! Never an answer to a client: those are in `alldata_peer_protocol::outcome`.
 
 use std::io;
 use std::net::SocketAddr;

@@ -1,6 +1,6 @@
 //! A put as a line of NDJSON: `{"key":…,"event":…}`.
 
-use alldata_peer_guest::client::put_body;
+use alldata_peer_protocol::client::put_body;
 
 /// A line of NDJSON with its end. Line breaks between the tokens of an event, the only ones that
 /// JSON allows, become spaces: everything else stays as it is.

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use alldata_peer_guest::decode::MAX_BODY_BYTES;
+use alldata_peer_protocol::decode::MAX_BODY_BYTES;
 
 use crate::error::Error;
 

@@ -11,8 +11,8 @@
 use std::convert::Infallible;
 use std::env;
 
-use alldata_peer_guest::decode::decode;
-use alldata_peer_guest::outcome::Outcome;
+use alldata_peer_protocol::decode::decode;
+use alldata_peer_protocol::outcome::Outcome;
 use alldata_peer_server_http::sink::BoxSink;
 use alldata_peer_server_http::{PutError, PutSink as _, sinks};
 use anyhow::{Context as _, Result};

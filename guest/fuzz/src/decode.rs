@@ -4,8 +4,8 @@
 
 use std::str;
 
-use alldata_peer_guest::client::put_body;
-use alldata_peer_guest::decode::{DecodeError, MAX_KEY_BYTES, Position, Put, decode};
+use alldata_peer_protocol::client::put_body;
+use alldata_peer_protocol::decode::{DecodeError, MAX_KEY_BYTES, Position, Put, decode};
 use serde_json::Value;
 
 use crate::oracle;

@@ -4,7 +4,7 @@
 
 use std::{mem, str};
 
-use alldata_peer_guest::same_event::same_event;
+use alldata_peer_protocol::same_event::same_event;
 use serde_json::Value;
 
 use crate::oracle;

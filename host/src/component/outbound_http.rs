@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use alldata_peer_guest::client::is_authority;
+use alldata_peer_protocol::client::is_authority;
 use http_body_util::BodyExt as _;
 use hyper::http::uri::Scheme;
 use hyper::{Request, Response};

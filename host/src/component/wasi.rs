@@ -10,7 +10,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::{fmt, io, mem};
 
-use alldata_peer_guest::client::printable;
+use alldata_peer_protocol::client::printable;
 use tokio::io::AsyncWrite;
 use wasmtime::error::Context as _;
 use wasmtime::{Result, ensure};

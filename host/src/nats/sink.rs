@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use alldata_peer_guest::same_event::same_event;
+use alldata_peer_protocol::same_event::same_event;
 use async_nats::jetstream::stream::{Info, LastRawMessageErrorKind};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinHandle;

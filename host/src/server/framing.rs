@@ -3,7 +3,7 @@
 
 use std::net::Ipv6Addr;
 
-use alldata_peer_guest::outcome::{InvalidRequest, Outcome};
+use alldata_peer_protocol::outcome::{InvalidRequest, Outcome};
 use hyper::header::{HOST, HeaderValue, TRANSFER_ENCODING};
 use hyper::{Method, Request, Uri, Version};
 

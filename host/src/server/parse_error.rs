@@ -1,6 +1,6 @@
 //! The response to bytes that hyper cannot parse as a request. hyper's own has a status code and no reason.
 
-use alldata_peer_guest::outcome::{InvalidRequest, Outcome, PROBLEM_MEDIA_TYPE};
+use alldata_peer_protocol::outcome::{InvalidRequest, Outcome, PROBLEM_MEDIA_TYPE};
 
 use crate::limits::Limits;
 

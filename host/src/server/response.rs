@@ -1,6 +1,6 @@
 //! Responses: from the outcome of a request, or from the response of a guest.
 
-use alldata_peer_guest::outcome::{Outcome, PROBLEM_MEDIA_TYPE};
+use alldata_peer_protocol::outcome::{Outcome, PROBLEM_MEDIA_TYPE};
 use bytes::Bytes;
 use http_body_util::{Either, Full};
 use hyper::StatusCode;

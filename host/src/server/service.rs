@@ -6,8 +6,8 @@
 
 use std::sync::Arc;
 
-use alldata_peer_guest::content_coding;
-use alldata_peer_guest::outcome::{InvalidRequest, Outcome};
+use alldata_peer_protocol::content_coding;
+use alldata_peer_protocol::outcome::{InvalidRequest, Outcome};
 use bytes::Bytes;
 use hyper::body::{Body as _, Incoming};
 use hyper::header::{CONNECTION, CONTENT_ENCODING, EXPECT, HeaderValue};

@@ -6,7 +6,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-use alldata_peer_guest::outcome::Outcome;
+use alldata_peer_protocol::outcome::Outcome;
 use http_body_util::{BodyExt as _, Either};
 use hyper::Request;
 use hyper::header::{HOST, HeaderValue};

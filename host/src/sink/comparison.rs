@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use alldata_peer_guest::same_event::{VALUE_DIGEST_BYTES, value_digest};
+use alldata_peer_protocol::same_event::{VALUE_DIGEST_BYTES, value_digest};
 use tokio::sync::Semaphore;
 
 use crate::sink::PutError;

@@ -1,6 +1,6 @@
 //! One request that was not answered with 201, as the log shows it.
 
-use alldata_peer_guest::outcome::Outcome;
+use alldata_peer_protocol::outcome::Outcome;
 use serde::Deserialize;
 
 use crate::sink::PutError;

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use alldata_peer_guest::client::{
+use alldata_peer_protocol::client::{
     DEFAULT_RETRY_SECONDS, MAX_PROBLEM_BYTES, Refusal, is_authority, put_body, read_answer,
 };
 use base64::Engine as _;

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use alldata_peer_guest::same_event::same_event;
+use alldata_peer_protocol::same_event::same_event;
 
 use crate::sink::comparison::{Comparison, HeldId, SMALL_BYTES};
 use crate::sink::reason::Reason;

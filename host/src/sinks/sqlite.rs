@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use alldata_peer_guest::same_event::same_event;
+use alldata_peer_protocol::same_event::same_event;
 
 use super::SinkOptions;
 use crate::error::Error;

@@ -2,7 +2,7 @@
 //!
 //! Never reads a store.
 
-use alldata_peer_guest::same_event::same_event;
+use alldata_peer_protocol::same_event::same_event;
 
 /// The size of an event in bytes up to which values are compared, and beyond which only bytes are:
 /// comparing takes some times the size of both in memory, and a component has little.

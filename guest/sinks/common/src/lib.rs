@@ -7,6 +7,8 @@
 
 extern crate alloc;
 
+use alldata_peer_freestanding as _;
+
 pub mod held;
 pub mod keyvalue;
 pub mod log;

@@ -2,7 +2,7 @@
 //!
 //! Never for the client, and never with an event or a secret in it.
 
-use alldata_peer_guest::client::one_line;
+use alldata_peer_protocol::client::one_line;
 use wasip2::cli::stderr::get_stderr;
 
 /// Writes a line, of which `blocking-write-and-flush` takes 4096 bytes and `one_line` leaves fewer.

@@ -6,7 +6,7 @@ use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
-use alldata_peer_guest::client::is_authority;
+use alldata_peer_protocol::client::is_authority;
 use alldata_peer_sink_common::setting;
 
 const URL: &str = "ALLDATA_PEER_FORWARD_URL";

@@ -6,7 +6,7 @@ use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
-use alldata_peer_guest::client::{
+use alldata_peer_protocol::client::{
     DEFAULT_RETRY_SECONDS, MAX_PROBLEM_BYTES, PUT_TAIL, Refusal, put_head, read_answer,
 };
 use wasip2::clocks::monotonic_clock::subscribe_duration;

@@ -22,7 +22,7 @@ mod order;
 use alloc::format;
 use alloc::string::String;
 
-use alldata_peer_guest::client::Refusal;
+use alldata_peer_protocol::client::Refusal;
 use alldata_peer_sink_common::log;
 
 use configuration::Configuration;

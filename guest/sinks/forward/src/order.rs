@@ -2,7 +2,7 @@
 //!
 //! Never sends.
 
-use alldata_peer_guest::client::Refusal;
+use alldata_peer_protocol::client::Refusal;
 
 /// Puts to one peer after the other until one has the last word.
 ///
@@ -54,7 +54,7 @@ fn together(earlier: Refusal, later: Refusal) -> Refusal {
 #[cfg(test)]
 mod tests {
     use super::first_answer;
-    use alldata_peer_guest::client::Refusal;
+    use alldata_peer_protocol::client::Refusal;
 
     fn unavailable(retry_after_seconds: u32) -> Result<(), Refusal> {
         Err(Refusal::Unavailable {

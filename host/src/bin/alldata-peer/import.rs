@@ -9,7 +9,7 @@ use std::fs::{File, Metadata, canonicalize};
 use std::io::{self, BufRead, BufReader};
 use std::path::Path;
 
-use alldata_peer_guest::decode::{Put, decode};
+use alldata_peer_protocol::decode::{Put, decode};
 use alldata_peer_server_http::sink::BoxSink;
 use alldata_peer_server_http::store::database_role;
 use alldata_peer_server_http::{PutError, PutSink as _, sinks};

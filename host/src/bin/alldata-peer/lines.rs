@@ -4,7 +4,7 @@
 
 use std::io::{self, BufRead, Read as _};
 
-use alldata_peer_guest::decode::MAX_BODY_BYTES;
+use alldata_peer_protocol::decode::MAX_BODY_BYTES;
 
 /// The longest line in bytes, without its end: what a peer would take as a body.
 const MAX_LINE_BYTES: usize = MAX_BODY_BYTES;

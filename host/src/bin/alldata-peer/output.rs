@@ -7,7 +7,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufWriter, ErrorKind, StdoutLock, Write};
 use std::path::{Path, PathBuf};
 
-use alldata_peer_guest::client::printable;
+use alldata_peer_protocol::client::printable;
 use alldata_peer_server_http::store::{is_locked_by_another, writable_target};
 use anyhow::{Context as _, Result, bail};
 

@@ -1,29 +1,36 @@
 //! The component: `wasi:http/incoming-handler` and the shorter `put-handler` on one side, `put-sink`
 //! on the other.
 //!
-//! The only file that knows WASI. Never judges a body and never picks a status code.
+//! Bindings and glue only: what a body means and which response belongs to an outcome is in
+//! `alldata_peer_protocol`.
+//!
+//! Nothing here keeps state between two requests.
+
+#![cfg_attr(target_arch = "wasm32", no_std)]
+
+extern crate alloc;
 
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::ops::Range;
 
+use alldata_peer_freestanding as _;
+use alldata_peer_protocol::body::{Body, TooLarge};
+use alldata_peer_protocol::content_coding;
+use alldata_peer_protocol::decode::{MAX_BODY_BYTES, Put, decode};
+use alldata_peer_protocol::outcome::{Answer, Outcome, PROBLEM_MEDIA_TYPE};
 use wasip2::exports::http::incoming_handler::Guest;
 use wasip2::http::types::{
     Fields, IncomingBody, IncomingRequest, Method, OutgoingBody, OutgoingResponse, ResponseOutparam,
 };
 use wasip2::io::streams::StreamError;
 
-use crate::body::{Body, TooLarge};
-use crate::content_coding;
-use crate::decode::{MAX_BODY_BYTES, Put, decode};
-use crate::outcome::{Answer, Outcome, PROBLEM_MEDIA_TYPE};
-
 mod bindings {
     #![expect(unsafe_code, reason = "what is generated for an export is unsafe")]
 
-    use super::Peer;
+    use crate::Peer;
 
-    wit_bindgen::generate!({ path: "../wit", world: "peer" });
+    wit_bindgen::generate!({ path: "../../wit", world: "peer" });
     export!(Peer);
 }
 
