@@ -1,7 +1,7 @@
 //! Connections that can't be accepted: the system says why, and the server tries again.
 //!
 //! The system's answer is changed on its way by strace. Never uses up what the system has: for that
-//! see `torture`.
+//! see `faults`.
 
 use std::process::{Command, Stdio};
 
@@ -27,7 +27,7 @@ fn no_strace() -> Option<&'static str> {
 }
 
 #[test]
-fn an_accept_that_fails_is_tried_again() {
+fn failed_accept_is_retried() {
     if !can_make("accepting", no_strace()) {
         return;
     }

@@ -56,22 +56,22 @@ fn assert_fails_and_lives_on(handle: &str) {
 }
 
 #[test]
-fn a_guest_that_traps_is_a_500() {
+fn trapping_guest_is_500() {
     assert_fails_and_lives_on("unreachable");
 }
 
 #[test]
-fn a_guest_that_returns_without_answering_is_a_500() {
+fn guest_without_response_is_500() {
     assert_fails_and_lives_on("");
 }
 
 #[test]
-fn a_guest_that_overflows_its_stack_is_a_500() {
+fn stack_overflow_of_guest_is_500() {
     assert_fails_and_lives_on("(call 0 (local.get 0) (local.get 1))");
 }
 
 #[test]
-fn a_guest_in_a_loop_is_stopped_and_keeps_nobody_waiting() {
+fn looping_guest_is_stopped_and_blocks_no_other_put() {
     let server = serve("(loop (br 0))");
     // More than there are threads to run them on.
     let mut looping: Vec<Connection> = (0..8).map(|_| server.connect()).collect();
@@ -85,7 +85,7 @@ fn a_guest_in_a_loop_is_stopped_and_keeps_nobody_waiting() {
 }
 
 #[test]
-fn a_guest_that_traps_when_it_starts_is_a_500() {
+fn guest_trapping_at_instantiation_is_500() {
     let start = "(func $start unreachable) (start $start)";
     let text = guest_text("").replace("(memory 1)", &format!("(memory 1) {start}"));
     let component = wat::parse_str(text).expect("is a component");
@@ -94,7 +94,7 @@ fn a_guest_that_traps_when_it_starts_is_a_500() {
 }
 
 #[test]
-fn a_guest_that_wants_too_much_memory_does_not_get_it() {
+fn memory_beyond_limit_is_denied_to_guest() {
     // 1,600 pages are 100 MiB; the guest traps where it gets them.
     let grow = "(if (i32.ne (memory.grow (i32.const 1600)) (i32.const -1)) (then unreachable))";
     let server = serve(grow);
@@ -104,7 +104,7 @@ fn a_guest_that_wants_too_much_memory_does_not_get_it() {
 
 /// It asks for all that it may have, and then for one page more.
 #[test]
-fn a_guest_gets_as_much_memory_as_it_may_have_and_no_page_more() {
+fn memory_limit_of_guest_is_exact_to_the_page() {
     // It traps where either is other than it should be. It has a page from the start.
     let grow = |pages: u32, wrong: &str| {
         format!(
@@ -124,7 +124,7 @@ fn a_guest_gets_as_much_memory_as_it_may_have_and_no_page_more() {
 }
 
 #[test]
-fn what_ends_a_guest_is_logged_once_with_its_reason() {
+fn trap_is_logged_once_with_its_reason() {
     let too_much = "(if (i32.eq (memory.grow (i32.const 1600)) (i32.const -1)) (then unreachable))";
     for (handle, reason) in [
         ("unreachable", "wasm `unreachable` instruction executed"),
@@ -151,7 +151,7 @@ fn what_ends_a_guest_is_logged_once_with_its_reason() {
 }
 
 #[test]
-fn trapped_guests_give_back_their_places() {
+fn trapped_guests_release_their_slots() {
     let builder = PeerServer::builder()
         .sink(DiscardSink)
         .component(guest("unreachable"))
@@ -166,7 +166,7 @@ fn trapped_guests_give_back_their_places() {
 }
 
 #[test]
-fn a_component_that_is_none_is_an_error() {
+fn invalid_component_is_an_error() {
     let error = listen_error(b"(module)".to_vec());
     assert!(
         error.contains("cannot use the component of 8 bytes"),
@@ -175,13 +175,13 @@ fn a_component_that_is_none_is_an_error() {
 }
 
 #[test]
-fn a_component_that_lacks_the_handler_is_an_error_that_names_it() {
+fn missing_handler_export_is_named() {
     let error = listen_error(wat::parse_str("(component)").expect("is a component"));
     assert!(error.contains("wasi:http/incoming-handler"), "{error}");
 }
 
 #[test]
-fn a_component_that_imports_what_is_not_there_is_an_error_that_names_it() {
+fn unknown_import_is_named() {
     let text = r#"(component (import "acme:queue/send" (func)))"#;
     let error = listen_error(wat::parse_str(text).expect("is a component"));
     assert!(error.contains("acme:queue/send"), "{error}");

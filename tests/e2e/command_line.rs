@@ -15,7 +15,7 @@ use crate::support::{Output, Peer, Post, run};
 const SERVE: [&str; 5] = ["serve", "--hostname", "127.0.0.1", "--port", "0"];
 
 #[test]
-fn serve_prints_one_line_which_is_its_address() {
+fn serve_prints_its_address_as_one_line() {
     let mut peer = Peer::start();
     peer.put("key1", "1").assert_created();
     peer.put("key1", "2").assert_problem(409);
@@ -66,7 +66,7 @@ fn help_names_the_variable_of_each_flag_of_serve() {
 }
 
 #[test]
-fn flags_may_stand_in_the_environment() {
+fn flags_are_read_from_environment() {
     let peer = Peer::from_environment(&[
         ("ALLDATA_PEER_HOSTNAME", "127.0.0.1"),
         ("ALLDATA_PEER_PORT", "0"),
@@ -112,7 +112,7 @@ fn limits_have_units() {
 }
 
 #[test]
-fn time_outs_and_limits_may_stand_in_the_environment() {
+fn timeouts_and_limits_are_read_from_environment() {
     let silent = TcpListener::bind("127.0.0.1:0").expect("binds");
     let sink = format!("http://{}/", silent.local_addr().expect("is bound"));
     let mut peer = Peer::from_environment(&[
@@ -137,7 +137,7 @@ fn time_outs_and_limits_may_stand_in_the_environment() {
 }
 
 #[test]
-fn a_flag_wins_over_its_variable() {
+fn flag_overrides_its_variable() {
     let peer = Peer::from_environment(&[
         ("ALLDATA_PEER_HOSTNAME", "nothing.invalid"),
         ("ALLDATA_PEER_PORT", "0"),
@@ -148,7 +148,7 @@ fn a_flag_wins_over_its_variable() {
 }
 
 #[test]
-fn variables_are_checked_as_flags_are() {
+fn variables_are_validated_like_flags() {
     let variables = [
         ("ALLDATA_PEER_PORT", "65536"),
         ("ALLDATA_PEER_SINK", "cloud:"),
@@ -193,7 +193,7 @@ fn wrong_usage_is_exit_code_2() {
 }
 
 #[test]
-fn a_sink_that_is_none_is_wrong_usage_and_is_told_which_there_are() {
+fn unknown_sink_is_wrong_usage_and_lists_the_sinks() {
     for url in [
         "sqlite:",
         "ndjson:",
@@ -215,7 +215,7 @@ fn a_sink_that_is_none_is_wrong_usage_and_is_told_which_there_are() {
 }
 
 #[test]
-fn what_cannot_be_opened_is_named() {
+fn store_that_cannot_be_opened_is_named() {
     let directory = directory();
     let path = |name: &str| directory.path().join(name).display().to_string();
     let text = path("text");
@@ -249,7 +249,7 @@ fn what_cannot_be_opened_is_named() {
 }
 
 #[test]
-fn a_module_that_is_no_component_is_refused() {
+fn core_module_is_refused() {
     let directory = directory();
     let file = directory.path().join("module.wasm");
     let module = wat::parse_str("(module (func (export \"handle\")))").expect("parses");
@@ -264,7 +264,7 @@ fn a_module_that_is_no_component_is_refused() {
 }
 
 #[test]
-fn a_host_name_that_does_not_resolve_is_named() {
+fn unresolvable_hostname_is_named() {
     let flags = ["--hostname", "nothing.invalid", "--sink", "discard:"];
     let output = run(&[&["serve", "--port", "0"], &flags[..]].concat());
     let sentence = output.assert_failed(1);
@@ -272,7 +272,7 @@ fn a_host_name_that_does_not_resolve_is_named() {
 }
 
 #[test]
-fn a_busy_port_is_named() {
+fn busy_port_is_named() {
     let other = TcpListener::bind("127.0.0.1:0").expect("binds");
     let address = other.local_addr().expect("is bound");
     let port = address.port().to_string();
@@ -288,7 +288,7 @@ fn a_busy_port_is_named() {
 }
 
 #[test]
-fn output_that_cannot_be_written_is_named() {
+fn unwritable_output_is_named() {
     let directory = directory();
     let file = directory.path().join("none/out").display().to_string();
     let output = run(&["component", "-o", &file]);
@@ -301,7 +301,7 @@ fn output_that_cannot_be_written_is_named() {
 }
 
 #[test]
-fn the_component_that_is_written_serves() {
+fn written_component_can_be_served() {
     let directory = directory();
     let file = directory.path().join("peer.wasm").display().to_string();
     assert_eq!(run(&["component", "-o", &file]).assert_ok(), "");
@@ -320,7 +320,7 @@ fn the_component_that_is_written_serves() {
 }
 
 #[test]
-fn a_json_log_is_json_line_by_line() {
+fn json_log_is_one_object_a_line() {
     let mut peer = Peer::builder().arguments(&["--log-format", "json"]).start();
     peer.put("key1", "1").assert_created();
     peer.put("key1", "2").assert_problem(409);
@@ -331,7 +331,7 @@ fn a_json_log_is_json_line_by_line() {
 }
 
 #[test]
-fn events_on_standard_output_are_alone_there() {
+fn standard_output_has_events_only() {
     let mut peer = Peer::builder().sink("ndjson:-").start();
     // That it listens was read from standard error.
     peer.put("key1", "{ \"a\":\n1.0 }").assert_created();
@@ -349,7 +349,7 @@ fn events_on_standard_output_are_alone_there() {
 }
 
 #[test]
-fn lines_are_appended_to_a_file_and_a_torn_one_is_isolated() {
+fn appending_isolates_a_torn_line() {
     let sink = "ndjson:events.ndjson";
     let peer = Peer::builder().sink(sink).start();
     let file = peer.file("events.ndjson");
@@ -379,7 +379,7 @@ fn lines_are_appended_to_a_file_and_a_torn_one_is_isolated() {
 }
 
 #[test]
-fn a_peer_may_put_to_another_peer() {
+fn peer_forwards_to_another_peer() {
     let other = Peer::start();
     let peer = Peer::builder().sink(&other.url()).start();
     peer.put("key1", "{ \"a\": 1.0 }").assert_created();
@@ -392,7 +392,7 @@ fn a_peer_may_put_to_another_peer() {
 }
 
 #[test]
-fn a_peer_that_is_down_makes_the_one_before_it_unavailable() {
+fn forwarding_to_a_stopped_peer_is_503() {
     let nobody = Peer::nobody();
     let peer = Peer::builder().sink(&nobody.url()).start();
     let mut connection = peer.connect();

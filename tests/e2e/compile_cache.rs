@@ -20,7 +20,7 @@ const SERVE: [&str; 5] = ["serve", "--hostname", "127.0.0.1", "--port", "0"];
 const DAMAGES: usize = 24;
 
 #[test]
-fn what_was_compiled_is_kept_and_used_by_the_next_start() {
+fn compiled_component_is_reused_by_next_start() {
     let directory = directory();
     // It is made, also with what is above it, and its name is no matter.
     let kept = directory.path().join("not yet/k\u{e9}pt = 1");
@@ -37,7 +37,7 @@ fn what_was_compiled_is_kept_and_used_by_the_next_start() {
 }
 
 #[test]
-fn a_directory_may_be_named_from_where_the_program_runs() {
+fn relative_directory_is_accepted() {
     let builder = Peer::builder().arguments(&["--compile-cache", "kept"]);
     let peer = builder.sink("memory:").start();
     peer.put("key1", "1").assert_created();
@@ -45,7 +45,7 @@ fn a_directory_may_be_named_from_where_the_program_runs() {
 }
 
 #[test]
-fn damaged_file_is_compiled_again_and_said() {
+fn damaged_file_is_recompiled_and_logged() {
     let directory = directory();
     serve_and_put(keeping_in(directory.path()));
     let (path, whole) = only(directory.path());
@@ -73,7 +73,7 @@ fn damaged_file_is_compiled_again_and_said() {
 }
 
 #[test]
-fn file_of_another_component_is_not_run_in_its_place() {
+fn file_of_another_component_is_not_loaded() {
     let directory = directory();
     serve_and_put(keeping_in(directory.path()));
     let (path, whole) = only(directory.path());
@@ -87,7 +87,7 @@ fn file_of_another_component_is_not_run_in_its_place() {
 }
 
 #[test]
-fn directory_that_others_can_write_to_is_refused() {
+fn directory_writable_by_others_is_refused() {
     let directory = directory();
     let kept = directory.path().join("kept");
     serve_and_put(keeping_in(&kept));
@@ -117,7 +117,7 @@ fn directory_that_others_can_write_to_is_refused() {
 }
 
 #[test]
-fn a_directory_that_can_not_be_made_is_an_error_that_names_it() {
+fn directory_that_cannot_be_made_is_named() {
     let directory = directory();
     let file = directory.path().join("file");
     fs::write(&file, "").expect("writes");
@@ -127,7 +127,7 @@ fn a_directory_that_can_not_be_made_is_an_error_that_names_it() {
 }
 
 #[test]
-fn nothing_is_kept_unless_asked_for() {
+fn cache_is_off_by_default() {
     let directory = directory();
     let unset = of_user(directory.path()).no_compile_cache();
     serve_and_put(unset);
@@ -180,7 +180,7 @@ fn component_is_compiled_ahead_for_serve() {
 }
 
 #[test]
-fn compiling_a_large_component_is_said_before_and_after() {
+fn compilation_of_large_component_is_logged_before_and_after() {
     let directory = directory();
     let file = directory.path().join("large.wasm");
     // A custom section of so many bytes, which is not compiled.

@@ -15,7 +15,7 @@ pub(crate) const EXPORTS: [&str; 2] = [
 ];
 
 #[test]
-fn it_imports_what_it_calls_and_nothing_else() {
+fn component_imports_are_exact() {
     let imports = [
         "alldata:peer/put-sink@0.1.0",
         "wasi:http/types@0.2.12",
@@ -29,7 +29,7 @@ fn it_imports_what_it_calls_and_nothing_else() {
 }
 
 #[test]
-fn it_exports_its_two_handlers_and_nothing_else() {
+fn component_exports_are_exact() {
     assert_eq!(
         names(BUILT_IN_COMPONENT).1,
         BTreeSet::from(EXPORTS.map(str::to_owned))
@@ -37,14 +37,14 @@ fn it_exports_its_two_handlers_and_nothing_else() {
 }
 
 #[test]
-fn it_is_valid() {
+fn component_is_valid() {
     Validator::new()
         .validate_all(BUILT_IN_COMPONENT)
         .expect("is valid");
 }
 
 #[test]
-fn it_carries_no_path_of_the_machine_that_built_it() {
+fn component_contains_no_path_of_the_build_machine() {
     let text = String::from_utf8_lossy(BUILT_IN_COMPONENT);
     for trace in [".cargo", ".rustup", "/src/", env!("CARGO_MANIFEST_DIR")] {
         assert!(!text.contains(trace), "it contains {trace:?}");

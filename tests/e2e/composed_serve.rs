@@ -8,7 +8,7 @@ use std::process::Command;
 use crate::support::{EventFiles, Output, Peer, composed, run};
 
 #[test]
-fn a_sink_beside_the_components_own_is_wrong_usage() {
+fn sink_flag_with_composed_component_is_wrong_usage() {
     let component = composed("directory").to_str().expect("is text");
     let arguments = ["serve", "--port", "0", "--component", component];
     let flag = run(&[&arguments[..], &["--sink", "memory:"]].concat());
@@ -18,7 +18,7 @@ fn a_sink_beside_the_components_own_is_wrong_usage() {
 }
 
 #[test]
-fn a_component_with_a_sink_leaves_no_store_behind() {
+fn composed_component_leaves_no_store() {
     let directory = tempfile::tempdir().expect("makes a directory");
     let name = directory.path().to_str().expect("is text");
     let peer = Peer::composed_with("directory")
@@ -36,7 +36,7 @@ fn a_component_with_a_sink_leaves_no_store_behind() {
 }
 
 #[test]
-fn the_environment_is_passed_on_only_where_that_is_asked_for() {
+fn environment_is_passed_to_component_only_on_request() {
     let directory = tempfile::tempdir().expect("makes a directory");
     let name = directory.path().to_str().expect("is text");
     let peer = Peer::composed_with("directory")
@@ -48,7 +48,7 @@ fn the_environment_is_passed_on_only_where_that_is_asked_for() {
 }
 
 #[test]
-fn what_a_component_is_to_be_given_is_checked_before_it_starts() {
+fn env_and_dir_are_validated_before_start() {
     let component = composed("directory").to_str().expect("is text");
     let with: [&[&str]; 6] = [
         &["--env", "ALLDATA_PEER_TEST_NOT_SET"],
@@ -83,7 +83,7 @@ fn what_a_component_is_to_be_given_is_checked_before_it_starts() {
 
 /// A pipe where an event's file is to be lets the sink wait for ever, like a disk that hangs.
 #[test]
-fn a_component_that_hangs_is_504_and_does_not_keep_its_place() {
+fn hanging_component_is_504_and_releases_its_slot() {
     let events = EventFiles::new();
     let place = events.place("hangs");
     fs::create_dir_all(place.parent().expect("is below")).expect("makes a directory");
@@ -109,7 +109,7 @@ fn a_component_that_hangs_is_504_and_does_not_keep_its_place() {
 /// A store in two directories would be no store. One instance for each request shows at once what
 /// a kept one would show later.
 #[test]
-fn a_directory_that_takes_the_place_of_another_is_refused() {
+fn duplicate_directory_name_is_refused() {
     let events = EventFiles::new();
     let inner = events.root().join("inner");
     fs::create_dir(&inner).expect("makes a directory");

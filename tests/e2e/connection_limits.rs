@@ -56,7 +56,7 @@ fn halves() -> (Vec<u8>, Vec<u8>) {
 }
 
 #[test]
-fn clients_that_keep_all_connections_keep_nobody_out() {
+fn idle_clients_at_the_limit_block_no_new_client() {
     let peer = serve(CLIENTS);
     let mut kept: Vec<Connection> = (0..CLIENTS).map(|_| peer.connect()).collect();
     for round in 0..3 {
@@ -87,7 +87,7 @@ fn silent_connections_count_as_idle() {
 }
 
 #[test]
-fn requests_that_have_begun_are_never_cut_off() {
+fn started_requests_are_never_cut_off() {
     let peer = serve(3);
     let (first, rest) = halves();
     let head = first.len() / 2;
@@ -108,7 +108,7 @@ fn requests_that_have_begun_are_never_cut_off() {
 }
 
 #[test]
-fn client_that_waits_for_a_connection_does_not_delay_the_end() {
+fn waiting_client_does_not_delay_shutdown() {
     let builder = PeerServer::builder().sink(DiscardSink).limits(Limits {
         max_connections: 1,
         ..Limits::default()
@@ -132,7 +132,7 @@ fn client_that_waits_for_a_connection_does_not_delay_the_end() {
 /// An answer that its client reads slowly is not cut off, whether the host has it as a whole or a guest
 /// still writes it.
 #[test]
-fn answer_that_is_not_read_yet_keeps_its_connection() {
+fn unread_response_keeps_its_connection() {
     for component in [BUILT_IN_COMPONENT, handler_only()] {
         let reason = "x".repeat(LARGE_REASON_BYTES);
         let builder = PeerServer::builder().component(component).on_put({
@@ -247,7 +247,7 @@ fn put_after_thinking(address: SocketAddr, put: &Post) {
 }
 
 #[test]
-fn good_puts_get_through_a_crowd_that_comes_back_at_once() {
+fn puts_succeed_beside_reconnecting_clients() {
     let peer = serve(64);
     let (address, is_over) = (peer.address(), AtomicBool::new(false));
     thread::scope(|scope| {
@@ -272,7 +272,7 @@ fn good_puts_get_through_a_crowd_that_comes_back_at_once() {
 }
 
 #[test]
-fn connections_of_one_address_have_a_limit_where_one_is_set() {
+fn connections_per_address_are_limited_if_configured() {
     let peer = Peer::builder()
         .arguments(&["--max-connections-per-address", "2"])
         .start();

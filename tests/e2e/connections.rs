@@ -41,7 +41,7 @@ pub(crate) fn assert_nothing_put(puts: &Receiver<(String, String)>) {
 }
 
 #[test]
-fn a_body_split_at_any_byte_is_put_whole() {
+fn body_split_at_any_byte_is_put_whole() {
     let (server, puts) = Embedded::capturing();
     let body = body();
     let mut connection = server.connect();
@@ -59,7 +59,7 @@ fn a_body_split_at_any_byte_is_put_whole() {
 }
 
 #[test]
-fn a_body_in_chunks_of_one_byte_is_put_whole() {
+fn body_in_one_byte_chunks_is_put_whole() {
     let (server, puts) = Embedded::capturing();
     let body = body();
     let bytes: Vec<&[u8]> = body.chunks(1).collect();
@@ -93,7 +93,7 @@ fn chunk_extensions_and_trailers_are_no_part_of_the_body() {
 }
 
 #[test]
-fn the_headers_of_the_original_client_are_enough() {
+fn headers_of_original_client_suffice() {
     let (server, puts) = Embedded::capturing();
     let mut connection = server.connect();
     for _ in 0..3 {
@@ -177,7 +177,7 @@ fn connection_close_is_answered_and_ends_the_connection() {
 }
 
 #[test]
-fn a_client_that_expects_100_is_told_to_go_on() {
+fn expect_100_gets_continue() {
     let (server, puts) = Embedded::capturing();
     let mut connection = server.connect();
     for post in both() {
@@ -202,7 +202,7 @@ fn a_client_that_expects_100_is_told_to_go_on() {
 }
 
 #[test]
-fn a_slow_client_is_waited_for() {
+fn slow_client_is_served() {
     let (server, puts) = Embedded::capturing();
     for post in both() {
         let mut connection = server.connect();
@@ -217,7 +217,7 @@ fn a_slow_client_is_waited_for() {
 }
 
 #[test]
-fn a_body_that_stalls_is_408_and_ends_the_connection() {
+fn stalled_body_is_408_and_closes_connection() {
     let peer = Peer::builder().arguments(&["--body-timeout", "1"]).start();
     let [sized, chunks] = both();
     let (sized_bytes, chunks_bytes) = (sized.bytes(), chunks.bytes());
@@ -240,7 +240,7 @@ fn a_body_that_stalls_is_408_and_ends_the_connection() {
 }
 
 #[test]
-fn a_body_that_trickles_for_too_long_is_408() {
+fn trickling_body_is_408_at_its_deadline() {
     let peer = Peer::builder().arguments(&["--body-timeout", "1"]).start();
     let mut connection = peer.connect();
     connection.send(Post::new(vec![b' '; 1_000_000]).head());

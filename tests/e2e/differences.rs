@@ -16,7 +16,7 @@ use crate::support::{Embedded, Peer, Post, run};
 const MOST: usize = 16 * 1024 * 1024;
 
 #[test]
-fn port_0_is_a_free_port_that_the_server_tells() {
+fn port_0_is_a_free_port_and_is_reported() {
     let (left, right) = (Peer::start(), Peer::start());
     assert_ne!(left.address(), right.address());
     for peer in [left, right] {
@@ -26,7 +26,7 @@ fn port_0_is_a_free_port_that_the_server_tells() {
 }
 
 #[test]
-fn a_sink_that_answers_later_from_elsewhere_is_answered() {
+fn asynchronous_sink_is_answered() {
     let server = Embedded::start(PeerServer::builder().on_put(|key, event| async move {
         let (answer, answered) = oneshot::channel();
         // Nothing answers before this put has been polled and waits.
@@ -43,7 +43,7 @@ fn a_sink_that_answers_later_from_elsewhere_is_answered() {
 }
 
 #[test]
-fn a_character_split_over_two_chunks_is_stored_right() {
+fn character_split_over_two_chunks_is_stored_unchanged() {
     let peer = Peer::start();
     let body = "{\"key\":\"cl\u{e9}\",\"event\":\"\u{20ac}\u{1F600}\"}".as_bytes();
     let within = body
@@ -58,7 +58,7 @@ fn a_character_split_over_two_chunks_is_stored_right() {
 }
 
 #[test]
-fn invalid_utf8_is_400_wherever_it_stands() {
+fn invalid_utf8_is_400_anywhere() {
     let peer = Peer::start();
     // A lone byte, one that is cut off, an overlong one, a surrogate, beyond the last character.
     let invalid: [&[u8]; 5] = [
@@ -85,7 +85,7 @@ fn invalid_utf8_is_400_wherever_it_stands() {
 }
 
 #[test]
-fn what_lacks_key_or_event_never_reaches_the_sink() {
+fn put_without_key_or_event_never_reaches_sink() {
     let (server, puts) = Embedded::capturing();
     let bodies = [
         "{}",
@@ -105,7 +105,7 @@ fn what_lacks_key_or_event_never_reaches_the_sink() {
 }
 
 #[test]
-fn a_sink_that_panics_is_500_and_the_next_put_is_served() {
+fn panicking_sink_is_500_and_next_put_is_served() {
     let server = Embedded::start(PeerServer::builder().on_put(|key, _| {
         assert_ne!(key, "at once", "secret");
         async move {
@@ -138,7 +138,7 @@ fn numbers_are_kept_as_written() {
 }
 
 #[test]
-fn no_setting_makes_the_limit_of_16_mib_larger() {
+fn body_limit_cannot_exceed_16_mib() {
     let peer = Peer::start();
     let head = "POST /_put HTTP/1.1\r\nHost: peer\r\nContent-Length: 16777217\r\n\r\n";
     let detail = peer.connect().send(head).answer().detail(413);
@@ -157,7 +157,7 @@ fn no_setting_makes_the_limit_of_16_mib_larger() {
 }
 
 #[test]
-fn a_body_of_16_mib_is_taken_and_one_byte_more_is_not() {
+fn body_limit_of_16_mib_is_exact() {
     let peer = Peer::start();
     let body = |key: &str, bytes: usize| {
         let around = format!("{{\"key\":\"{key}\",\"event\":\"\"}}").len();
@@ -187,7 +187,7 @@ fn a_body_of_16_mib_is_taken_and_one_byte_more_is_not() {
 }
 
 #[test]
-fn another_event_under_a_key_is_409_and_the_first_stays_also_over_a_restart() {
+fn conflict_keeps_first_event_across_restart() {
     let peer = Peer::start();
     peer.put("key1", "12345678901234567890").assert_created();
     let holds_the_first = |peer: &Peer| {
@@ -209,7 +209,7 @@ fn another_event_under_a_key_is_409_and_the_first_stays_also_over_a_restart() {
 }
 
 #[test]
-fn no_error_has_an_empty_body() {
+fn errors_have_a_body() {
     let peer = Peer::builder().arguments(&["--max-body", "100"]).start();
     peer.put("key1", "1").assert_created();
     peer.send(&Post::new("")).assert_problem(400);

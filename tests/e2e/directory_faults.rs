@@ -15,7 +15,7 @@ use crate::support::{DEADLINE, EventFiles, Peer, Post, can_make, no_own_disk};
 
 /// What a crash may leave between the creation of a file and its removal, and worse.
 #[test]
-fn what_is_left_over_does_no_harm() {
+fn leftover_files_are_harmless() {
     let store = EventFiles::new();
     let tmp = store.root().join("tmp");
     fs::create_dir_all(tmp.join("a-directory")).expect("creates");
@@ -36,7 +36,7 @@ fn what_is_left_over_does_no_harm() {
 }
 
 #[test]
-fn what_was_acknowledged_outlasts_a_kill_under_load() {
+fn acknowledged_events_survive_kill_under_load() {
     let store = EventFiles::new();
     let mut acknowledged = BTreeMap::new();
     let mut peer = store.serve().start();
@@ -65,7 +65,7 @@ fn what_was_acknowledged_outlasts_a_kill_under_load() {
 }
 
 #[test]
-fn a_kill_while_a_file_is_written_leaves_nothing_to_be_seen() {
+fn kill_during_write_leaves_no_event() {
     let store = EventFiles::new();
     let event = format!("\"{}\"", "x".repeat(14 << 20));
     let peer = store.serve().start();
@@ -86,7 +86,7 @@ fn a_kill_while_a_file_is_written_leaves_nothing_to_be_seen() {
 }
 
 #[test]
-fn a_damaged_file_is_a_conflict_and_is_not_mended() {
+fn damaged_file_is_a_conflict_and_stays() {
     let store = EventFiles::new();
     let peer = store.serve().start();
     let event = "{\"a\": \"some text\"}";
@@ -106,7 +106,7 @@ fn a_damaged_file_is_a_conflict_and_is_not_mended() {
 
 /// What stands at an event's place and is no file is not followed, replaced nor acknowledged.
 #[test]
-fn what_is_no_file_is_a_failure() {
+fn non_file_in_place_of_event_is_a_failure() {
     let store = EventFiles::new();
     let peer = store.serve().start();
     fs::create_dir_all(store.place("directory")).expect("creates");
@@ -122,7 +122,7 @@ fn what_is_no_file_is_a_failure() {
 }
 
 #[test]
-fn a_directory_that_is_not_given_is_a_failure_with_its_reason_in_the_log() {
+fn missing_directory_setting_fails_with_reason_in_log() {
     let store = EventFiles::new();
     let missing = "ALLDATA_PEER_DIRECTORY is not set";
     for (variable, reason) in [
@@ -155,7 +155,7 @@ fn a_directory_that_is_not_given_is_a_failure_with_its_reason_in_the_log() {
 }
 
 #[test]
-fn a_directory_that_is_read_only_fails_puts_and_keeps_what_it_has() {
+fn read_only_directory_fails_puts_and_keeps_events() {
     let store = EventFiles::new();
     // Root may write everywhere, unless it has no capabilities.
     let launcher: &[&str] = match rustix::process::geteuid().is_root() {
@@ -175,7 +175,7 @@ fn a_directory_that_is_read_only_fails_puts_and_keeps_what_it_has() {
 }
 
 #[test]
-fn a_file_that_can_not_be_written_whole_is_never_seen() {
+fn partially_written_file_is_never_visible() {
     let store = EventFiles::new();
     let peer = store.serve().start();
     peer.limit_file_size(Some(100_000));
@@ -191,7 +191,7 @@ fn a_file_that_can_not_be_written_whole_is_never_seen() {
 
 /// On a file system of its own, where the system lets the test have one.
 #[test]
-fn a_full_disk_is_told_as_such_until_there_is_room_again() {
+fn full_disk_is_reported_until_space_is_freed() {
     if !can_make("a full disk", no_own_disk()) {
         return;
     }

@@ -14,7 +14,7 @@ use tokio::sync::Notify;
 use crate::support::{DEADLINE, Embedded, Post, handler_only};
 
 #[test]
-fn a_server_knows_where_it_listens() {
+fn server_reports_its_address() {
     let server = Embedded::start(PeerServer::builder().sink(DiscardSink));
     assert_ne!(server.server.port(), 0);
     assert_eq!(server.server.hostname(), Some("127.0.0.1"));
@@ -23,7 +23,7 @@ fn a_server_knows_where_it_listens() {
 }
 
 #[test]
-fn without_a_hostname_it_listens_on_any_ipv4_address() {
+fn default_hostname_is_any_ipv4_address() {
     let runtime = tokio::runtime::Runtime::new().expect("starts a runtime");
     let listening = PeerServer::builder().port(0).sink(DiscardSink).listen();
     let server = runtime.block_on(listening).expect("listens");
@@ -35,7 +35,7 @@ fn without_a_hostname_it_listens_on_any_ipv4_address() {
 }
 
 #[test]
-fn a_name_with_several_addresses_is_listened_on_at_all_of_them() {
+fn hostname_with_several_addresses_listens_on_all() {
     let runtime = tokio::runtime::Runtime::new().expect("starts a runtime");
     let listening = PeerServer::builder()
         .hostname("localhost")
@@ -50,7 +50,7 @@ fn a_name_with_several_addresses_is_listened_on_at_all_of_them() {
 }
 
 #[test]
-fn a_busy_port_is_an_error_that_names_the_address() {
+fn busy_port_is_an_error_with_its_address() {
     let busy = TcpListener::bind("127.0.0.1:0").expect("listens");
     let address = busy.local_addr().expect("has an address");
     let builder = PeerServer::builder()
@@ -62,12 +62,12 @@ fn a_busy_port_is_an_error_that_names_the_address() {
 }
 
 #[test]
-fn no_sink_is_an_error() {
+fn missing_sink_is_an_error() {
     assert!(matches!(listen_error(PeerServer::builder()), Error::NoSink));
 }
 
 #[test]
-fn a_setting_out_of_range_is_an_error_that_names_it() {
+fn setting_out_of_range_is_named() {
     let builder = PeerServer::builder().sink(DiscardSink);
     let error = listen_error(builder.limits(Limits {
         max_body_bytes: 16 * 1024 * 1024 + 1,
@@ -81,7 +81,7 @@ fn a_setting_out_of_range_is_an_error_that_names_it() {
 }
 
 #[test]
-fn closing_twice_is_fine() {
+fn closing_twice_succeeds() {
     let server = Embedded::start(PeerServer::builder().sink(DiscardSink));
     server.put("key1", "1").assert_created();
     server.close();
@@ -89,7 +89,7 @@ fn closing_twice_is_fine() {
 }
 
 #[test]
-fn an_idle_connection_does_not_delay_the_end() {
+fn idle_connection_does_not_delay_shutdown() {
     let builder = PeerServer::builder().sink(DiscardSink).limits(Limits {
         drain_timeout: DEADLINE * 10,
         ..Limits::default()
@@ -106,7 +106,7 @@ fn an_idle_connection_does_not_delay_the_end() {
 }
 
 #[test]
-fn what_is_in_flight_is_answered_before_the_end() {
+fn puts_in_flight_are_answered_before_shutdown() {
     let (server, gate) = Gate::before(PeerServer::builder());
     let mut connection = server.connect();
     connection.send(Post::put("waits", "1").bytes());
@@ -125,7 +125,7 @@ fn what_is_in_flight_is_answered_before_the_end() {
 }
 
 #[test]
-fn the_drain_timeout_ends_what_does_not_end_by_itself() {
+fn drain_timeout_ends_remaining_connections() {
     let builder = PeerServer::builder().on_put(|_, _| std::future::pending());
     let server = Embedded::start(builder.limits(Limits {
         drain_timeout: Duration::from_millis(1),
@@ -138,7 +138,7 @@ fn the_drain_timeout_ends_what_does_not_end_by_itself() {
 }
 
 #[test]
-fn a_put_that_outlasts_the_drain_timeout_still_ends() {
+fn put_outlasting_drain_timeout_completes() {
     let builder = PeerServer::builder().limits(Limits {
         drain_timeout: Duration::from_millis(1),
         ..Limits::default()
@@ -154,7 +154,7 @@ fn a_put_that_outlasts_the_drain_timeout_still_ends() {
 }
 
 #[test]
-fn a_reason_longer_than_any_buffer_is_told_whole() {
+fn long_reason_is_sent_whole() {
     let reason = "No. ".repeat(100_000);
     let server = Embedded::failing(PutError::Rejected(reason.clone()));
     let mut connection = server.connect();
@@ -185,7 +185,7 @@ fn closing_flushes_the_sink_once() {
 }
 
 #[test]
-fn a_sink_that_panics_when_flushed_does_not_keep_a_server_from_closing() {
+fn panic_in_flush_does_not_block_closing() {
     struct Panics;
     impl PutSink for Panics {
         async fn put(&self, _: String, _: String) -> Result<(), PutError> {
@@ -199,7 +199,7 @@ fn a_sink_that_panics_when_flushed_does_not_keep_a_server_from_closing() {
 }
 
 #[test]
-fn more_than_may_be_in_flight_is_503_and_then_served_again() {
+fn puts_beyond_limit_are_503_until_others_end() {
     let (server, gate) = Gate::before(PeerServer::builder().limits(Limits {
         max_concurrent_requests: 1,
         ..Limits::default()
@@ -216,7 +216,7 @@ fn more_than_may_be_in_flight_is_503_and_then_served_again() {
 }
 
 #[test]
-fn more_bytes_than_may_be_in_flight_are_503_and_then_taken_again() {
+fn bytes_beyond_limit_are_503_until_others_end() {
     let (server, gate) = Gate::before(PeerServer::builder().limits(Limits {
         max_buffered_bytes: 1500,
         ..Limits::default()
@@ -236,7 +236,7 @@ fn more_bytes_than_may_be_in_flight_are_503_and_then_taken_again() {
 
 /// 16 pauses of 100 ms are more than the second that this guest may compute; it only waits.
 #[test]
-fn a_body_that_trickles_for_longer_than_a_guest_may_compute_is_put() {
+fn trickling_body_outlasting_cpu_limit_is_put() {
     for component in [BUILT_IN_COMPONENT, handler_only()] {
         let builder = PeerServer::builder().component(component);
         let server = Embedded::start(builder.sink(DiscardSink).limits(Limits {
@@ -257,7 +257,7 @@ fn a_body_that_trickles_for_longer_than_a_guest_may_compute_is_put() {
 }
 
 #[test]
-fn a_fresh_instance_for_every_request_serves_too() {
+fn fresh_instance_per_request_serves() {
     let builder = PeerServer::builder()
         .sink(MemorySink::new(1 << 20))
         .limits(Limits {

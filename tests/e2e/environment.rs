@@ -40,7 +40,7 @@ fn service_links_of_kubernetes_are_ignored_and_named() {
 }
 
 #[test]
-fn service_link_in_the_place_of_the_port_leaves_the_default() {
+fn service_link_as_port_keeps_the_default() {
     // Wrong usage is found after the variables, which would be told first.
     let serve = ["serve", "--sink", "no-sink:"];
     let output = Output::with_environment(&serve, &SERVICE_LINKS);
@@ -58,7 +58,7 @@ fn service_link_in_the_place_of_the_port_leaves_the_default() {
 }
 
 #[test]
-fn empty_variable_is_as_if_unset() {
+fn empty_variable_counts_as_unset() {
     let help = run(&["serve", "--help"]);
     let words = help
         .assert_ok()
@@ -121,7 +121,7 @@ fn unknown_variables_are_named_in_one_warning() {
 }
 
 #[test]
-fn switch_in_a_variable_takes_the_usual_words() {
+fn boolean_variable_accepts_usual_words() {
     for value in ["0", "false", "no", "off", "1", "true", "yes", "on"] {
         let peer = Peer::builder()
             .own_env("ALLDATA_PEER_VERIFY_STORE", value)

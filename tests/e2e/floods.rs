@@ -135,7 +135,7 @@ fn assert_answered(answers: &[String], statuses: &[&str]) {
 }
 
 #[test]
-fn flood_of_framing_ends_and_keeps_nobody_waiting() {
+fn flood_of_framing_ends_and_blocks_no_other_put() {
     for peer in both("60") {
         for kind in [BLANKS, ZEROS, ONE_BYTE_CHUNKS] {
             let answers = flood_beside_good_client(&peer, "POST", kind);
@@ -157,7 +157,7 @@ fn flood_of_framing_ends_in_time() {
 
 /// What nobody reads is drained, but not for ever.
 #[test]
-fn flood_behind_refusal_ends_and_keeps_nobody_waiting() {
+fn flood_behind_refusal_ends_and_blocks_no_other_put() {
     for peer in both("1") {
         for kind in [BLANKS, ONE_BYTE_CHUNKS, DATA] {
             let answers = flood_beside_good_client(&peer, "PUT", kind);
@@ -199,7 +199,7 @@ fn flood_behind_last_answer_is_cut_off() {
 
 /// A flood is no reason for a server not to end.
 #[test]
-fn flood_does_not_keep_server_from_ending() {
+fn flood_does_not_block_shutdown() {
     let [mut peer, _] = both("1");
     let address = peer.address();
     let floods = [BLANKS, DATA].map(|kind| {
@@ -264,7 +264,7 @@ fn body_in_small_chunks_is_put() {
 
 /// A client, or a proxy, that reads its answer once it has sent all.
 #[test]
-fn client_that_sends_40_mib_before_it_reads_reads_413() {
+fn client_sending_40_mib_before_reading_gets_413() {
     let peer = Peer::builder().sink("discard:").start();
     let large = vec![b' '; 40 << 20];
     let parts: Vec<&[u8]> = large.chunks(1 << 20).collect();

@@ -24,7 +24,7 @@ fn act(exchange: &mut Exchange, word: &str) {
 }
 
 #[test]
-fn the_answers_of_several_peers_make_one() {
+fn responses_of_several_peers_are_combined() {
     let (first, second) = (peer_number(0), peer_number(1));
     let peer = to(&format!("{} , {}", first.url(), second.url())).start();
     for (answers, status, asked) in [
@@ -61,7 +61,7 @@ fn the_answers_of_several_peers_make_one() {
 }
 
 #[test]
-fn the_shortest_time_to_wait_is_told() {
+fn shortest_retry_after_is_returned() {
     let (first, second) = (peer_number(0), peer_number(1));
     let peer = to(&format!("{},{}", first.url(), second.url())).start();
     for (answers, seconds) in [
@@ -76,7 +76,7 @@ fn the_shortest_time_to_wait_is_told() {
 }
 
 #[test]
-fn where_the_first_peer_is_not_there_the_second_is_asked() {
+fn second_peer_is_tried_after_unreachable_first() {
     let (nobody, store) = (Peer::nobody(), Peer::start());
     let peer = to(&format!("{},{}", nobody.url(), store.url())).start();
     peer.put("key1", "1").assert_created();
@@ -87,7 +87,7 @@ fn where_the_first_peer_is_not_there_the_second_is_asked() {
 }
 
 #[test]
-fn a_second_peer_is_asked_within_its_own_time() {
+fn second_peer_has_its_own_timeout() {
     let first = ScriptedPeer::start(|exchange| drop(exchange.rest()));
     let second = ScriptedPeer::answering("201 Created");
     let peer = to(&format!("{},{}", first.url(), second.url()))

@@ -17,7 +17,7 @@ const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
 const SHORT: &str = "ALLDATA_PEER_FORWARD_TIMEOUT_MS=400";
 
 #[test]
-fn a_refused_connection_is_unavailable() {
+fn refused_connection_is_unavailable() {
     let nobody = Peer::nobody();
     let peer = to(&nobody.url()).start();
     let answer = peer.put("key1", "1");
@@ -27,7 +27,7 @@ fn a_refused_connection_is_unavailable() {
 
 /// A listener whose queue is full lets connections wait for ever: nothing is sent to it.
 #[test]
-fn a_connection_that_is_not_made_in_time_is_unavailable() {
+fn connect_timeout_is_unavailable() {
     let full = FullListener::start();
     let peer = to(&format!("http://{}/", full.address)).env(SHORT).start();
     let start = Instant::now();
@@ -40,7 +40,7 @@ fn a_connection_that_is_not_made_in_time_is_unavailable() {
 }
 
 #[test]
-fn a_connection_that_ends_after_the_request_is_unknown() {
+fn connection_closed_after_request_is_unknown() {
     let store = ScriptedPeer::start(|exchange| exchange.read_body().close());
     let peer = to(&store.url()).start();
     peer.put("key1", "1")
@@ -55,7 +55,7 @@ fn a_connection_that_ends_after_the_request_is_unknown() {
 }
 
 #[test]
-fn a_connection_that_ends_is_unknown_once_the_request_was_sent_whole() {
+fn connection_closed_is_unknown_once_request_was_sent() {
     let store = ScriptedPeer::start(|exchange| match exchange.header("content-length") {
         Some(length) if length.len() > 6 => exchange.close(),
         _ => exchange.read_body().send("HTTP/1.1 20").close(),
@@ -70,7 +70,7 @@ fn a_connection_that_ends_is_unknown_once_the_request_was_sent_whole() {
 }
 
 #[test]
-fn no_answer_in_time_is_unknown() {
+fn response_timeout_is_unknown() {
     let store = ScriptedPeer::start(|exchange| {
         let rest = exchange.read_body().rest();
         assert_eq!(rest, b"", "nothing is sent again");
@@ -88,7 +88,7 @@ fn no_answer_in_time_is_unknown() {
 }
 
 #[test]
-fn a_peer_that_does_not_read_is_not_waited_for_longer() {
+fn unreading_peer_has_the_same_timeout() {
     let store = ScriptedPeer::start(|_| ());
     let peer = to(&store.url()).env(SHORT).start();
     let start = Instant::now();
@@ -103,7 +103,7 @@ fn a_peer_that_does_not_read_is_not_waited_for_longer() {
 }
 
 #[test]
-fn an_answer_counts_that_comes_before_the_body_is_read() {
+fn early_response_counts() {
     let store = ScriptedPeer::start(|exchange| {
         let problem = "{\"detail\":\"Too large for me.\"}";
         match exchange.head.contains("/413") {
@@ -124,7 +124,7 @@ fn an_answer_counts_that_comes_before_the_body_is_read() {
 }
 
 #[test]
-fn a_peer_that_reads_slowly_gets_all_of_it() {
+fn slowly_reading_peer_gets_whole_body() {
     let store = ScriptedPeer::start(|exchange| {
         exchange.read_body_slowly().answer("201 Created", "", "");
     });
@@ -136,7 +136,7 @@ fn a_peer_that_reads_slowly_gets_all_of_it() {
 }
 
 #[test]
-fn a_problem_that_is_none_or_does_not_end_is_borne() {
+fn malformed_or_endless_problem_is_tolerated() {
     let store = ScriptedPeer::start(|exchange| match &*exchange.read_body().key() {
         "text" => exchange.answer("422 A", "", "<html>"),
         "endless" => {

@@ -85,14 +85,14 @@ fn assert_both_put(requests: &[String]) {
 }
 
 #[test]
-fn the_next_put_is_as_long_as_it_says() {
+fn content_length_of_next_put_is_correct() {
     let body = NEXT.rsplit_once("\r\n\r\n").expect("has a body").1;
     assert!(NEXT.contains(&format!("Content-Length: {}\r\n", body.len())));
 }
 
 /// RFC 9112, section 6.3: the coding counts, and the connection ends after it.
 #[test]
-fn with_a_length_and_a_coding_the_coding_counts_and_the_connection_ends() {
+fn transfer_coding_overrides_length_and_closes_connection() {
     let (server, puts) = Embedded::capturing();
     for fields in [
         format!("Content-Length: {SIZE}\r\nTransfer-Encoding: chunked\r\n"),
@@ -108,7 +108,7 @@ fn with_a_length_and_a_coding_the_coding_counts_and_the_connection_ends() {
 
 /// Section 6.3: a length that is none, or two that differ.
 #[test]
-fn a_length_that_is_none_is_refused() {
+fn invalid_length_is_refused() {
     let lengths = [
         "+25",
         "-25",
@@ -149,7 +149,7 @@ fn a_length_that_is_none_is_refused() {
 
 /// Section 6.3 lets the same length given twice count once.
 #[test]
-fn the_same_length_twice_is_that_length() {
+fn repeated_equal_length_is_accepted() {
     let length = format!("Content-Length: {SIZE}\r\n");
     let with_space = format!("Content-Length: \t{SIZE} \t\r\n");
     assert_both_put(&[sized(&length), sized(&length.repeat(2)), sized(&with_space)]);
@@ -157,7 +157,7 @@ fn the_same_length_twice_is_that_length() {
 
 /// Section 6.1: chunked is applied once, and last.
 #[test]
-fn a_coding_that_does_not_end_with_chunked_is_refused() {
+fn coding_not_ending_in_chunked_is_refused() {
     let codings = ["identity", "gzip", "chunked, gzip", "xchunked", "chunkedx"];
     let with = |coding: &&str| chunked(&format!("Transfer-Encoding: {coding}\r\n"));
     assert_refused(400, &codings.iter().map(with).collect::<Vec<_>>());
@@ -171,7 +171,7 @@ fn a_coding_that_does_not_end_with_chunked_is_refused() {
 }
 
 #[test]
-fn a_coding_that_is_not_known_is_501() {
+fn unknown_coding_is_501() {
     let codings = ["gzip, chunked", "chunked, chunked", "identity,chunked"];
     let with = |coding: &&str| chunked(&format!("Transfer-Encoding: {coding}\r\n"));
     assert_refused(501, &codings.iter().map(with).collect::<Vec<_>>());
@@ -180,7 +180,7 @@ fn a_coding_that_is_not_known_is_501() {
 }
 
 #[test]
-fn the_name_of_a_coding_may_be_in_any_case() {
+fn coding_name_is_case_insensitive() {
     let codings = ["chunked", "Chunked", "CHUNKED", " chunked \t"];
     let with = |coding: &&str| chunked(&format!("transfer-ENCODING: {coding}\r\n"));
     assert_both_put(&codings.iter().map(with).collect::<Vec<_>>());
@@ -188,14 +188,14 @@ fn the_name_of_a_coding_may_be_in_any_case() {
 
 /// Section 6.1: HTTP/1.0 knows no codings.
 #[test]
-fn a_coding_in_http_1_0_is_refused() {
+fn coding_in_http_1_0_is_refused() {
     let request = chunked("Transfer-Encoding: chunked\r\n").replace("HTTP/1.1", "HTTP/1.0");
     assert_refused(400, &[request]);
 }
 
 /// Section 5: no space before a colon, no folded lines, no bare CR, no control characters.
 #[test]
-fn a_malformed_field_is_refused() {
+fn malformed_field_is_refused() {
     let length = format!("Content-Length: {SIZE}\r\n");
     let fields = [
         "Transfer-Encoding : chunked\r\n",
@@ -217,7 +217,7 @@ fn a_malformed_field_is_refused() {
 
 /// Section 2.2 lets a line end with LF alone.
 #[test]
-fn a_line_may_end_with_a_bare_line_feed() {
+fn bare_line_feed_ends_a_line() {
     let request = format!("POST /_put HTTP/1.1\nHost: peer\nContent-Length: {SIZE}\n\n{BODY}");
     let mixed = format!("POST /_put HTTP/1.1\r\nHost: peer\nContent-Length: {SIZE}\r\n\n{BODY}");
     // Section 2.2: an empty line before a request is passed over.
@@ -226,7 +226,7 @@ fn a_line_may_end_with_a_bare_line_feed() {
 }
 
 #[test]
-fn a_malformed_request_line_is_refused() {
+fn malformed_request_line_is_refused() {
     let lines = [
         "POST /_put",
         "POST  /_put HTTP/1.1",
@@ -247,7 +247,7 @@ fn a_malformed_request_line_is_refused() {
 
 /// Section 3.2.
 #[test]
-fn a_request_is_for_exactly_one_host() {
+fn request_without_exactly_one_host_is_refused() {
     let length = format!("Content-Length: {SIZE}\r\n");
     let with = |hosts: &str| format!("POST /_put HTTP/1.1\r\n{hosts}{length}\r\n{BODY}");
     assert_refused(
@@ -263,7 +263,7 @@ fn a_request_is_for_exactly_one_host() {
 
 /// Section 7.1.
 #[test]
-fn chunks_that_are_malformed_are_refused() {
+fn malformed_chunks_are_refused() {
     let chunks = [
         format!("{SIZE:x}\r\n{BODY}\r\n0\r\nX"),
         format!("{SIZE:x}\r\n{BODY}0\r\n\r\n"),
@@ -299,7 +299,7 @@ fn chunks_that_are_malformed_are_refused() {
 
 /// The largest chunk that a size can tell is waited for, like any other that does not come.
 #[test]
-fn a_chunk_that_never_ends_is_waited_for_in_vain() {
+fn endless_chunk_is_timed_out() {
     let (sender, puts) = mpsc::channel();
     let builder = PeerServer::builder().on_put(move |key, event| {
         sender.send((key, event)).expect("is looked at");
@@ -327,7 +327,7 @@ fn chunks_may_have_extensions_and_zeros() {
 
 /// Others may see the end of such a body elsewhere: see `trailers`.
 #[test]
-fn chunks_with_trailers_are_put_and_their_connection_ends() {
+fn chunks_with_trailers_are_put_and_close_connection() {
     let (server, puts) = Embedded::capturing();
     for trailers in [
         "X: x\r\nY: y\r\n",
@@ -342,7 +342,7 @@ fn chunks_with_trailers_are_put_and_their_connection_ends() {
 
 /// RFC 9110, section 15.6.6.
 #[test]
-fn preface_of_http_2_is_told_the_version() {
+fn preface_of_http_2_is_505() {
     let (server, puts) = Embedded::capturing();
     let preface = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
     let (statuses, keys) = send(&server, &puts, preface);

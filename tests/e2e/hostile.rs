@@ -99,7 +99,7 @@ fn trickle(peer: &Peer, request: &[u8]) -> Vec<Vec<u8>> {
 }
 
 #[test]
-fn slow_heads_are_ended_and_keep_nobody_waiting() {
+fn slow_heads_are_ended_and_block_no_other_put() {
     let peer = Peer::builder()
         .arguments(&["--header-read-timeout", "1"])
         .start();
@@ -111,7 +111,7 @@ fn slow_heads_are_ended_and_keep_nobody_waiting() {
 }
 
 #[test]
-fn slow_bodies_are_ended_and_keep_nobody_waiting() {
+fn slow_bodies_are_ended_and_block_no_other_put() {
     let peer = Peer::builder().arguments(&["--body-timeout", "1"]).start();
     let head = Post::new(vec![b' '; 1_000_000]).head();
     // The head comes as a whole, byte by byte it would not be in time.
@@ -156,7 +156,7 @@ fn lend_files() {
 }
 
 #[test]
-fn thousands_of_idle_connections_keep_nobody_waiting() {
+fn thousands_of_idle_connections_block_no_other_put() {
     lend_files();
     let mut peer = Peer::start();
     let mut good = GoodClient::of(&peer);
@@ -191,7 +191,7 @@ fn reset(stream: TcpStream) {
 }
 
 #[test]
-fn a_reset_in_any_phase_harms_nobody() {
+fn reset_in_any_phase_is_harmless() {
     let peer = Peer::start();
     let mut good = GoodClient::of(&peer);
     let parts: [&[u8]; 2] = [br#"{"key":"reset","#, br#""event":1}"#];
@@ -236,7 +236,7 @@ fn a_reset_in_any_phase_harms_nobody() {
 }
 
 #[test]
-fn clients_that_read_no_answer_keep_nobody_waiting() {
+fn clients_that_never_read_block_no_other_put() {
     let peer = Peer::builder().arguments(&["--idle-timeout", "1"]).start();
     let mut good = GoodClient::of(&peer);
     // More answers than the buffers of two sockets hold, and nobody reads one.

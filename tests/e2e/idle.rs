@@ -66,7 +66,7 @@ fn assert_idle_since(idle_since: Instant) {
 }
 
 #[test]
-fn a_connection_without_a_request_is_ended() {
+fn connection_without_request_is_closed() {
     on_a_clock(async {
         let server = slow_server().await;
         for seconds in [0, 7, 20] {
@@ -78,7 +78,7 @@ fn a_connection_without_a_request_is_ended() {
 }
 
 #[test]
-fn a_connection_is_ended_when_its_last_request_was_long_ago() {
+fn connection_is_closed_after_idle_timeout() {
     on_a_clock(async {
         let server = slow_server().await;
         for seconds in [0, 1, 14, 15, 16, 29, 44, 59, 60, 74] {
@@ -92,7 +92,7 @@ fn a_connection_is_ended_when_its_last_request_was_long_ago() {
 }
 
 #[test]
-fn a_connection_that_has_a_request_each_minute_stays() {
+fn connection_with_regular_requests_stays_open() {
     on_a_clock(async {
         let server = slow_server().await;
         let mut wire = Wire::to(&server);
@@ -112,7 +112,7 @@ fn a_connection_that_has_a_request_each_minute_stays() {
 }
 
 #[test]
-fn a_put_that_waits_in_the_sink_is_no_idleness() {
+fn put_waiting_in_sink_is_not_idle() {
     on_a_clock(async {
         let server = slow_server().await;
         let mut wire = Wire::to(&server);
@@ -126,7 +126,7 @@ fn a_put_that_waits_in_the_sink_is_no_idleness() {
 }
 
 #[test]
-fn puts_that_wait_for_one_another_are_no_idleness() {
+fn queued_puts_are_not_idle() {
     on_a_clock(async {
         let server = slow_server().await;
         let mut wire = Wire::to(&server);
@@ -140,7 +140,7 @@ fn puts_that_wait_for_one_another_are_no_idleness() {
 }
 
 #[test]
-fn a_body_that_takes_its_time_is_no_idleness() {
+fn slow_body_is_not_idle() {
     on_a_clock(async {
         let server = slow_server().await;
         let mut wire = Wire::to(&server);
@@ -156,7 +156,7 @@ fn a_body_that_takes_its_time_is_no_idleness() {
 
 /// Nor may it keep a connection for ever by taking nothing of its answer.
 #[test]
-fn a_client_that_does_not_read_its_answer_is_not_waited_for() {
+fn unread_response_is_not_waited_for() {
     on_a_clock(async {
         for component in [BUILT_IN_COMPONENT, handler_only()] {
             // More than the pipe and the server's buffer hold.

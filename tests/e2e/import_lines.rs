@@ -10,7 +10,7 @@ use crate::support::{Output, run};
 const MAX_LINE_BYTES: usize = 16 * 1024 * 1024;
 
 #[test]
-fn line_that_is_too_long_is_one_bad_line() {
+fn oversized_line_is_one_bad_line() {
     let import = Import::new();
     for end in ["\n", "\r\n"] {
         let long = line("long", MAX_LINE_BYTES + 1);
@@ -33,7 +33,7 @@ fn line_that_is_too_long_is_one_bad_line() {
 }
 
 #[test]
-fn end_of_a_line_does_not_count_towards_the_limit() {
+fn line_ending_does_not_count_towards_limit() {
     for end in ["", "\n", "\r\n"] {
         let import = Import::new();
         let output = import.run(&(line("a", MAX_LINE_BYTES) + end));
@@ -42,7 +42,7 @@ fn end_of_a_line_does_not_count_towards_the_limit() {
 }
 
 #[test]
-fn summary_tells_what_became_of_lines() {
+fn summary_counts_lines_by_result() {
     let import = Import::new();
     let lines =
         "{\"key\":\"a\",\"event\":1}\n{\"key\":\"a\",\"event\":1.0}\n{\"key\":\"b\",\"event\":1}\n";

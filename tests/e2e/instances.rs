@@ -32,7 +32,7 @@ fn statuses(builder: PeerServerBuilder, puts: usize) -> Vec<u16> {
 }
 
 #[test]
-fn an_instance_is_kept_for_as_many_requests_as_it_is_told() {
+fn instance_serves_configured_number_of_requests() {
     let guest = guest_that(&counts(ANSWER), CREATED, "");
     let kept = [401, 402, 403, 404, 405, 406, 407];
     assert_eq!(statuses(builder(&guest), 7), kept);
@@ -60,7 +60,7 @@ fn an_instance_is_kept_for_as_many_requests_as_it_is_told() {
 }
 
 #[test]
-fn an_instance_that_trapped_is_not_used_again() {
+fn trapped_instance_is_not_reused() {
     let third = "(if (i32.eq (global.get $calls) (i32.const 3)) (then unreachable))";
     let guest = guest_that(&format!("{} {third}", counts(ANSWER)), CREATED, "");
     let replaced = [401, 402, 500, 401, 402, 500, 401];
@@ -68,7 +68,7 @@ fn an_instance_that_trapped_is_not_used_again() {
 }
 
 #[test]
-fn an_instance_that_grew_is_replaced_and_a_small_one_is_not() {
+fn grown_instance_is_replaced_and_small_one_is_kept() {
     for (pages, statuses_of_3) in [(2, [401, 402, 403]), (16, [401; 3])] {
         let grow = format!("(drop (memory.grow (i32.const {pages})))");
         let guest = guest_that(&format!("{} {grow}", counts(ANSWER)), CREATED, "");

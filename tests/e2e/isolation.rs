@@ -95,7 +95,7 @@ fn send_all(builder: PeerServerBuilder) -> (Vec<Answer>, Vec<(String, String)>) 
 }
 
 #[test]
-fn one_instance_answers_and_puts_as_many_do() {
+fn reused_instance_answers_and_puts_like_fresh_ones() {
     let fresh = send_all(PeerServer::builder().limits(Limits {
         max_instance_reuse_count: 1,
         ..Limits::default()
@@ -135,7 +135,7 @@ fn told(answer: &Answer) -> (u16, Vec<&(String, String)>, String) {
 
 /// What a client sent and did not finish is in no buffer that the next one's body goes into.
 #[test]
-fn what_was_cut_off_is_in_no_later_put() {
+fn bytes_of_aborted_body_are_in_no_later_put() {
     let (server, puts) = serve(PeerServer::builder().limits(Limits {
         max_concurrent_requests: 1,
         ..Limits::default()

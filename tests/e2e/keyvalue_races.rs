@@ -145,7 +145,7 @@ fn wasmcloud_acknowledges_the_same_event_twice() {
 }
 
 #[test]
-fn wasmcloud_never_overwrites_an_event_that_it_saw() {
+fn wasmcloud_never_overwrites_a_visible_event() {
     let check = |(_, _, sink): Ending<'_>| {
         for calls in sink.memory().calls() {
             let seen = calls

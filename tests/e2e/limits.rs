@@ -56,7 +56,7 @@ fn assert_refused(server: &Embedded, post: &Post, status: u16) {
 }
 
 #[test]
-fn a_head_may_have_so_many_bytes() {
+fn head_size_limit_is_exact() {
     let most = Limits::DEFAULT.max_header_bytes as usize;
     let server = serve(|builder| builder);
     server.send(&put_with_head(most)).assert_created();
@@ -107,7 +107,7 @@ fn a_head_may_have_so_many_bytes() {
 }
 
 #[test]
-fn a_head_may_have_so_many_fields() {
+fn field_count_limit_is_exact() {
     let most = Limits::DEFAULT.max_headers as usize;
     let server = serve(|builder| builder);
     server.send(&put_with_fields(most)).assert_created();
@@ -127,7 +127,7 @@ fn a_head_may_have_so_many_fields() {
 
 /// More than the buffers of two sockets hold: its client is still sending when it is refused.
 #[test]
-fn a_client_that_sends_a_huge_head_reads_why_it_is_refused() {
+fn huge_head_is_refused_with_readable_reason() {
     let server = serve(|builder| builder);
     for _ in 0..5 {
         assert_head_refused(&server, &put_with_head(900_000));
@@ -163,7 +163,7 @@ fn assert_no_place(peer: &Peer, key: &str, event: &str) {
 }
 
 #[test]
-fn so_many_puts_may_wait_for_the_store() {
+fn queued_put_limit_is_exact() {
     let (peer, lock) = stuck(&["--max-queue", "3"]);
     // One is the writer's, and three wait.
     let waiting = wait_in_queue(&peer, 4, "1");
@@ -176,7 +176,7 @@ fn so_many_puts_may_wait_for_the_store() {
 }
 
 #[test]
-fn so_many_bytes_may_wait_for_the_store() {
+fn queued_byte_limit_is_exact() {
     let (peer, lock) = stuck(&["--max-queue-bytes", "1000"]);
     let event = format!("\"{}\"", "x".repeat(494));
     // One is the writer's. Of those that wait, each has 500 bytes with its key.
@@ -191,7 +191,7 @@ fn so_many_bytes_may_wait_for_the_store() {
 
 /// Two large bodies that never end use up what large ones may use, and no more.
 #[test]
-fn a_few_large_bodies_keep_no_small_one_out() {
+fn large_bodies_do_not_block_small_ones() {
     let most = 1 << 20;
     let server = serve(|builder| {
         builder.limits(Limits {
@@ -228,7 +228,7 @@ fn a_few_large_bodies_keep_no_small_one_out() {
 
 /// The built-in component starts with a quarter of a MiB, and needs a few times its body.
 #[test]
-fn a_guest_may_have_so_much_memory() {
+fn guest_memory_limit_is_configurable() {
     let server = serve(|builder| {
         builder.limits(Limits {
             max_guest_memory_bytes: 8 * 1024 * 1024,
@@ -242,7 +242,7 @@ fn a_guest_may_have_so_much_memory() {
 }
 
 #[test]
-fn a_limit_out_of_its_range_is_wrong_usage() {
+fn limit_out_of_range_is_wrong_usage() {
     for (flag, value) in [
         ("--max-connections", "0"),
         ("--max-header-size", "1048577"),
@@ -265,7 +265,7 @@ fn a_limit_out_of_its_range_is_wrong_usage() {
 /// The table of limits in the documentation has every flag under the heading of limits, with its
 /// variable and its default.
 #[test]
-fn the_table_of_limits_is_that_of_the_flags() {
+fn table_of_limits_matches_flags() {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/configuration.md");
     let text = fs::read_to_string(path).expect("reads");
     let section = text.split_once("\n## Limits\n").expect("has limits").1;

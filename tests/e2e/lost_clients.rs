@@ -23,7 +23,7 @@ fn send_and_go(server: &Embedded, bytes: &[u8]) {
 }
 
 #[test]
-fn a_client_that_ends_its_side_after_the_request_is_answered() {
+fn half_closed_client_is_answered() {
     let peer = Peer::start();
     for post in both().into_iter().chain([Post::new(body()).http10()]) {
         let mut connection = peer.connect();
@@ -39,7 +39,7 @@ fn a_client_that_ends_its_side_after_the_request_is_answered() {
 }
 
 #[test]
-fn a_client_that_ends_its_side_is_answered_by_a_sink_that_takes_long() {
+fn half_closed_client_is_answered_after_slow_sink() {
     let gate = Gate::new();
     let mut connection = gate.server.connect();
     connection.send(Post::new(body()).bytes()).finish();
@@ -65,7 +65,7 @@ fn broken_off() -> Vec<Vec<u8>> {
 }
 
 #[test]
-fn a_request_that_is_cut_off_is_never_put() {
+fn aborted_request_is_never_put() {
     let (server, puts) = Embedded::capturing();
     for request in broken_off() {
         let mut connection = server.connect();
@@ -77,7 +77,7 @@ fn a_request_that_is_cut_off_is_never_put() {
 }
 
 #[test]
-fn a_request_whose_connection_is_lost_is_never_put() {
+fn request_of_lost_connection_is_never_put() {
     let (server, puts) = Embedded::capturing();
     for request in broken_off() {
         send_and_go(&server, &request);
@@ -142,7 +142,7 @@ impl Gate {
 }
 
 #[test]
-fn a_put_whose_client_has_gone_is_completed() {
+fn put_of_disconnected_client_completes() {
     let gate = Gate::new();
     for post in both() {
         let mut connection = gate.server.connect();
@@ -154,7 +154,7 @@ fn a_put_whose_client_has_gone_is_completed() {
 }
 
 #[test]
-fn a_put_whose_connection_was_reset_is_completed() {
+fn put_of_reset_connection_completes() {
     let gate = Gate::new();
     let mut connection = gate.server.connect();
     // An answer that was not read when the client goes makes its system reset the connection.
@@ -165,7 +165,7 @@ fn a_put_whose_connection_was_reset_is_completed() {
 }
 
 #[test]
-fn a_client_that_goes_right_after_its_request_has_put() {
+fn put_of_client_leaving_after_request_completes() {
     let (server, puts) = Embedded::capturing();
     for number in 0..50 {
         let put = Post::put(&format!("key{number}"), "1");

@@ -60,7 +60,7 @@ fn memory_of_instances_of_burst_is_given_back() {
 }
 
 #[test]
-fn memory_of_a_burst_is_given_back() {
+fn memory_of_burst_is_given_back() {
     for burst in BURSTS {
         let peer = Peer::start();
         for number in 0..100 {

@@ -32,7 +32,7 @@ fn assert_took(since: Instant, time: Duration) {
 }
 
 #[test]
-fn a_head_that_stalls_ends_its_connection_in_time() {
+fn stalled_head_closes_connection_in_time() {
     on_a_clock(async {
         let server = discarding(|builder| builder).await;
         for sent in [1, 10, put().head().len() - 1] {
@@ -48,7 +48,7 @@ fn a_head_that_stalls_ends_its_connection_in_time() {
 }
 
 #[test]
-fn a_head_that_trickles_ends_its_connection_in_time() {
+fn trickling_head_closes_connection_in_time() {
     on_a_clock(async {
         let server = discarding(|builder| builder).await;
         let mut wire = Wire::to(&server);
@@ -66,7 +66,7 @@ fn a_head_that_trickles_ends_its_connection_in_time() {
 }
 
 #[test]
-fn a_head_that_takes_just_less_than_it_may_is_served() {
+fn head_just_within_timeout_is_served() {
     on_a_clock(async {
         let timeout = Duration::from_secs(3);
         let server = discarding(|builder| {
@@ -94,7 +94,7 @@ fn a_head_that_takes_just_less_than_it_may_is_served() {
 
 /// What comes of a body after its answer is no head.
 #[test]
-fn a_refused_body_that_still_arrives_is_no_slow_head() {
+fn refused_body_is_not_a_slow_head() {
     on_a_clock(async {
         let server = discarding(|builder| {
             builder.limits(Limits {
@@ -119,7 +119,7 @@ fn a_refused_body_that_still_arrives_is_no_slow_head() {
 }
 
 #[test]
-fn a_body_that_stalls_is_408_when_its_pace_is_looked_at() {
+fn stalled_body_is_408_at_pace_check() {
     on_a_clock(async {
         for component in [false, true] {
             let server = discarding(|builder| match component {
@@ -151,7 +151,7 @@ async fn send_at_a_rate(wire: &mut Wire, bytes: u64, bytes_per_second: u64) {
 }
 
 #[test]
-fn a_body_at_the_least_pace_is_taken_and_a_slower_one_is_not() {
+fn minimum_pace_of_body_is_enforced() {
     on_a_clock(async {
         let server = discarding(|builder| builder).await;
         let mut wire = Wire::to(&server);
@@ -168,7 +168,7 @@ fn a_body_at_the_least_pace_is_taken_and_a_slower_one_is_not() {
 
 /// What came fast at first buys no time for what does not come.
 #[test]
-fn a_body_that_stalls_is_408_however_much_of_it_came() {
+fn stalled_body_is_408_at_any_offset() {
     on_a_clock(async {
         let server = discarding(|builder| builder).await;
         let mut wire = Wire::to(&server);
@@ -182,7 +182,7 @@ fn a_body_that_stalls_is_408_however_much_of_it_came() {
 }
 
 #[test]
-fn an_empty_line_between_two_requests_is_no_head() {
+fn empty_line_between_requests_starts_no_head() {
     on_a_clock(async {
         let server = discarding(|builder| builder).await;
         let mut wire = Wire::to(&server);
@@ -194,7 +194,7 @@ fn an_empty_line_between_two_requests_is_no_head() {
 }
 
 #[test]
-fn a_body_at_a_good_pace_is_408_when_it_takes_too_long_as_a_whole() {
+fn body_at_good_pace_is_408_at_total_timeout() {
     on_a_clock(async {
         let server = discarding(|builder| builder).await;
         let mut wire = Wire::to(&server);
@@ -211,7 +211,7 @@ fn a_body_at_a_good_pace_is_408_when_it_takes_too_long_as_a_whole() {
 }
 
 #[test]
-fn without_a_least_pace_only_the_whole_time_counts() {
+fn without_minimum_pace_only_total_timeout_applies() {
     on_a_clock(async {
         let server = discarding(|builder| {
             builder.limits(Limits {

@@ -52,7 +52,7 @@ fn wrong_url_is_refused_without_its_password() {
 }
 
 #[test]
-fn password_in_a_variable_is_not_shown_by_help() {
+fn help_does_not_show_password_in_variable() {
     let url = "http://user:geheim@127.0.0.1:1/";
     let variables = ["SINK", "STORE", "TO"].map(|name| format!("ALLDATA_PEER_{name}"));
     let variables = variables.each_ref().map(|name| (name.as_str(), url));
@@ -108,7 +108,7 @@ fn password_of_a_stream_is_logged_nowhere() {
 }
 
 #[test]
-fn forward_sink_refuses_a_login_without_showing_it() {
+fn forward_sink_refuses_login_without_showing_it() {
     let directory = tempfile::tempdir().expect("makes a directory");
     let file = directory.path().join("peer.wasm").display().to_string();
     run(&["component", "--sink", "forward", "-o", &file]).assert_ok();

@@ -19,7 +19,7 @@ fn puts(number: usize) -> Vec<u8> {
 
 /// At the end of the server, the request in service is answered, and told to be the last.
 #[test]
-fn end_of_server_answers_request_in_service_and_none_behind_it() {
+fn shutdown_answers_request_in_service_and_none_behind_it() {
     let (entered, entries) = mpsc::channel();
     let go_on = Arc::new(Notify::new());
     let gate = Arc::clone(&go_on);
@@ -51,7 +51,7 @@ fn end_of_server_answers_request_in_service_and_none_behind_it() {
 
 /// Whoever only ends the sending side reads all answers.
 #[test]
-fn end_of_sending_side_leaves_all_answers() {
+fn half_closed_client_gets_all_responses() {
     let (server, keys) = Embedded::capturing();
     let mut connection = server.connect();
     connection.send(puts(20)).finish();

@@ -16,7 +16,7 @@ fn assert_malformed(answer: &Answer) -> String {
 }
 
 #[test]
-fn an_event_that_the_sink_took_is_created() {
+fn stored_event_is_201() {
     let peer = Peer::start();
     let key = "20130927T005240652508858176";
     let event = r#"{"customer": 1, "action": "site visit"}"#;
@@ -25,7 +25,7 @@ fn an_event_that_the_sink_took_is_created() {
 }
 
 #[test]
-fn the_same_put_again_is_created_and_changes_nothing() {
+fn repeated_put_is_201_and_changes_nothing() {
     let peer = Peer::start();
     for event in ["[1, 2.50]", "[1, 2.50]", " [1, 2.50]\n", "[1,2.50]"] {
         peer.put("key1", event).assert_created();
@@ -34,7 +34,7 @@ fn the_same_put_again_is_created_and_changes_nothing() {
 }
 
 #[test]
-fn a_method_other_than_post_is_405_and_puts_nothing() {
+fn method_other_than_post_is_405_and_puts_nothing() {
     let peer = Peer::start();
     for method in "GET PUT DELETE PATCH OPTIONS TRACE QUERY post POSTS".split(' ') {
         let answer = peer.send(&Post::put("key1", "1").method(method));
@@ -47,7 +47,7 @@ fn a_method_other_than_post_is_405_and_puts_nothing() {
 }
 
 #[test]
-fn a_head_is_405_without_a_body() {
+fn head_method_is_405_without_body() {
     let peer = Peer::start();
     let mut connection = peer.connect();
     for post in [Post::new(""), Post::put("key1", "1")] {
@@ -63,7 +63,7 @@ fn a_head_is_405_without_a_body() {
 }
 
 #[test]
-fn a_body_that_is_no_put_is_400_with_the_reason_and_the_place() {
+fn invalid_body_is_400_with_reason_and_position() {
     let peer = Peer::start();
     let mut connection = peer.connect();
     for (body, reason) in MALFORMED {
@@ -79,7 +79,7 @@ fn a_body_that_is_no_put_is_400_with_the_reason_and_the_place() {
 }
 
 #[test]
-fn a_body_over_the_limit_is_413_and_one_at_the_limit_is_created() {
+fn body_over_limit_is_413_and_at_limit_is_201() {
     let peer = Peer::builder().arguments(&["--max-body", "1000"]).start();
     let body = |bytes: usize| {
         let empty = r#"{"key":"key1","event":""}"#.len();
@@ -93,7 +93,7 @@ fn a_body_over_the_limit_is_413_and_one_at_the_limit_is_created() {
 }
 
 #[test]
-fn a_body_that_does_not_arrive_in_time_is_408_and_not_put() {
+fn late_body_is_408_and_not_put() {
     let peer = Peer::builder().arguments(&["--body-timeout", "1"]).start();
     let request = Post::put("key1", "1").bytes();
     let mut connection = peer.connect();
@@ -104,7 +104,7 @@ fn a_body_that_does_not_arrive_in_time_is_408_and_not_put() {
 }
 
 #[test]
-fn an_event_that_the_sink_refuses_is_422_with_its_reason() {
+fn event_rejected_by_sink_is_422_with_reason() {
     let reason = "A \"customer\" is a number \\ not a nämé \u{1F600}.";
     let answer = Embedded::failing(PutError::Rejected(reason.to_owned())).put("key1", "1");
     let detail = answer.assert_is(422, "Unprocessable Content", "no", false);
@@ -112,7 +112,7 @@ fn an_event_that_the_sink_refuses_is_422_with_its_reason() {
 }
 
 #[test]
-fn a_sink_that_fails_is_500_without_internals() {
+fn failing_sink_is_500_without_internals() {
     let server = Embedded::failing(PutError::Failed("password at /etc/secret".to_owned()));
     for _ in 0..2 {
         let answer = server.put("key1", "1");
@@ -122,7 +122,7 @@ fn a_sink_that_fails_is_500_without_internals() {
 }
 
 #[test]
-fn a_sink_that_can_not_take_it_now_is_503_with_retry_after() {
+fn unavailable_sink_is_503_with_retry_after() {
     for retry_after_seconds in [0, 1, 17, u32::MAX] {
         let server = Embedded::failing(PutError::Unavailable {
             retry_after_seconds,
@@ -135,13 +135,13 @@ fn a_sink_that_can_not_take_it_now_is_503_with_retry_after() {
 }
 
 #[test]
-fn a_sink_that_does_not_know_is_504() {
+fn unknown_result_of_sink_is_504() {
     let answer = Embedded::failing(PutError::Unknown).put("key1", "1");
     answer.assert_is(504, "Gateway Timeout", "unknown", true);
 }
 
 #[test]
-fn a_sink_that_does_not_answer_in_time_is_504_and_the_next_put_is_served() {
+fn sink_timeout_is_504_and_next_put_is_served() {
     let builder = PeerServer::builder().limits(Limits {
         sink_timeout: Duration::from_millis(20),
         ..Limits::default()
@@ -160,7 +160,7 @@ fn a_sink_that_does_not_answer_in_time_is_504_and_the_next_put_is_served() {
 }
 
 #[test]
-fn a_key_has_1_to_1024_bytes_of_utf8_after_unescaping() {
+fn key_has_1_to_1024_bytes_of_utf8_after_unescaping() {
     let (server, puts) = Embedded::capturing();
     let cases = [
         ("k", 1, "k"),
@@ -190,7 +190,7 @@ fn a_key_has_1_to_1024_bytes_of_utf8_after_unescaping() {
 }
 
 #[test]
-fn keys_are_told_apart_byte_by_byte() {
+fn keys_are_compared_by_bytes() {
     let peer = Peer::start();
     let keys = "k K k\\u0000 k\\u0000a \u{e9} e\u{301} ' % \\u0020k 1 01 \\uD83D\\uDE00 \u{10FFFF}";
     for (number, key) in keys.split(' ').enumerate() {
@@ -204,7 +204,7 @@ fn keys_are_told_apart_byte_by_byte() {
 }
 
 #[test]
-fn a_key_with_a_lone_surrogate_is_400() {
+fn key_with_lone_surrogate_is_400() {
     let (server, puts) = Embedded::capturing();
     for key in [
         "\\uD83D",
@@ -237,7 +237,7 @@ const EVENTS: &[&str] = &[
 ];
 
 #[test]
-fn an_event_is_handed_on_and_stored_byte_for_byte() {
+fn event_is_stored_byte_for_byte() {
     let (server, puts) = Embedded::capturing();
     let peer = Peer::start();
     for (number, event) in EVENTS.iter().enumerate() {
@@ -251,7 +251,7 @@ fn an_event_is_handed_on_and_stored_byte_for_byte() {
 }
 
 #[test]
-fn members_come_in_any_order_with_others_and_the_last_of_one_counts() {
+fn members_have_any_order_and_last_duplicate_wins() {
     let (server, puts) = Embedded::capturing();
     let bodies = [
         r#"{"event":2,"key":"k"}"#,
@@ -276,7 +276,7 @@ fn members_come_in_any_order_with_others_and_the_last_of_one_counts() {
 }
 
 #[test]
-fn no_nesting_is_too_deep() {
+fn any_nesting_depth_is_accepted() {
     let nested =
         |open: &str, close: &str| format!("{}1{}", open.repeat(100_000), close.repeat(100_000));
     let peer = Peer::start();
@@ -311,7 +311,7 @@ http://peer:8080/_put
 http://other/";
 
 #[test]
-fn any_path_and_query_is_taken() {
+fn any_path_and_query_is_accepted() {
     let (server, puts) = Embedded::capturing();
     let long = format!("/{}?{}", "p".repeat(8000), "q=1&".repeat(2000));
     for target in TARGETS.lines().chain([&*long]) {
@@ -343,7 +343,7 @@ x_y.z!#$%&'*+-^`|~: 1
 Authorization: Basic AAAA";
 
 #[test]
-fn any_headers_are_taken() {
+fn any_headers_are_accepted() {
     let (server, puts) = Embedded::capturing();
     let long = format!("X-Long: {}", "x".repeat(8000));
     for field in FIELDS.split('\n').chain([&*long]) {
@@ -362,7 +362,7 @@ pub(crate) const HOSTS: &str =
     "peer 127.0.0.1:8080 [::1]:8080 a_b.example PEER.example. peer: n%C3%A4me";
 
 #[test]
-fn any_host_is_taken() {
+fn any_host_is_accepted() {
     let (server, puts) = Embedded::capturing();
     for host in HOSTS.split(' ').chain([""]) {
         let answer = server.send(&Post::put("key1", "1").host(host));

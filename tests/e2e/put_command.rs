@@ -7,7 +7,7 @@ fn put(to: &str) -> Output {
 }
 
 #[test]
-fn peer_that_never_answers_is_given_up() {
+fn unresponsive_peer_times_out() {
     let answers = [
         "",
         "HTTP/1.1 ",
@@ -31,7 +31,7 @@ fn peer_that_never_answers_is_given_up() {
 }
 
 #[test]
-fn acknowledgement_with_a_body_that_does_not_end_is_one() {
+fn acknowledgement_with_endless_body_counts() {
     let peer = ScriptedPeer::start(|exchange| {
         let head = "HTTP/1.1 201 Created\r\nContent-Length: 10\r\n\r\n";
         exchange.read_body().send(head);
@@ -56,7 +56,7 @@ fn control_characters_of_an_answer_do_not_reach_the_terminal() {
 }
 
 #[test]
-fn port_that_there_is_not_is_wrong_usage() {
+fn invalid_port_is_wrong_usage() {
     for authority in [
         "127.0.0.1:99999",
         "127.0.0.1:65536",

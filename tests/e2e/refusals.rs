@@ -53,7 +53,7 @@ fn totals(log: &[Value]) -> BTreeMap<String, u64> {
 }
 
 #[test]
-fn counts_of_all_lines_are_the_answers() {
+fn counts_in_log_equal_responses() {
     let peer = json(&["--max-queue", "1", "--max-concurrent-requests", "2"]).start();
     peer.put("held", "1").assert_created();
     let address = peer.address();
@@ -136,7 +136,7 @@ fn conflict_names_its_key() {
 
 /// A conflict is told even if nobody waits for its answer.
 #[test]
-fn conflict_of_a_client_that_is_gone_is_logged() {
+fn conflict_of_disconnected_client_is_logged() {
     let peer = Peer::start();
     peer.put("key1", "1").assert_created();
     let mut connection = peer.connect();
@@ -217,7 +217,7 @@ fn each_kind_of_refused_request_has_a_line() {
 }
 
 #[test]
-fn request_that_nobody_can_serve_has_a_line() {
+fn unserved_request_has_a_line() {
     let peer = json(&[]).start();
     let long = format!("POST /{} HTTP/1.1\r\nHost: a\r\n\r\n", "x".repeat(40_000));
     let coded = "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip, chunked\r\n\r\n";
@@ -238,7 +238,7 @@ fn request_that_nobody_can_serve_has_a_line() {
 
 /// What hyper refuses by itself, and what it ends within a body, counts once.
 #[test]
-fn request_that_is_no_http_has_a_line() {
+fn malformed_request_has_a_line() {
     let peer = json(&[]).start();
     let chunked = "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nnonsense\r\n";
     for text in ["NONSENSE\r\n\r\n", chunked] {
@@ -252,7 +252,7 @@ fn request_that_is_no_http_has_a_line() {
 }
 
 #[test]
-fn locked_store_is_told() {
+fn locked_store_is_logged() {
     let peer = json(&[]).start();
     peer.put("key1", "1").assert_created();
     let lock = Database::open(peer.file("alldata.db")).expect("opens");
@@ -265,7 +265,7 @@ fn locked_store_is_told() {
 }
 
 #[test]
-fn full_wal_is_told() {
+fn full_wal_is_logged() {
     let peer = json(&["--max-wal", "4194304"]).start();
     peer.put("key1", "1").assert_created();
     let reader = Database::open(peer.file("alldata.db")).expect("opens");
@@ -281,7 +281,7 @@ fn full_wal_is_told() {
 }
 
 #[test]
-fn comparisons_that_are_too_many_are_told() {
+fn too_many_comparisons_are_logged() {
     for sink in [&[][..], &["--sink", "memory:"]] {
         let peer = json(sink).start();
         let event = format!("[{}1]", "1,".repeat(2 * 1024 * 1024));
@@ -301,7 +301,7 @@ fn comparisons_that_are_too_many_are_told() {
 }
 
 #[test]
-fn peer_behind_that_is_down_is_told() {
+fn stopped_peer_behind_is_logged() {
     let nobody = Peer::nobody();
     let peer = json(&["--sink", &nobody.url()]).start();
     peer.put("key1", "1").assert_problem(503);
@@ -309,7 +309,7 @@ fn peer_behind_that_is_down_is_told() {
 }
 
 #[test]
-fn server_that_refused_nothing_says_nothing_of_it() {
+fn server_without_refusals_logs_none() {
     let peer = json(&[]).start();
     peer.put("key1", "1").assert_created();
     peer.put("key1", "1").assert_created();

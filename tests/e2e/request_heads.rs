@@ -60,7 +60,7 @@ fn put() -> Post {
 
 /// RFC 9112, section 3.2, and RFC 3986, section 3.2.
 #[test]
-fn host_that_is_none_is_refused() {
+fn invalid_host_is_refused() {
     let hosts = [
         "user@x",
         "a b",
@@ -89,7 +89,7 @@ fn host_that_is_none_is_refused() {
 
 /// RFC 9112, section 3.2: the form goes with the method.
 #[test]
-fn target_that_method_may_not_have_is_refused() {
+fn target_not_allowed_for_method_is_refused() {
     let requests = [
         ("POST", "*"),
         ("GET", "*"),
@@ -149,7 +149,7 @@ fn target_of_any_scheme_is_served() {
 }
 
 #[test]
-fn target_that_method_may_have_is_405() {
+fn target_allowed_for_method_is_405() {
     for (server, _) in both() {
         for (method, target) in [
             ("OPTIONS", "*"),
@@ -164,7 +164,7 @@ fn target_that_method_may_have_is_405() {
 
 /// A request that comes with the one before it, or in part, is judged like any other.
 #[test]
-fn pipelined_request_is_judged_wherever_its_packets_end() {
+fn pipelined_request_is_judged_at_any_packet_boundary() {
     let refused = [
         put().target("/a#b").bytes(),
         b"POST / HTTP/1.1\r\nHost: peer\r\nTransfer-Encoding: chunked\r\nContent-Length: x\r\n\r\n\
@@ -198,7 +198,7 @@ fn pipelined_request_is_judged_wherever_its_packets_end() {
 
 /// What no number holds is no more than what is larger than any body.
 #[test]
-fn length_beyond_all_numbers_is_413() {
+fn length_beyond_64_bits_is_413() {
     let lengths = [
         "18446744073709551613",
         "18446744073709551614",
@@ -247,7 +247,7 @@ fn version_other_than_1_is_refused() {
 }
 
 #[test]
-fn preface_of_http_2_is_505_wherever_its_packets_end() {
+fn preface_of_http_2_is_505_at_any_packet_boundary() {
     let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
     for (server, _) in both() {
         for cut in 1..preface.len() {
@@ -285,7 +285,7 @@ fn refusal_follows_answers_before_it() {
 }
 
 #[test]
-fn empty_lines_without_end_are_431() {
+fn endless_empty_lines_are_431() {
     for (server, _) in both() {
         let mut connection = server.connect();
         connection.try_send("\r\n".repeat(100_000));

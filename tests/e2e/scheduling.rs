@@ -124,7 +124,7 @@ fn run<S: Scene>(
 }
 
 #[test]
-fn every_order_is_played_and_no_state_twice() {
+fn every_order_runs_and_no_state_twice() {
     use std::cell::RefCell;
     use std::rc::Rc;
 

@@ -66,7 +66,7 @@ impl Trial {
 }
 
 #[test]
-fn what_is_put_over_any_stream_is_stored() {
+fn put_over_any_stream_is_stored() {
     let trial = Trial::start(PeerServer::builder());
     trial.runtime.block_on(async {
         let mut wire = Wire::to(&trial.server);
@@ -86,7 +86,7 @@ fn what_is_put_over_any_stream_is_stored() {
 }
 
 #[test]
-fn closing_ends_those_that_are_idle() {
+fn closing_ends_idle_connections() {
     let trial = Trial::start(PeerServer::builder().limits(Limits {
         drain_timeout: DEADLINE * 10,
         ..Limits::default()
@@ -103,7 +103,7 @@ fn closing_ends_those_that_are_idle() {
 }
 
 #[test]
-fn closing_answers_what_is_in_flight_first() {
+fn closing_answers_puts_in_flight() {
     let trial = Trial::start(PeerServer::builder());
     trial.runtime.block_on(async {
         let mut wire = Wire::to(&trial.server);
@@ -125,7 +125,7 @@ fn closing_answers_what_is_in_flight_first() {
 }
 
 #[test]
-fn the_drain_timeout_ends_them_too() {
+fn drain_timeout_ends_served_connections() {
     let builder = PeerServer::builder().limits(Limits {
         drain_timeout: std::time::Duration::from_millis(1),
         ..Limits::default()
@@ -143,7 +143,7 @@ fn the_drain_timeout_ends_them_too() {
 }
 
 #[test]
-fn a_put_is_completed_though_nobody_serves_its_connection_any_more() {
+fn put_completes_after_its_connection_is_dropped() {
     for component in [BUILT_IN_COMPONENT, handler_only()] {
         let trial = Trial::start(PeerServer::builder().component(component));
         trial.runtime.block_on(async {
@@ -168,7 +168,7 @@ fn a_put_is_completed_though_nobody_serves_its_connection_any_more() {
 
 /// The sink was flushed, and nothing comes after that.
 #[test]
-fn what_is_handed_over_after_the_end_is_not_served() {
+fn connection_after_close_is_not_served() {
     let trial = Trial::start(PeerServer::builder());
     trial.runtime.block_on(trial.server.close());
     // On this thread alone, so that the request is there before it is looked for.
@@ -184,7 +184,7 @@ fn what_is_handed_over_after_the_end_is_not_served() {
 
 /// Each waits in the sink alone, and the client's end gets them in its order.
 #[test]
-fn puts_of_one_connection_wait_for_one_another() {
+fn puts_of_one_connection_are_sequential() {
     let trial = Trial::start(PeerServer::builder());
     trial.runtime.block_on(async {
         let mut wire = Wire::to(&trial.server);

@@ -96,7 +96,7 @@ fn assert_waits(server: &Embedded, sink: &HeldBack, case: &str) {
 }
 
 #[test]
-fn put_of_client_that_has_gone_is_waited_for() {
+fn put_of_disconnected_client_is_waited_for() {
     let bad = Post::new("{").bytes();
     let goes: [(&str, &[u8], Go); 3] = [
         ("FIN", b"", drop),
@@ -193,7 +193,7 @@ impl Still {
 }
 
 #[test]
-fn put_that_has_arrived_when_server_closes_is_carried_out() {
+fn put_received_before_close_is_stored() {
     for put in [Post::put("key1", "1"), in_chunks("key1")] {
         for connection in [
             "not accepted yet",

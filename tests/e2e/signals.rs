@@ -39,7 +39,7 @@ fn hangup_and_user_signals_do_not_end_a_server() {
 }
 
 #[test]
-fn second_signal_at_once_does_not_cut_the_end_short() {
+fn immediate_second_signal_does_not_cut_shutdown_short() {
     for second in [Signal::TERM, Signal::INT, Signal::HUP] {
         let (mut peer, mut connection, mut put) = peer_with_put_in_flight();
         // As GNU `timeout` does.
@@ -53,7 +53,7 @@ fn second_signal_at_once_does_not_cut_the_end_short() {
 }
 
 #[test]
-fn later_signal_cuts_the_end_short() {
+fn later_second_signal_cuts_shutdown_short() {
     let (mut peer, _connection, _put) = peer_with_put_in_flight();
     peer.signal(Signal::TERM);
     peer.log_line("closing");
@@ -76,7 +76,7 @@ fn peer_with_put_in_flight() -> (Peer, Connection, Exchange) {
 }
 
 #[test]
-fn blocked_signal_ends_a_server_all_the_same() {
+fn blocked_signal_still_ends_server() {
     for (signal, name) in [(Signal::TERM, "TERM"), (Signal::INT, "INT")] {
         let block = format!("--block-signal={name}");
         let mut peer = Peer::builder().launched_by(&["env", &block]).start();

@@ -9,7 +9,7 @@ use serde_json::Value;
 use crate::support::{COMPILE_CACHE, Peer, handler_only_file, run, run_by, run_on_terminal, serve};
 
 #[test]
-fn start_is_logged_with_what_is_run() {
+fn start_is_logged_with_component_and_sink() {
     let peer = Peer::start();
     let line = peer.log_line("serving");
     for text in [
@@ -81,7 +81,7 @@ fn no_color_turns_colors_off() {
 
 /// A pipe that nobody writes to would be waited for, whatever signal comes.
 #[test]
-fn pipe_in_the_place_of_a_file_is_refused_at_once() {
+fn pipe_in_place_of_file_is_refused_at_once() {
     let directory = tempfile::tempdir().expect("makes a directory");
     let pipe = directory.path().join("pipe");
     let made = Command::new("mkfifo").arg(&pipe).status();
@@ -101,7 +101,7 @@ fn pipe_in_the_place_of_a_file_is_refused_at_once() {
 }
 
 #[test]
-fn lack_of_threads_is_told_and_ends_the_process() {
+fn lack_of_threads_is_logged_and_ends_process() {
     // Root has no such limit, but may become a user whose only processes these are. Another user has more
     // processes than one already.
     let user = format!("--reuid={}", 3_000_000_000_u32 + std::process::id());
@@ -137,7 +137,7 @@ fn lack_of_threads_is_told_and_ends_the_process() {
 
 /// Else each put would be answered with 500.
 #[test]
-fn lack_of_address_space_for_an_instance_is_told_at_the_start() {
+fn lack_of_address_space_is_logged_at_start() {
     let launcher = ["prlimit", "--as=3221225472"];
     let output = run_by(&launcher, &serve("memory:"));
     assert_eq!(output.code, Some(1), "{output:?}");

@@ -138,7 +138,7 @@ fn chunked_body_over_limit_is_last_of_its_connection() {
 
 /// Nor is anything read after chunks that are none.
 #[test]
-fn malformed_chunks_are_last_of_their_connection() {
+fn malformed_chunks_close_connection() {
     for (server, puts) in both() {
         for ending in [
             "x\r\n\r\n",

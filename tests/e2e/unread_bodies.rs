@@ -9,7 +9,7 @@ use crate::support::{Embedded, Peer, Post};
 const LARGE_BODY_BYTES: usize = 5_000_000;
 
 #[test]
-fn a_client_that_expects_100_is_not_asked_for_a_body_that_is_not_taken() {
+fn expect_100_of_refused_request_gets_no_continue() {
     let peer = Peer::builder().arguments(&["--max-body", "1000"]).start();
     let large = Post::new(vec![b' '; 1001]);
     for (post, status) in [(large, 413), (Post::new(body()).method("GET"), 405)] {
@@ -20,7 +20,7 @@ fn a_client_that_expects_100_is_not_asked_for_a_body_that_is_not_taken() {
 }
 
 #[test]
-fn a_client_that_sends_all_of_a_large_body_reads_the_answer() {
+fn client_sending_a_large_refused_body_reads_response() {
     let peer = Peer::builder().arguments(&["--max-body", "1000"]).start();
     let large = vec![b' '; LARGE_BODY_BYTES];
     let parts: Vec<&[u8]> = large.chunks(65_536).collect();
@@ -33,7 +33,7 @@ fn a_client_that_sends_all_of_a_large_body_reads_the_answer() {
 }
 
 #[test]
-fn a_client_that_expects_100_and_sends_all_the_same_reads_the_answer() {
+fn client_sending_despite_expect_100_reads_response() {
     let peer = Peer::builder().arguments(&["--max-body", "1000"]).start();
     let large = Post::new(vec![b' '; LARGE_BODY_BYTES]).header("Expect: 100-continue");
     peer.send(&large).assert_problem(413);
@@ -41,7 +41,7 @@ fn a_client_that_expects_100_and_sends_all_the_same_reads_the_answer() {
 }
 
 #[test]
-fn a_refused_body_that_is_still_being_sent_does_not_delay_the_answer() {
+fn refused_body_does_not_delay_response() {
     let peer = Peer::builder().arguments(&["--max-body", "1000"]).start();
     let large = vec![b' '; LARGE_BODY_BYTES];
     let (sized, chunks) = (Post::new(large.clone()), Post::chunks(&[&large]));
@@ -56,7 +56,7 @@ fn a_refused_body_that_is_still_being_sent_does_not_delay_the_answer() {
 }
 
 #[test]
-fn a_connection_goes_on_after_a_small_body_that_was_not_read() {
+fn connection_continues_after_small_unread_body() {
     let (server, puts) = Embedded::capturing();
     let mut connection = server.connect();
     let [sized, _] = both();

@@ -1,6 +1,6 @@
 //! Streams of NATS JetStream as the sink and the store, on real servers.
 //!
-//! Faults under load are in `torture`.
+//! Faults under load are in `faults`.
 
 mod commands;
 mod completeness;

@@ -1,6 +1,6 @@
 //! Two of three servers are gone: what is answered meanwhile, how soon, and what comes then.
 //!
-//! Never under load: that is in `torture`.
+//! Never under load: that is in `faults`.
 
 use std::time::{Duration, Instant};
 

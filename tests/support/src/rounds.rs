@@ -1,6 +1,6 @@
 //! Rounds of a fault: how many there are, what is random in each, and what came of them.
 //!
-//! A run of all tests has a few rounds of each fault. `make torture` asks for more by the variables
+//! A run of all tests has a few rounds of each fault. `make faults` asks for more by the variables
 //! below. Never makes a fault itself.
 
 use std::env;
@@ -12,16 +12,16 @@ use std::time::{Duration, Instant};
 use fastrand::Rng;
 
 /// How many rounds of each fault there are to be.
-const ROUNDS: &str = "TORTURE_ROUNDS";
+const ROUNDS: &str = "FAULTS_ROUNDS";
 
 /// After how many seconds no further round of a fault begins.
-const SECONDS: &str = "TORTURE_SECONDS";
+const SECONDS: &str = "FAULTS_SECONDS";
 
 /// The seed of the first round, to see it again; each round after it has the next number.
-const SEED: &str = "TORTURE_SEED";
+const SEED: &str = "FAULTS_SEED";
 
 /// Whether rounds go on after one that has failed, to count them: `1`.
-const KEEP_GOING: &str = "TORTURE_KEEP_GOING";
+const KEEP_GOING: &str = "FAULTS_KEEP_GOING";
 
 /// The rounds of one fault.
 pub struct Rounds {
@@ -82,7 +82,7 @@ impl Rounds {
                 Err(panic) => {
                     let fault = self.fault;
                     tell(&format!(
-                        "{fault}: again with make torture FAULT={fault} ROUNDS=1 SEED={seed}"
+                        "{fault}: again with make faults FAULT={fault} ROUNDS=1 SEED={seed}"
                     ));
                     failed += 1;
                     if asked(KEEP_GOING) != Some(1) {

@@ -19,7 +19,7 @@ use super::disks::Disks;
 use super::link::Link;
 
 /// The environment variable that names a server in place of the pinned one.
-const PROGRAM: &str = "TORTURE_NATS_SERVER";
+const PROGRAM: &str = "FAULTS_NATS_SERVER";
 
 /// Where the pinned server is, in the directory that cargo builds into.
 const PINNED: &str = "tools/nats/bin/nats-server";

@@ -15,7 +15,7 @@ use crate::support::{DEADLINE, Peer};
 const LATE_CLIENTS: usize = 8;
 
 #[test]
-fn leaves_nobody_unanswered() {
+fn leaves_no_put_unanswered() {
     Rounds::of("stop", 3).play(round);
 }
 

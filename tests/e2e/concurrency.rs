@@ -115,7 +115,7 @@ fn crowd(builder: PeerServerBuilder, most: usize) -> usize {
 }
 
 #[test]
-fn with_a_place_for_each_nobody_is_refused() {
+fn clients_within_capacity_are_never_refused() {
     for places in [u32::try_from(CLIENTS).expect("is small"), 1024] {
         let builder = PeerServer::builder().limits(Limits {
             max_concurrent_requests: places,
@@ -126,7 +126,7 @@ fn with_a_place_for_each_nobody_is_refused() {
 }
 
 #[test]
-fn with_fewer_places_than_clients_what_is_acknowledged_is_put_once() {
+fn clients_beyond_capacity_put_acknowledged_events_once() {
     crowd(
         PeerServer::builder().limits(Limits {
             max_concurrent_requests: 4,
@@ -137,7 +137,7 @@ fn with_fewer_places_than_clients_what_is_acknowledged_is_put_once() {
 }
 
 #[test]
-fn instances_that_are_soon_replaced_lose_nothing() {
+fn short_lived_instances_lose_nothing() {
     let places = u32::try_from(CLIENTS).expect("is small");
     let builder = PeerServer::builder().limits(Limits {
         max_instance_reuse_count: 3,
@@ -167,7 +167,7 @@ fn instances_that_are_soon_replaced_lose_nothing() {
 }
 
 #[test]
-fn a_component_without_a_put_handler_loses_nothing_either() {
+fn component_without_put_handler_loses_nothing() {
     let builder = || PeerServer::builder().component(handler_only());
     let places = u32::try_from(CLIENTS).expect("is small");
     assert_eq!(
@@ -209,7 +209,7 @@ fn put_until_the_end(connection: &mut Connection, client: usize) -> usize {
 }
 
 #[test]
-fn a_server_that_closes_has_put_all_that_it_acknowledged() {
+fn closing_server_has_put_all_acknowledged_events() {
     for component in [BUILT_IN_COMPONENT, handler_only()] {
         let (server, reached) = serve(PeerServer::builder().component(component));
         let acknowledged = thread::scope(|scope| {

@@ -149,7 +149,7 @@ const WASI_0_2_0: &[(&str, &[&str])] = &[
 ];
 
 #[test]
-fn a_platform_offers_all_that_its_sinks_import() {
+fn platform_offers_all_imports_of_its_sinks() {
     for world in WORLDS {
         for sink in world.sinks {
             for interface in imports(sink).keys() {
@@ -164,7 +164,7 @@ fn a_platform_offers_all_that_its_sinks_import() {
 }
 
 #[test]
-fn the_functions_that_are_called_are_those_of_wasi_0_2_0() {
+fn called_functions_are_those_of_wasi_0_2_0() {
     let mut called: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
     for (interface, functions) in SINKS.into_iter().flat_map(imports) {
         let (name, version) = interface.split_once('@').expect("has a version");

@@ -49,7 +49,7 @@ fn round(rng: &mut Rng) -> Tally {
 }
 
 #[test]
-fn at_the_start_is_an_error_that_changes_nothing() {
+fn at_start_is_an_error_and_changes_nothing() {
     let peer = Peer::start();
     peer.put("key1", "1").assert_created();
     let (path, store) = (peer.file("alldata.db"), peer.store());
@@ -66,7 +66,7 @@ fn at_the_start_is_an_error_that_changes_nothing() {
 
 /// What another process has begun to make is not made by this one.
 #[test]
-fn an_empty_file_at_the_start_is_left_alone_too() {
+fn empty_file_at_start_is_unchanged() {
     let directory = tempfile::tempdir().expect("makes a directory");
     let path = directory.path().join("alldata.db");
     let lock = Database::open(&path).expect("opens");

@@ -23,7 +23,7 @@ const LIBRARY: &str = "faketime/libfaketimeMT.so.1";
 const MAX_STEP_SECONDS: i64 = 4 * 365 * 24 * 60 * 60;
 
 #[test]
-fn does_not_matter() {
+fn set_back_loses_nothing() {
     let library = library();
     let reason = "there is no libfaketime: sudo apt-get install libfaketime";
     if can_make("clock", library.is_none().then_some(reason)) {

@@ -11,7 +11,7 @@ use crate::support::{Connection, Peer, Post};
 const CONNECTIONS: usize = 16;
 
 #[test]
-fn keep_only_newcomers_waiting() {
+fn exhausted_delay_only_new_connections() {
     Rounds::of("descriptors", 3).play(round);
 }
 

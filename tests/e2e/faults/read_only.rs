@@ -22,7 +22,7 @@ use crate::support::{
 const ROOM_KIBIBYTES: u64 = 256 * 1024;
 
 #[test]
-fn fails_puts_until_it_can_be_written_to_again() {
+fn fails_puts_until_writable_again() {
     if can_make("read_only", no_own_disk()) {
         Rounds::of("read_only", 2).play(round);
     }
@@ -60,7 +60,7 @@ fn make_read_only(peer: &Peer) {
 }
 
 #[test]
-fn at_the_start_is_an_error() {
+fn at_start_is_an_error() {
     if !can_make("read_only", no_own_disk()) {
         return;
     }
@@ -78,7 +78,7 @@ fn at_the_start_is_an_error() {
 }
 
 #[test]
-fn at_the_start_changes_nothing() {
+fn at_start_changes_nothing() {
     // Root may write everywhere, unless it has no capabilities.
     let launcher: &[&str] = match rustix::process::geteuid().is_root() {
         true => &["setpriv", "--bounding-set=-all", "--inh-caps=-all"],

@@ -51,7 +51,7 @@ fn forbidden(puts: &[Put], reads: &[Read]) {
 }
 
 #[test]
-fn nothing_may_happen() {
+fn empty_history_is_allowed() {
     allowed(&[], &[]);
     allowed(&[], &[read(1, 2, &[])]);
     allowed(&[put(1, 2, ONE, Refused)], &[read(3, 4, &[])]);
@@ -90,7 +90,7 @@ fn two_spellings_are_one_event() {
 }
 
 #[test]
-fn the_first_spelling_stays() {
+fn first_spelling_stays() {
     let one_after_the_other = [
         put(1, 2, ONE, Acknowledged),
         put(3, 4, ONE_TOO, Acknowledged),
@@ -106,7 +106,7 @@ fn the_first_spelling_stays() {
 }
 
 #[test]
-fn what_was_acknowledged_is_there() {
+fn acknowledged_event_is_stored() {
     let puts = [put(1, 2, ONE, Acknowledged)];
     allowed(&puts, &[read(3, 4, &["1"])]);
     forbidden(&puts, &[read(3, 4, &[])]);
@@ -116,14 +116,14 @@ fn what_was_acknowledged_is_there() {
 }
 
 #[test]
-fn what_was_there_stays() {
+fn stored_event_stays() {
     let puts = [put(1, NEVER, ONE, Unknown)];
     allowed(&puts, &[read(2, 3, &[]), read(4, 5, &["1"])]);
     forbidden(&puts, &[read(2, 3, &["1"]), read(4, 5, &[])]);
 }
 
 #[test]
-fn what_was_there_does_not_change() {
+fn stored_event_does_not_change() {
     let puts = [put(1, NEVER, ONE, Unknown), put(2, NEVER, TWO, Unanswered)];
     allowed(&puts, &[read(3, 4, &["2"]), read(5, 6, &["2"])]);
     forbidden(&puts, &[read(3, 4, &["1"]), read(5, 6, &["2"])]);
@@ -132,7 +132,7 @@ fn what_was_there_does_not_change() {
 }
 
 #[test]
-fn what_is_told_not_to_be_stored_is_not_stored() {
+fn refused_event_is_not_stored() {
     let refused = put(1, 2, ONE, Refused);
     allowed(from_ref(&refused), &[read(3, 4, &[])]);
     forbidden(from_ref(&refused), &[read(3, 4, &["1"])]);
@@ -150,7 +150,7 @@ fn what_is_told_not_to_be_stored_is_not_stored() {
 }
 
 #[test]
-fn a_conflict_has_another_event_to_be_in_conflict_with() {
+fn conflict_needs_another_event() {
     let conflict = put(3, 4, ONE, Conflict);
     forbidden(from_ref(&conflict), &[]);
     forbidden(&[conflict.clone(), put(1, 2, ONE_TOO, Unknown)], &[]);
@@ -168,7 +168,7 @@ fn a_conflict_has_another_event_to_be_in_conflict_with() {
 }
 
 #[test]
-fn what_is_unknown_may_be_either_and_late() {
+fn unknown_put_may_be_stored_late_or_never() {
     for outcome in [Unknown, Unanswered] {
         let puts = [put(1, NEVER, ONE, outcome), put(5, 6, TWO, Acknowledged)];
         allowed(&puts, &[read(2, 3, &[]), read(7, 8, &["2"])]);
@@ -179,14 +179,14 @@ fn what_is_unknown_may_be_either_and_late() {
 }
 
 #[test]
-fn nothing_is_stored_once_its_server_has_ended() {
+fn nothing_is_stored_after_its_server_ended() {
     let puts = [put(1, 4, ONE, Unanswered)];
     allowed(&puts, &[read(2, 3, &[]), read(5, 6, &["1"])]);
     forbidden(&puts, &[read(5, 6, &[]), read(7, 8, &["1"])]);
 }
 
 #[test]
-fn an_answer_does_not_foretell() {
+fn acknowledged_event_is_stored_at_its_acknowledgement() {
     // It is the answer to a put that none has stored yet.
     forbidden(
         &[put(1, 2, ONE, Acknowledged)],
@@ -199,19 +199,19 @@ fn an_answer_does_not_foretell() {
 }
 
 #[test]
-fn what_nobody_put_is_not_there() {
+fn unsent_event_is_not_stored() {
     forbidden(&[], &[read(1, 2, &["1"])]);
     forbidden(&[put(1, 2, ONE, Acknowledged)], &[read(3, 4, &["1.0"])]);
     forbidden(&[put(3, 4, ONE, Acknowledged)], &[read(1, 2, &["1"])]);
 }
 
 #[test]
-fn no_key_is_there_twice() {
+fn key_is_stored_once() {
     forbidden(&[put(1, 2, ONE, Acknowledged)], &[read(3, 4, &["1", "1"])]);
 }
 
 #[test]
-fn keys_do_not_matter_to_one_another() {
+fn keys_are_independent() {
     let mut other = put(3, 4, TWO, Acknowledged);
     other.key = "other".to_owned();
     let mut both = read(5, 6, &["1"]);

@@ -21,7 +21,7 @@ use crate::support::{DEADLINE, Output, Peer, run, wait_until, wait_until_within}
 pub(super) const NODES: usize = 3;
 
 /// The environment variable with the servers' `sync_interval`, where that is not to be their default.
-const SYNC_INTERVAL: &str = "TORTURE_NATS_SYNC_INTERVAL";
+const SYNC_INTERVAL: &str = "FAULTS_NATS_SYNC_INTERVAL";
 
 /// How many puts of each peer show that it goes on after a fault.
 const PUTS_AFTER: usize = 50;

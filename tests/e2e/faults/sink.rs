@@ -23,7 +23,7 @@ const SINK_TIMEOUT: Duration = Duration::from_millis(50);
 const CAPACITY_BYTES: usize = 1 << 30;
 
 #[test]
-fn that_fails_every_other_time_is_never_taken_at_its_word() {
+fn failing_every_other_time_loses_nothing() {
     Rounds::of("sink", 4).play(|rng| {
         let mut history = History::default();
         let server = MoodyServer::start(rng.fork());
