@@ -1,9 +1,8 @@
 //! Reads all replicas of a stream side by side, and compares them message by message.
 //!
-//! What they have in the same way is forgotten at once, so that it takes memory only for what differs.
+//! Subjects that all have in the same way are forgotten at once; what is kept of the others is bounded: see
+//! `differences`.
 
-use std::collections::HashMap;
-use std::collections::hash_map::Entry;
 use std::fmt::Display;
 use std::time::Duration;
 
@@ -11,6 +10,7 @@ use async_nats::jetstream::consumer::pull::Stream as Messages;
 use futures_util::StreamExt as _;
 use tokio::time::timeout;
 
+use super::differences::{Content, Differences};
 use super::message::Stored;
 use super::nats_error;
 use super::replicas::Replica;
@@ -29,9 +29,6 @@ const MAX_TAIL: usize = 100_000;
 /// After how many of those it is looked whether it has all that the others have.
 const LOOK_AGAIN: usize = 100;
 
-/// How many keys are told of those that replicas do not agree on.
-const MAX_KEYS: usize = 1000;
-
 /// A line for each key that not all replicas have in the same way. `progress` is called with the number of
 /// messages of each that were read so far.
 ///
@@ -47,12 +44,12 @@ pub(super) async fn compare(
     for replica in replicas {
         readings.push(Reading::start(replica, url).await?);
     }
-    let mut differences = Differences::default();
+    let mut differences = Differences::new(replicas.len());
     let mut read = 0;
     while readings.iter().any(|reading| reading.left > 0) {
         for (number, reading) in readings.iter_mut().enumerate() {
             if let Some((subject, content)) = reading.next(url).await? {
-                differences.add(number, replicas.len(), subject, content);
+                differences.add(number, subject, content);
             }
         }
         read += 1;
@@ -71,7 +68,11 @@ pub(super) async fn compare(
             differences.add_known(number, subject, content);
         }
     }
-    Ok(differences.lines(replicas, url))
+    let names: Vec<&str> = replicas
+        .iter()
+        .map(|replica| replica.name.as_str())
+        .collect();
+    Ok(differences.lines(&names, url))
 }
 
 /// A replica that is being read.
@@ -80,15 +81,6 @@ struct Reading {
     messages: Messages,
     /// How many messages it had that are not read yet.
     left: u64,
-}
-
-/// What a replica has under a subject.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Content {
-    /// An event with this digest.
-    Whole([u8; blake3::OUT_LEN]),
-    Damaged,
-    Foreign,
 }
 
 impl Reading {
@@ -134,82 +126,5 @@ impl Reading {
     fn fail(&self, url: &NatsUrl, reason: &dyn Display) -> Error {
         let name = &self.name;
         nats_error(url, "read")(&format!("the replica on {name:?}: {reason}"))
-    }
-}
-
-/// The subjects that not all replicas have in the same way, as far as they were read, and what each has.
-#[derive(Debug, Default)]
-struct Differences(HashMap<String, Vec<Option<Content>>>);
-
-impl Differences {
-    fn add(&mut self, replica: usize, replicas: usize, subject: String, content: Content) {
-        let mut contents = match self.0.entry(subject) {
-            Entry::Occupied(contents) => contents,
-            Entry::Vacant(vacant) => vacant.insert_entry(vec![None; replicas]),
-        };
-        contents.get_mut()[replica] = Some(content);
-        let first = contents.get()[0];
-        if first.is_some() && contents.get().iter().all(|content| *content == first) {
-            contents.remove();
-        }
-    }
-
-    /// Adds what was found later, if it is under one of these subjects.
-    fn add_known(&mut self, replica: usize, subject: String, content: Content) {
-        if let Some(contents) = self.0.get(&subject) {
-            self.add(replica, contents.len(), subject, content);
-        }
-    }
-
-    /// Whether a replica has something under each of the subjects.
-    fn has_all(&self, replica: usize) -> bool {
-        self.0.values().all(|contents| contents[replica].is_some())
-    }
-
-    fn lines(&self, replicas: &[Replica], url: &NatsUrl) -> Vec<String> {
-        let mut differences: Vec<_> = self.0.iter().collect();
-        differences.sort_by_key(|(subject, _)| *subject);
-        let more = differences.len().saturating_sub(MAX_KEYS);
-        let told = differences.iter().take(MAX_KEYS);
-        let mut lines: Vec<String> = told
-            .map(|(subject, contents)| line(subject, contents, replicas, url))
-            .collect();
-        if more > 0 {
-            lines.push(format!("the replicas differ under {more} more keys"));
-        }
-        lines
-    }
-}
-
-/// What differs under a subject.
-fn line(
-    subject: &str,
-    contents: &[Option<Content>],
-    replicas: &[Replica],
-    url: &NatsUrl,
-) -> String {
-    let with = |is_wanted: fn(&Option<Content>) -> bool| {
-        let pairs = replicas.iter().zip(contents);
-        let wanted = pairs.filter(|(_, content)| is_wanted(content));
-        let names: Vec<String> = wanted
-            .map(|(replica, _)| format!("{:?}", replica.name))
-            .collect();
-        names.join(" and ")
-    };
-    let what = match url.prefix.key(subject) {
-        Some(key) => format!("the key {key:?}"),
-        None => format!("the subject {subject:?}"),
-    };
-    let (lacks, damaged) = (
-        with(Option::is_none),
-        with(|content| *content == Some(Content::Damaged)),
-    );
-    match (lacks.as_str(), damaged.as_str()) {
-        ("", "") => format!("{what} holds different events on {}", with(Option::is_some)),
-        ("", damaged) => format!("{what} holds a damaged event on {damaged} alone"),
-        (lacks, _) => format!(
-            "{what} is lacking on {lacks}, and there on {}",
-            with(Option::is_some)
-        ),
     }
 }

@@ -91,12 +91,11 @@ impl Connection {
         others.filter(is_other).collect()
     }
 
-    /// A connection to the other server of this name, as soon as that lets one in, whatever the others do.
+    /// A connection to the other server of this name, as soon as that lets one in, whatever the others do: to one
+    /// of the URL, or one that its servers have named.
     pub(super) async fn to_server(&self, name: &str, url: &NatsUrl) -> Option<Self> {
-        if url.servers.len() < 2 {
-            return None;
-        }
-        let others = url.servers.iter().map(|server| {
+        let servers = self.known_servers(url).await;
+        let others = servers.iter().map(|server| {
             let opening = Self::open_to(url, slice::from_ref(server), Duration::ZERO);
             Box::pin(async {
                 let other = opening.await.map_err(drop)?;
@@ -112,13 +111,20 @@ impl Connection {
     /// knows them.
     pub(super) async fn offer_all(&self, url: &NatsUrl) -> bool {
         let offering = async {
-            let told = self.client.server_pool().await.unwrap_or_default();
-            let told = told.into_iter().map(|server| server.addr);
-            let mut servers = url.servers.clone();
-            servers.extend(told.filter(|server| !url.servers.contains(server)));
+            let servers = self.known_servers(url).await;
             self.client.set_server_pool(&servers[..]).await.is_ok()
         };
         timeout(REQUEST_TIMEOUT, offering).await.unwrap_or(false)
+    }
+
+    /// The servers of the URL, and those that they have named as where clients can connect to.
+    async fn known_servers(&self, url: &NatsUrl) -> Vec<ServerAddr> {
+        let told = timeout(REQUEST_TIMEOUT, self.client.server_pool()).await;
+        let told = told.ok().and_then(Result::ok).unwrap_or_default();
+        let told = told.into_iter().map(|server| server.addr);
+        let mut servers = url.servers.clone();
+        servers.extend(told.filter(|server| !url.servers.contains(server)));
+        servers
     }
 
     /// The server that it leads to.

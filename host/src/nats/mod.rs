@@ -15,6 +15,8 @@
 mod access;
 mod compare;
 mod connection;
+mod differences;
+mod follow;
 mod health;
 mod identity;
 mod message;

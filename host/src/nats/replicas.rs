@@ -36,7 +36,7 @@ pub(super) const PAUSE: Duration = Duration::from_millis(200);
 pub struct Replicas {
     /// What some have and others lack, or have in another way: a line for each.
     pub faults: Vec<String>,
-    /// Those that could not be read, by the names of their servers.
+    /// Those that could not be read: a line for each server, and one for those that the leader does not name.
     pub unread: Vec<String>,
 }
 
@@ -48,8 +48,8 @@ pub(super) struct Replica {
     pub(super) messages: u64,
 }
 
-/// The replicas that can be read, once they have as many messages as `info` says or do not catch up, and the
-/// names of the others.
+/// The replicas that can be read, once they have as many messages as `info` says or do not catch up, and a line
+/// for each of the others.
 ///
 /// # Errors
 ///
@@ -61,6 +61,7 @@ pub(super) async fn find(
 ) -> Result<(Vec<Replica>, Vec<String>), Error> {
     let fail = nats_error(url, "read");
     let mut unread = names(info);
+    let unnamed = info.config.num_replicas.saturating_sub(unread.len());
     let mut replicas = Vec::new();
     let (mut failures, mut may_remove) = (0, true);
     for _ in 0..MAX_CONSUMERS {
@@ -98,7 +99,17 @@ pub(super) async fn find(
     }
     replicas.sort_by(|one, other| one.name.cmp(&other.name));
     unread.sort();
-    Ok((replicas, unread))
+    let mut lines: Vec<String> = unread
+        .iter()
+        .map(|name| format!("the replica on {name:?} can't be read"))
+        .collect();
+    if unnamed > 0 {
+        let all = info.config.num_replicas;
+        lines.push(format!(
+            "{unnamed} of {all} replicas can't be read: the leader of the stream does not name their servers"
+        ));
+    }
+    Ok((replicas, lines))
 }
 
 /// A line for each that has fewer messages than the stream.
@@ -140,14 +151,20 @@ pub(super) async fn remove(stream: &Stream<()>, consumer: &str) -> bool {
     matches!(timeout(REMOVE_TIMEOUT, removal).await, Ok(Ok(_)))
 }
 
-/// The names of the servers that keep a stream, the leader first. A server without a cluster has no name
-/// here that matters.
+/// The names of the servers that keep a stream, each once, the leader first. A server without a cluster has no
+/// name here that matters.
 fn names(info: &Info) -> Vec<String> {
     let Some(cluster) = &info.cluster else {
         return vec!["the only server".to_owned()];
     };
-    let others = cluster.replicas.iter().map(|replica| replica.name.clone());
-    cluster.leader.clone().into_iter().chain(others).collect()
+    let others = cluster.replicas.iter().map(|replica| &replica.name);
+    let mut names = Vec::new();
+    for name in cluster.leader.iter().chain(others) {
+        if !names.contains(name) {
+            names.push(name.clone());
+        }
+    }
+    names
 }
 
 fn config() -> Config {

@@ -60,6 +60,10 @@ const ROOM_RETRY_SECONDS: u32 = 1;
 /// room first.
 const FULL_RETRY_SECONDS: u32 = 60;
 
+/// After how many seconds a put may be tried again where the stream may have lost events: somebody has to look at
+/// it, and to start this server again.
+const SUSPECT_RETRY_SECONDS: u32 = 60;
+
 /// A stream of NATS JetStream; see [`nats`](crate::nats).
 ///
 /// A put is acknowledged once a quorum of the stream's replicas has acknowledged it. Many are in
@@ -295,6 +299,9 @@ impl NatsSink {
 impl NatsSink {
     /// A put was not taken, and nobody could say why before it was tried.
     fn unavailable(&self) -> PutError {
+        if self.health.is_suspect() {
+            return unavailable(SUSPECT_RETRY_SECONDS);
+        }
         match self.health.is_full() {
             true => self.full(),
             false => unavailable(RETRY_SECONDS),

@@ -12,6 +12,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::connection::Connection;
+use super::follow::LeaderAttempts;
 use super::health::{Health, Look};
 use super::identity::Identity;
 use super::prepare::{check, is_missing, leader};
@@ -69,7 +70,7 @@ impl Watched {
         let mut last = None;
         let mut silent_since = None;
         let mut less_since = None;
-        let mut followed = None;
+        let mut attempts = LeaderAttempts::default();
         let mut led = None;
         while !self.health.is_suspect() {
             match self.health.needs_looks() || less_since.is_some() {
@@ -112,7 +113,7 @@ impl Watched {
                 self.last
                     .fetch_max(info.state.last_sequence, Ordering::Relaxed);
                 self.messages = self.messages.max(info.state.messages);
-                self.follow(&connection, info, &mut followed).await;
+                self.follow(&connection, info, &mut attempts).await;
             }
             if let Finding::UnfitServer(_) = &found {
                 connection.choose_another().await;
@@ -176,29 +177,38 @@ impl Watched {
 
     /// Has events sent to the leader, where that can be reached. What is on its way goes on over the
     /// connection that it went out on.
-    async fn follow(
-        &self,
-        connection: &Connection,
-        info: &Info,
-        followed: &mut Option<(String, Instant)>,
-    ) {
+    async fn follow(&self, connection: &Connection, info: &Info, attempts: &mut LeaderAttempts) {
         let Some(leader) = leader(info) else {
             return;
         };
-        let is_tried =
-            |(tried, when): &(String, Instant)| tried == leader && when.elapsed() < PAUSE;
-        if connection.server().server_name == leader || followed.as_ref().is_some_and(is_tried) {
+        let is_led_by_it = connection.server().server_name == leader;
+        if is_led_by_it || !attempts.is_due(leader, Instant::now()) {
             return;
         }
-        *followed = Some((leader.to_owned(), Instant::now()));
-        let Some(next) = connection.to_server(leader, &self.url).await else {
-            return;
-        };
+        let next = self.connect_to_leader(connection, leader).await;
+        let is_news = attempts.note(leader, next.is_some(), Instant::now());
+        let stream = &self.url;
+        match next {
+            Some(next) => {
+                tracing::info!(%stream, leader, "events go to the new leader");
+                self.connection.send_replace(next);
+            }
+            None if is_news => {
+                let server = connection.server().server_name;
+                tracing::info!(
+                    %stream, leader, server,
+                    "the leader can't be connected to by any address of the URL, or that its servers advertise: events \
+                     go to it through another server"
+                );
+            }
+            None => {}
+        }
+    }
+
+    async fn connect_to_leader(&self, connection: &Connection, name: &str) -> Option<Connection> {
+        let next = connection.to_server(name, &self.url).await?;
         let is_fit = self.url.unsafe_version || version::fault(&next.server()).is_none();
-        if is_fit && next.offer_all(&self.url).await {
-            tracing::info!(stream = %self.url, leader, "events go to the new leader");
-            self.connection.send_replace(next);
-        }
+        (is_fit && next.offer_all(&self.url).await).then_some(next)
     }
 
     fn log(&self, found: &Finding, is_again: bool) {

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 
-use super::fake_server::{FakeServer, Message};
+use super::fake_server::{FakeServer, Message, Request};
 use super::{Cluster, STREAM, can_start, url};
 use crate::support::{Output, Peer, Post, run};
 
@@ -28,6 +28,8 @@ struct Stream {
     last: u64,
     /// How many of its servers can't be read from.
     offline: usize,
+    /// How many of its servers the leader names.
+    named: usize,
 }
 
 impl Stream {
@@ -43,21 +45,21 @@ impl Stream {
             messages: 5,
             last: 5,
             offline: 0,
+            named: 3,
         }
     }
 
     fn run(self, arguments: &[&str]) -> Output {
         let consumers = AtomicUsize::new(0);
-        let server = FakeServer::start_with("2.15.1", move |subject, payload| {
-            self.answer(subject, payload, &consumers)
-        });
+        let server =
+            FakeServer::start_with("2.15.1", move |request| self.answer(request, &consumers));
         let store = format!("nats://{}/{STREAM}", server.address());
         run(&[arguments, &["--store", &store]].concat())
     }
 
-    fn answer(&self, subject: &str, payload: &[u8], consumers: &AtomicUsize) -> Vec<Message> {
-        let request: Value = serde_json::from_slice(payload).unwrap_or_default();
-        let api = subject.strip_prefix("$JS.API.").unwrap_or_default();
+    fn answer(&self, request: &Request, consumers: &AtomicUsize) -> Vec<Message> {
+        let parameters: Value = serde_json::from_slice(request.payload).unwrap_or_default();
+        let api = request.subject.strip_prefix("$JS.API.").unwrap_or_default();
         let name = api.rsplit('.').next().unwrap_or_default();
         let answer = match api.split('.').take(3).collect::<Vec<_>>()[..] {
             ["STREAM", "INFO", ..] => self.info(),
@@ -65,7 +67,7 @@ impl Stream {
             ["CONSUMER", "CREATE", ..] => {
                 // Its server is told by its number in its name.
                 let number = consumers.fetch_add(1, Ordering::Relaxed) % self.replicas.len();
-                self.consumer(&format!("{name}x{number}"), number, &request["config"])
+                self.consumer(&format!("{name}x{number}"), number, &parameters["config"])
             }
             ["CONSUMER", "INFO", ..] => {
                 let number = replica_of(name);
@@ -78,7 +80,7 @@ impl Stream {
     }
 
     fn info(&self) -> Value {
-        let names = (1..self.replicas.len() + self.offline)
+        let names = (1..self.named + self.offline)
             .map(|number| json!({"name": format!("node{number}"), "current": true, "active": 0}));
         json!({
             "config": {
@@ -195,7 +197,7 @@ fn replica_that_lacks_events_is_told_with_their_keys() {
     numbers.for_each(|(message, number)| message.0 = number);
     let told = [
         "the replica on \"node1\" has 4 of 5 messages",
-        "the key \"c\" is lacking on \"node1\", and there on \"node0\" and \"node2\"",
+        "the key \"c\" is missing on \"node1\", and present on \"node0\" and \"node2\"",
     ];
     assert_told(&stream, false, &told);
 }
@@ -207,7 +209,7 @@ fn leader_that_lacks_events_is_told_with_their_keys() {
     let numbers = stream.replicas[0].iter_mut().zip(1..);
     numbers.for_each(|(message, number)| message.0 = number);
     (stream.messages, stream.last) = (4, 4);
-    let told = "the key \"c\" is lacking on \"node0\", and there on \"node1\" and \"node2\"";
+    let told = "the key \"c\" is missing on \"node0\", and present on \"node1\" and \"node2\"";
     assert_told(&stream, false, &[told]);
 }
 
@@ -232,6 +234,18 @@ fn replica_that_cannot_be_read_is_told() {
             .stderr
             .contains("the replica on \"node3\" can't be read")
     );
+}
+
+/// As while servers of a stream are being replaced: the leader may name fewer of them than there are to be.
+#[test]
+fn replica_that_is_not_named_is_not_taken_for_read() {
+    let mut stream = Stream::whole();
+    stream.replicas.truncate(2);
+    stream.named = 2;
+    assert_told(&stream, true, &["1 of 3 replicas can't be read"]);
+    let output = stream.run(&["export"]);
+    assert_eq!(output.code, Some(0));
+    assert!(output.stderr.contains("1 of 3 replicas can't be read"));
 }
 
 /// On real servers, while events come.

@@ -13,8 +13,15 @@ use serde_json::{Value, json};
 /// A time that is not of interest.
 const TIME: &str = "2026-11-26T00:00:00Z";
 
-/// What is answered to a request with this subject and payload.
-type Answer = dyn Fn(&str, &[u8]) -> Vec<Message> + Send + Sync;
+/// The messages that answer a request.
+type Answer = dyn Fn(&Request) -> Vec<Message> + Send + Sync;
+
+/// A message of a client that asks for an answer.
+pub(super) struct Request<'a> {
+    pub(super) subject: &'a str,
+    pub(super) reply_to: &'a str,
+    pub(super) payload: &'a [u8],
+}
 
 /// A server that ends with the test.
 pub(super) struct FakeServer {
@@ -23,7 +30,7 @@ pub(super) struct FakeServer {
 
 /// A message that answers a request.
 pub(super) struct Message {
-    /// The subject, if it is not the one that the request asks for.
+    /// The subject, if it is not the one that the request asks for: such as that of an earlier request.
     pub(super) subject: Option<String>,
     pub(super) reply_to: String,
     /// A line for each.
@@ -47,14 +54,15 @@ impl FakeServer {
         version: &str,
         answer: impl Fn(&str) -> Option<String> + Send + Sync + 'static,
     ) -> Self {
-        Self::start_with(version, move |subject, _| {
-            answer(subject).map(Message::json).into_iter().collect()
+        Self::start_with(version, move |request| {
+            let answer = answer(request.subject);
+            answer.map(Message::json).into_iter().collect()
         })
     }
 
     pub(super) fn start_with(
         version: &str,
-        answer: impl Fn(&str, &[u8]) -> Vec<Message> + Send + Sync + 'static,
+        answer: impl Fn(&Request) -> Vec<Message> + Send + Sync + 'static,
     ) -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("binds");
         let address = listener.local_addr().expect("is bound");
@@ -99,12 +107,21 @@ impl Shared {
                     let bytes: usize = rest.last().and_then(|size| size.parse().ok()).unwrap_or(0);
                     let mut payload = vec![0; bytes + 2];
                     lines.read_exact(&mut payload)?;
-                    if let [reply_to, ..] = rest
-                        && let Some((_, number)) = subscriptions
-                            .iter()
-                            .find(|(prefix, _)| reply_to.starts_with(prefix))
+                    let find = |subject: &str| {
+                        let mut all = subscriptions.iter();
+                        all.find(|(prefix, _)| subject.starts_with(prefix))
+                    };
+                    if let [reply_to, ..] = *rest
+                        && let Some(asking) = find(reply_to)
                     {
-                        for message in (self.answer)(subject, payload.trim_ascii_end()) {
+                        let payload = payload.trim_ascii_end();
+                        for message in (self.answer)(&Request {
+                            subject,
+                            reply_to,
+                            payload,
+                        }) {
+                            let earlier = message.subject.as_deref().and_then(find);
+                            let (_, number) = earlier.unwrap_or(asking);
                             stream.write_all(message.bytes(reply_to, number).as_bytes())?;
                         }
                     }
@@ -118,6 +135,7 @@ impl Shared {
 }
 
 impl Message {
+    /// A JSON text without headers.
     pub(super) fn json(payload: String) -> Self {
         Self {
             subject: None,

@@ -188,7 +188,10 @@ fn assert_lasts(nats: &Single, peer: Peer) {
     }
     // What is refused is told every 5 s, in which the stream would be looked at many times.
     for _ in 0..2 {
-        assert_eq!(peer.put("e", "1").assert_problem(503)["stored"], "no");
+        let refused = peer.put("e", "1");
+        assert_eq!(refused.assert_problem(503)["stored"], "no");
+        // Only somebody who starts the peer again ends that.
+        assert_eq!(refused.header("retry-after"), Some("60"));
         peer.log_line("reason=\"sink_unavailable\"");
     }
     assert_eq!(peer.put("e", "1").assert_problem(503)["stored"], "no");

@@ -17,6 +17,7 @@ mod settings;
 mod start;
 mod trouble;
 mod version;
+mod watch;
 
 use std::future::Future;
 

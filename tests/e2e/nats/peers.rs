@@ -10,7 +10,7 @@ use alldata_peer_server_http::sinks;
 use tokio::runtime::Runtime;
 
 use super::identity::change_leader;
-use super::{Cluster, STREAM, can_start, url};
+use super::{Cluster, Replicas, STREAM, can_start, url};
 use crate::sinks::put;
 use crate::support::{Answer, Peer, Post, run, wait_until};
 
@@ -77,6 +77,21 @@ fn peers_connect_to_the_server_that_leads_the_stream() {
         leader.is_some_and(|leader| clients(leader) == 3) && (0..3).map(clients).sum::<usize>() == 3
     });
     drop(peers);
+}
+
+/// Servers tell their clients where the others are.
+#[test]
+fn peer_follows_the_leader_to_a_server_that_the_url_does_not_name() {
+    if !can_start("leaders that the URL does not name") {
+        return;
+    }
+    let cluster = Cluster::start_unlinked(3, "");
+    let store = format!("nats://{}/{STREAM}", cluster.address(0));
+    let peer = Peer::builder().sink(&store).start();
+    Replicas::of(&cluster).lead(1);
+    peer.log_line("events go to the new leader");
+    peer.put("a", "1").assert_created();
+    assert_eq!(cluster.clients(1, "alldata-peer-server-http"), 1);
 }
 
 /// How often another server leads the stream while events come.

@@ -138,8 +138,7 @@ impl Reader {
             Self::Nats(stream, runtime) => {
                 let Replicas { mut faults, unread } =
                     runtime.block_on(stream.replicas(all, progress))?;
-                for name in unread {
-                    let line = format!("the replica on {name:?} can't be read");
+                for line in unread {
                     if all {
                         faults.push(line);
                     } else {

@@ -88,7 +88,7 @@ impl Cluster {
         Self::start_over(Ways::Links, Some(disks), nodes, configuration)
     }
 
-    /// The same with nothing in between them.
+    /// The same with nothing in between them. Each server tells its clients where the others are.
     pub fn start_unlinked(nodes: usize, configuration: &str) -> Self {
         Self::start_over(Ways::Direct, None, nodes, configuration)
     }
@@ -135,10 +135,13 @@ impl Cluster {
                 let routes: Vec<String> = others
                     .map(|to| format!("\"nats-route://{}\"", address(to)))
                     .collect();
-                // Nobody is told of a way around the links.
+                // Nobody is told of a way around the links: neither servers nor clients.
+                let advertised = match ways {
+                    Ways::Links => "advertise: \"127.0.0.1:1\", no_advertise: true, ",
+                    Ways::Direct => "",
+                };
                 text += &format!(
-                    "cluster {{ name: events, listen: \"127.0.0.1:{}\", advertise: \"127.0.0.1:1\", \
-                     no_advertise: true, routes: [{}] }}\n",
+                    "cluster {{ name: events, listen: \"127.0.0.1:{}\", {advertised}routes: [{}] }}\n",
                     route_ports[number],
                     routes.join(", ")
                 );
