@@ -68,6 +68,7 @@ mod startup;
 mod store_commands;
 mod store_faults;
 mod store_files;
+mod store_foreign_wal;
 mod store_overwritten;
 mod store_readers;
 mod store_rescues;

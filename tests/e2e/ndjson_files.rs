@@ -270,6 +270,22 @@ fn removed_file_is_copied_at_the_end() {
 }
 
 #[test]
+fn removed_file_without_a_copy_fails_the_end() {
+    let mut peer = start();
+    peer.limit_file_size(Some(1));
+    fs::remove_file(peer.file(NAME)).expect("removes");
+    peer.log_line("can't be copied");
+    peer.signal(Signal::TERM);
+    assert_eq!(peer.wait().code(), Some(1));
+    let log = peer.rest_of_stderr();
+    let last = log.last().expect("it is told at the end");
+    assert!(
+        last.starts_with("error: acknowledged events may be lost"),
+        "{last}"
+    );
+}
+
+#[test]
 fn file_that_another_replaced_is_copied() {
     let peer = start();
     fs::write(peer.file("other"), "other\n").expect("writes");

@@ -10,7 +10,7 @@ use rusqlite::Connection as Database;
 use rustix::process::Signal;
 use tempfile::TempDir;
 
-use crate::support::{Peer, Post, files_beside, run, run_with_input, serve};
+use crate::support::{Peer, Post, files_beside, run, run_with_input, serve, wait_until};
 
 /// Events by their keys.
 type Events = BTreeMap<String, String>;
@@ -155,6 +155,39 @@ fn a_disk_that_is_full_at_a_checkpoint_loses_nothing() {
     assert_same(&exported(&peer.store()), &acknowledged);
     run(&["verify", "--store", &peer.store()]).assert_ok();
     assert!(!failed.is_empty());
+}
+
+/// The file system has room, and only the write finds out.
+#[test]
+fn file_size_limit_within_a_checkpoint_loses_nothing_and_heals() {
+    for signal in [Signal::TERM, Signal::KILL] {
+        let peer = Peer::start();
+        // The database comes to the limit before the WAL, which is begun anew.
+        peer.limit_file_size(Some(12 << 20));
+        let Filled {
+            mut acknowledged,
+            failed,
+        } = fill(&peer, 64 << 10);
+        assert!(!failed.is_empty());
+        peer.log_line("cannot move the log");
+        assert_same(&exported(&peer.store()), &acknowledged);
+        let next = match signal {
+            Signal::KILL => peer.end(Signal::KILL).1,
+            _ => {
+                peer.limit_file_size(None);
+                let put = || peer.put("healed", "1").status == 201;
+                wait_until("puts are taken", put);
+                acknowledged.insert("healed".to_owned(), "1".to_owned());
+                peer.end(signal).1
+            }
+        };
+        let peer = next.start();
+        assert_same(&exported(&peer.store()), &acknowledged);
+        for (key, event) in &failed {
+            peer.put(key, event).assert_created();
+        }
+        run(&["verify", "--store", &peer.store()]).assert_ok();
+    }
 }
 
 #[test]

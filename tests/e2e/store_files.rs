@@ -11,7 +11,7 @@ use alldata_peer_server_http::store::StoreReader;
 use rusqlite::Connection as Database;
 use rustix::process::Signal;
 
-use crate::support::{Peer, PeerBuilder, can_make, no_own_disk, run, wait_until};
+use crate::support::{Peer, PeerBuilder, can_make, no_own_disk, run, serve, wait_until};
 
 #[test]
 fn moved_database_refuses_puts_and_keeps_its_events() {
@@ -204,14 +204,20 @@ fn other_store_moved_over_the_database_is_never_written_to() {
     let rescued = peer.file("alldata.db.rescued");
     peer.log_line("alldata.db.rescued");
     assert_refused(&peer, "was replaced");
+    let store = peer.store();
     let next = end(peer, Signal::TERM);
+    // Which of the two is the store, only a person can tell.
+    let output = run(&serve(&store));
+    let sentence = output.assert_failed(1);
+    assert!(sentence.contains("alldata.db.rescued"), "{sentence}");
     assert!(
         fs::read(&here).expect("reads") == bytes,
         "it was written to"
     );
     assert_holds(&rescued, "later");
+    let kept = beside.with_extension("kept");
+    fs::rename(&rescued, kept).expect("renames");
     let peer = next.start();
-    peer.log_line("alldata.db.rescued");
     assert_whole(&peer, &["before", "of the backup"]);
     peer.put("later", "2").assert_created();
 }

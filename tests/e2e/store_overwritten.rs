@@ -14,7 +14,10 @@ fn older_copy_of_the_store_is_never_taken_for_it() {
     for (old, new) in [("zz", "aa"), ("aa", "zz")] {
         let peer = Peer::start();
         let (database, store) = (peer.file("alldata.db"), peer.store());
-        let mark = peer.file("alldata.db.overwritten");
+        let (mark, wal) = (
+            peer.file("alldata.db.overwritten"),
+            peer.file("alldata.db-wal"),
+        );
         put_all(&peer, old);
         let peer = end(peer, Signal::TERM);
         let backup = fs::read(&database).expect("reads");
@@ -25,12 +28,18 @@ fn older_copy_of_the_store_is_never_taken_for_it() {
         peer.put(&format!("{new}-last"), "1").assert_created();
         fs::write(&database, &backup).expect("writes");
         assert_refused(&peer, "takes no puts until");
-        let peer = end(peer, Signal::TERM);
+        let (status, peer) = peer.end(Signal::TERM);
+        assert_eq!(status.code(), Some(1));
         assert!(mark.exists(), "{new}");
         let output = run(&serve(&store));
         let reason = output.assert_failed(1);
         assert!(reason.contains("alldata.db.overwritten"), "{reason}");
         fs::remove_file(&mark).expect("removes");
+        // That of the newer database.
+        let output = run(&serve(&store));
+        let reason = output.assert_failed(1);
+        assert!(reason.contains("alldata.db-wal"), "{reason}");
+        fs::remove_file(wal).expect("removes");
         peer.start().put("after", "1").assert_created();
     }
 }

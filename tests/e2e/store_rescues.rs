@@ -6,32 +6,40 @@ use std::path::Path;
 use rustix::process::Signal;
 
 use crate::store_files::{assert_holds, assert_refused, assert_whole, end, with_one_event};
-use crate::support::{Peer, run};
+use crate::support::{Peer, run, serve};
 
 #[test]
-fn copy_beside_a_store_is_never_taken_for_it_later() {
+fn copy_beside_another_store_refuses_the_start() {
     let peer = with_one_event();
     let (here, away) = (peer.file("alldata.db"), peer.file("away.db"));
+    let store = peer.store();
     fs::remove_file(&here).expect("removes");
     peer.log_line("alldata.db.rescued");
     let next = end(peer, Signal::TERM);
     let rescued = with_suffix(&here, ".rescued");
-    fs::copy(&rescued, &here).expect("copies");
-    // One that an earlier start has found.
-    let unmerged = with_suffix(&here, ".rescued-unmerged");
-    fs::write(&unmerged, "earlier").expect("writes");
-    let peer = next.start();
-    peer.log_line("alldata.db.rescued-unmerged-2");
-    assert!(!rescued.exists());
-    assert_eq!(fs::read_to_string(&unmerged).expect("reads"), "earlier");
-    assert_holds(&with_suffix(&here, ".rescued-unmerged-2"), "before");
-    peer.put("newer", "1").assert_created();
-    let next = end(peer, Signal::TERM);
+    let backup = fs::read(&rescued).expect("reads");
+    fs::write(&here, &backup).expect("writes");
+    for arguments in [
+        &serve(&store)[..],
+        &["import", "/dev/null", "--store", &store],
+    ] {
+        let output = run(arguments);
+        let sentence = output.assert_failed(1);
+        assert!(sentence.contains("alldata.db.rescued"), "{sentence}");
+    }
+    assert!(fs::read(&here).expect("reads") == backup);
+    assert_holds(&rescued, "before");
+    // The one way.
     fs::rename(&here, &away).expect("moves");
     let peer = next.start();
-    peer.put("before", "2").assert_created();
-    let _next = end(peer, Signal::TERM);
-    assert_holds(&away, "newer");
+    assert!(!rescued.exists());
+    assert_whole(&peer, &["before"]);
+    // The other.
+    let next = end(peer, Signal::TERM);
+    fs::rename(&here, &rescued).expect("moves");
+    fs::rename(&away, &here).expect("moves");
+    fs::rename(&rescued, with_suffix(&here, ".kept")).expect("renames");
+    assert_whole(&next.start(), &["before"]);
 }
 
 /// A crash may leave a copy under the name that it had until it was whole, too.
@@ -101,7 +109,7 @@ fn damaged_store_that_is_removed_is_copied_as_it_is() {
 }
 
 #[test]
-fn end_without_a_copy_says_what_is_lost() {
+fn end_without_a_copy_fails_and_says_what_is_lost() {
     for is_removed in [true, false] {
         let mut peer = with_one_event();
         let here = peer.file("alldata.db");
@@ -113,8 +121,13 @@ fn end_without_a_copy_says_what_is_lost() {
         let line = peer.log_line("cannot rescue");
         assert!(line.contains("is tried again"), "{line}");
         peer.signal(Signal::TERM);
-        assert_eq!(peer.wait().code(), Some(0));
+        assert_eq!(peer.wait().code(), Some(1));
         let log = peer.rest_of_stderr();
+        let last = log.last().expect("it is told at the end");
+        assert!(
+            last.starts_with("error: acknowledged events may be lost"),
+            "{last}"
+        );
         let lost = log.iter().rfind(|line| line.contains("ERROR"));
         let lost = lost.expect("it is told at the end");
         assert!(lost.contains("alldata.db"), "{lost}");

@@ -282,3 +282,24 @@ fn wal_removed_on_a_full_disk_leaves_the_database_whole() {
     peer.run_on_disk("verify").assert_ok();
     assert!(!peer.file_on_disk("alldata.db.overwritten").exists());
 }
+
+/// Nothing but the write itself tells that it would fail.
+#[test]
+fn wal_removed_under_a_file_size_limit_leaves_the_database_whole() {
+    let peer = with_one_event();
+    let event = format!("\"{}\"", "x".repeat(50_000));
+    for number in 0..20 {
+        peer.put(&format!("key{number}"), &event).assert_created();
+    }
+    peer.limit_file_size(Some(200_000));
+    fs::remove_file(peer.file("alldata.db-wal")).expect("removes");
+    peer.log_line("has no room for what is in its WAL");
+    peer.put("full", "1").assert_problem(500);
+    peer.limit_file_size(None);
+    wait_until("puts are taken", || peer.put("after", "1").status == 201);
+    let peer = end(peer, Signal::KILL).start();
+    assert_whole(&peer, &["before", "after"]);
+    let exported = run(&["export", "--store", &peer.store()]);
+    assert_eq!(exported.events().len(), 22);
+    assert!(!peer.file("alldata.db.overwritten").exists());
+}

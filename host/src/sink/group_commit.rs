@@ -89,6 +89,20 @@ pub(crate) trait Writer: Send + 'static {
 
     /// Looks after what it writes to while there is nothing to write.
     fn idle(&mut self) {}
+
+    /// Looks for the last time at what it has written. Nothing is written after that.
+    fn close(&mut self) -> Closed {
+        Closed::Complete
+    }
+}
+
+/// How a writer was left.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Closed {
+    /// All that it acknowledged is where it has to be, or in a copy.
+    Complete,
+    /// Acknowledged events may be lost.
+    EventsLost,
 }
 
 /// The way to the writer's thread. Dropped, it waits until the thread has written what is queued
@@ -100,7 +114,7 @@ pub(crate) struct GroupCommit<W: Writer> {
     max_queued_bytes: usize,
     /// Why puts were unavailable.
     reasons: Arc<UnavailableReasons>,
-    thread: Option<JoinHandle<()>>,
+    thread: Option<JoinHandle<Closed>>,
 }
 
 /// What became of a record, and why if that is that it was unavailable.
@@ -175,10 +189,10 @@ impl<W: Writer> GroupCommit<W> {
 impl<W: Writer> Drop for GroupCommit<W> {
     fn drop(&mut self) {
         self.queue = None;
-        if let Some(thread) = self.thread.take()
-            && thread.join().is_err()
-        {
-            tracing::error!("the writer's thread panicked");
+        match self.thread.take().map(JoinHandle::join) {
+            Some(Err(_panic)) => tracing::error!("the writer's thread panicked"),
+            Some(Ok(Closed::EventsLost)) => self.reasons.note_loss(),
+            Some(Ok(Closed::Complete)) | None => {}
         }
     }
 }
@@ -214,7 +228,7 @@ fn next_job<W: Writer>(writer: &mut W, jobs: &Receiver<Job<W>>) -> Option<Job<W>
     }
 }
 
-fn run<W: Writer>(mut writer: W, jobs: &Receiver<Job<W>>, queued_bytes: &AtomicUsize) {
+fn run<W: Writer>(mut writer: W, jobs: &Receiver<Job<W>>, queued_bytes: &AtomicUsize) -> Closed {
     while let Some(first) = next_job(&mut writer, jobs) {
         let mut bytes = first.record.bytes();
         let mut records = vec![first.record];
@@ -240,4 +254,5 @@ fn run<W: Writer>(mut writer: W, jobs: &Receiver<Job<W>>, queued_bytes: &AtomicU
             let _ = reply.send((result, reason));
         }
     }
+    writer.close()
 }

@@ -136,11 +136,31 @@ impl BoxSink {
         }
     }
 
+    /// Tells, once the sink and all clones of it are dropped, whether it has lost events.
+    #[must_use]
+    pub fn loss_report(&self) -> LossReport {
+        LossReport(self.reasons.clone())
+    }
+
     /// Why a put was unavailable that has just come back.
     pub(crate) fn unavailable_reason(&self) -> Reason {
         let reasons = self.reasons.as_ref();
         let reason = reasons.and_then(|reasons| reasons.take());
         reason.unwrap_or(Reason::SinkUnavailable)
+    }
+}
+
+/// Whether a sink that was dropped has lost acknowledged events: see [`BoxSink::loss_report`].
+#[derive(Debug, Clone)]
+pub struct LossReport(Option<Arc<UnavailableReasons>>);
+
+impl LossReport {
+    /// Whether acknowledged events may be lost: the file that had them was removed or damaged while the sink
+    /// had it open, and no copy could be made. The log says which file. Always `false` of a sink that does not
+    /// come with this crate.
+    #[must_use]
+    pub fn has_lost_events(&self) -> bool {
+        self.0.as_ref().is_some_and(|reasons| reasons.has_lost())
     }
 }
 

@@ -1,6 +1,6 @@
 //! Why sinks were unavailable, on the way from where that is known to the server's log.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use crate::sink::reason::{REASONS, Reason};
 
@@ -10,11 +10,23 @@ use crate::sink::reason::{REASONS, Reason};
 /// and the server takes one for each that it gets. Where several are returned at the same moment, they
 /// may be told each other's reason, but as many of each are told as were noted.
 #[derive(Debug, Default)]
-pub(crate) struct UnavailableReasons([AtomicU64; REASONS.len()]);
+pub(crate) struct UnavailableReasons {
+    counts: [AtomicU64; REASONS.len()],
+    /// Whether the sink has ended without acknowledged events.
+    has_lost: AtomicBool,
+}
 
 impl UnavailableReasons {
     pub(crate) fn note(&self, reason: Reason) {
-        self.0[reason as usize].fetch_add(1, Ordering::Relaxed);
+        self.counts[reason as usize].fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn note_loss(&self) {
+        self.has_lost.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn has_lost(&self) -> bool {
+        self.has_lost.load(Ordering::Relaxed)
     }
 
     pub(crate) fn take(&self) -> Option<Reason> {
@@ -22,7 +34,7 @@ impl UnavailableReasons {
         let (set, read) = (Ordering::Relaxed, Ordering::Relaxed);
         let mut reasons = REASONS.iter().map(|described| described.reason);
         reasons.find(|reason| {
-            let noted = &self.0[*reason as usize];
+            let noted = &self.counts[*reason as usize];
             noted.fetch_update(set, read, one_less).is_ok()
         })
     }

@@ -224,6 +224,17 @@ impl AppendFile {
         }
     }
 
+    /// Says at the end what no put has met. Returns whether the file was removed, and there is no copy.
+    pub(super) fn finish(&mut self) -> bool {
+        let Err(displacement) = self.check() else {
+            return false;
+        };
+        let path = self.path.display();
+        tracing::error!(%displacement, "{path} is not closed as it was written");
+        self.rescue_if_removed(Duration::ZERO);
+        !self.is_rescued && matches!(displacement, Displacement::Removed)
+    }
+
     /// Copies what is acknowledged of a file that has no name any more, unless that failed just before.
     fn rescue_if_removed(&mut self, pause: Duration) {
         let is_late = |failed_at: Instant| failed_at.elapsed() >= pause;
@@ -250,17 +261,6 @@ impl AppendFile {
                     "{path} was removed, and what it had can't be copied: {error}: {source}"
                 );
             }
-        }
-    }
-}
-
-impl Drop for AppendFile {
-    /// Says at the end what no put has met.
-    fn drop(&mut self) {
-        if let Err(displacement) = self.check() {
-            let path = self.path.display();
-            tracing::error!(%displacement, "{path} is not closed as it was written");
-            self.rescue_if_removed(Duration::ZERO);
         }
     }
 }

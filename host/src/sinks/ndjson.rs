@@ -10,7 +10,7 @@ use super::append_file::AppendFile;
 use super::open_append::explain_open;
 use crate::error::Error;
 use crate::event::put_line;
-use crate::sink::group_commit::{GroupCommit, QueueLimits, Record, Writer};
+use crate::sink::group_commit::{Closed, GroupCommit, QueueLimits, Record, Writer};
 use crate::sink::{BoxSink, PutError, PutSink};
 use crate::store::check_appendable;
 
@@ -157,6 +157,18 @@ impl Writer for LineWriter {
     fn idle(&mut self) {
         if let Output::File(file) = &mut self.output {
             file.look();
+        }
+    }
+
+    fn close(&mut self) -> Closed {
+        let has_lost = match &mut self.output {
+            Output::File(file) => file.finish(),
+            Output::Stdout { .. } => false,
+        };
+        if has_lost {
+            Closed::EventsLost
+        } else {
+            Closed::Complete
         }
     }
 }

@@ -10,7 +10,9 @@ use crate::error::Error;
 use crate::sink::comparison::{Comparison, SMALL_BYTES};
 use crate::sink::group_commit::{GroupCommit, QueueLimits, Record};
 use crate::sink::{BoxSink, PutError, PutSink};
-use crate::store::{self, Held, StoreReader, StoreWriter, Written, check_store_path};
+use crate::store::{
+    self, Held, StoreReader, StoreWriter, Written, check_store_path, remove_new_on_error,
+};
 
 /// A write-once store in a SQLite file; see [`store`](crate::store).
 ///
@@ -60,11 +62,13 @@ impl SqliteSink {
         if options.verify_store && fs::metadata(path).is_ok_and(|found| found.len() > 0) {
             check(path)?;
         }
-        let writer = StoreWriter::open(path, options.max_wal_bytes)?;
-        let commits = GroupCommit::start("sqlite-writer", options.queue, writer);
-        let commits = commits.map_err(|source| Error::Thread {
-            path: path.to_owned(),
-            source,
+        let commits = remove_new_on_error(path, || {
+            let writer = StoreWriter::open(path, options.max_wal_bytes)?;
+            let commits = GroupCommit::start("sqlite-writer", options.queue, writer);
+            commits.map_err(|source| Error::Thread {
+                path: path.to_owned(),
+                source,
+            })
         })?;
         let comparison = Comparison::noting_in(commits.unavailable_reasons());
         Ok(Self {

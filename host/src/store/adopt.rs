@@ -4,11 +4,11 @@
 
 use std::fs;
 use std::io::ErrorKind;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::copies::{
-    OF_DATABASE, OF_OLD_WAL, OF_UNMERGED, copies_of, file_error, give_name, remove_second_names,
-    set_aside, sync_directory,
+    OF_DATABASE, OF_OLD_WAL, copies_of, file_error, give_name, remove_second_names, set_aside,
+    sync_directory,
 };
 use super::identity::id_at;
 use super::location::{beside, bytes_in};
@@ -22,8 +22,7 @@ pub(super) fn adopt(database: &Path) -> Result<(), Error> {
         return Ok(());
     };
     if bytes_in(database) > 0 {
-        copies.iter().for_each(|copy| put_aside(copy, database));
-        return Ok(());
+        return refuse_beside_a_copy(database, &copies);
     }
     if !others.is_empty() {
         return Err(Error::StoreFormat {
@@ -74,23 +73,27 @@ pub(super) fn adopt(database: &Path) -> Result<(), Error> {
     Ok(())
 }
 
-/// Gives a copy beside a store a name by which it is never taken for the store.
-fn put_aside(copy: &Path, database: &Path) {
-    if id_at(copy) == id_at(database) {
-        // Another process has just made it the store.
-        return remove_second_names(database);
-    }
-    match set_aside(copy, database, OF_UNMERGED) {
-        Ok(aside) => tracing::warn!(
-            "{} may have events that are not in the store: `alldata-peer export` and `import` copy them, then remove it",
-            aside.display()
+/// Refuses a database beside a copy of what was at its path before: only a person can tell which of the two is
+/// the store, and the other one has events that were acknowledged.
+fn refuse_beside_a_copy(database: &Path, copies: &[PathBuf]) -> Result<(), Error> {
+    // Another process may have made one of them the store just now.
+    let is_other = |copy: &&PathBuf| copy.exists() && id_at(copy) != id_at(database);
+    let Some(copy) = copies.iter().find(is_other) else {
+        remove_second_names(database);
+        return Ok(());
+    };
+    let (copy, path) = (copy.display(), database.display());
+    let wal = beside(database, "-wal");
+    let wal = match bytes_in(&wal) {
+        0 => String::new(),
+        _ => format!(" and {}", wal.display()),
+    };
+    Err(Error::StoreFormat {
+        path: database.to_owned(),
+        reason: format!(
+            "it was replaced or overwritten while a server had it open, and what was acknowledged until then is in {copy}: to use {path} as it is, rename {copy}; to use the copy, move {path}{wal} away"
         ),
-        // It may be another's, and keeps nobody out.
-        Err(error) => tracing::warn!(
-            "{} may have events that are not in the store, and is taken for it if that goes away: {error}",
-            copy.display()
-        ),
-    }
+    })
 }
 
 /// Whether a file was written to after another was. One whose time is not known may have been.

@@ -8,6 +8,7 @@ use std::path::Path;
 use rusqlite::{Connection, MAIN_DB, OpenFlags, Transaction, TransactionBehavior};
 
 use super::connection::{WriteError, is_busy};
+use super::copies::{OF_FOREIGN_WAL, OF_OLD_WAL, set_aside};
 use super::identity::{Stamp, StoreFiles, links};
 use super::location::bytes_in;
 use super::opening::{CHECKPOINT_NOT_ON_CLOSE, connect};
@@ -152,14 +153,50 @@ impl Connected {
         Ok(None)
     }
 
-    /// How many bytes the file system lacks for a database that has all of the WAL.
+    /// How many bytes the file system lacks, or a limit of this process leaves out, for a database that has all of the WAL.
     pub(super) fn missing_bytes(&self) -> rusqlite::Result<u64> {
         let pages =
             (self.connection).query_row("PRAGMA page_count", (), |row| row.get::<_, i64>(0))?;
         let pages = u64::try_from(pages).unwrap_or(0);
         let whole = pages.saturating_mul(self.page_bytes);
         let more = whole.saturating_sub(bytes_in(&self.files.database));
-        Ok(more.saturating_sub(free_bytes(&self.files.database)))
+        let lacking = more.saturating_sub(free_bytes(&self.files.database));
+        Ok(lacking.max(whole.saturating_sub(max_file_bytes())))
+    }
+
+    /// Gives a file another name that somebody has put in the place of the WAL. SQLite would recover the
+    /// database from it, or remove it.
+    pub(super) fn set_foreign_wal_aside(&self) {
+        if !self.files.has_foreign_wal(self.wal.round) {
+            return;
+        }
+        let (wal, database) = (&self.files.wal, &self.files.database);
+        match set_aside(wal, database, OF_FOREIGN_WAL) {
+            Ok(aside) => tracing::error!(
+                "{} was not the WAL of the store {}: it is {} now, and nothing was read from it",
+                wal.display(),
+                database.display(),
+                aside.display()
+            ),
+            Err(error) => tracing::error!(
+                "{} is not the WAL of the store {}, and can't be renamed: {error}",
+                wal.display(),
+                database.display()
+            ),
+        }
+    }
+
+    /// Gives the WAL of a database that is gone, and of which there is a copy, another name: another database
+    /// may be beside it.
+    pub(super) fn set_own_wal_aside(&self) {
+        let (wal, database) = (&self.files.wal, &self.files.database);
+        if self.files.has_other_wal() || bytes_in(wal) == 0 {
+            return;
+        }
+        if let Err(error) = set_aside(wal, database, OF_OLD_WAL) {
+            let wal = wal.display();
+            tracing::error!("{wal} can't be renamed, and belongs to no database: {error}");
+        }
     }
 
     /// Closes the store; who is alone with it moves all to the database and removes the WAL.
@@ -203,6 +240,18 @@ fn begin<'a>(
         *is_log_synced = true;
     }
     Ok(transaction)
+}
+
+/// The size in bytes beyond which this process may write no file.
+#[cfg(unix)]
+fn max_file_bytes() -> u64 {
+    use rustix::process::{Resource, getrlimit};
+    getrlimit(Resource::Fsize).current.unwrap_or(u64::MAX)
+}
+
+#[cfg(not(unix))]
+fn max_file_bytes() -> u64 {
+    u64::MAX
 }
 
 /// How many bytes the file system of a file has for more.

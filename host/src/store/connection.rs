@@ -11,10 +11,11 @@ use super::connected::Connected;
 use super::copies::copies_of_wal;
 use super::guard::Trouble;
 use super::identity::FileId;
-use super::location::check_place;
-use super::opening::{CHECKPOINT_NOT_ON_CLOSE, hold_alone};
+use super::location::{check_place, resolve};
+use super::opening::{CHECKPOINT_NOT_ON_CLOSE, lock_exclusive};
+use super::wal_match::check_wal;
 use super::wal_size::{Frames, Mode, WalLimit, at_once};
-use super::wholeness;
+use super::{store_error, wholeness};
 use crate::error::{Error, file_size_limit};
 
 /// How long there are no checkpoints where they failed twice: a long log is written once more
@@ -97,6 +98,9 @@ impl Connector {
         };
         match connector.merge_rescued() {
             Err(WriteError::Store(error)) => Err(error),
+            Err(WriteError::Sqlite(error)) if !is_busy(&error) => {
+                Err(store_error(&connector.path, "write")(error))
+            }
             _ => Ok(connector),
         }
     }
@@ -138,6 +142,7 @@ impl Connector {
         if self.connected.is_some() {
             return self.merge_rescued();
         }
+        check_wal(&resolve(self.path.clone())).map_err(WriteError::Store)?;
         self.renew()?;
         // Never makes a new store where the old one is out of reach, such as unmounted.
         let has_checkpoints = !self.has_failed_checkpoint;
@@ -216,8 +221,8 @@ impl Connector {
         }
         self.tried_at = Some(Instant::now());
         self.abandon();
-        match hold_alone(&self.path, None) {
-            Ok(()) => self.has_failed_checkpoint = false,
+        match lock_exclusive(&self.path) {
+            Ok(_) => self.has_failed_checkpoint = false,
             Err(error) => {
                 let path = self.path.display();
                 tracing::warn!("the log of the store {path} grows, it is not free: {error}");
@@ -238,7 +243,8 @@ impl Connector {
 
 impl Drop for Connector {
     fn drop(&mut self) {
-        self.finish();
+        // Who closes it by itself has asked what is lost.
+        let _ = self.finish();
     }
 }
 

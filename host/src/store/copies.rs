@@ -19,11 +19,11 @@ pub(super) const OF_WAL: &str = ".rescued-wal";
 /// What the name of a copy ends with some of whose events have others in the store.
 pub(super) const OF_CONFLICTS: &str = ".rescued-conflicts";
 
-/// What the name of a copy ends with beside which there was a store: it is never taken for one.
-pub(super) const OF_UNMERGED: &str = ".rescued-unmerged";
-
 /// What the name of a WAL ends with that a copy of its database stands for.
 pub(super) const OF_OLD_WAL: &str = ".rescued-old-wal";
+
+/// What the name of a WAL ends with that was put beside a database to which it does not belong.
+pub(super) const OF_FOREIGN_WAL: &str = ".foreign-wal";
 
 /// What is added to the name of a copy until it is whole.
 pub(super) const PARTIAL: &str = ".partial";

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use super::connection::{Connector, WriteError, spoils_connection};
-use super::identity::{Change, look_for};
+use super::identity::{Change, Role, look_for};
 use super::look::{Looked, Refusal};
 use super::overwritten;
 use super::remedy::{Remedy, Then, remedy};
@@ -34,6 +34,8 @@ pub(super) struct Trouble {
     pub(super) uncopied: Option<Then>,
     /// Whether what is on the disk is better left as it is.
     pub(super) is_left: bool,
+    /// Whether the store was looked at for the last time.
+    pub(super) is_finished: bool,
     /// What the store has to have anew when it is opened again.
     pub(super) to_be_renewed: Option<Renewal>,
 }
@@ -163,7 +165,10 @@ impl Connector {
         }
         self.trouble.current = Some(what);
         let refusal = self.refuse();
-        if self.connected.is_some() {
+        if let Some(connected) = &self.connected {
+            if change.role == Role::Wal {
+                connected.set_foreign_wal_aside();
+            }
             let remedy = remedy(change);
             self.trouble.is_left = matches!(remedy, Remedy::Rescue(Then::Stop | Then::Merge));
             self.secure(change.role, remedy);

@@ -12,6 +12,7 @@ use std::time::{Duration, SystemTime};
 use super::checkpoint_lock;
 use super::location::beside;
 use super::removed::{Handle, is_removed};
+use super::wal_mark::rounds_between;
 use super::wal_size::{WAL_HEADER_BYTES, start_of};
 
 /// Which file it is, whatever its name. The system may give the number of a file that was removed to
@@ -148,7 +149,7 @@ pub(super) struct StoreFiles {
     path: PathBuf,
     /// Where the database itself is, which no link leads to, and the files beside it.
     pub(super) database: PathBuf,
-    wal: PathBuf,
+    pub(super) wal: PathBuf,
     shm: PathBuf,
     pub(super) id: FileId,
     wal_id: FileId,
@@ -208,15 +209,7 @@ impl StoreFiles {
 
     /// What marks the current round of the WAL, in its header; `None` where that can't be read.
     pub(super) fn wal_round(&self) -> Option<Round> {
-        let mut header = [0; WAL_HEADER_BYTES];
-        read_at(&self.wal_file, &mut header, 0).ok()?;
-        let (mut number, mut salt) = ([0; 4], [0; 8]);
-        number.copy_from_slice(&header[12..16]);
-        salt.copy_from_slice(&header[16..24]);
-        Some(Round {
-            number: u32::from_be_bytes(number),
-            salt,
-        })
+        round_of(&self.wal_file)
     }
 
     /// Whether the WAL has a page of a round.
@@ -225,6 +218,37 @@ impl StoreFiles {
         let place = start_of(page, page_bytes);
         page == 0
             || read_at(&self.wal_file, &mut header, place).is_ok() && header[8..] == round.salt
+    }
+
+    /// Whether the file at the path of the WAL is neither the one that was opened, whose header has or had
+    /// `known`, nor one that SQLite may have begun after it.
+    pub(super) fn has_foreign_wal(&self, known: Option<Round>) -> bool {
+        let Ok(file) = File::open(&self.wal) else {
+            return false;
+        };
+        let is_own = |found: &Metadata| FileId::of(found) == self.wal_id;
+        if file
+            .metadata()
+            .map_or(true, |found| found.len() == 0 || is_own(&found))
+        {
+            return false;
+        }
+        let Some(round) = round_of(&file) else {
+            // It is shorter than a header.
+            return true;
+        };
+        // Who joins others makes the file anew, and writes its header only when all before has been moved.
+        let is_unwritten = round.number == 0 && round.salt == [0; 8];
+        let Some(known) = known else {
+            return false;
+        };
+        let is_next = rounds_between(Some(known), Some(round)).is_some();
+        !is_unwritten && round.salt != known.salt && !is_next
+    }
+
+    /// Whether there is another file at the path of the WAL than the one that was opened.
+    pub(super) fn has_other_wal(&self) -> bool {
+        id_at(&self.wal).is_some_and(|found| found != self.wal_id)
     }
 
     /// Whether somebody, as far as the system tells, moves pages to the database at this moment.
@@ -282,13 +306,26 @@ impl StoreFiles {
     }
 }
 
+/// What marks the current round of a WAL, in its header.
+fn round_of(wal: &File) -> Option<Round> {
+    let mut header = [0; WAL_HEADER_BYTES];
+    read_at(wal, &mut header, 0).ok()?;
+    let (mut number, mut salt) = ([0; 4], [0; 8]);
+    number.copy_from_slice(&header[12..16]);
+    salt.copy_from_slice(&header[16..24]);
+    Some(Round {
+        number: u32::from_be_bytes(number),
+        salt,
+    })
+}
+
 #[cfg(unix)]
-fn read_at(file: &File, bytes: &mut [u8], place: u64) -> io::Result<()> {
+pub(super) fn read_at(file: &File, bytes: &mut [u8], place: u64) -> io::Result<()> {
     std::os::unix::fs::FileExt::read_exact_at(file, bytes, place)
 }
 
 #[cfg(windows)]
-fn read_at(file: &File, bytes: &mut [u8], place: u64) -> io::Result<()> {
+pub(super) fn read_at(file: &File, bytes: &mut [u8], place: u64) -> io::Result<()> {
     match std::os::windows::fs::FileExt::seek_read(file, bytes, place)? {
         read if read == bytes.len() => Ok(()),
         _ => Err(ErrorKind::UnexpectedEof.into()),

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use rusqlite::ErrorCode;
 
 use super::identity::links;
-use super::{adopt, overwritten, store_error};
+use super::{adopt, overwritten, store_error, wal_match};
 use crate::error::Error;
 use crate::util::redaction::without_login;
 
@@ -116,7 +116,7 @@ pub(super) fn check_place(path: &Path) -> Result<(), Error> {
             "it has {} hard links, and servers that open it by different names lose events; leave it one",
             links(&found)
         ))),
-        Ok(found) if found.len() > 0 => Ok(()),
+        Ok(found) if found.len() > 0 => wal_match::check_wal(&place),
         // SQLite would delete the WAL, which has what the database lacks.
         _ if bytes_in(&wal) > 0 => Err(refuse(format!(
             "it is missing or empty, but {} has events of it: bring it back, or move that file away",
@@ -127,7 +127,7 @@ pub(super) fn check_place(path: &Path) -> Result<(), Error> {
 }
 
 /// Where a link leads, also to a file that is not there.
-fn resolve(place: PathBuf) -> PathBuf {
+pub(super) fn resolve(place: PathBuf) -> PathBuf {
     if let Ok(database) = fs::canonicalize(&place) {
         return database;
     }

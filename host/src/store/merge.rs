@@ -9,12 +9,12 @@ use rusqlite::backup::{Backup, StepResult};
 use rusqlite::{Connection, OpenFlags, Transaction, ffi};
 
 use super::connected::Connected;
-use super::connection::{Connector, WriteError};
+use super::connection::{Connector, WriteError, spoils_connection};
 use super::copies::{OF_CONFLICTS, file_error, set_aside};
 use super::location::bytes_in;
 use super::rescue::{ALL_PAGES, path_as_text};
 use super::wholeness::is_damage;
-use super::{open, store_error};
+use super::{format_error, open, store_error};
 use crate::error::Error;
 
 impl Connector {
@@ -28,7 +28,8 @@ impl Connector {
             if bytes_in(&copy) == 0 {
                 tracing::warn!("{} is gone, and nothing was read of it", copy.display());
             } else {
-                let conflicts = merge(connected, &self.path, &copy)?;
+                let merged = merge(connected, &self.path, &copy);
+                let conflicts = merged.map_err(|error| self.merge_failed(error))?;
                 // The copy stands for its events until they are where the next start looks for them.
                 self.inspect_commit()?;
                 if self.connected.is_none() {
@@ -40,25 +41,50 @@ impl Connector {
         }
         Ok(())
     }
+
+    /// After a sync of the store that failed, nobody knows what of it is on the disk.
+    fn merge_failed(&mut self, error: WriteError) -> WriteError {
+        let spoils = match &error {
+            WriteError::Sqlite(error) => spoils_connection(error),
+            // The WAL could not be written again.
+            WriteError::Store(error) => matches!(error, Error::File { .. }),
+            WriteError::Changed(_) | WriteError::WalFull => false,
+        };
+        if spoils {
+            self.abandon();
+        }
+        error
+    }
 }
 
 /// Puts the events of a copy into the store that it is a copy of, synced as those of a put. Returns under how
 /// many keys the store has other events by now, which stay.
 fn merge(connected: &mut Connected, path: &Path, copy: &Path) -> Result<i64, WriteError> {
-    let fail = |error| WriteError::Store(store_error(copy, "read")(error));
+    read_all(copy).map_err(WriteError::Store)?;
     if !is_sound(&connected.connection)? {
         restore(connected, path, copy)?;
         return Ok(0);
     }
     (connected.connection)
         .execute("ATTACH DATABASE ?1 AS rescued", [path_as_text(copy)])
-        .map_err(fail)?;
+        .map_err(|error| WriteError::Store(store_error(copy, "read")(error)))?;
     let begun = connected.begin(path);
-    let copied = begun.and_then(|transaction| copy_events(transaction).map_err(fail));
+    let copied = begun.and_then(|transaction| copy_events(transaction).map_err(WriteError::Sqlite));
     let detached = (connected.connection).execute_batch("DETACH DATABASE rescued");
     let conflicts = copied?;
-    detached.map_err(fail)?;
+    detached.map_err(WriteError::Sqlite)?;
     Ok(conflicts)
+}
+
+/// Reads all of a copy: what fails after that is the store.
+fn read_all(copy: &Path) -> Result<(), Error> {
+    let fail = store_error(copy, "read");
+    let connection = open(copy, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+    let check = connection.query_row("PRAGMA quick_check(1)", (), |row| row.get::<_, String>(0));
+    match check.map_err(fail)? {
+        found if found == "ok" => Ok(()),
+        found => Err(format_error(copy, format!("it is damaged: {found}"))),
+    }
 }
 
 /// Whether tables and indexes of a store agree. Where a WAL was lost in the middle of a checkpoint, what it had

@@ -10,7 +10,7 @@ use std::time::Duration;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, MAIN_DB, OpenFlags, TransactionBehavior, ffi};
 
-use super::location::beside;
+use super::location::{beside, bytes_in};
 use super::wal_size::{Frames, KEPT_WAL_BYTES, Mode};
 use super::{
     APPLICATION_ID, SCHEMA, SCHEMA_VERSION, check_format, is_empty, log, open, store_error,
@@ -20,10 +20,9 @@ use crate::error::Error;
 /// Has the log checkpointed when a connection is closed, or not.
 pub(super) const CHECKPOINT_NOT_ON_CLOSE: DbConfig = DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE;
 
-/// Succeeds if nobody else has the store open, which ends whatever its connections had in common.
-/// Then it also removes a file of the store, which SQLite makes anew; a WAL only after all that is in
-/// it, by whomever, has gone to the database.
-pub(super) fn hold_alone(path: &Path, removed: Option<&Path>) -> Result<(), Error> {
+/// Connects if nobody else has the store open, which ends whatever its connections had in common. Until the
+/// connection is dropped nobody else can open it. It leaves the WAL as it is.
+pub(super) fn lock_exclusive(path: &Path) -> Result<Connection, Error> {
     let connection = open(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
     let alone = connection
         .set_db_config(CHECKPOINT_NOT_ON_CLOSE, true)
@@ -31,7 +30,14 @@ pub(super) fn hold_alone(path: &Path, removed: Option<&Path>) -> Result<(), Erro
         .and_then(|()| connection.pragma_update(None, "locking_mode", "EXCLUSIVE"))
         .and_then(|()| connection.execute_batch("BEGIN IMMEDIATE; ROLLBACK"));
     alone.map_err(store_error(path, "open"))?;
-    if removed.is_some_and(is_wal) {
+    Ok(connection)
+}
+
+/// The same, and removes a file of the store, which SQLite makes anew; a WAL only after all that is in it, by
+/// whomever, has gone to the database.
+pub(super) fn remove_alone(path: &Path, removed: &Path) -> Result<(), Error> {
+    let connection = lock_exclusive(path)?;
+    if is_wal(removed) {
         log::write_again(path)?;
         let moved = Frames::after(&connection, Mode::Truncate);
         let moved = moved.map_err(store_error(path, "empty the WAL of"))?;
@@ -41,8 +47,8 @@ pub(super) fn hold_alone(path: &Path, removed: Option<&Path>) -> Result<(), Erro
             return Err(store_error(path, "empty the WAL of")(busy));
         }
     }
-    match removed.map(fs::remove_file) {
-        Some(Err(error)) if error.kind() != ErrorKind::NotFound => Err(Error::File {
+    match fs::remove_file(removed) {
+        Err(error) if error.kind() != ErrorKind::NotFound => Err(Error::File {
             operation: "renew",
             path: path.to_owned(),
             source: error,
@@ -55,31 +61,48 @@ fn is_wal(path: &Path) -> bool {
     path.as_os_str().as_encoded_bytes().ends_with(b"-wal")
 }
 
-/// Opens a store for writing. With `SQLITE_OPEN_CREATE` one is made where there is none; if that fails,
-/// nothing is left of it.
-pub(super) fn connect(path: &Path, create: OpenFlags) -> Result<Connection, Error> {
-    let is_new = !create.is_empty() && !path.exists();
-    let connected = open_to_write(path, create);
-    if connected.is_err() && is_new {
-        remove_empty(path);
+/// Does what makes a store at `path` if there is none. If that fails, it leaves no new store behind.
+pub(crate) fn remove_new_on_error<T>(
+    path: &Path,
+    make: impl FnOnce() -> Result<T, Error>,
+) -> Result<T, Error> {
+    let is_new = !path.exists();
+    let made = make();
+    if made.is_err() && is_new {
+        remove_unused(path);
     }
-    connected
+    made
 }
 
-/// Removes a database that has not been written to. One that another process has open by now is found to
-/// be removed by that.
-fn remove_empty(path: &Path) {
+/// Removes a store that this process has just made, unless another has put something into it. One that has it
+/// open by now finds it to be removed.
+fn remove_unused(path: &Path) {
     let Ok(database) = fs::canonicalize(path) else {
         return;
     };
-    if fs::metadata(&database).is_ok_and(|found| found.len() == 0) {
-        // What can't be removed is an empty file, which a later start takes.
-        let _ = fs::remove_file(&database);
-        let _ = fs::remove_file(beside(&database, "-journal"));
+    // So that nobody puts anything meanwhile.
+    let mut alone = None;
+    if bytes_in(&database) > 0 {
+        let Ok(connection) = lock_exclusive(path) else {
+            return;
+        };
+        let is_used = connection.query_row("SELECT EXISTS (SELECT 1 FROM events)", (), |row| {
+            row.get::<_, bool>(0)
+        });
+        if !is_used.is_ok_and(|is_used| !is_used) {
+            return;
+        }
+        alone = Some(connection);
     }
+    for suffix in ["-wal", "-shm", "-journal", ""] {
+        // What can't be removed is an empty store, which a later start takes.
+        let _ = fs::remove_file(beside(&database, suffix));
+    }
+    drop(alone);
 }
 
-fn open_to_write(path: &Path, create: OpenFlags) -> Result<Connection, Error> {
+/// Opens a store for writing. With `SQLITE_OPEN_CREATE` one is made where there is none.
+pub(super) fn connect(path: &Path, create: OpenFlags) -> Result<Connection, Error> {
     let fail = store_error(path, "open");
     let mut connection = open(path, OpenFlags::SQLITE_OPEN_READ_WRITE | create)?;
     // What can't be opened to be written to, SQLite opens to be read: then every put would fail.

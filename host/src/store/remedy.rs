@@ -5,12 +5,13 @@
 
 use std::time::{Duration, Instant};
 
+use super::connected::Connected;
 use super::connection::{Connector, WriteError};
 use super::identity::{Change, Event, Role};
-use super::opening::hold_alone;
+use super::opening::remove_alone;
 use super::overwritten;
 use super::renewal::Renewal;
-use super::rescue::{self, Purpose};
+use super::rescue::{self, Purpose, Wanted};
 use super::wal_size::{Mode, at_once};
 use super::wholeness::is_damage;
 use crate::error::Error;
@@ -144,7 +145,7 @@ impl Connector {
             return Ok(());
         };
         if !renewal.is_done() {
-            hold_alone(&self.path, Some(&renewal.removed)).map_err(WriteError::Store)?;
+            remove_alone(&self.path, &renewal.removed).map_err(WriteError::Store)?;
         }
         self.trouble.to_be_renewed = None;
         Ok(())
@@ -152,6 +153,11 @@ impl Connector {
 
     /// Closes the store so that its WAL goes, if nobody else has it open.
     fn close_alone(&mut self) {
+        let has_other_wal = |connected: &Connected| connected.files.has_other_wal();
+        if self.connected.as_ref().is_some_and(has_other_wal) {
+            // SQLite would remove it by its name.
+            return self.abandon();
+        }
         if let Some(connected) = self.connected.take()
             && let Err(error) = connected.close_with_checkpoint()
         {
@@ -170,31 +176,33 @@ impl Connector {
             Then::Merge => Purpose::Wal,
             Then::EmptyAndStop | Then::Stop => Purpose::Database,
         };
-        // Of a file that is gone, the rest of a damaged store is all that there is.
-        let takes_damaged = then == Then::EmptyAndStop;
-        let copied = rescue::rescue(
-            &connected.connection,
-            database,
-            modes,
+        let wanted = Wanted {
             purpose,
-            takes_damaged,
-        );
+            // Of a file that is gone, the rest of a damaged store is all that there is.
+            takes_damaged: then == Then::EmptyAndStop,
+            last_key: self.last_key.as_deref(),
+        };
+        let copied = rescue::rescue(&connected.connection, database, modes, wanted);
         let copy = match copied {
             Ok(copy) => copy,
             Err(error) => return self.rescue_failed(then, &error),
         };
         self.trouble.no_copy_is_needed(database);
+        if then == Then::EmptyAndStop {
+            self.trouble.is_final = true;
+            self.empty_and_close();
+            // A reader holds it back, and what is at the database's path by now is another's.
+            if let Some(connected) = &self.connected {
+                connected.set_own_wal_aside();
+            }
+        }
         tracing::error!(
             "what was acknowledged in the store {} is rescued in {}",
             self.path.display(),
             copy.display()
         );
         match then {
-            Then::EmptyAndStop => {
-                self.trouble.is_final = true;
-                self.empty_and_close();
-                return;
-            }
+            Then::EmptyAndStop => return,
             Then::Stop => self.trouble.is_final = true,
             Then::Merge => {
                 self.to_merge.push(copy);
@@ -245,7 +253,12 @@ impl Connector {
         }
         let (database, modes) = (&connected.files.database, &connected.modes);
         let path = self.path.display();
-        match rescue::rescue(&connected.connection, database, modes, Purpose::Wal, false) {
+        let wanted = Wanted {
+            purpose: Purpose::Wal,
+            takes_damaged: false,
+            last_key: self.last_key.as_deref(),
+        };
+        match rescue::rescue(&connected.connection, database, modes, wanted) {
             Ok(copy) => {
                 tracing::error!(
                     "what was acknowledged in the store {path} is rescued in {}, until all of it is in the database",
@@ -286,13 +299,23 @@ impl Connector {
         }
     }
 
-    /// A last look before the end.
-    pub(super) fn finish(&mut self) {
+    /// A last look before the end. Returns whether acknowledged events may be lost, of which there is no copy.
+    pub(super) fn finish(&mut self) -> bool {
+        if self.trouble.is_finished {
+            return self.trouble.uncopied.is_some();
+        }
+        self.trouble.is_finished = true;
         self.trouble.rescue_failed_at = None;
         let is_wrong = self.connected.is_some() && self.inspect().is_err();
         if is_wrong || self.connected.is_none() {
             self.tell_what_is_lost();
         }
+        self.end_connection(is_wrong);
+        self.trouble.uncopied.is_some()
+    }
+
+    /// Leaves the WAL as it has to be left.
+    fn end_connection(&mut self, is_wrong: bool) {
         if self
             .connected
             .as_ref()
@@ -304,7 +327,11 @@ impl Connector {
         let Some(connected) = self.connected.as_ref().filter(|_| is_wrong) else {
             return;
         };
-        if self.trouble.is_left || self.trouble.uncopied.is_some() || self.trouble.standby.is_some()
+        let has_copy = self.trouble.is_final && self.trouble.uncopied.is_none();
+        if has_copy
+            || self.trouble.is_left
+            || self.trouble.uncopied.is_some()
+            || self.trouble.standby.is_some()
         {
             return self.abandon();
         }

@@ -88,19 +88,28 @@ pub(super) enum Purpose {
     Wal,
 }
 
+/// What a copy has to have.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Wanted<'a> {
+    pub(super) purpose: Purpose,
+    /// Whether events that were damaged before are copied as they are, as where nothing else is left.
+    pub(super) takes_damaged: bool,
+    /// The key that was put last, as far as that is known.
+    pub(super) last_key: Option<&'a str>,
+}
+
 /// Copies all that a connection still reads into a new file beside the path of its database, which has
-/// its name once it is whole. Events that were damaged before are copied as they are, or not taken.
+/// its name once it is whole.
 pub(super) fn rescue(
     connection: &Connection,
     database: &Path,
     modes: &Modes,
-    purpose: Purpose,
-    takes_damaged: bool,
+    wanted: Wanted<'_>,
 ) -> Result<PathBuf, Error> {
     make_directory(database, modes)?;
     let partial = make_partial(database, modes)?;
-    let named = write_copy(connection, &partial, takes_damaged)
-        .and_then(|()| name_copy(&partial, database, purpose));
+    let named = write_copy(connection, &partial, wanted)
+        .and_then(|()| name_copy(&partial, database, wanted.purpose));
     // Half a copy is none, and a whole one has another name by now.
     let _ = fs::remove_file(&partial);
     let copy = named?;
@@ -108,7 +117,8 @@ pub(super) fn rescue(
     Ok(copy)
 }
 
-fn write_copy(connection: &Connection, copy: &Path, takes_damaged: bool) -> Result<(), Error> {
+fn write_copy(connection: &Connection, copy: &Path, wanted: Wanted<'_>) -> Result<(), Error> {
+    let takes_damaged = wanted.takes_damaged;
     let vacuum = connection.prepare("VACUUM INTO ?1");
     let vacuum = vacuum.and_then(|mut vacuum| vacuum.execute([path_as_text(copy)]));
     match vacuum {
@@ -122,7 +132,9 @@ fn write_copy(connection: &Connection, copy: &Path, takes_damaged: bool) -> Resu
         }
         result => result.map_err(store_error(copy, "write"))?,
     };
-    let found = StoreReader::open(copy)?.verify(|_| {})?;
+    let reader = StoreReader::open(copy)?;
+    check_last_key(&reader, copy, wanted)?;
+    let found = reader.verify(|_| {})?;
     let damaged = found.damaged.len();
     if !found.structure.is_empty() || damaged > 0 && !takes_damaged {
         return Err(Error::StoreFormat {
@@ -136,6 +148,28 @@ fn write_copy(connection: &Connection, copy: &Path, takes_damaged: bool) -> Resu
         );
     }
     sync(copy)
+}
+
+/// Holds that a copy has the event that was put last: what is left of a WAL that was cut off may be an older
+/// state, which is whole in itself.
+fn check_last_key(reader: &StoreReader, copy: &Path, wanted: Wanted<'_>) -> Result<(), Error> {
+    let Some(key) = wanted.last_key else {
+        return Ok(());
+    };
+    if reader.contains(key)? {
+        return Ok(());
+    }
+    if wanted.takes_damaged {
+        tracing::error!(
+            "the copy {} lacks the event that was put last, under the key {key:?}",
+            copy.display()
+        );
+        return Ok(());
+    }
+    Err(Error::StoreFormat {
+        path: copy.to_owned(),
+        reason: format!("it lacks the event that was put last, under the key {key:?}"),
+    })
 }
 
 /// Copies all pages as they are, from the WAL too.

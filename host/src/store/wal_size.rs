@@ -28,11 +28,11 @@ pub const MIN_MAX_WAL_BYTES: u64 = 4 * 1024 * 1024;
 pub(super) const WAL_HEADER_BYTES: usize = 32;
 
 /// The size in bytes of the header of each page in a WAL.
-const PAGE_HEADER_BYTES: u64 = 24;
+pub(super) const FRAME_HEADER_BYTES: usize = 24;
 
 /// Where a page of a WAL begins, the first of which is 1.
 pub(super) fn start_of(page: u64, page_bytes: u64) -> u64 {
-    WAL_HEADER_BYTES as u64 + page.saturating_sub(1) * (PAGE_HEADER_BYTES + page_bytes)
+    WAL_HEADER_BYTES as u64 + page.saturating_sub(1) * (FRAME_HEADER_BYTES as u64 + page_bytes)
 }
 
 /// How many pages a WAL has, and how many of them the database has too.

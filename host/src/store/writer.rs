@@ -12,7 +12,7 @@ use super::connection::{Connector, WriteError, is_busy};
 use super::digest;
 use crate::error::Error;
 use crate::sink::PutError;
-use crate::sink::group_commit::{Record, Writer};
+use crate::sink::group_commit::{Closed, Record, Writer};
 use crate::sink::reason::Reason;
 
 /// After how many seconds to try a put again that met a locked store.
@@ -122,6 +122,13 @@ impl Writer for StoreWriter {
 
     fn idle(&mut self) {
         self.connector.tick();
+    }
+
+    fn close(&mut self) -> Closed {
+        match self.connector.finish() {
+            true => Closed::EventsLost,
+            false => Closed::Complete,
+        }
     }
 }
 

@@ -1,9 +1,9 @@
 //! `serve`: a server from its flags to its end.
 
 use std::io::{self, Write as _};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
-use alldata_peer_server_http::sink::BoxSink;
+use alldata_peer_server_http::sink::{BoxSink, LossReport};
 use alldata_peer_server_http::sinks::SinkOptions;
 use alldata_peer_server_http::{Error, PeerServer, sinks};
 use anyhow::{Context as _, Result};
@@ -24,6 +24,13 @@ const CUT_SHORT: i32 = 130;
 #[error("the component has a sink of its own: leave out --sink and ALLDATA_PEER_SINK")]
 pub(crate) struct UnusedSink;
 
+/// The server was closed without events that it has acknowledged.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "acknowledged events may be lost, of which no copy could be made: the log says of which file"
+)]
+struct EventsLost;
+
 /// Serves until a signal comes, then answers what is in flight.
 pub(crate) fn serve(arguments: Serve) -> Result<()> {
     panics::server_starts();
@@ -39,7 +46,7 @@ async fn run(arguments: Serve) -> Result<()> {
     let mut signals = Signals::listen().context("cannot listen for signals")?;
     let arguments = Arc::new(arguments);
     let given = Arc::clone(&arguments);
-    let (server, sink) = tokio::select! {
+    let (server, sink, losses) = tokio::select! {
         listening = on_own_thread(move || listen(given)) => listening?,
         // A large component takes a while to compile, a file may be on a mount that hangs, and nothing is
         // in flight yet.
@@ -66,11 +73,18 @@ async fn run(arguments: Serve) -> Result<()> {
         }
     }
     tracing::info!("closed");
-    Ok(())
+    match losses.get() {
+        Some(report) if report.has_lost_events() => Err(EventsLost.into()),
+        _ => Ok(()),
+    }
 }
 
-/// A server, and the URL of its sink where that is not the component's own.
-async fn listen(arguments: Arc<Serve>) -> Result<(PeerServer, Option<String>)> {
+/// What tells at the end whether the sink has lost events.
+type Losses = Arc<OnceLock<LossReport>>;
+
+/// A server, the URL of its sink where that is not the component's own, and what that has lost at the end.
+async fn listen(arguments: Arc<Serve>) -> Result<(PeerServer, Option<String>, Losses)> {
+    let losses = Losses::default();
     let limits = &arguments.limits;
     let mut builder = limits.set(PeerServer::builder().port(arguments.port));
     if let Some(hostname) = arguments.hostname.as_ref().filter(|name| !name.is_empty()) {
@@ -101,16 +115,24 @@ async fn listen(arguments: Arc<Serve>) -> Result<(PeerServer, Option<String>)> {
                 ..limits.of_sink()
             };
             // A start that fails for another reason leaves no new store behind.
-            builder = builder.sink_when_bound(open_sink(url.clone(), options));
+            let opened = open_sink(url.clone(), options, Arc::clone(&losses));
+            builder = builder.sink_when_bound(opened);
             Some(url)
         }
     };
-    Ok((builder.listen().await?, sink))
+    Ok((builder.listen().await?, sink, losses))
 }
 
 /// Opens a sink on a thread that may be blocked by that.
-async fn open_sink(url: String, options: SinkOptions) -> std::result::Result<BoxSink, Error> {
-    on_own_thread(move || async move { sinks::open_with(&url, options).await }).await
+async fn open_sink(
+    url: String,
+    options: SinkOptions,
+    losses: Losses,
+) -> std::result::Result<BoxSink, Error> {
+    let open = move || async move { sinks::open_with(&url, options).await };
+    let sink = on_own_thread(open).await?;
+    losses.get_or_init(|| sink.loss_report());
+    Ok(sink)
 }
 
 /// Runs what may block on a thread of its own, which is not waited for at the end.

@@ -1,0 +1,201 @@
+//! A `-wal` beside a database that it does not belong to, put there under a server or while none runs.
+
+use std::fs;
+use std::path::PathBuf;
+
+use rusqlite::{Connection as Database, OpenFlags};
+use rustix::process::Signal;
+
+use crate::store_files::{assert_holds, assert_whole, end};
+use crate::support::{Peer, PeerBuilder, run, serve, wait_until};
+
+/// More than fit one page of the database.
+const EVENTS: usize = 300;
+
+#[test]
+fn wal_of_another_store_beside_an_idle_reader_is_never_applied() {
+    for signal in [Signal::TERM, Signal::KILL] {
+        for reader_ends_first in [true, false] {
+            let (_directory, foreign) = foreign_wal();
+            let peer = Peer::start();
+            put_all(&peer, "own");
+            // One that does not remove the WAL at its end.
+            let reader = idle_reader(&peer, OpenFlags::SQLITE_OPEN_READ_ONLY);
+            fs::copy(&foreign, peer.file("foreign")).expect("copies");
+            fs::rename(peer.file("foreign"), peer.file("alldata.db-wal")).expect("replaces");
+            peer.log_line("was replaced");
+            if signal == Signal::KILL {
+                peer.log_line("is complete");
+            }
+            let next = end(peer, signal);
+            let peer = if reader_ends_first {
+                drop(reader);
+                next.start()
+            } else {
+                let peer = next.start();
+                drop(reader);
+                peer
+            };
+            peer.put("after", "1").assert_created();
+            let peer = end(peer, Signal::KILL).start();
+            assert_own(&peer);
+            assert_whole(&peer, &["after"]);
+        }
+    }
+}
+
+#[test]
+fn wal_of_another_store_is_set_aside_while_the_server_runs() {
+    let (_directory, foreign) = foreign_wal();
+    let peer = Peer::start();
+    put_all(&peer, "own");
+    fs::copy(&foreign, peer.file("foreign")).expect("copies");
+    fs::rename(peer.file("foreign"), peer.file("alldata.db-wal")).expect("replaces");
+    peer.log_line("alldata.db.foreign-wal");
+    wait_until("puts are taken", || peer.put("after", "1").status == 201);
+    let aside = fs::read(peer.file("alldata.db.foreign-wal")).expect("reads");
+    assert!(
+        aside == fs::read(&foreign).expect("reads"),
+        "it was changed"
+    );
+    let peer = end(peer, Signal::TERM).start();
+    assert_own(&peer);
+}
+
+#[test]
+fn wal_of_another_store_beside_a_closed_store_refuses_the_start() {
+    let (_directory, foreign) = foreign_wal();
+    let peer = Peer::start();
+    put_all(&peer, "own");
+    let (store, database) = (peer.store(), peer.file("alldata.db"));
+    let wal = peer.file("alldata.db-wal");
+    let next = end(peer, Signal::TERM);
+    let bytes = fs::read(&database).expect("reads");
+    fs::copy(&foreign, &wal).expect("copies");
+    for arguments in [
+        &serve(&store)[..],
+        &["import", "/dev/null", "--store", &store],
+    ] {
+        let output = run(arguments);
+        let sentence = output.assert_failed(1);
+        assert!(sentence.contains("alldata.db-wal"), "{sentence}");
+    }
+    assert!(
+        fs::read(&database).expect("reads") == bytes,
+        "it was changed"
+    );
+    assert!(fs::read(&wal).expect("reads") == fs::read(&foreign).expect("reads"));
+    fs::remove_file(&wal).expect("removes");
+    assert_own(&next.start());
+}
+
+#[test]
+fn backup_moved_over_the_database_beside_a_reader_keeps_its_events() {
+    for signal in [Signal::TERM, Signal::KILL] {
+        let (_directory, backup) = closed_store();
+        let peer = Peer::start();
+        put_all(&peer, "own");
+        let (database, store) = (peer.file("alldata.db"), peer.store());
+        let reader = idle_reader(&peer, OpenFlags::default());
+        reader.execute_batch("BEGIN").expect("begins");
+        count(&reader);
+        put_all(&peer, "later");
+        fs::copy(&backup, peer.file("backup.db")).expect("copies");
+        fs::rename(peer.file("backup.db"), &database).expect("replaces");
+        peer.log_line("is rescued in");
+        let rescued = peer.file("alldata.db.rescued");
+        let next = end(peer, signal);
+        drop(reader);
+        let output = run(&serve(&store));
+        let sentence = output.assert_failed(1);
+        assert!(sentence.contains("alldata.db.rescued"), "{sentence}");
+        assert_holds(&rescued, "later0");
+        fs::rename(&rescued, rescued.with_extension("kept")).expect("moves");
+        assert!(fs::read(&database).expect("reads") == fs::read(&backup).expect("reads"));
+        let peer = next.start();
+        let exported = run(&["export", "--store", &store]);
+        assert_eq!(exported.events().len(), EVENTS);
+        assert_whole(&peer, &["other0", "other299"]);
+    }
+}
+
+/// With the reader gone while the server still waits to have the store alone.
+#[test]
+fn wal_of_another_store_is_never_applied_once_the_reader_ends() {
+    let (_directory, foreign) = foreign_wal();
+    let peer = Peer::start();
+    put_all(&peer, "own");
+    let reader = idle_reader(&peer, OpenFlags::SQLITE_OPEN_READ_ONLY);
+    fs::copy(&foreign, peer.file("foreign")).expect("copies");
+    fs::rename(peer.file("foreign"), peer.file("alldata.db-wal")).expect("replaces");
+    peer.log_line("is complete");
+    drop(reader);
+    wait_until("puts are taken", || peer.put("after", "1").status == 201);
+    let peer = end(peer, Signal::KILL).start();
+    assert_own(&peer);
+    assert_whole(&peer, &["after"]);
+}
+
+/// As one restores a backup, but with the WAL of a server that was killed still there.
+#[test]
+fn backup_beside_the_wal_of_the_store_refuses_the_start() {
+    let (_directory, backup) = closed_store();
+    let peer = Peer::start();
+    put_all(&peer, "own");
+    let (database, store) = (peer.file("alldata.db"), peer.store());
+    let next = end(peer, Signal::KILL);
+    let own = fs::read(&database).expect("reads");
+    fs::copy(&backup, &database).expect("copies");
+    let output = run(&serve(&store));
+    let sentence = output.assert_failed(1);
+    assert!(sentence.contains("alldata.db-wal"), "{sentence}");
+    assert!(fs::read(&database).expect("reads") == fs::read(&backup).expect("reads"));
+    // Nothing is lost of either.
+    fs::write(&database, own).expect("restores");
+    assert_own(&next.start());
+}
+
+/// A store that was closed in good order, with other events than those of the tests.
+fn closed_store() -> (PeerBuilder, PathBuf) {
+    let other = Peer::start();
+    put_all(&other, "other");
+    let database = other.file("alldata.db");
+    (end(other, Signal::TERM), database)
+}
+
+/// The WAL of a server that was killed.
+fn foreign_wal() -> (PeerBuilder, PathBuf) {
+    let other = Peer::start();
+    put_all(&other, "other");
+    let wal = other.file("alldata.db-wal");
+    (end(other, Signal::KILL), wal)
+}
+
+fn put_all(peer: &Peer, prefix: &str) {
+    for number in 0..EVENTS {
+        peer.put(&format!("{prefix}{number}"), "1").assert_created();
+    }
+}
+
+/// A program that has the store open, and reads nothing at the moment.
+fn idle_reader(peer: &Peer, flags: OpenFlags) -> Database {
+    let reader = Database::open_with_flags(peer.file("alldata.db"), flags).expect("opens");
+    assert_eq!(count(&reader), EVENTS as i64);
+    reader
+}
+
+fn count(reader: &Database) -> i64 {
+    let count = reader.query_row("SELECT count(*) FROM events", (), |row| row.get(0));
+    count.expect("reads")
+}
+
+fn assert_own(peer: &Peer) {
+    let exported = run(&["export", "--store", &peer.store()]);
+    let events = exported.events();
+    for number in 0..EVENTS {
+        let key = format!("own{number}");
+        assert!(events.contains_key(&key), "{key} is lost");
+    }
+    assert!(!events.keys().any(|key| key.starts_with("other")));
+    run(&["verify", "--store", &peer.store()]).assert_ok();
+}
