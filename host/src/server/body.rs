@@ -14,11 +14,11 @@ use http_body_util::BodyExt as _;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 use wasmtime_wasi_http::Error as BodyError;
 
+use crate::server::body_quota::BodyLimits;
 use crate::server::body_reader::{BodyReader, ReadError};
 use crate::server::connection_state::OpenBody;
+use crate::server::context::ConnectionContext;
 use crate::server::frame_coalescer::FrameCoalescer;
-use crate::server::peer_server::body_quota::BodyLimits;
-use crate::server::peer_server::context::ConnectionContext;
 
 /// The bytes that one request has reserved of the quota for bodies, until this is dropped.
 pub(crate) struct BodyReservation {

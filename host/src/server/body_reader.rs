@@ -12,8 +12,8 @@ use tokio::runtime::Handle;
 use tokio::task::coop::unconstrained;
 use tokio::time::{Instant, Sleep, sleep_until};
 
+use crate::server::body_quota::BodyLimits;
 use crate::server::connection_state::OpenBody;
-use crate::server::peer_server::body_quota::BodyLimits;
 
 /// Over how long the rate of a body is averaged: lost packets are retransmitted within that.
 const RATE_INTERVAL: Duration = Duration::from_secs(5);
@@ -212,7 +212,7 @@ mod tests {
     use tokio::time::{Instant, advance};
 
     use super::{GRACE_PERIOD, RATE_INTERVAL, ReadDeadline};
-    use crate::server::peer_server::body_quota::BodyLimits;
+    use crate::server::body_quota::BodyLimits;
 
     const LIMITS: BodyLimits = BodyLimits {
         bytes: 1000,

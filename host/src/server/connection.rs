@@ -24,9 +24,9 @@ use tokio::time::{Sleep, sleep, timeout};
 use crate::limits::Limits;
 use crate::server::connection_limiter::ConnectionLimiter;
 use crate::server::connection_state::{ConnectionState, InstrumentedIo};
+use crate::server::context::ConnectionContext;
 use crate::server::http_io::HttpIo;
 use crate::server::parse_error;
-use crate::server::peer_server::context::ConnectionContext;
 use crate::server::service::PeerService;
 use crate::server::shutdown::{Phase, Shutdown};
 

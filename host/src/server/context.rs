@@ -11,8 +11,8 @@ use tokio_util::task::TaskTracker;
 
 use crate::component::loaded_component::EntryPoint;
 use crate::limits::Limits;
+use crate::server::body_quota::{BodyLimits, BodyQuota};
 use crate::server::connection_state::ConnectionState;
-use crate::server::peer_server::body_quota::{BodyLimits, BodyQuota};
 use crate::server::refusal_log::RefusalLog;
 use crate::sink::dispatcher::{ConnectionDispatcher, SinkDispatcher};
 

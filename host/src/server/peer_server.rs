@@ -18,8 +18,8 @@ use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 
 use crate::server::connection;
 use crate::server::connection_limiter::ConnectionLimiter;
+use crate::server::context::{ConnectionContext, ServerContext};
 use crate::server::listener::Listener;
-use crate::server::peer_server::context::{ConnectionContext, ServerContext};
 use crate::server::shutdown::{Phase, Shutdown};
 use crate::sink::{BoxSink, PutSink as _};
 

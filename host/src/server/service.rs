@@ -17,11 +17,11 @@ use crate::component::loaded_component::EntryPoint;
 use crate::component::pool::Permit;
 use crate::component::protocol::{DirectPre, PutResponse};
 use crate::server::body::{BodyReservation, LimitExceeded, LimitedBody};
+use crate::server::body_quota::BodyLimits;
+use crate::server::context::ConnectionContext;
 use crate::server::detach_on_drop::DetachOnDrop;
 use crate::server::framing;
 use crate::server::message_scanner::Defect;
-use crate::server::peer_server::body_quota::BodyLimits;
-use crate::server::peer_server::context::ConnectionContext;
 use crate::server::response::{
     OVERLOAD_RETRY_SECONDS, Response, acquire_outcome, into_response, respond,
 };

@@ -17,8 +17,8 @@ use crate::component::loaded_component::EntryPoint;
 use crate::component::put_sink::RefusalSlot;
 use crate::server::body::{BodyReservation, LimitedBody};
 use crate::server::connection_state::{ConnectionState, OpenResponse};
+use crate::server::context::ConnectionContext;
 use crate::server::detach_on_drop::DetachOnDrop;
-use crate::server::peer_server::context::ConnectionContext;
 use crate::server::response::{Response, acquire_outcome};
 
 /// A call of a guest, as the future of its response.
