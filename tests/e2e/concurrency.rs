@@ -117,77 +117,47 @@ fn crowd(builder: PeerServerBuilder, most: usize) -> usize {
 #[test]
 fn clients_within_capacity_are_never_refused() {
     for places in [u32::try_from(CLIENTS).expect("is small"), 1024] {
-        let builder = PeerServer::builder().limits(Limits {
-            max_concurrent_requests: places,
-            ..Limits::default()
-        });
+        let builder = PeerServer::builder().limits(concurrent(places));
         assert_eq!(crowd(builder, CLIENTS), 0, "{places} places");
     }
 }
 
 #[test]
 fn clients_beyond_capacity_put_acknowledged_events_once() {
-    crowd(
-        PeerServer::builder().limits(Limits {
-            max_concurrent_requests: 4,
-            ..Limits::default()
-        }),
-        4,
-    );
+    crowd(PeerServer::builder().limits(concurrent(4)), 4);
 }
 
 #[test]
 fn short_lived_instances_lose_nothing() {
+    let reused = |max_instance_reuse_count, places| {
+        PeerServer::builder().limits(Limits {
+            max_instance_reuse_count,
+            ..concurrent(places)
+        })
+    };
     let places = u32::try_from(CLIENTS).expect("is small");
-    let builder = PeerServer::builder().limits(Limits {
-        max_instance_reuse_count: 3,
-        ..Limits::default()
-    });
-    assert_eq!(
-        crowd(
-            builder.limits(Limits {
-                max_concurrent_requests: places,
-                ..Limits::default()
-            }),
-            CLIENTS
-        ),
-        0
-    );
-    let builder = PeerServer::builder().limits(Limits {
-        max_instance_reuse_count: 1,
-        ..Limits::default()
-    });
-    crowd(
-        builder.limits(Limits {
-            max_concurrent_requests: 8,
-            ..Limits::default()
-        }),
-        8,
-    );
+    assert_eq!(crowd(reused(3, places), CLIENTS), 0);
+    crowd(reused(1, 8), 8);
 }
 
 #[test]
 fn component_without_put_handler_loses_nothing() {
     let builder = || PeerServer::builder().component(handler_only());
     let places = u32::try_from(CLIENTS).expect("is small");
-    assert_eq!(
-        crowd(
-            builder().limits(Limits {
-                max_concurrent_requests: places,
-                ..Limits::default()
-            }),
-            CLIENTS
-        ),
-        0
-    );
-    crowd(
-        builder().limits(Limits {
-            max_concurrent_requests: 4,
-            max_instance_reuse_count: 3,
-            ..Limits::default()
-        }),
-        4,
-    );
+    let crowded = builder().limits(concurrent(places));
+    assert_eq!(crowd(crowded, CLIENTS), 0);
+    let short_lived = Limits {
+        max_instance_reuse_count: 3,
+        ..concurrent(4)
+    };
+    crowd(builder().limits(short_lived), 4);
+}
+
+fn concurrent(max_concurrent_requests: u32) -> Limits {
+    Limits {
+        max_concurrent_requests,
+        ..Limits::default()
+    }
 }
 
 /// Puts until the server ends the connection, and returns how many it acknowledged. Only the last

@@ -109,11 +109,9 @@ fn started_requests_are_never_cut_off() {
 
 #[test]
 fn waiting_client_does_not_delay_shutdown() {
-    let builder = PeerServer::builder().sink(DiscardSink).limits(Limits {
-        max_connections: 1,
-        ..Limits::default()
-    });
+    let builder = PeerServer::builder().sink(DiscardSink);
     let server = Embedded::start(builder.limits(Limits {
+        max_connections: 1,
         drain_timeout: DEADLINE * 10,
         ..Limits::default()
     }));

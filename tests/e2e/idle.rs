@@ -34,12 +34,9 @@ async fn slow_server() -> Arc<PeerServer> {
         Ok(())
     });
     let longest = Duration::from_secs(3600);
-    let builder = builder.limits(Limits {
+    listen(builder.limits(Limits {
         sink_timeout: longest,
         body_timeout: longest,
-        ..Limits::default()
-    });
-    listen(builder.limits(Limits {
         min_body_rate: 0,
         ..Limits::default()
     }))

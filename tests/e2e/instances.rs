@@ -22,9 +22,10 @@ fn counts(place: u32) -> String {
 }
 
 /// The statuses of so many puts, each on a connection of its own.
-fn statuses(builder: PeerServerBuilder, puts: usize) -> Vec<u16> {
+fn statuses(builder: PeerServerBuilder, max_instance_reuse_count: u32, puts: usize) -> Vec<u16> {
     let server = Embedded::start(builder.limits(Limits {
         max_concurrent_requests: 1,
+        max_instance_reuse_count,
         ..Limits::default()
     }));
     let puts = (0..puts).map(|_| server.put("key1", "1").status);
@@ -35,28 +36,13 @@ fn statuses(builder: PeerServerBuilder, puts: usize) -> Vec<u16> {
 fn instance_serves_configured_number_of_requests() {
     let guest = guest_that(&counts(ANSWER), CREATED, "");
     let kept = [401, 402, 403, 404, 405, 406, 407];
-    assert_eq!(statuses(builder(&guest), 7), kept);
+    assert_eq!(
+        statuses(builder(&guest), Limits::DEFAULT.max_instance_reuse_count, 7),
+        kept
+    );
     let replaced = [401, 402, 403, 401, 402, 403, 401];
-    assert_eq!(
-        statuses(
-            builder(&guest).limits(Limits {
-                max_instance_reuse_count: 3,
-                ..Limits::default()
-            }),
-            7
-        ),
-        replaced
-    );
-    assert_eq!(
-        statuses(
-            builder(&guest).limits(Limits {
-                max_instance_reuse_count: 1,
-                ..Limits::default()
-            }),
-            3
-        ),
-        [401; 3]
-    );
+    assert_eq!(statuses(builder(&guest), 3, 7), replaced);
+    assert_eq!(statuses(builder(&guest), 1, 3), [401; 3]);
 }
 
 #[test]
@@ -64,7 +50,10 @@ fn trapped_instance_is_not_reused() {
     let third = "(if (i32.eq (global.get $calls) (i32.const 3)) (then unreachable))";
     let guest = guest_that(&format!("{} {third}", counts(ANSWER)), CREATED, "");
     let replaced = [401, 402, 500, 401, 402, 500, 401];
-    assert_eq!(statuses(builder(&guest), 7), replaced);
+    assert_eq!(
+        statuses(builder(&guest), Limits::DEFAULT.max_instance_reuse_count, 7),
+        replaced
+    );
 }
 
 #[test]
@@ -72,7 +61,11 @@ fn grown_instance_is_replaced_and_small_one_is_kept() {
     for (pages, statuses_of_3) in [(2, [401, 402, 403]), (16, [401; 3])] {
         let grow = format!("(drop (memory.grow (i32.const {pages})))");
         let guest = guest_that(&format!("{} {grow}", counts(ANSWER)), CREATED, "");
-        assert_eq!(statuses(builder(&guest), 3), statuses_of_3, "{pages} pages");
+        assert_eq!(
+            statuses(builder(&guest), Limits::DEFAULT.max_instance_reuse_count, 3),
+            statuses_of_3,
+            "{pages} pages"
+        );
     }
 }
 

@@ -114,7 +114,7 @@ impl<F: InstanceFactory> InstancePool<F> {
         let one_more = |used| (used < max).then_some(used + 1);
         let (set, read) = (Ordering::Relaxed, Ordering::Relaxed);
         let taken = self.permits_in_use.fetch_update(set, read, one_more);
-        taken.is_ok().then_some(Permit(self))
+        taken.is_ok().then(|| Permit(self))
     }
 
     /// An idle instance of the thread's own shard, or of another.
