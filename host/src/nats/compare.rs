@@ -1,7 +1,4 @@
 //! Reads all replicas of a stream side by side, and compares them message by message.
-//!
-//! Subjects that all have in the same way are forgotten at once; what is kept of the others is bounded: see
-//! `differences`.
 
 use std::fmt::Display;
 use std::time::Duration;
@@ -11,23 +8,23 @@ use futures_util::StreamExt as _;
 use tokio::time::timeout;
 
 use super::differences::{Content, Differences};
-use super::message::Stored;
-use super::nats_error;
+use super::error::nats_error;
+use super::message::StoredMessage;
 use super::replicas::Replica;
 use super::url::NatsUrl;
 use crate::error::Error;
 
-/// How long to wait for the next message of a replica that has one.
+/// How long to wait for the next message.
 const NEXT_TIMEOUT: Duration = Duration::from_secs(15);
 
-/// How long to wait for what one replica had when it was looked at, and another got a moment later.
+/// How long to wait for messages that one replica stored a moment after its messages were counted.
 const TAIL_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// How many messages are read for that at the most.
+/// How many such messages are read at the most.
 const MAX_TAIL: usize = 100_000;
 
-/// After how many of those it is looked whether it has all that the others have.
-const LOOK_AGAIN: usize = 100;
+/// After how many such messages it is checked whether more have to be read.
+const CHECK_INTERVAL: usize = 100;
 
 /// A line for each key that not all replicas have in the same way. `progress` is called with the number of
 /// messages of each that were read so far.
@@ -57,10 +54,10 @@ pub(super) async fn compare(
     }
     for (number, reading) in readings.iter_mut().enumerate() {
         for read in 0..MAX_TAIL {
-            if read % LOOK_AGAIN == 0 && differences.has_all(number) {
+            if read % CHECK_INTERVAL == 0 && differences.has_all(number) {
                 break;
             }
-            // What does not come any more, it lacks.
+            // Messages that do not come in time are missing.
             let Ok(next) = timeout(TAIL_TIMEOUT, reading.read(url)).await else {
                 break;
             };
@@ -79,7 +76,7 @@ pub(super) async fn compare(
 struct Reading {
     name: String,
     messages: Messages,
-    /// How many messages it had that are not read yet.
+    /// How many messages are not read yet of those that it had at the start.
     left: u64,
 }
 
@@ -94,7 +91,7 @@ impl Reading {
         })
     }
 
-    /// The next message of those that it had, if there is one.
+    /// The next message of those that it had at the start.
     async fn next(&mut self, url: &NatsUrl) -> Result<Option<(String, Content)>, Error> {
         if self.left == 0 {
             return Ok(None);
@@ -107,18 +104,18 @@ impl Reading {
         }
     }
 
-    /// The subject of the next message, once there is one, and what it is.
+    /// Waits for the next message: its subject, and its content.
     async fn read(&mut self, url: &NatsUrl) -> Result<(String, Content), Error> {
         let message = self.messages.next().await;
-        let message = message.ok_or_else(|| self.fail(url, &"its messages end too early"))?;
+        let message = message.ok_or_else(|| self.fail(url, &"the delivery ended too early"))?;
         let message = message.map_err(|error| self.fail(url, &error))?;
         let headers = message.headers.as_ref();
-        let content = match Stored::read(url, &message.subject, headers, &message.payload) {
-            Stored::Whole(event) => {
-                Content::Whole(*blake3::hash(event.event.as_bytes()).as_bytes())
+        let content = match StoredMessage::read(url, &message.subject, headers, &message.payload) {
+            StoredMessage::Intact(event) => {
+                Content::Intact(*blake3::hash(event.event.as_bytes()).as_bytes())
             }
-            Stored::Damaged(_) => Content::Damaged,
-            Stored::Foreign => Content::Foreign,
+            StoredMessage::Damaged(_) => Content::Damaged,
+            StoredMessage::Foreign => Content::Foreign,
         };
         Ok((message.subject.to_string(), content))
     }

@@ -18,7 +18,7 @@ const MAX_LISTED: usize = 1000;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Content {
     /// An event with this digest.
-    Whole([u8; blake3::OUT_LEN]),
+    Intact([u8; blake3::OUT_LEN]),
     Damaged,
     Foreign,
 }
@@ -142,7 +142,7 @@ fn line(subject: &str, contents: &[Option<Content>], names: &[&str], url: &NatsU
 #[cfg(test)]
 mod tests {
     use super::{Content, Differences, MAX_LISTED, MAX_SUBJECTS};
-    use crate::nats::NatsUrl;
+    use crate::nats::url::NatsUrl;
 
     fn url() -> NatsUrl {
         "nats://localhost/events".parse().expect("is one")

@@ -1,7 +1,6 @@
-//! Whether the stream takes events now, as far as puts and a look at it now and then have shown.
+//! Whether a stream takes events now, as far as puts and probes have shown.
 //!
-//! Decides which puts are worth a try, so that in long trouble they are refused at once. Never
-//! decides what became of one.
+//! Decides whether a put is tried, so that in a long outage puts are refused at once.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -9,257 +8,236 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
 
+use super::failure::Failure;
 use crate::util::log_limiter::LogLimiter;
 
-/// How long puts wait for the end of a trouble: longer than the replicas take to agree on a new
-/// leader, which is 4 to 9 s.
-const PATIENCE: Duration = Duration::from_secs(12);
+/// How long puts are retried in an outage: longer than the election of a leader, which takes 4 to 9 s. After that they
+/// are refused at once.
+const MAX_OUTAGE_TO_WAIT_FOR: Duration = Duration::from_secs(12);
 
-/// After how long without a failed put all puts try a stream that looks well.
-const RECOVERY: Duration = Duration::from_secs(5);
+/// How long after the last failed put all puts try a stream whose probes succeed.
+const RECOVERY_TIME: Duration = Duration::from_secs(5);
 
 /// The health of a stream.
 #[derive(Debug, Default)]
 pub(super) struct Health {
-    /// Whether the state is not [`State::Good`], for the many puts that need to know no more.
-    is_ill: AtomicBool,
+    /// Whether the state is not [`State::Healthy`]: all that most puts have to know.
+    is_unhealthy: AtomicBool,
     state: Mutex<State>,
-    ill: Notify,
-    /// How many puts have failed at least once and go on trying.
-    trying_again: AtomicUsize,
-    /// The reasons that were logged lately.
-    said: LogLimiter,
+    became_unhealthy: Notify,
+    /// How many puts have failed at least once and are being retried.
+    retrying: AtomicUsize,
+    /// Keeps reasons that alternate from flooding the log.
+    log_limiter: LogLimiter,
 }
 
-/// A put that goes on trying, until this is dropped.
-pub(super) struct TryingAgain<'a>(&'a Health);
+/// Counts a put that is being retried until it is dropped.
+pub(super) struct RetryGuard<'a>(&'a Health);
 
 #[derive(Debug, Default)]
 enum State {
     #[default]
-    Good,
-    /// It stores nothing new, but says what it has.
+    Healthy,
+    /// It stores nothing new, but can be read.
     Full { since: Instant },
     /// Puts have failed, and none has succeeded since.
-    Trouble {
+    Unhealthy {
         since: Instant,
         last: Instant,
-        /// Why the last one has failed.
-        why: Trouble,
-        /// Whether one put may try after all that time.
+        /// The reason of the last failure.
+        why: Failure,
+        /// Whether one put may be tried after a long outage.
         may_probe: bool,
     },
-    /// It looks well after trouble, and puts show whether it is.
+    /// Probes succeed after an outage; the next puts show whether it takes events.
     Recovering { since: Instant },
-    /// The stream is not one to put into now.
+    /// Nothing may be put into the stream now.
     Unfit,
-    /// It may have lost what it had, or be another: nothing shows that it is right again.
+    /// It may have lost events, or be another stream. This state does not end.
     Suspect,
 }
 
-/// Why a put was not taken, for no reason of its own.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Trouble {
-    text: String,
-    /// Whether somebody has to make room.
-    is_full: bool,
-}
-
-/// What a look at the stream has shown.
+/// The result of a probe of the stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Look {
-    /// It is there, and as it has to be.
+pub(super) enum Probe {
+    /// It exists, and its state and settings are as required.
     Fit,
-    /// It must not be put into.
+    /// Nothing may be put into it now.
     Unfit,
-    /// It must not be put into, however it looks later.
+    /// Nothing may be put into it any more, whatever later probes show.
     Suspect,
-}
-
-impl Trouble {
-    pub(super) fn new(text: impl Into<String>) -> Self {
-        let (text, is_full) = (text.into(), false);
-        Self { text, is_full }
-    }
-
-    pub(super) fn full(text: impl Into<String>) -> Self {
-        let (text, is_full) = (text.into(), true);
-        Self { text, is_full }
-    }
 }
 
 impl Health {
-    /// Whether a put is worth its first try.
+    /// Whether to try a put for the first time.
     pub(super) fn admits(&self) -> bool {
-        !self.is_ill.load(Ordering::Acquire) || self.admits_at(Instant::now())
+        !self.is_unhealthy.load(Ordering::Acquire) || self.admits_at(Instant::now())
     }
 
     fn admits_at(&self, now: Instant) -> bool {
         match &mut *self.lock() {
-            State::Good | State::Full { .. } | State::Recovering { .. } => true,
-            State::Trouble { since, .. } if now < *since + PATIENCE => true,
-            State::Trouble { may_probe, .. } => std::mem::take(may_probe),
+            State::Healthy | State::Full { .. } | State::Recovering { .. } => true,
+            State::Unhealthy { since, .. } if now < *since + MAX_OUTAGE_TO_WAIT_FOR => true,
+            State::Unhealthy { may_probe, .. } => std::mem::take(may_probe),
             State::Unfit | State::Suspect => false,
         }
     }
 
-    /// Whether a put that has failed is worth another try. One that may be stored is, to know.
+    /// Whether to retry a put that has failed. One that may be stored is retried to find that out.
     pub(super) fn admits_again(&self, may_be_stored: bool) -> bool {
         self.admits_again_at(may_be_stored, Instant::now())
     }
 
     fn admits_again_at(&self, may_be_stored: bool, now: Instant) -> bool {
         match *self.lock() {
-            State::Good | State::Full { .. } | State::Recovering { .. } => true,
-            State::Trouble { since, .. } => may_be_stored || now < since + PATIENCE,
+            State::Healthy | State::Full { .. } | State::Recovering { .. } => true,
+            State::Unhealthy { since, .. } => may_be_stored || now < since + MAX_OUTAGE_TO_WAIT_FOR,
             State::Unfit | State::Suspect => false,
         }
     }
 
-    /// Whether puts fail since somebody has to make room.
+    /// Whether puts fail because the stream or its servers are full.
     pub(super) fn is_full(&self) -> bool {
         match &*self.lock() {
             State::Full { .. } => true,
-            State::Trouble { why, .. } => why.is_full,
+            State::Unhealthy { why, .. } => why.is_full,
             _ => false,
         }
     }
 
-    /// Counts a put that goes on trying. As long as there is one, it shows whether trouble is over, and
-    /// a stream that only looks well does not.
-    pub(super) fn try_again(&self) -> TryingAgain<'_> {
-        self.trying_again.fetch_add(1, Ordering::Relaxed);
-        TryingAgain(self)
+    /// Counts a put that is being retried. While there is one, its outcome tells whether an outage is over, not a probe.
+    pub(super) fn begin_retry(&self) -> RetryGuard<'_> {
+        self.retrying.fetch_add(1, Ordering::Relaxed);
+        RetryGuard(self)
     }
 
-    /// A put was stored.
-    pub(super) fn stored(&self) {
-        if self.is_ill.load(Ordering::Acquire) {
+    /// Records that a put was stored.
+    pub(super) fn record_stored(&self) {
+        if self.is_unhealthy.load(Ordering::Acquire) {
             let mut state = self.lock();
-            if let State::Trouble { since, .. }
+            if let State::Unhealthy { since, .. }
             | State::Recovering { since }
             | State::Full { since } = *state
             {
                 tracing::info!(after = ?since.elapsed(), "the stream takes events again");
-                self.set(&mut state, State::Good);
+                self.set(&mut state, State::Healthy);
             }
         }
     }
 
-    /// The stream has said that it is full.
-    pub(super) fn full(&self, why: &str) {
+    /// Records that the stream is full.
+    pub(super) fn record_full(&self, why: &str) {
         let mut state = self.lock();
         let since = match *state {
-            State::Good => Instant::now(),
-            State::Trouble { since, .. } | State::Recovering { since } => since,
+            State::Healthy => Instant::now(),
+            State::Unhealthy { since, .. } | State::Recovering { since } => since,
             State::Full { .. } | State::Unfit | State::Suspect => return,
         };
         tracing::warn!("the stream is full, and takes no new events until it has room: {why}");
         self.set(&mut state, State::Full { since });
     }
 
-    /// A put was not taken, for no reason of its own.
-    pub(super) fn failed(&self, why: Trouble) {
-        self.failed_at(why, Instant::now());
+    /// Records that the stream did not take a put, for a reason that does not depend on the put.
+    pub(super) fn record_failure(&self, why: Failure) {
+        self.record_failure_at(why, Instant::now());
     }
 
-    fn failed_at(&self, new: Trouble, now: Instant) {
+    fn record_failure_at(&self, new: Failure, now: Instant) {
         let mut state = self.lock();
         match &mut *state {
-            State::Good | State::Full { .. } | State::Recovering { .. } => {
+            State::Healthy | State::Full { .. } | State::Recovering { .. } => {
                 self.log(&new);
-                let trouble = State::Trouble {
+                let unhealthy = State::Unhealthy {
                     since: now,
                     last: now,
                     why: new,
                     may_probe: false,
                 };
-                self.set(&mut state, trouble);
-                self.ill.notify_one();
+                self.set(&mut state, unhealthy);
+                self.became_unhealthy.notify_one();
             }
-            State::Trouble { last, why, .. } => {
+            State::Unhealthy { last, why, .. } => {
                 *last = now;
-                if why.text != new.text {
+                if why.reason != new.reason {
                     self.log(&new);
-                    // A server that is full may do nothing at all any more.
+                    // A server that is full may stop answering at all.
                     let is_full = why.is_full || new.is_full;
-                    *why = Trouble { is_full, ..new };
+                    *why = Failure { is_full, ..new };
                 }
             }
             State::Unfit | State::Suspect => {}
         }
     }
 
-    /// Tells each reason when it becomes one, but not each time where two take turns.
-    fn log(&self, why: &Trouble) {
-        if let Some(suppressed) = self.said.check(&why.text) {
-            let why = &why.text;
+    /// Logs a new reason, but not each time if two alternate.
+    fn log(&self, why: &Failure) {
+        if let Some(suppressed) = self.log_limiter.check(&why.reason) {
+            let why = &why.reason;
             tracing::warn!(suppressed, "the stream takes no events at present: {why}");
         }
     }
 
-    /// A put has shown that the stream is another than it was, or has lost what it had. Returns whether that
-    /// is news.
-    pub(super) fn suspect(&self) -> bool {
+    /// Records that the stream is another one, or has lost events. Returns whether that was not known before.
+    pub(super) fn mark_suspect(&self) -> bool {
         let was_suspect = self.is_suspect();
-        self.looked(Look::Suspect);
-        self.ill.notify_one();
+        self.record_probe(Probe::Suspect);
+        self.became_unhealthy.notify_one();
         !was_suspect
     }
 
-    /// Somebody had a look.
-    pub(super) fn looked(&self, look: Look) {
-        self.looked_at(look, Instant::now());
+    /// Records the result of a probe.
+    pub(super) fn record_probe(&self, probe: Probe) {
+        self.record_probe_at(probe, Instant::now());
     }
 
-    fn looked_at(&self, look: Look, now: Instant) {
-        let is_tried = self.trying_again.load(Ordering::Relaxed) > 0;
+    fn record_probe_at(&self, probe: Probe, now: Instant) {
+        let is_retried = self.retrying.load(Ordering::Relaxed) > 0;
         let mut state = self.lock();
-        match (&mut *state, look) {
+        match (&mut *state, probe) {
             (State::Suspect, _) => {}
-            (_, Look::Suspect) => self.set(&mut state, State::Suspect),
-            (_, Look::Unfit) => self.set(&mut state, State::Unfit),
-            (State::Trouble { .. }, Look::Fit) if is_tried => {}
-            (State::Trouble { since, last, .. }, Look::Fit) if now >= *last + RECOVERY => {
+            (_, Probe::Suspect) => self.set(&mut state, State::Suspect),
+            (_, Probe::Unfit) => self.set(&mut state, State::Unfit),
+            (State::Unhealthy { .. }, Probe::Fit) if is_retried => {}
+            (State::Unhealthy { since, last, .. }, Probe::Fit) if now >= *last + RECOVERY_TIME => {
                 let since = *since;
                 self.set(&mut state, State::Recovering { since });
             }
-            (State::Trouble { may_probe, .. }, Look::Fit) => *may_probe = true,
-            (State::Unfit, Look::Fit) => self.set(&mut state, State::Good),
-            (State::Good | State::Full { .. } | State::Recovering { .. }, Look::Fit) => {}
+            (State::Unhealthy { may_probe, .. }, Probe::Fit) => *may_probe = true,
+            (State::Unfit, Probe::Fit) => self.set(&mut state, State::Healthy),
+            (State::Healthy | State::Full { .. } | State::Recovering { .. }, Probe::Fit) => {}
         }
     }
 
-    /// Whether only a look shows when puts may be tried again.
-    pub(super) fn needs_looks(&self) -> bool {
-        let is_ill = self.is_ill.load(Ordering::Acquire);
-        is_ill && matches!(*self.lock(), State::Trouble { .. } | State::Unfit)
+    /// Whether frequent probes are needed to end this state.
+    pub(super) fn needs_probes(&self) -> bool {
+        let is_unhealthy = self.is_unhealthy.load(Ordering::Acquire);
+        is_unhealthy && matches!(*self.lock(), State::Unhealthy { .. } | State::Unfit)
     }
 
     pub(super) fn is_suspect(&self) -> bool {
         matches!(*self.lock(), State::Suspect)
     }
 
-    /// Waits until trouble begins.
-    pub(super) async fn trouble(&self) {
-        self.ill.notified().await;
+    /// Waits until the stream becomes unhealthy.
+    pub(super) async fn unhealthy(&self) {
+        self.became_unhealthy.notified().await;
     }
 
     fn set(&self, state: &mut State, next: State) {
-        self.is_ill
-            .store(!matches!(next, State::Good), Ordering::Release);
+        self.is_unhealthy
+            .store(!matches!(next, State::Healthy), Ordering::Release);
         *state = next;
     }
 
-    /// What is behind it is set as a whole, so a poisoned lock is still good.
+    /// The state is replaced as a whole, so a poisoned lock is still valid.
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Drop for TryingAgain<'_> {
+impl Drop for RetryGuard<'_> {
     fn drop(&mut self) {
-        self.0.trying_again.fetch_sub(1, Ordering::Relaxed);
+        self.0.retrying.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -267,99 +245,99 @@ impl Drop for TryingAgain<'_> {
 mod tests {
     use std::time::{Duration, Instant};
 
-    use super::{Health, Look, PATIENCE, RECOVERY, Trouble};
+    use super::{Failure, Health, MAX_OUTAGE_TO_WAIT_FOR, Probe, RECOVERY_TIME};
 
     fn fail(health: &Health, now: Instant) {
-        health.failed_at(Trouble::new(""), now);
+        health.record_failure_at(Failure::new(""), now);
     }
 
     #[test]
-    fn puts_wait_for_a_while_and_then_are_refused_at_once() {
+    fn puts_are_retried_in_a_short_outage_and_refused_in_a_long_one() {
         let (health, start) = (Health::default(), Instant::now());
         fail(&health, start);
-        assert!(health.admits_at(start + PATIENCE / 2));
-        assert!(health.admits_again_at(false, start + PATIENCE / 2));
-        assert!(!health.admits_at(start + PATIENCE));
-        assert!(!health.admits_again_at(false, start + PATIENCE));
-        assert!(health.admits_again_at(true, start + PATIENCE));
-        health.stored();
-        assert!(!health.needs_looks());
+        assert!(health.admits_at(start + MAX_OUTAGE_TO_WAIT_FOR / 2));
+        assert!(health.admits_again_at(false, start + MAX_OUTAGE_TO_WAIT_FOR / 2));
+        assert!(!health.admits_at(start + MAX_OUTAGE_TO_WAIT_FOR));
+        assert!(!health.admits_again_at(false, start + MAX_OUTAGE_TO_WAIT_FOR));
+        assert!(health.admits_again_at(true, start + MAX_OUTAGE_TO_WAIT_FOR));
+        health.record_stored();
+        assert!(!health.needs_probes());
         assert!(health.admits());
     }
 
     #[test]
-    fn one_put_probes_a_stream_that_looks_well() {
+    fn one_put_is_tried_after_each_probe_that_succeeds() {
         let (health, start) = (Health::default(), Instant::now());
         fail(&health, start);
-        let late = start + PATIENCE;
+        let late = start + MAX_OUTAGE_TO_WAIT_FOR;
         fail(&health, late);
-        health.looked_at(Look::Fit, late + RECOVERY / 2);
+        health.record_probe_at(Probe::Fit, late + RECOVERY_TIME / 2);
         assert!(health.admits_at(late));
-        assert!(!health.admits_at(late), "there is one probe for each look");
+        assert!(!health.admits_at(late), "one put for each probe");
     }
 
     #[test]
-    fn all_puts_try_a_stream_that_nobody_has_failed_on_lately() {
+    fn all_puts_are_tried_some_time_after_the_last_failure() {
         let (health, start) = (Health::default(), Instant::now());
-        let late = start + PATIENCE;
+        let late = start + MAX_OUTAGE_TO_WAIT_FOR;
         fail(&health, start);
-        health.looked_at(Look::Fit, start + RECOVERY - Duration::from_millis(1));
+        health.record_probe_at(Probe::Fit, start + RECOVERY_TIME - Duration::from_millis(1));
         assert!(health.admits_at(late) && !health.admits_at(late));
-        health.looked_at(Look::Fit, start + RECOVERY);
+        health.record_probe_at(Probe::Fit, start + RECOVERY_TIME);
         assert!(health.admits_at(late) && health.admits_at(late));
-        // That it is well only a put shows.
+        // Only a put that is stored ends the outage.
         fail(&health, late);
-        assert!(health.needs_looks() && !health.admits_at(late + PATIENCE));
+        assert!(health.needs_probes() && !health.admits_at(late + MAX_OUTAGE_TO_WAIT_FOR));
     }
 
     #[test]
-    fn a_put_that_still_tries_is_believed_more_than_a_look() {
+    fn retried_put_decides_before_a_probe() {
         let (health, start) = (Health::default(), Instant::now());
         fail(&health, start);
-        let put = health.try_again();
-        health.looked_at(Look::Fit, start + PATIENCE);
-        assert!(health.needs_looks() && !health.admits_at(start + PATIENCE));
+        let put = health.begin_retry();
+        health.record_probe_at(Probe::Fit, start + MAX_OUTAGE_TO_WAIT_FOR);
+        assert!(health.needs_probes() && !health.admits_at(start + MAX_OUTAGE_TO_WAIT_FOR));
         drop(put);
-        health.looked_at(Look::Fit, start + PATIENCE);
-        assert!(!health.needs_looks());
+        health.record_probe_at(Probe::Fit, start + MAX_OUTAGE_TO_WAIT_FOR);
+        assert!(!health.needs_probes());
     }
 
     #[test]
     fn unfit_stream_takes_nothing_until_it_is_fit() {
         let health = Health::default();
-        health.looked(Look::Unfit);
-        health.stored();
-        health.failed(Trouble::new(""));
+        health.record_probe(Probe::Unfit);
+        health.record_stored();
+        health.record_failure(Failure::new(""));
         assert!(!health.admits() && !health.admits_again(true));
-        health.looked(Look::Fit);
+        health.record_probe(Probe::Fit);
         assert!(health.admits());
     }
 
     #[test]
-    fn suspect_stream_takes_nothing_whatever_a_look_shows() {
+    fn suspect_stream_takes_nothing_whatever_a_probe_shows() {
         let health = Health::default();
-        health.suspect();
-        for look in [Look::Fit, Look::Unfit, Look::Fit] {
-            health.looked(look);
-            health.stored();
-            health.failed(Trouble::new(""));
+        health.mark_suspect();
+        for probe in [Probe::Fit, Probe::Unfit, Probe::Fit] {
+            health.record_probe(probe);
+            health.record_stored();
+            health.record_failure(Failure::new(""));
             assert!(!health.admits() && !health.admits_again(true));
         }
     }
 
     #[test]
-    fn full_stream_is_asked_on() {
+    fn full_stream_is_still_tried() {
         let health = Health::default();
-        health.full("");
+        health.record_full("");
         assert!(health.is_full() && health.admits() && health.admits_again(false));
-        health.stored();
+        health.record_stored();
         assert!(!health.is_full());
-        health.failed(Trouble::full(""));
+        health.record_failure(Failure::full(""));
         assert!(health.is_full());
-        health.failed(Trouble::new("later"));
-        assert!(health.is_full(), "of the same trouble");
-        health.stored();
-        health.failed(Trouble::new("later"));
+        health.record_failure(Failure::new("later"));
+        assert!(health.is_full(), "it is the same outage");
+        health.record_stored();
+        health.record_failure(Failure::new("later"));
         assert!(!health.is_full());
     }
 }

@@ -1,7 +1,6 @@
-//! Which stream it is, beyond its name: by the id that its creator gave it.
+//! The identity of a stream, beyond its name: the random id that its creator wrote into its metadata.
 //!
-//! The time of its creation is none: servers keep different ones where two clients have made it at the same
-//! moment.
+//! The creation time does not identify it: servers keep different ones if two clients create it at the same moment.
 
 use std::hash::{BuildHasher as _, RandomState};
 
@@ -10,48 +9,45 @@ use async_nats::jetstream::stream::Info;
 /// The name of the id in the metadata of a stream.
 pub(super) const ID: &str = "alldata-stream-id";
 
-/// What identifies a stream.
+/// The identity of a stream.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Identity {
     Id(String),
-    /// It was made by hand or on a server before 2.10, which keeps no metadata. The time of its first message
-    /// is the same on all replicas; `None` while it has had none.
-    First(Option<String>),
+    /// The time of its first message, which is the same on all replicas; `None` while it has had none. For streams
+    /// that were created by hand, or on a server before 2.10, which keeps no metadata.
+    FirstMessage(Option<String>),
 }
 
 impl Identity {
     pub(super) fn of(info: &Info) -> Self {
         match info.config.metadata.get(ID) {
             Some(id) => Self::Id(id.clone()),
-            None => Self::First(first_message(info)),
+            None => Self::FirstMessage(first_message(info)),
         }
     }
 
-    /// Whether `info` is of the same stream. Learns from one that is.
+    /// Whether `info` is of the same stream. If so, keeps what it tells.
     pub(super) fn is_same(&mut self, info: &Info) -> bool {
         let found = Self::of(info);
         let is_same = match (&*self, &found) {
             (Self::Id(id), Self::Id(found)) => id == found,
-            // Its id would not go by itself.
-            (Self::Id(_), Self::First(_)) => false,
-            (Self::First(None), _) => true,
-            // Somebody may have given it an id.
-            (Self::First(first), Self::Id(_)) => *first == first_message(info),
-            (Self::First(first), Self::First(found)) => first == found,
+            // An id does not disappear by itself.
+            (Self::Id(_), Self::FirstMessage(_)) => false,
+            (Self::FirstMessage(None), _) => true,
+            // Somebody may have added an id.
+            (Self::FirstMessage(first), Self::Id(_)) => *first == first_message(info),
+            (Self::FirstMessage(first), Self::FirstMessage(found)) => first == found,
         };
         if is_same {
             *self = found;
         }
         is_same
     }
-}
 
-impl Identity {
-    /// Whether `info` may be of the same stream, which shows nothing of what it had: it has no id, and no
-    /// message.
+    /// Whether `info` may be of the same stream after it lost all its messages: there is no id to tell.
     pub(super) fn may_be_emptied(&self, info: &Info) -> bool {
         let has_no_id = !info.config.metadata.contains_key(ID);
-        matches!(self, Self::First(Some(_))) && has_no_id && info.state.messages == 0
+        matches!(self, Self::FirstMessage(Some(_))) && has_no_id && info.state.messages == 0
     }
 }
 
@@ -60,7 +56,7 @@ fn first_message(info: &Info) -> Option<String> {
     (state.messages > 0).then(|| state.first_timestamp.to_string())
 }
 
-/// An id that no other stream has: 128 random bits.
+/// A new id: 128 random bits.
 pub(super) fn new_id() -> String {
     let [first, second] = [0, 1].map(|number| RandomState::new().hash_one(number));
     format!("{first:016x}{second:016x}")
@@ -93,7 +89,7 @@ mod tests {
     const TWO: &str = "2026-11-26T00:00:02Z";
 
     #[test]
-    fn stream_with_an_id_is_known_by_it_alone() {
+    fn stream_with_an_id_is_identified_by_it_alone() {
         let mut identity = Identity::of(&info(Some("a"), 0, ONE));
         assert!(identity.is_same(&info(Some("a"), 3, TWO)));
         assert!(!identity.is_same(&info(Some("b"), 3, TWO)));
@@ -101,7 +97,7 @@ mod tests {
     }
 
     #[test]
-    fn stream_without_an_id_is_known_by_its_first_message() {
+    fn stream_without_an_id_is_identified_by_its_first_message() {
         let mut identity = Identity::of(&info(None, 0, ONE));
         assert!(identity.is_same(&info(None, 0, TWO)));
         assert!(identity.is_same(&info(None, 1, ONE)));

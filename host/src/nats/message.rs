@@ -1,6 +1,4 @@
-//! An event as a message of a stream, and a message of a stream as an event.
-//!
-//! Never sends one.
+//! Events as messages of a stream: encoding and decoding.
 
 use async_nats::header::{
     HeaderMap, HeaderName, NATS_EXPECTED_LAST_SUBJECT_SEQUENCE, NATS_EXPECTED_STREAM,
@@ -11,22 +9,22 @@ use bytes::Bytes;
 use super::url::NatsUrl;
 use crate::store::{Event, digest};
 
-/// The header that has the digest of key and event.
+/// The header with the digest of key and event.
 const DIGEST: HeaderName = HeaderName::from_static("Alldata-Digest");
 
-/// What the header about the last message of a subject says when there may be none.
-const NONE_YET: &str = "0";
+/// The expected last sequence number of a subject that has no message.
+const NO_MESSAGE: &str = "0";
 
-/// An event that is to be published, as often as that takes.
+/// An event to be published, once or several times.
 #[derive(Debug)]
-pub(super) struct Outgoing {
+pub(super) struct OutgoingEvent {
     pub(super) subject: Subject,
     pub(super) payload: Bytes,
     digest: String,
     stream: HeaderValue,
 }
 
-impl Outgoing {
+impl OutgoingEvent {
     pub(super) fn new(url: &NatsUrl, key: &str, event: String) -> Self {
         Self {
             subject: url.prefix.subject(key).into(),
@@ -36,12 +34,11 @@ impl Outgoing {
         }
     }
 
-    /// The headers, which have the server refuse the message where its subject is taken, or where
-    /// another stream would get it.
+    /// The headers: the server refuses the message if the subject has a message, or if another stream would store it.
     pub(super) fn headers(&self) -> HeaderMap {
         let mut headers = HeaderMap::new();
         headers.insert(DIGEST, self.digest.as_str());
-        headers.insert(NATS_EXPECTED_LAST_SUBJECT_SEQUENCE, NONE_YET);
+        headers.insert(NATS_EXPECTED_LAST_SUBJECT_SEQUENCE, NO_MESSAGE);
         headers.insert(NATS_EXPECTED_STREAM, self.stream.clone());
         headers
     }
@@ -52,17 +49,17 @@ impl Outgoing {
     }
 }
 
-/// What a message of the stream is.
+/// A message of the stream, checked.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Stored {
-    Whole(Event),
-    /// The event under this key is not as it was put, or was not put by a peer.
+pub(super) enum StoredMessage {
+    Intact(Event),
+    /// The digest of the event under this key is wrong or missing.
     Damaged(String),
-    /// It is not under the subject of any key.
+    /// Its subject is not that of a key.
     Foreign,
 }
 
-impl Stored {
+impl StoredMessage {
     pub(super) fn read(
         url: &NatsUrl,
         subject: &str,
@@ -72,12 +69,12 @@ impl Stored {
         let Some(key) = url.prefix.key(subject) else {
             return Self::Foreign;
         };
-        let held = headers.and_then(|headers| headers.get(DIGEST));
-        let is_whole = held.is_some_and(|held| held.as_str() == hex_digest(&key, payload));
+        let digest = headers.and_then(|headers| headers.get(DIGEST));
+        let is_intact = digest.is_some_and(|digest| digest.as_str() == hex_digest(&key, payload));
         match std::str::from_utf8(payload) {
-            Ok(event) if is_whole => {
+            Ok(event) if is_intact => {
                 let event = event.to_owned();
-                Self::Whole(Event { key, event })
+                Self::Intact(Event { key, event })
             }
             _ => Self::Damaged(key),
         }
@@ -90,30 +87,33 @@ fn hex_digest(key: &str, event: &[u8]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{DIGEST, Outgoing, Stored};
-    use crate::nats::NatsUrl;
+    use super::{DIGEST, OutgoingEvent, StoredMessage};
+    use crate::nats::url::NatsUrl;
     use crate::store::Event;
 
     #[test]
-    fn what_is_published_is_what_is_read() {
+    fn published_message_is_read_back() {
         let url: NatsUrl = "nats://localhost/events".parse().expect("is one");
-        let sent = Outgoing::new(&url, "a b", "{\"ä\":1e400}".to_owned());
+        let sent = OutgoingEvent::new(&url, "a b", "{\"ä\":1e400}".to_owned());
         let read = |subject: &str, payload: &[u8]| {
-            Stored::read(&url, subject, Some(&sent.headers()), payload)
+            StoredMessage::read(&url, subject, Some(&sent.headers()), payload)
         };
         let event = Event {
             key: "a b".to_owned(),
             event: "{\"ä\":1e400}".to_owned(),
         };
-        assert_eq!(read("alldata.a%20b", &sent.payload), Stored::Whole(event));
-        let damaged = Stored::Damaged("a b".to_owned());
+        assert_eq!(
+            read("alldata.a%20b", &sent.payload),
+            StoredMessage::Intact(event)
+        );
+        let damaged = StoredMessage::Damaged("a b".to_owned());
         assert_eq!(read("alldata.a%20b", b"{}"), damaged);
         assert_eq!(read("alldata.a%20b", b"\xFF"), damaged);
         assert_eq!(
-            Stored::read(&url, "alldata.a%20b", None, &sent.payload),
+            StoredMessage::read(&url, "alldata.a%20b", None, &sent.payload),
             damaged
         );
-        assert_eq!(read("alldata.a b", &sent.payload), Stored::Foreign);
+        assert_eq!(read("alldata.a b", &sent.payload), StoredMessage::Foreign);
         assert_eq!(
             sent.headers()
                 .get(DIGEST)

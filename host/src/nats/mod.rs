@@ -2,55 +2,56 @@
 //!
 //! An event is one message of the stream:
 //!
-//! | part | what |
+//! | part | content |
 //! | --- | --- |
-//! | subject | `SUBJECT.KEY`, where of the key ASCII letters, digits, `-`, `_` and `:` stand for themselves, and every other byte is percent-encoded |
+//! | subject | `SUBJECT.KEY`; in the key, ASCII letters, digits, `-`, `_` and `:` stand for themselves, and every other byte is percent-encoded |
 //! | payload | the JSON text as it was sent |
 //! | header `Alldata-Digest` | [`digest`](crate::store::digest) of key and event, in lower-case hexadecimal |
 //!
-//! The stream takes one message of each subject, once and for all, and says so only when a quorum
-//! of its replicas has it: so the engine holds that keys are written once, not a check of ours.
-//! Never deletes, and never changes a stream that is there.
+//! The stream stores one message for each subject, and acknowledges it only when a quorum of its replicas has it: NATS
+//! itself enforces write-once, for any number of peers. An existing stream is never changed, and nothing is deleted.
 
-mod access;
-mod compare;
-mod connection;
-mod differences;
-mod follow;
-mod health;
-mod identity;
-mod message;
-mod patience;
-mod pipeline;
-mod prepare;
-mod reader;
-mod replicas;
-mod reply;
-mod room;
-mod settings;
-mod sink;
+mod credentials;
+mod parameters;
 mod subject;
 mod url;
+
+mod error;
+mod identity;
+mod message;
+mod outcome;
+mod retry;
+mod settings;
 mod version;
-mod watch;
-mod way;
+
+mod auth;
+mod client_options;
+mod connection;
+mod server_check;
+
+mod check;
+mod connect;
+mod stream;
+
+mod conflict;
+mod failure;
+mod finding;
+mod follow;
+mod health;
+mod in_flight;
+mod pipeline;
+mod quota;
+mod sink;
+mod watcher;
+
+mod compare;
+mod differences;
+mod messages;
+mod reader;
+mod replicas;
+mod state;
 
 pub use reader::NatsReader;
 pub use replicas::Replicas;
 pub use sink::NatsSink;
 pub use url::{DEFAULT_REPLICAS, DEFAULT_SUBJECT, NatsUrl};
-
-use crate::error::{Error, NatsError};
-
-/// Makes an [`Error`] of whatever kept something from being done with a stream.
-fn nats_error(
-    url: &NatsUrl,
-    operation: &'static str,
-) -> impl Fn(&dyn std::fmt::Display) -> Error + use<> {
-    let stream = url.to_string();
-    move |reason| Error::Nats {
-        operation,
-        stream: stream.clone(),
-        source: NatsError(reason.to_string()),
-    }
-}

@@ -1,8 +1,8 @@
-//! Publishes many events over one connection, and tells each what the stream said to it.
+//! Publishes many events over one connection, and returns the acknowledgement of each.
 //!
-//! A task of its own for as long as its sink lives. Events go out in bursts, which cost the servers,
-//! and this program, less than the same events one by one. Where there is a better connection, what comes
-//! then goes out on that: see `way`. Never tries again, and never takes silence for an answer.
+//! A task that runs as long as its sink. Events are sent in batches, which cost the servers and this program less than
+//! the same events one by one. After a change of the connection new events go out on the new one, while those in
+//! flight are finished on the old one: see `in_flight`. Retries are in `sink`.
 
 use std::pin::Pin;
 use std::time::Duration;
@@ -17,79 +17,77 @@ use tokio::task::coop::unconstrained;
 use tokio::time::{Instant, Interval, Sleep, sleep};
 
 use super::connection::Connection;
-use super::message::Outgoing;
-use super::reply::Reply;
+use super::in_flight::{InFlight, PendingAck, ticks};
+use super::message::OutgoingEvent;
+use super::outcome::Outcome;
 use super::url::NatsUrl;
-use super::way::{Waiter, Way, ticks};
 
-/// How long an event may wait for others to go out with: a fraction of what a put takes under load.
+/// How long an event may wait for others of its batch: a fraction of the time that a put takes under load.
 const MAX_DELAY: Duration = Duration::from_millis(2);
 
-/// How many events may be unanswered at a time: half of what async-nats queues, so that sending one
-/// need not wait.
-const MAX_UNANSWERED: usize = 1024;
+/// How many events may be in flight: half of the queue of async-nats, so that sending one does not wait.
+const MAX_IN_FLIGHT: usize = 1024;
 
-/// Sends what it is given.
+/// Publishes events.
 #[derive(Debug)]
 pub(super) struct Pipeline {
-    /// As many as may wait for the stream: see `room`.
-    attempts: mpsc::UnboundedSender<Attempt>,
+    /// Bounded by the `quota` of the sink.
+    publishes: mpsc::UnboundedSender<Publish>,
     task: JoinHandle<()>,
 }
 
-/// An event that is to be sent once.
-struct Attempt {
+/// An event to be sent once.
+struct Publish {
     subject: Subject,
     headers: HeaderMap,
     payload: Bytes,
-    waiter: Waiter,
+    pending: PendingAck,
 }
 
 impl Pipeline {
-    /// Begins, on the Tokio runtime that this is awaited in. Events go out on the last of the
-    /// connections that there is.
+    /// Starts the task, on the Tokio runtime that this is awaited in. Events are sent over the latest connection.
     ///
     /// # Errors
     ///
-    /// When the connection is at its end.
+    /// When the connection is closed.
     pub(super) async fn start(
         url: &NatsUrl,
         mut connections: watch::Receiver<Connection>,
     ) -> Result<Self, SubscribeError> {
         let connection = connections.borrow_and_update().clone();
-        let way = Way::open(url, connection).await?;
-        let (sender, attempts) = mpsc::unbounded_channel();
-        let running = Running {
+        let in_flight = InFlight::open(url, connection).await?;
+        let (sender, publishes) = mpsc::unbounded_channel();
+        let publisher = Publisher {
             url: url.clone(),
             connections,
-            way,
-            attempts,
-            waiting: Vec::new(),
+            in_flight,
+            publishes,
+            batch: Vec::new(),
             sent: 0,
             delay: Box::pin(sleep(MAX_DELAY)),
             tick: ticks(),
         };
         Ok(Self {
-            attempts: sender,
-            task: tokio::spawn(running.run()),
+            publishes: sender,
+            task: tokio::spawn(publisher.run()),
         })
     }
 
-    /// Publishes once, and waits for the answer. Dropped before that, the event may go out or not.
-    pub(super) async fn publish(&self, message: &Outgoing, timeout: Duration) -> Reply {
-        let (reply, answer) = oneshot::channel();
-        let attempt = Attempt {
+    /// Publishes once, and waits for the acknowledgement. If this is dropped, the event may be sent or not.
+    pub(super) async fn publish(&self, message: &OutgoingEvent, timeout: Duration) -> Outcome {
+        let (outcome, resolved) = oneshot::channel();
+        let publish = Publish {
             subject: message.subject.clone(),
             headers: message.headers(),
             payload: message.payload.clone(),
-            waiter: Waiter {
+            pending: PendingAck {
                 deadline: Instant::now() + timeout,
-                reply,
+                outcome,
             },
         };
-        match self.attempts.send(attempt) {
-            Ok(()) => answer.await.unwrap_or(Reply::Silence),
-            Err(_ended) => Reply::NotNow("the connection is at its end".to_owned()),
+        match self.publishes.send(publish) {
+            Ok(()) => resolved.await.unwrap_or(Outcome::Unknown),
+            Err(_closed) => Outcome::Unavailable("the connection is closed".to_owned()),
         }
     }
 }
@@ -100,121 +98,126 @@ impl Drop for Pipeline {
     }
 }
 
-/// What the task has.
-struct Running {
+/// The state of the task.
+struct Publisher {
     url: NatsUrl,
     connections: watch::Receiver<Connection>,
-    way: Way,
-    attempts: mpsc::UnboundedReceiver<Attempt>,
+    in_flight: InFlight,
+    publishes: mpsc::UnboundedReceiver<Publish>,
     /// Those that are not sent yet.
-    waiting: Vec<Attempt>,
-    /// How many have been sent so far.
+    batch: Vec<Publish>,
+    /// How many were sent so far.
     sent: u64,
-    /// Over when the first of those that wait has waited for [`MAX_DELAY`].
+    /// Elapses when the first of the batch has waited for [`MAX_DELAY`].
     delay: Pin<Box<Sleep>>,
     tick: Interval,
 }
 
-impl Running {
-    /// Until the connection ends or the sink is gone.
+impl Publisher {
+    /// Runs until the connection is closed or the sink is dropped.
     async fn run(mut self) {
         loop {
             let mut is_due = false;
-            let has_waited = !self.waiting.is_empty();
-            let is_idle = !has_waited && self.way.is_idle();
+            let has_batch = !self.batch.is_empty();
+            let is_idle = !has_batch && self.in_flight.is_empty();
             tokio::select! {
                 biased;
-                _ = self.tick.tick(), if !is_idle => self.give_up_late(),
-                is_open = self.way.receive() => if !is_open {
+                _ = self.tick.tick(), if !is_idle => self.expire(),
+                is_open = self.in_flight.receive() => if !is_open {
                     return;
                 },
                 changed = self.connections.changed() => match changed {
-                    Ok(()) => self.switch().await,
-                    Err(_ended) => return,
+                    Ok(()) => self.switch_connection().await,
+                    Err(_closed) => return,
                 },
-                received = self.attempts.recv_many(&mut self.waiting, MAX_UNANSWERED) => {
+                received = self.publishes.recv_many(&mut self.batch, MAX_IN_FLIGHT) => {
                     match received {
                         0 => return,
-                        _ if has_waited => {}
+                        _ if has_batch => {}
                         _ => self.delay.as_mut().reset(Instant::now() + MAX_DELAY),
                     }
                 }
-                () = &mut self.delay, if has_waited => is_due = true,
+                () = &mut self.delay, if has_batch => is_due = true,
             }
-            if is_due || self.is_worth_a_burst() {
-                self.send();
+            if is_due || self.is_worth_sending() {
+                self.send_batch();
             }
         }
     }
 
-    /// Takes the new connection. What is on its way over the last one is answered over that.
-    async fn switch(&mut self) {
+    /// Takes the new connection. Events in flight are finished on the old one.
+    async fn switch_connection(&mut self) {
         let connection = self.connections.borrow_and_update().clone();
-        // It fails only where the connection is at its end already.
-        if let Ok(next) = Way::open(&self.url, connection).await {
-            let last = std::mem::replace(&mut self.way, next);
-            tokio::spawn(last.finish());
+        // It fails only when the connection is closed.
+        if let Ok(next) = InFlight::open(&self.url, connection).await {
+            let old = std::mem::replace(&mut self.in_flight, next);
+            tokio::spawn(old.drain());
         }
     }
 
-    /// Bursts become as large as what is on its way, one that is alone goes at once, and where more waits
-    /// than may be on its way, it goes in halves of that.
-    fn is_worth_a_burst(&self) -> bool {
-        let waiting = self.waiting.len();
-        waiting >= self.way.unanswered() && self.room() >= waiting.min(MAX_UNANSWERED / 2)
+    /// Whether the batch is as large as the number of events in flight. So a single event goes at once; with more
+    /// waiting than may be in flight, half of that limit goes at a time.
+    fn is_worth_sending(&self) -> bool {
+        let waiting = self.batch.len();
+        waiting >= self.in_flight.len() && self.capacity() >= waiting.min(MAX_IN_FLIGHT / 2)
     }
 
-    fn room(&self) -> usize {
-        MAX_UNANSWERED.saturating_sub(self.way.unanswered())
+    fn capacity(&self) -> usize {
+        MAX_IN_FLIGHT.saturating_sub(self.in_flight.len())
     }
 
-    /// Sends what waits, up to what may be unanswered. The rest waits anew.
-    fn send(&mut self) {
-        let count = self.waiting.len().min(self.room());
+    /// Sends the batch, up to the limit of events in flight. The rest waits.
+    fn send_batch(&mut self) {
+        let count = self.batch.len().min(self.capacity());
         self.delay.as_mut().reset(Instant::now() + MAX_DELAY);
-        // What is sent while there is no connection would go out with the next.
-        let fault = self.way.fault();
-        for attempt in self.waiting.drain(..count) {
+        // What is sent while there is no connection would go out over the next one.
+        let fault = self.in_flight.fault();
+        for publish in self.batch.drain(..count) {
             if let Some(fault) = &fault {
-                attempt.waiter.answer(Reply::NotNow(fault.clone()));
+                publish.pending.resolve(Outcome::Unavailable(fault.clone()));
                 continue;
             }
-            if attempt.waiter.has_left() {
+            if publish.pending.is_abandoned() {
                 continue;
             }
             self.sent += 1;
-            let sent = self.way.connection.client.publish_with_reply_and_headers(
-                attempt.subject,
-                self.way.reply_to(self.sent),
-                attempt.headers,
-                attempt.payload,
-            );
+            let sent = self
+                .in_flight
+                .connection
+                .client
+                .publish_with_reply_and_headers(
+                    publish.subject,
+                    self.in_flight.reply_to(self.sent),
+                    publish.headers,
+                    publish.payload,
+                );
             match unconstrained(sent).now_or_never() {
-                Some(Ok(())) => self.way.expect(self.sent, attempt.waiter),
-                Some(Err(error)) => attempt.waiter.answer(not_sent(&error)),
-                None => attempt.waiter.answer(too_slow()),
+                Some(Ok(())) => self.in_flight.insert(self.sent, publish.pending),
+                Some(Err(error)) => publish.pending.resolve(send_error(&error)),
+                None => publish.pending.resolve(connection_too_slow()),
             }
         }
     }
 
-    fn give_up_late(&mut self) {
-        self.way.give_up_late();
+    /// Resolves what has passed its deadline, sent or not.
+    fn expire(&mut self) {
+        self.in_flight.expire();
         let now = Instant::now();
-        let late = |attempt: &mut Attempt| attempt.waiter.is_late(now);
-        for attempt in self.waiting.extract_if(.., late) {
-            attempt.waiter.answer(too_slow());
+        let is_expired = |publish: &mut Publish| publish.pending.is_expired(now);
+        for publish in self.batch.extract_if(.., is_expired) {
+            publish.pending.resolve(connection_too_slow());
         }
     }
 }
 
-fn not_sent(error: &PublishError) -> Reply {
+fn send_error(error: &PublishError) -> Outcome {
     match error.kind() {
-        PublishErrorKind::MaxPayloadExceeded => Reply::TooLarge,
-        PublishErrorKind::InvalidSubject => Reply::Refused(error.to_string()),
-        PublishErrorKind::Send => Reply::NotNow(error.to_string()),
+        PublishErrorKind::MaxPayloadExceeded => Outcome::TooLarge,
+        PublishErrorKind::InvalidSubject => Outcome::Rejected(error.to_string()),
+        PublishErrorKind::Send => Outcome::Unavailable(error.to_string()),
     }
 }
 
-fn too_slow() -> Reply {
-    Reply::NotNow("the connection is too slow".to_owned())
+fn connection_too_slow() -> Outcome {
+    Outcome::Unavailable("the connection is too slow".to_owned())
 }

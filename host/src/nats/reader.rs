@@ -1,48 +1,24 @@
 //! Reads the events of a stream, also while peers put into it.
 //!
-//! In the order in which they were put, which is that of the stream. Waits for servers that agree on a
-//! new leader. Never makes a stream.
+//! In the order in which they were put. Waits for the election of a leader.
 
-use std::fmt::Display;
-use std::time::Duration;
-
-use async_nats::jetstream;
-use async_nats::jetstream::consumer::Consumer;
-use async_nats::jetstream::consumer::pull::{self, OrderedConfig};
-use async_nats::jetstream::context::{GetStreamError, GetStreamErrorKind};
-use async_nats::jetstream::message::StreamMessage;
-use async_nats::jetstream::stream::{
-    ConsumerError, ConsumerErrorKind, Info, LastRawMessageError, LastRawMessageErrorKind, Stream,
-};
-use futures_util::StreamExt as _;
-use tokio::time::{Instant, sleep, timeout};
+use async_nats::jetstream::stream::{Info, Stream};
+use tokio::time::{Instant, sleep};
 
 use super::compare::compare;
 use super::connection::Connection;
-use super::message::Stored;
-use super::nats_error;
-use super::patience::{NO_QUORUM_ADVICE, Patience, advice, is_passing, look_may_pass};
-use super::prepare::leader;
-use super::replicas::{CATCH_UP_TIME, PAUSE, Replicas, ahead, find, forget, remove, short};
-use super::settings::{Unsafe, unsafe_settings};
+use super::message::StoredMessage;
+use super::messages::{self, incomplete, last_message};
+use super::replicas::{
+    CATCH_UP_TIME, PAUSE, Replicas, ahead, delete_consumers, lagging, open_replicas,
+};
+use super::state;
 use super::url::NatsUrl;
 use super::version;
 use crate::error::Error;
 use crate::store::{Event, Verification};
 
-/// How long to wait for the next message of a stream that has one.
-const NEXT_TIMEOUT: Duration = Duration::from_secs(15);
-
-/// How many consumers are made until the leader has one: with five replicas it has none in 1 of 10 tries.
-const MAX_CONSUMERS: usize = 10;
-
-/// The setting of a stream that is closed for good, which is no fault of one that is only read.
-const SEALED: &str = "sealed";
-
-/// The subjects of all messages that a stream can have.
-const EVERYTHING: &str = ">";
-
-/// A stream that is there, for reading.
+/// Reads an existing stream.
 #[derive(Debug)]
 pub struct NatsReader {
     url: NatsUrl,
@@ -50,23 +26,17 @@ pub struct NatsReader {
     stream: Stream<()>,
 }
 
-/// Why nobody said what a stream has.
-enum InfoFailure {
-    Refused(GetStreamError),
-    NoLeader,
-}
-
 impl NatsReader {
-    /// Connects to a stream, which has to be there.
+    /// Connects to an existing stream.
     ///
     /// # Errors
     ///
-    /// When no server lets one in, or there is no such stream.
+    /// When no server accepts, or there is no such stream.
     pub async fn connect(url: &NatsUrl) -> Result<Self, Error> {
         let connection = Connection::open(url).await?;
-        // What an old server has must be got out of it.
-        if let Some(fault) = version::fault(&connection.server()) {
-            tracing::warn!(stream = %url, "what is read may not be all that was acknowledged: {fault}");
+        // Events have to be exportable from an old server.
+        if let Some(fault) = version::unsupported(&connection.server()) {
+            tracing::warn!(stream = %url, "the stream may lack events that were acknowledged: {fault}");
         }
         let stream = connection.stream(url).await?;
         let reader = Self {
@@ -85,12 +55,12 @@ impl NatsReader {
     /// When the stream can't be read, or the event is damaged.
     pub async fn get(&self, key: &str) -> Result<Option<String>, Error> {
         let subject = self.url.prefix.subject(key);
-        let Some(held) = self.last(&subject).await? else {
+        let Some(held) = last_message(&self.stream, &self.url, &subject).await? else {
             return Ok(None);
         };
         let headers = Some(&held.headers);
-        let stored = Stored::read(&self.url, &held.subject, headers, &held.payload);
-        let event = self.whole(stored)?;
+        let stored = StoredMessage::read(&self.url, &held.subject, headers, &held.payload);
+        let event = self.event(stored)?;
         Ok(event.map(|event| event.event))
     }
 
@@ -100,11 +70,11 @@ impl NatsReader {
     ///
     /// When the stream can't be read.
     pub async fn contains(&self, key: &str) -> Result<bool, Error> {
-        let held = self.last(&self.url.prefix.subject(key)).await?;
+        let held = last_message(&self.stream, &self.url, &self.url.prefix.subject(key)).await?;
         Ok(held.is_some())
     }
 
-    /// How many messages there are.
+    /// The number of messages.
     ///
     /// # Errors
     ///
@@ -113,13 +83,13 @@ impl NatsReader {
         Ok(self.info().await?.state.messages)
     }
 
-    /// Hands the events with keys from `from` to `to`, both included, to `visit`, in the order in
-    /// which they were put. All that were stored when it began are among them.
+    /// Calls `visit` with each event whose key is in the range from `from` to `to`, both included, in the order in which
+    /// they were put. All events are visited that were stored before the call.
     ///
     /// # Errors
     ///
-    /// When the stream can't be read, an event is damaged, or `visit` fails; and after all that is there was visited, when
-    /// it is less than was ever stored.
+    /// When the stream can't be read, an event is damaged, or `visit` fails; after the last event, when messages of the
+    /// stream were deleted.
     pub async fn visit<E: From<Error>>(
         &self,
         from: Option<&str>,
@@ -127,32 +97,32 @@ impl NatsReader {
         mut visit: impl FnMut(Event) -> Result<(), E>,
     ) -> Result<(), E> {
         let info = self.info().await?;
-        self.visit_messages(&info, |stored| {
-            let Some(event) = self.whole(stored)? else {
+        messages::visit(&self.stream, &self.url, &info, |stored| {
+            let Some(event) = self.event(stored)? else {
                 return Ok(());
             };
             let key = event.key.as_str();
-            let is_wanted = from.is_none_or(|from| from <= key) && to.is_none_or(|to| key <= to);
-            if is_wanted { visit(event) } else { Ok(()) }
+            let is_in_range = from.is_none_or(|from| from <= key) && to.is_none_or(|to| key <= to);
+            if is_in_range { visit(event) } else { Ok(()) }
         })
         .await?;
-        match deleted(&info) {
+        match state::deleted(&info) {
             None => Ok(()),
-            Some(fault) => Err(self.incomplete(fault).into()),
+            Some(fault) => Err(incomplete(&self.url, fault).into()),
         }
     }
 
-    /// Compares what the replicas have: how many messages, and if `all` is set, or these differ, each message.
+    /// Compares the replicas: their numbers of messages, and each message if `all` is set or the numbers differ.
     /// `progress` is called with the number of messages of each that were read so far.
     ///
     /// # Errors
     ///
-    /// When none of them can be read, or one only in part.
+    /// When no replica can be read, or one only in part.
     pub async fn replicas(&self, all: bool, progress: impl FnMut(u64)) -> Result<Replicas, Error> {
         let info = self.info().await?;
-        let (found, unread) = find(&self.stream, &info, &self.url).await?;
-        let mut faults = short(&found, &info);
-        // A leader may store what is committed a moment after the others.
+        let (found, unread) = open_replicas(&self.stream, &info, &self.url).await?;
+        let mut faults = lagging(&found, &info);
+        // A leader may apply what is committed a moment after the others.
         let end = Instant::now() + CATCH_UP_TIME;
         let mut more = ahead(&found, &self.info().await?);
         while !more.is_empty() && Instant::now() < end {
@@ -164,13 +134,12 @@ impl NatsReader {
             true => compare(&found, &self.url, progress).await,
             false => Ok(Vec::new()),
         };
-        forget(&self.stream, found).await;
+        delete_consumers(&self.stream, found).await;
         faults.extend(compared?);
         Ok(Replicas { faults, unread })
     }
 
-    /// Recomputes the digest of every event, and holds that the stream is safe and that nothing was
-    /// deleted from it. `progress` is called with the number of messages read so far.
+    /// Recomputes the digest of every event, and checks that the settings are safe and that no message was deleted. `progress` is called with the number of messages read so far.
     ///
     /// # Errors
     ///
@@ -178,20 +147,20 @@ impl NatsReader {
     pub async fn verify(&self, mut progress: impl FnMut(u64)) -> Result<Verification, Error> {
         let info = self.info().await?;
         let mut found = Verification {
-            structure: faults(&info, &self.url),
+            structure: state::faults(&info, &self.url),
             ..Verification::default()
         };
         let mut messages = 0;
         let mut foreign = 0_u64;
-        let visited = self.visit_messages(&info, |stored| {
+        let visited = messages::visit(&self.stream, &self.url, &info, |stored| {
             messages += 1;
             match stored {
-                Stored::Whole(_) => found.events += 1,
-                Stored::Damaged(key) => {
+                StoredMessage::Intact(_) => found.events += 1,
+                StoredMessage::Damaged(key) => {
                     found.events += 1;
                     found.damaged.push(key);
                 }
-                Stored::Foreign => foreign += 1,
+                StoredMessage::Foreign => foreign += 1,
             }
             progress(messages);
             Ok::<_, Error>(())
@@ -202,200 +171,31 @@ impl NatsReader {
             Err(error) => return Err(error),
         }
         if foreign > 0 {
-            let all = self.url.prefix.all();
-            let line = format!("{foreign} messages have subjects that no key of {all} has");
+            let pattern = self.url.prefix.wildcard();
+            let line =
+                format!("{foreign} messages have subjects that are not those of keys ({pattern})");
             found.structure.push(line);
         }
         Ok(found)
     }
 
-    /// What the leader says of the stream: while there is none each server says what it has itself.
     async fn info(&self) -> Result<Info, Error> {
-        let info = Patience::of_read().ask(
-            |failure: &InfoFailure| match failure {
-                InfoFailure::Refused(error) => look_may_pass(&error.kind()),
-                InfoFailure::NoLeader => true,
-            },
-            || self.info_now(),
-        );
-        info.await.map_err(|failure| match failure {
-            InfoFailure::NoLeader => {
-                let why = format!("it has no leader{NO_QUORUM_ADVICE}");
-                nats_error(&self.url, "read")(&why)
-            }
-            InfoFailure::Refused(error) => match error.kind() {
-                GetStreamErrorKind::JetStream(cause) => self.refused(&cause),
-                _ => nats_error(&self.url, "read")(&error),
-            },
-        })
+        state::fetch(&self.connection, &self.url).await
     }
 
-    async fn info_now(&self) -> Result<Info, InfoFailure> {
-        let stream = self.connection.context().get_stream(&self.url.stream).await;
-        let info = stream.map_err(InfoFailure::Refused)?.cached_info().clone();
-        match info.cluster.is_some() && leader(&info).is_none() {
-            true => Err(InfoFailure::NoLeader),
-            false => Ok(info),
-        }
-    }
-
-    fn refused(&self, error: &jetstream::Error) -> Error {
-        let advice = advice(error);
-        nats_error(&self.url, "read")(&format!("{error}{advice}"))
-    }
-
-    /// The last message with one of these subjects, if there is one.
-    async fn last(&self, subjects: &str) -> Result<Option<StreamMessage>, Error> {
-        let message = Patience::of_read().ask(
-            |error: &LastRawMessageError| match error.kind() {
-                LastRawMessageErrorKind::JetStream(error) => is_passing(&error),
-                kind => kind == LastRawMessageErrorKind::Other,
-            },
-            || self.stream.get_last_raw_message_by_subject(subjects),
-        );
-        match message.await {
-            Ok(message) => Ok(Some(message)),
-            Err(error) => match error.kind() {
-                LastRawMessageErrorKind::NoMessageFound => Ok(None),
-                LastRawMessageErrorKind::JetStream(cause) => Err(self.refused(&cause)),
-                _ => Err(nats_error(&self.url, "read")(&error)),
-            },
-        }
-    }
-
-    /// An event that is as it was put; `None` for what is none.
-    fn whole(&self, stored: Stored) -> Result<Option<Event>, Error> {
+    /// The event of a message; `None` if the message is not an event.
+    ///
+    /// # Errors
+    ///
+    /// When the event is damaged.
+    fn event(&self, stored: StoredMessage) -> Result<Option<Event>, Error> {
         match stored {
-            Stored::Whole(event) => Ok(Some(event)),
-            Stored::Foreign => Ok(None),
-            Stored::Damaged(key) => Err(Error::DamagedMessage {
+            StoredMessage::Intact(event) => Ok(Some(event)),
+            StoredMessage::Foreign => Ok(None),
+            StoredMessage::Damaged(key) => Err(Error::DamagedMessage {
                 stream: self.url.to_string(),
                 key,
             }),
         }
     }
-
-    /// Hands all messages to `visit` that the stream has by `info`.
-    async fn visit_messages<E: From<Error>>(
-        &self,
-        info: &Info,
-        mut visit: impl FnMut(Stored) -> Result<(), E>,
-    ) -> Result<(), E> {
-        let expected = info.state.messages;
-        // What the leader has: whoever delivers may be behind it.
-        let Some(last) = self.last(EVERYTHING).await? else {
-            return match expected {
-                0 => Ok(()),
-                _ => Err(self.short(0, expected).into()),
-            };
-        };
-        let last = last.sequence.min(info.state.last_sequence);
-        let fail = |read: u64, reason: &dyn Display| {
-            let text = format!("{reason}, after {read} of {expected} messages");
-            nats_error(&self.url, "read")(&text)
-        };
-        let mut messages = self.messages(info).await?;
-        let mut read = 0;
-        while read < expected {
-            let next = timeout(NEXT_TIMEOUT, messages.next()).await;
-            let next =
-                next.map_err(|_elapsed| fail(read, &"the next message did not come in time"))?;
-            let message = next.ok_or_else(|| fail(read, &"its messages end"))?;
-            let message = message.map_err(|error| fail(read, &error))?;
-            let info = message.info().map_err(|error| fail(read, &error))?;
-            let sequence = info.stream_sequence;
-            if sequence <= last {
-                read += 1;
-                let headers = message.headers.as_ref();
-                visit(Stored::read(
-                    &self.url,
-                    &message.subject,
-                    headers,
-                    &message.payload,
-                ))?;
-            }
-            if sequence >= last {
-                break;
-            }
-        }
-        match read == expected {
-            true => Ok(()),
-            false => Err(self.short(read, expected).into()),
-        }
-    }
-
-    fn short(&self, read: u64, expected: u64) -> Error {
-        self.incomplete(format!("{read} of its {expected} messages were delivered"))
-    }
-
-    fn incomplete(&self, reason: String) -> Error {
-        Error::IncompleteStream {
-            stream: self.url.to_string(),
-            reason,
-        }
-    }
-
-    /// The messages, from the leader if servers place the consumer there in one of a few tries: what they
-    /// deliver is what their replica has.
-    async fn messages(&self, info: &Info) -> Result<pull::Ordered, Error> {
-        let fail = nats_error(&self.url, "read");
-        let mut tries = 0;
-        loop {
-            tries += 1;
-            let consumer = self.consumer().await?;
-            let cluster = consumer.cached_info().cluster.as_ref();
-            let host = cluster.and_then(|cluster| cluster.leader.as_deref());
-            if host.is_none() || host == leader(info) || tries >= MAX_CONSUMERS {
-                return consumer.messages().await.map_err(|error| fail(&error));
-            }
-            if !remove(&self.stream, &consumer.cached_info().name).await {
-                // The next one will do.
-                tries = MAX_CONSUMERS;
-            }
-        }
-    }
-
-    async fn consumer(&self) -> Result<Consumer<OrderedConfig>, Error> {
-        let consumer = Patience::of_read().ask(
-            |error: &ConsumerError| match error.kind() {
-                ConsumerErrorKind::JetStream(error) => is_passing(&error),
-                kind => matches!(
-                    kind,
-                    ConsumerErrorKind::TimedOut | ConsumerErrorKind::Request
-                ),
-            },
-            || self.stream.create_consumer(OrderedConfig::default()),
-        );
-        consumer.await.map_err(|error| match error.kind() {
-            ConsumerErrorKind::JetStream(cause) => self.refused(&cause),
-            _ => nats_error(&self.url, "read")(&error),
-        })
-    }
-}
-
-/// What is wrong with a stream as a whole.
-fn faults(info: &Info, url: &NatsUrl) -> Vec<String> {
-    let settings = unsafe_settings(&info.config, url).into_iter();
-    let mut faults: Vec<String> = settings
-        .filter(|setting| setting.setting != SEALED)
-        .map(|setting| {
-            let Unsafe {
-                setting,
-                found,
-                needed,
-            } = setting;
-            format!("its {setting} is {found}, but must be {needed}")
-        })
-        .collect();
-    faults.extend(deleted(info));
-    faults
-}
-
-/// How many messages are not there any more that once were, if any.
-fn deleted(info: &Info) -> Option<String> {
-    let state = &info.state;
-    let first = info.config.first_sequence.unwrap_or(1).max(1);
-    let numbered = state.last_sequence.saturating_add(1).saturating_sub(first);
-    let deleted = numbered.saturating_sub(state.messages);
-    (deleted > 0).then(|| format!("{deleted} of {numbered} messages were deleted"))
 }

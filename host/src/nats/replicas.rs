@@ -1,7 +1,7 @@
-//! What each replica of a stream has, read from the server that keeps it.
+//! The replicas of a stream, each read from its own server.
 //!
-//! A consumer without replicas of its own reads what the server has that it is on, whoever leads the stream.
-//! Servers choose one at random, so consumers are made until each has one. Never moves the leader.
+//! A consumer with one replica delivers the messages of the server that it is on, whichever server leads the stream.
+//! The servers place it at random, so consumers are created until each server has one.
 
 use std::time::Duration;
 
@@ -10,33 +10,33 @@ use async_nats::jetstream::consumer::{AckPolicy, Consumer};
 use async_nats::jetstream::stream::{Info, Stream};
 use tokio::time::{Instant, sleep, timeout};
 
-use super::nats_error;
+use super::error::nats_error;
 use super::url::NatsUrl;
 use crate::error::Error;
 
-/// How many consumers are made until each replica has one: with five replicas one is left without in 1 of
-/// 1000 tries.
+/// How many consumers are created at the most until each replica has one: with five replicas 999 of 1000 times each
+/// has one then.
 const MAX_CONSUMERS: usize = 40;
 
-/// How many may fail meanwhile.
+/// How many attempts to create one may fail.
 const MAX_FAILURES: usize = 3;
 
-/// After how long without a request servers remove a consumer that is left behind.
+/// After how long without a request servers delete a consumer that was left behind.
 const INACTIVE_TIME: Duration = Duration::from_secs(60);
 
-/// How long to wait for the removal of one, which a login may not be allowed.
-const REMOVE_TIMEOUT: Duration = Duration::from_secs(1);
+/// The time-out for deleting one, for which the credentials may lack permission.
+const DELETE_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// How long a replica may take to get what it is behind, and how often it is asked.
+/// How long a replica may take to catch up, and how often it is asked.
 pub(super) const CATCH_UP_TIME: Duration = Duration::from_secs(10);
 pub(super) const PAUSE: Duration = Duration::from_millis(200);
 
-/// What the replicas of a stream have, compared.
+/// The result of comparing the replicas of a stream.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Replicas {
-    /// What some have and others lack, or have in another way: a line for each.
+    /// The differences: a line for each.
     pub faults: Vec<String>,
-    /// Those that could not be read: a line for each server, and one for those that the leader does not name.
+    /// The replicas that could not be read: a line for each server, and one for those that the leader does not name.
     pub unread: Vec<String>,
 }
 
@@ -48,13 +48,13 @@ pub(super) struct Replica {
     pub(super) messages: u64,
 }
 
-/// The replicas that can be read, once they have as many messages as `info` says or do not catch up, and a line
-/// for each of the others.
+/// Creates a consumer on each replica, and waits until they have caught up with `info` or the time for that is over.
+/// Returns them, and a line for each replica that can't be read.
 ///
 /// # Errors
 ///
 /// When none can be read.
-pub(super) async fn find(
+pub(super) async fn open_replicas(
     stream: &Stream<()>,
     info: &Info,
     url: &NatsUrl,
@@ -63,14 +63,14 @@ pub(super) async fn find(
     let mut unread = names(info);
     let unnamed = info.config.num_replicas.saturating_sub(unread.len());
     let mut replicas = Vec::new();
-    let (mut failures, mut may_remove) = (0, true);
+    let (mut failures, mut may_delete) = (0, true);
     for _ in 0..MAX_CONSUMERS {
         if unread.is_empty() {
             break;
         }
         let consumer = match stream.create_consumer(config()).await {
             Ok(consumer) => consumer,
-            // It may be on a server that does not answer any more, or not yet.
+            // The servers may have placed it on one that does not answer.
             Err(_) if failures < MAX_FAILURES => {
                 failures += 1;
                 continue;
@@ -89,7 +89,10 @@ pub(super) async fn find(
                 messages: consumer.cached_info().num_pending,
                 consumer,
             }),
-            None => may_remove = may_remove && remove(stream, &consumer.cached_info().name).await,
+            None => {
+                may_delete =
+                    may_delete && delete_consumer(stream, &consumer.cached_info().name).await;
+            }
         }
     }
     let end = Instant::now() + CATCH_UP_TIME;
@@ -112,20 +115,20 @@ pub(super) async fn find(
     Ok((replicas, lines))
 }
 
-/// A line for each that has fewer messages than the stream.
-pub(super) fn short(replicas: &[Replica], info: &Info) -> Vec<String> {
+/// A line for each replica that has fewer messages than the stream.
+pub(super) fn lagging(replicas: &[Replica], info: &Info) -> Vec<String> {
     let expected = info.state.messages;
-    let short = replicas
+    let lagging = replicas
         .iter()
         .filter(|replica| replica.messages < expected);
     let line = |replica: &Replica| {
         let Replica { name, messages, .. } = replica;
         format!("the replica on {name:?} has {messages} of {expected} messages")
     };
-    short.map(line).collect()
+    lagging.map(line).collect()
 }
 
-/// A line for each that has more messages than the stream had after they were counted.
+/// A line for each replica that has more messages than the leader reported later.
 pub(super) fn ahead(replicas: &[Replica], info: &Info) -> Vec<String> {
     let known = info.state.messages;
     let ahead = replicas.iter().filter(|replica| replica.messages > known);
@@ -136,23 +139,23 @@ pub(super) fn ahead(replicas: &[Replica], info: &Info) -> Vec<String> {
     ahead.map(line).collect()
 }
 
-/// Removes what [`find`] has made.
-pub(super) async fn forget(stream: &Stream<()>, replicas: Vec<Replica>) {
+/// Deletes the consumers that [`open_replicas`] has created.
+pub(super) async fn delete_consumers(stream: &Stream<()>, replicas: Vec<Replica>) {
     for replica in replicas {
-        if !remove(stream, &replica.consumer.cached_info().name).await {
+        if !delete_consumer(stream, &replica.consumer.cached_info().name).await {
             return;
         }
     }
 }
 
-/// Removes a consumer. False where that can't be done: servers remove it themselves in the end.
-pub(super) async fn remove(stream: &Stream<()>, consumer: &str) -> bool {
-    let removal = stream.delete_consumer(consumer);
-    matches!(timeout(REMOVE_TIMEOUT, removal).await, Ok(Ok(_)))
+/// Deletes a consumer. False if that fails: servers delete it themselves later.
+pub(super) async fn delete_consumer(stream: &Stream<()>, consumer: &str) -> bool {
+    let deletion = stream.delete_consumer(consumer);
+    matches!(timeout(DELETE_TIMEOUT, deletion).await, Ok(Ok(_)))
 }
 
-/// The names of the servers that keep a stream, each once, the leader first. A server without a cluster has no
-/// name here that matters.
+/// The names of the servers of a stream, each once, the leader first. The name of a server without a cluster is not
+/// known.
 fn names(info: &Info) -> Vec<String> {
     let Some(cluster) = &info.cluster else {
         return vec!["the only server".to_owned()];
@@ -178,7 +181,7 @@ fn config() -> Config {
 }
 
 impl Replica {
-    /// Waits until it has so many messages, for as long as it may take for that.
+    /// Waits until it has so many messages, or `end`.
     async fn catch_up(&mut self, messages: u64, end: Instant) -> Result<(), async_nats::Error> {
         while self.messages < messages && Instant::now() < end {
             sleep(PAUSE).await;

@@ -1,6 +1,4 @@
-//! The settings of a stream: those that are asked for, and those that could cost an event.
-//!
-//! Never changes a stream that is there.
+//! The configuration of a stream: the one that a peer creates it with, and settings that could lose events.
 
 use std::time::Duration;
 
@@ -11,19 +9,19 @@ use async_nats::jetstream::stream::{
 use super::identity::{ID, new_id};
 use super::url::NatsUrl;
 
-/// A setting of a stream that is not as it has to be, by its name in the JSON of JetStream.
+/// A setting of a stream with an unsafe value, by its name in the JSON of JetStream.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Unsafe {
+pub(super) struct UnsafeSetting {
     pub(super) setting: &'static str,
     pub(super) found: String,
-    pub(super) needed: String,
+    pub(super) required: String,
 }
 
-/// The stream that is made where there is none, with an id of its own.
-pub(super) fn wanted(url: &NatsUrl) -> Config {
+/// The configuration of a new stream, with a new id.
+pub(super) fn desired_config(url: &NatsUrl) -> Config {
     Config {
         name: url.stream.clone(),
-        subjects: vec![url.prefix.all()],
+        subjects: vec![url.prefix.wildcard()],
         description: Some("Events of AllData, written once".to_owned()),
         retention: RetentionPolicy::Limits,
         storage: StorageType::File,
@@ -40,13 +38,13 @@ pub(super) fn wanted(url: &NatsUrl) -> Config {
     }
 }
 
-/// The settings with which a stream could lose, overwrite or not take events. A bound of its messages
-/// is not among them: a full stream refuses what is new. That of its bytes is the servers' matter.
-pub(super) fn unsafe_settings(config: &Config, url: &NatsUrl) -> Vec<Unsafe> {
-    let is = |setting, found: String, needed: &str| Unsafe {
+/// The settings with which a stream could lose, overwrite or refuse events. `max_msgs` is not among them: a full stream
+/// refuses new events. Whether `max_bytes` is safe depends on the version of the server: see `stream`.
+pub(super) fn unsafe_settings(config: &Config, url: &NatsUrl) -> Vec<UnsafeSetting> {
+    let is = |setting, found: String, required: &str| UnsafeSetting {
         setting,
         found,
-        needed: needed.to_owned(),
+        required: required.to_owned(),
     };
     let no = |setting, found: bool| is(setting, found.to_string(), "false");
     let yes = |setting, found: bool| is(setting, found.to_string(), "true");
@@ -94,13 +92,13 @@ pub(super) fn unsafe_settings(config: &Config, url: &NatsUrl) -> Vec<Unsafe> {
         no("allow_msg_schedules", config.allow_message_schedules),
         no("allow_msg_counter", config.allow_message_counter),
     ];
-    settings.retain(|setting| setting.found != setting.needed);
+    settings.retain(|setting| setting.found != setting.required);
     if replicas < url.replicas {
-        let needed = format!("{} or more", url.replicas);
-        settings.push(is("num_replicas", replicas.to_string(), &needed));
+        let required = format!("{} or more", url.replicas);
+        settings.push(is("num_replicas", replicas.to_string(), &required));
     }
     if !takes_all {
-        settings.push(is("subjects", subjects.join(", "), &url.prefix.all()));
+        settings.push(is("subjects", subjects.join(", "), &url.prefix.wildcard()));
     }
     settings
 }
@@ -120,8 +118,8 @@ mod tests {
         SubjectTransform,
     };
 
-    use super::{unsafe_settings, wanted};
-    use crate::nats::NatsUrl;
+    use super::{desired_config, unsafe_settings};
+    use crate::nats::url::NatsUrl;
 
     fn url() -> NatsUrl {
         "nats://localhost/events".parse().expect("is one")
@@ -129,7 +127,7 @@ mod tests {
 
     #[track_caller]
     fn assert_unsafe(setting: &str, change: impl FnOnce(&mut Config)) {
-        let mut config = wanted(&url());
+        let mut config = desired_config(&url());
         change(&mut config);
         let found = unsafe_settings(&config, &url());
         let names: Vec<&str> = found.iter().map(|found| found.setting).collect();
@@ -137,13 +135,13 @@ mod tests {
     }
 
     #[test]
-    fn what_is_made_is_safe() {
-        assert_eq!(unsafe_settings(&wanted(&url()), &url()), []);
+    fn new_stream_is_safe() {
+        assert_eq!(unsafe_settings(&desired_config(&url()), &url()), []);
     }
 
     #[test]
-    fn a_bounded_stream_with_more_replicas_and_subjects_is_safe() {
-        let mut config = wanted(&url());
+    fn limits_and_more_replicas_and_subjects_are_safe() {
+        let mut config = desired_config(&url());
         config.max_bytes = 1;
         config.max_messages = 1;
         config.num_replicas = 5;
@@ -153,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn whatever_could_cost_an_event_is_named() {
+    fn each_unsafe_setting_is_named() {
         assert_unsafe("retention", |c| c.retention = RetentionPolicy::WorkQueue);
         assert_unsafe("retention", |c| c.retention = RetentionPolicy::Interest);
         assert_unsafe("storage", |c| c.storage = StorageType::Memory);

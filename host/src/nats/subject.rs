@@ -1,27 +1,27 @@
 //! Keys as the last token of a subject, and back.
 //!
-//! Reversible, readable for ordinary keys, and the same for every peer. Never judges a key.
+//! The encoding is reversible, readable for ordinary keys, and the same for every peer.
 
 use std::borrow::Cow;
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 
-/// What is percent-encoded in a key: all but letters, digits and what separates the parts of
-/// ordinary keys. A token may not hold white space, `.`, `*` or `>`.
+/// The characters that are percent-encoded: all but letters, digits and the separators of ordinary keys. A token must
+/// not have white space, `.`, `*` or `>`.
 const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b':');
 
 /// The longest prefix in bytes. The longest key is 3072 bytes when encoded, and a server reads 4096
 /// bytes of subject, inbox and sizes.
 const MAX_PREFIX_BYTES: usize = 256;
 
-/// What the subjects of all events of a stream begin with: one or more tokens.
+/// The first tokens of the subjects of all events of a stream.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Prefix(String);
+pub(super) struct SubjectPrefix(String);
 
-impl Prefix {
+impl SubjectPrefix {
     /// # Errors
     ///
-    /// A sentence that says what is wrong with it.
+    /// A sentence that tells why `subject` is invalid.
     pub(super) fn new(subject: &str) -> Result<Self, String> {
         let is_fit = |byte: u8| byte.is_ascii_graphic() && !b"*>".contains(&byte);
         if subject.len() > MAX_PREFIX_BYTES {
@@ -31,12 +31,12 @@ impl Prefix {
         }
         if !subject.bytes().all(is_fit) || subject.split('.').any(str::is_empty) {
             return Err(format!(
-                "{subject:?} is no subject: it has tokens without white space, * or >, with dots between"
+                "{subject:?} is no valid subject: it has to be tokens without white space, * or >, separated by dots"
             ));
         }
         if subject.starts_with(['$', '_']) {
             return Err(format!(
-                "{subject:?} is no subject for events: $ and _ begin those of the servers"
+                "{subject:?} is not allowed: subjects that start with $ or _ belong to the servers"
             ));
         }
         Ok(Self(subject.to_owned()))
@@ -51,31 +51,31 @@ impl Prefix {
         subject
     }
 
-    /// The key of an event, if there can be one with this subject.
+    /// The key of the event with this subject, if it is the subject of a key.
     pub(super) fn key(&self, subject: &str) -> Option<String> {
         let token = subject.strip_prefix(&self.0)?.strip_prefix('.')?;
         let key = percent_decode_str(token).decode_utf8().ok();
         let key = key.map(Cow::into_owned).filter(|key| !key.is_empty());
-        // Another spelling of a key would be a second place for it.
+        // A second spelling of a key would be a second place to store it.
         key.filter(|key| self.subject(key) == subject)
     }
 
-    /// A subject that no event has: a per cent sign in it stands before two digits.
-    pub(super) fn no_key(&self) -> String {
+    /// A subject that no event has: in the subject of a key, two digits follow each per cent sign.
+    pub(super) fn unused_subject(&self) -> String {
         format!("{}.%", self.0)
     }
 
-    /// The subjects of all events.
-    pub(super) fn all(&self) -> String {
+    /// The pattern of the subjects of all events.
+    pub(super) fn wildcard(&self) -> String {
         format!("{}.*", self.0)
     }
 
-    /// Whether a stream that listens to `pattern` gets every event.
+    /// Whether a stream with the subject `pattern` stores every event.
     pub(super) fn is_covered_by(&self, pattern: &str) -> bool {
-        let mut wanted = self.0.split('.').chain(["*"]);
+        let mut tokens = self.0.split('.').chain(["*"]);
         let mut patterns = pattern.split('.');
         loop {
-            match (wanted.next(), patterns.next()) {
+            match (tokens.next(), patterns.next()) {
                 (Some(_), Some(">")) | (None, None) => return true,
                 (Some(_), Some("*")) => {}
                 (Some(token), Some(pattern)) if token == pattern => {}
@@ -87,10 +87,10 @@ impl Prefix {
 
 #[cfg(test)]
 mod tests {
-    use super::{MAX_PREFIX_BYTES, Prefix};
+    use super::{MAX_PREFIX_BYTES, SubjectPrefix};
 
-    fn prefix() -> Prefix {
-        Prefix::new("alldata").expect("is one")
+    fn prefix() -> SubjectPrefix {
+        SubjectPrefix::new("alldata").expect("is one")
     }
 
     #[test]
@@ -101,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn every_key_is_one_token_and_comes_back() {
+    fn every_key_is_one_token_and_is_decoded_again() {
         let long = "é".repeat(512);
         for key in [
             " ", ".", "a.b", "*", ">", "%", "%41", "a\0b", "\t\r\n", "é", &long,
@@ -115,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_key_has_no_key() {
+    fn other_subjects_have_no_key() {
         for subject in [
             "alldata",
             "alldata.",
@@ -130,25 +130,25 @@ mod tests {
         ] {
             assert_eq!(prefix().key(subject), None, "{subject}");
         }
-        assert_eq!(prefix().key(&prefix().no_key()), None);
+        assert_eq!(prefix().key(&prefix().unused_subject()), None);
     }
 
     #[test]
-    fn a_prefix_is_tokens() {
+    fn prefix_is_one_or_more_tokens() {
         let long = "a".repeat(MAX_PREFIX_BYTES + 1);
         for subject in [
             "", ".", "a.", ".a", "a..b", "a b", "*", "a.>", "é", "$JS", "_INBOX", &long,
         ] {
-            assert!(Prefix::new(subject).is_err(), "{subject}");
+            assert!(SubjectPrefix::new(subject).is_err(), "{subject}");
         }
-        let prefix = Prefix::new("a.b").expect("is one");
+        let prefix = SubjectPrefix::new("a.b").expect("is one");
         assert_eq!(prefix.subject("c"), "a.b.c");
         assert_eq!(prefix.key("a.b.c").as_deref(), Some("c"));
     }
 
     #[test]
     fn wider_patterns_cover_a_prefix() {
-        let prefix = Prefix::new("a.b").expect("is one");
+        let prefix = SubjectPrefix::new("a.b").expect("is one");
         for pattern in ["a.b.*", "a.b.>", "a.>", ">", "*.b.*", "*.*.*"] {
             assert!(prefix.is_covered_by(pattern), "{pattern}");
         }

@@ -1,6 +1,6 @@
-//! Which versions of servers events are put into.
+//! The versions of nats-server that peers put events into.
 //!
-//! Readers take any: what an old server has must be got out of it.
+//! Commands that read accept any version, so that events can be exported from an old server.
 
 use std::fmt;
 
@@ -8,21 +8,20 @@ use async_nats::ServerInfo;
 
 use super::url::NatsUrl;
 
-/// The oldest version that events are put into: the oldest that held in each round that it was measured in. Of
-/// older ones, 2.9.10 was seen to lose acknowledged events on one replica after a pause of the leader
+/// The oldest supported version: the oldest that lost nothing in each fault round that was measured. Of older ones, 2.9.10 was seen to lose acknowledged events on one replica after a pause of the leader
 /// (SIGSTOP for 8 s under load, 2 of 8 tries), and to take no more events after a change of the leader,
 /// and a stream on 2.10.26 to have no leader for a minute and more after all its servers were killed. See
-/// docs/nats.md for what was measured of which version.
+/// docs/nats.md for the measurements.
 const MIN_VERSION: Version = Version::release(2, 11, 11);
 
-/// The version to take.
-const ADVISED_VERSION: &str = "2.15.1";
+/// The version that messages recommend.
+const RECOMMENDED_VERSION: &str = "2.15.1";
 
 /// A version of nats-server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Version {
     numbers: [u32; 3],
-    /// One that comes before the release of these numbers is older than that.
+    /// A pre-release is older than the release of the same numbers.
     is_release: bool,
 }
 
@@ -34,7 +33,7 @@ impl Version {
         }
     }
 
-    /// The version of a server as it tells it. `None` for what is none.
+    /// Parses the version that a server reports. `None` if it is none.
     pub(super) fn parse(text: &str) -> Option<Self> {
         let text = text.strip_prefix('v').unwrap_or(text);
         let (text, _build) = text.split_once('+').unwrap_or((text, ""));
@@ -60,40 +59,40 @@ impl fmt::Display for Version {
     }
 }
 
-/// Why nothing is put into a stream while one of its servers is this one.
-pub(super) fn fault(server: &ServerInfo) -> Option<String> {
-    fault_of(&server.server_name, &server.version)
+/// The reason why nothing is put into a stream on this server, if its version is not supported.
+pub(super) fn unsupported(server: &ServerInfo) -> Option<String> {
+    unsupported_version(&server.server_name, &server.version)
 }
 
-/// The same of a server by its name and version.
-pub(super) fn fault_of(name: &str, version: &str) -> Option<String> {
+/// The same for the name and the version of a server.
+pub(super) fn unsupported_version(name: &str, version: &str) -> Option<String> {
     let is_old = Version::parse(version).is_none_or(|version| version < MIN_VERSION);
     is_old.then(|| {
         format!(
             "the server {name:?} has version {version:?}, but must have {MIN_VERSION} or newer: older ones have lost \
-             acknowledged events when the leader of a stream paused, or stood still after it changed. Take nats-server {ADVISED_VERSION}"
+             acknowledged events when the leader of a stream paused, or stalled after it changed. Take nats-server {RECOMMENDED_VERSION}"
         )
     })
 }
 
-/// A fault that is left, unless the URL insists on such servers, which is told each time.
-pub(super) fn unless_insisted(fault: Option<String>, url: &NatsUrl) -> Option<String> {
+/// The reason `fault` not to use a server, unless the URL allows unsupported versions: then it is logged instead.
+pub(super) fn unless_allowed(fault: Option<String>, url: &NatsUrl) -> Option<String> {
     match fault {
         Some(fault) if url.unsafe_version => {
             tracing::warn!(stream = %url, "events may be lost, since unsafe_version=true is given: {fault}");
             None
         }
-        Some(fault) => Some(format!("{fault}, or insist with unsafe_version=true")),
+        Some(fault) => Some(format!("{fault}, or allow it with unsafe_version=true")),
         None => None,
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{MIN_VERSION, Version, fault_of};
+    use super::{MIN_VERSION, Version, unsupported_version};
 
     #[test]
-    fn versions_have_an_order() {
+    fn versions_are_ordered() {
         let ordered = [
             "2.9.10",
             "2.10.0-beta.5",
@@ -129,14 +128,14 @@ mod tests {
             "²",
         ] {
             assert_eq!(Version::parse(text), None, "{text}");
-            assert!(fault_of("node", text).is_some(), "{text}");
+            assert!(unsupported_version("node", text).is_some(), "{text}");
         }
     }
 
     #[test]
     fn old_servers_are_refused_with_the_reason() {
         for version in ["2.9.10", "2.11.11-RC.1", "2.10.0"] {
-            let fault = fault_of("node1", version).expect(version);
+            let fault = unsupported_version("node1", version).expect(version);
             for told in [
                 "\"node1\"",
                 version,
@@ -148,7 +147,7 @@ mod tests {
             }
         }
         for version in ["2.11.11", "2.12.0-dev", "2.15.1", "10.0.0"] {
-            assert_eq!(fault_of("node1", version), None);
+            assert_eq!(unsupported_version("node1", version), None);
         }
     }
 }

@@ -10,8 +10,8 @@ use super::{Crowd, Load, Outcome, Store as _};
 use crate::nats::Link;
 
 #[test]
-fn a_server_is_killed_and_puts_go_on() {
-    play("nats::a_server_is_killed", |peers, history, rng| {
+fn server_is_killed_and_puts_go_on() {
+    play("nats::server_is_killed", |peers, history, rng| {
         let crowds = peers.crowds(history, "one", rng);
         let node = rng.usize(..NODES);
         peers.cluster.kill(node);
@@ -26,7 +26,7 @@ fn a_server_is_killed_and_puts_go_on() {
 }
 
 #[test]
-fn without_a_quorum_puts_are_refused_and_then_taken_again() {
+fn without_a_quorum_puts_are_refused() {
     play("nats::without_a_quorum", |peers, history, rng| {
         let crowds = peers.crowds(history, "two", rng);
         let stays = rng.usize(..NODES);
@@ -67,8 +67,8 @@ fn all_servers_are_killed_at_once() {
 }
 
 #[test]
-fn a_server_hangs_and_goes_on() {
-    play("nats::a_server_hangs", |peers, history, rng| {
+fn server_hangs_and_continues() {
+    play("nats::server_hangs", |peers, history, rng| {
         let crowds = peers.crowds(history, "hangs", rng);
         let node = rng.usize(..NODES);
         peers.cluster.signal(node, Signal::STOP);
@@ -86,8 +86,8 @@ fn a_server_hangs_and_goes_on() {
 
 /// It gets all that it had from the others.
 #[test]
-fn a_server_comes_back_empty() {
-    play("nats::a_server_comes_back_empty", |peers, history, rng| {
+fn server_comes_back_empty() {
+    play("nats::server_comes_back", |peers, history, rng| {
         let crowds = peers.crowds(history, "empty", rng);
         let node = rng.usize(..NODES);
         peers.cluster.kill(node);
@@ -102,8 +102,8 @@ fn a_server_comes_back_empty() {
 
 /// The peers still reach all servers, but that one reaches no other.
 #[test]
-fn a_server_is_cut_off_from_the_others() {
-    play("nats::a_server_is_cut_off", |peers, history, rng| {
+fn server_is_cut_off_from_the_others() {
+    play("nats::server_is_cut_off", |peers, history, rng| {
         let crowds = peers.crowds(history, "apart", rng);
         let node = rng.usize(..NODES);
         match rng.bool() {

@@ -22,7 +22,7 @@ use crate::support::Embedded;
 const TIME_FOR_A_LOOK: Duration = Duration::from_secs(12);
 
 #[test]
-fn two_peers_make_the_stream_at_once() {
+fn two_peers_create_the_stream_at_once() {
     let fault = "nats_identity::two_peers";
     if can_start(fault) {
         Rounds::of(fault, 1).play(round);

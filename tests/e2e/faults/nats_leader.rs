@@ -39,8 +39,8 @@ fn leaders_are_killed_one_after_the_other() {
 
 /// It does not know that it leads no more, until it is told.
 #[test]
-fn the_leader_hangs_and_goes_on() {
-    play("nats_leader::the_leader_hangs", |peers, history, rng| {
+fn leader_hangs_and_continues() {
+    play("nats_leader::leader_hangs", |peers, history, rng| {
         let crowds = peers.crowds(history, "hangs", rng);
         let leader = leader(peers);
         peers.cluster.signal(leader, Signal::STOP);
@@ -53,28 +53,25 @@ fn the_leader_hangs_and_goes_on() {
 
 /// The others elect a new one, while peers still reach both.
 #[test]
-fn the_leader_is_cut_off_from_the_others() {
-    play(
-        "nats_leader::the_leader_is_cut_off",
-        |peers, history, rng| {
-            let crowds = peers.crowds(history, "apart", rng);
-            let leader = leader(peers);
-            match rng.bool() {
-                true => peers.cluster.around(leader, Link::cut),
-                false => peers.cluster.around(leader, Link::hold),
-            }
-            peers.go_on(&crowds);
-            history.read(peers);
-            peers.cluster.around(leader, Link::mend);
-            peers.go_on(&crowds);
-            finish(history, crowds);
-        },
-    );
+fn leader_is_cut_off_from_the_others() {
+    play("nats_leader::leader_is_cut_off", |peers, history, rng| {
+        let crowds = peers.crowds(history, "apart", rng);
+        let leader = leader(peers);
+        match rng.bool() {
+            true => peers.cluster.around(leader, Link::cut),
+            false => peers.cluster.around(leader, Link::hold),
+        }
+        peers.go_on(&crowds);
+        history.read(peers);
+        peers.cluster.around(leader, Link::mend);
+        peers.go_on(&crowds);
+        finish(history, crowds);
+    });
 }
 
 #[test]
-fn a_follower_hangs_and_nobody_notices() {
-    play("nats_leader::a_follower_hangs", |peers, history, rng| {
+fn follower_hangs_and_puts_go_on() {
+    play("nats_leader::follower_hangs", |peers, history, rng| {
         let leader = leader(peers);
         let follower = (leader + rng.usize(1..NODES)) % NODES;
         let crowds = peers.crowds(history, "follows", rng);
@@ -88,8 +85,8 @@ fn a_follower_hangs_and_nobody_notices() {
 }
 
 #[test]
-fn ways_are_slow() {
-    play("nats_leader::ways_are_slow", |peers, history, rng| {
+fn links_are_slow() {
+    play("nats_leader::links_are_slow", |peers, history, rng| {
         let crowds = peers.crowds(history, "slow", rng);
         let delay = |rng: &mut fastrand::Rng| Duration::from_millis(rng.u64(1..=MAX_DELAY_MS));
         let (between, around) = (delay(rng), rng.usize(..NODES));
@@ -108,33 +105,30 @@ fn ways_are_slow() {
 /// All of whose puts fail but the first ones has counted them wrongly when it leads again, unless it
 /// begins anew.
 #[test]
-fn the_leader_is_changed_after_repeats() {
-    play(
-        "nats_leader::the_leader_is_changed",
-        |peers, history, rng| {
-            let first = leader(peers);
-            let crowds = peers.crowds(history, "first", rng);
-            for crowd in &crowds {
-                crowd.wait_for_outcomes(PUTS_BEFORE, Outcome::Acknowledged);
-            }
-            finish(history, crowds);
-            let load = Load::of_few_keys("repeat", 8, 2);
-            let mut repeats = Vec::new();
-            for address in peers.addresses() {
-                repeats.push(history.crowd(address, &load, rng));
-            }
-            for crowd in &repeats {
-                crowd.wait_for_answers(REPEATS);
-            }
-            finish(history, repeats);
-            let crowds = peers.crowds(history, "after", rng);
-            for next in 1..=NODES {
-                Replicas::of(&peers.cluster).lead((first + next) % NODES);
-                peers.go_on(&crowds);
-            }
-            finish(history, crowds);
-        },
-    );
+fn leader_is_changed_after_repeats() {
+    play("nats_leader::leader_is_changed", |peers, history, rng| {
+        let first = leader(peers);
+        let crowds = peers.crowds(history, "first", rng);
+        for crowd in &crowds {
+            crowd.wait_for_outcomes(PUTS_BEFORE, Outcome::Acknowledged);
+        }
+        finish(history, crowds);
+        let load = Load::of_few_keys("repeat", 8, 2);
+        let mut repeats = Vec::new();
+        for address in peers.addresses() {
+            repeats.push(history.crowd(address, &load, rng));
+        }
+        for crowd in &repeats {
+            crowd.wait_for_answers(REPEATS);
+        }
+        finish(history, repeats);
+        let crowds = peers.crowds(history, "after", rng);
+        for next in 1..=NODES {
+            Replicas::of(&peers.cluster).lead((first + next) % NODES);
+            peers.go_on(&crowds);
+        }
+        finish(history, crowds);
+    });
 }
 
 /// Who leads the stream, once somebody does.

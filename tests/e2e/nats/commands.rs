@@ -6,7 +6,7 @@ use super::{STREAM, Single, can_start};
 use crate::support::{Peer, run, run_with_input};
 
 #[test]
-fn what_is_imported_is_exported_in_the_order_of_its_puts() {
+fn import_then_export_keeps_the_order_of_puts() {
     if !can_start("the commands on a stream") {
         return;
     }
@@ -48,7 +48,7 @@ fn what_is_imported_is_exported_in_the_order_of_its_puts() {
 }
 
 #[test]
-fn events_are_exported_as_they_were_put_whatever_their_keys() {
+fn export_keeps_events_and_keys_unchanged() {
     if !can_start("the order of a stream") {
         return;
     }
@@ -67,7 +67,7 @@ fn events_are_exported_as_they_were_put_whatever_their_keys() {
 }
 
 #[test]
-fn reading_makes_no_stream() {
+fn reading_creates_no_stream() {
     if !can_start("reading without a stream") {
         return;
     }
@@ -83,7 +83,7 @@ fn reading_makes_no_stream() {
 }
 
 #[test]
-fn an_empty_stream_is_read() {
+fn empty_stream_is_read() {
     if !can_start("empty streams") {
         return;
     }
@@ -102,7 +102,7 @@ fn an_empty_stream_is_read() {
 }
 
 #[test]
-fn verify_finds_what_no_peer_has_put_and_what_was_deleted() {
+fn verify_finds_foreign_and_damaged_messages() {
     if !can_start("what is wrong with a stream") {
         return;
     }
@@ -148,7 +148,7 @@ fn verify_finds_what_no_peer_has_put_and_what_was_deleted() {
         "damaged: \"bad\"",
         "damaged: \"plain\"",
         "damaged: \"gone\"",
-        "structure: 1 messages have subjects that no key",
+        "structure: 1 messages have subjects that are not those of keys",
         "3 of 4 events are damaged, 1 faults in the structure",
     ] {
         assert!(output.stderr.contains(line), "{output:?}");
@@ -156,7 +156,7 @@ fn verify_finds_what_no_peer_has_put_and_what_was_deleted() {
 }
 
 #[test]
-fn verify_finds_a_stream_from_which_something_was_deleted() {
+fn verify_finds_deleted_messages() {
     if !can_start("what was deleted from a stream") {
         return;
     }

@@ -169,7 +169,7 @@ fn whole_stream_is_read_from_all_replicas() {
 }
 
 #[test]
-fn less_than_the_stream_has_is_no_export() {
+fn export_that_is_short_fails() {
     let mut stream = Stream::whole();
     for replica in &mut stream.replicas {
         replica.remove(2);
@@ -178,7 +178,7 @@ fn less_than_the_stream_has_is_no_export() {
 }
 
 #[test]
-fn stream_from_which_something_was_deleted_is_no_whole_export() {
+fn export_of_a_stream_with_deleted_messages_fails() {
     let mut stream = Stream::whole();
     for replica in &mut stream.replicas {
         replica.remove(2);
@@ -190,7 +190,7 @@ fn stream_from_which_something_was_deleted_is_no_whole_export() {
 
 /// As after a pause of the leader on old servers: it has given other numbers to what came later.
 #[test]
-fn replica_that_lacks_events_is_told_with_their_keys() {
+fn replica_that_lacks_events_is_reported_with_their_keys() {
     let mut stream = Stream::whole();
     stream.replicas[1].remove(2);
     let numbers = stream.replicas[1].iter_mut().zip(1..);
@@ -203,7 +203,7 @@ fn replica_that_lacks_events_is_told_with_their_keys() {
 }
 
 #[test]
-fn leader_that_lacks_events_is_told_with_their_keys() {
+fn leader_that_lacks_events_is_reported_with_their_keys() {
     let mut stream = Stream::whole();
     stream.replicas[0].remove(2);
     let numbers = stream.replicas[0].iter_mut().zip(1..);
@@ -214,7 +214,7 @@ fn leader_that_lacks_events_is_told_with_their_keys() {
 }
 
 #[test]
-fn replica_that_has_another_event_is_told_when_all_are_read() {
+fn replica_with_another_event_is_reported_when_all_are_read() {
     let mut stream = Stream::whole();
     stream.replicas[2][3].2 = "2";
     assert_told(&stream, true, &["the key \"d\" holds different events on"]);
@@ -222,7 +222,7 @@ fn replica_that_has_another_event_is_told_when_all_are_read() {
 }
 
 #[test]
-fn replica_that_cannot_be_read_is_told() {
+fn replica_that_cannot_be_read_is_reported() {
     let mut stream = Stream::whole();
     stream.offline = 1;
     assert_told(&stream, true, &["the replica on \"node3\" can't be read"]);
@@ -238,7 +238,7 @@ fn replica_that_cannot_be_read_is_told() {
 
 /// As while servers of a stream are being replaced: the leader may name fewer of them than there are to be.
 #[test]
-fn replica_that_is_not_named_is_not_taken_for_read() {
+fn replica_that_the_leader_does_not_name_counts_as_unread() {
     let mut stream = Stream::whole();
     stream.replicas.truncate(2);
     stream.named = 2;

@@ -10,7 +10,7 @@ use super::{STREAM, Single, can_start};
 const QUIET_TIME: Duration = Duration::from_millis(300);
 
 #[test]
-fn a_large_event_is_read_for_the_first_conflict_only() {
+fn large_event_is_read_for_the_first_conflict_only() {
     if !can_start("conflicts with a large event") {
         return;
     }

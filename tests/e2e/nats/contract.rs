@@ -8,7 +8,7 @@ use super::{STREAM, Single, can_start};
 use crate::sinks::{keeps_its_contract, put};
 
 #[test]
-fn a_stream_keeps_the_contract() {
+fn stream_keeps_the_contract() {
     if !can_start("the contract of a stream") {
         return;
     }
@@ -39,7 +39,7 @@ fn two_sinks_of_one_stream_keep_the_contract() {
 }
 
 #[test]
-fn an_event_is_a_message_as_it_is_told() {
+fn event_is_a_message_as_documented() {
     if !can_start("messages of a stream") {
         return;
     }
@@ -66,7 +66,7 @@ fn an_event_is_a_message_as_it_is_told() {
 }
 
 #[test]
-fn an_event_too_large_for_the_servers_is_refused_for_good() {
+fn event_too_large_for_the_servers_is_rejected() {
     if !can_start("large events") {
         return;
     }
@@ -86,7 +86,7 @@ fn an_event_too_large_for_the_servers_is_refused_for_good() {
 
 /// More than are ever unanswered at a time, and those of one key among them.
 #[test]
-fn thousands_of_puts_at_once_have_each_their_own_answer() {
+fn concurrent_puts_each_get_their_own_outcome() {
     if !can_start("thousands of puts at once") {
         return;
     }
@@ -111,7 +111,7 @@ fn thousands_of_puts_at_once_have_each_their_own_answer() {
 }
 
 #[test]
-fn so_many_puts_and_bytes_may_wait_for_the_stream() {
+fn puts_and_bytes_in_progress_are_limited() {
     if !can_start("puts that wait for a stream") {
         return;
     }

@@ -19,7 +19,7 @@ const MAX_PAYLOAD: usize = 4096;
 const LINES: usize = 10_000;
 
 #[test]
-fn there_is_a_largest_event_and_a_smallest_that_is_too_large() {
+fn largest_event_is_stored_and_one_byte_more_is_rejected() {
     if !can_start("the largest events") {
         return;
     }
@@ -47,7 +47,7 @@ fn there_is_a_largest_event_and_a_smallest_that_is_too_large() {
 }
 
 #[test]
-fn an_event_that_is_too_large_is_no_fault_of_the_stream() {
+fn event_that_is_too_large_leaves_the_stream_healthy() {
     if !can_start("events that are too large") {
         return;
     }
@@ -68,7 +68,7 @@ fn an_event_that_is_too_large_is_no_fault_of_the_stream() {
 
 /// Whichever server a peer talks to, it hands a put on to the leader.
 #[test]
-fn any_key_is_a_key_through_each_of_three_servers() {
+fn any_key_is_stored_through_each_of_three_servers() {
     if !can_start("keys through three servers") {
         return;
     }
@@ -103,7 +103,7 @@ fn any_key_is_a_key_through_each_of_three_servers() {
 }
 
 #[test]
-fn more_lines_than_may_wait_are_imported_one_after_the_other() {
+fn import_of_more_lines_than_the_quota_succeeds() {
     if !can_start("large imports into a stream") {
         return;
     }

@@ -24,7 +24,7 @@ const STREAMS: usize = 5;
 const ID: &str = "alldata-stream-id";
 
 #[test]
-fn all_that_make_a_stream_at_once_know_it_under_each_leader() {
+fn creators_at_the_same_moment_agree_on_the_stream_under_each_leader() {
     if !can_start("a stream that several make at once") {
         return;
     }
@@ -75,7 +75,7 @@ fn all_that_make_a_stream_at_once_know_it_under_each_leader() {
 
 /// As old servers do where two clients have made it at the same moment.
 #[test]
-fn stream_whose_time_of_creation_changes_is_the_same() {
+fn stream_whose_creation_time_changes_is_the_same() {
     let (looks, stored) = (Arc::new(AtomicU64::new(0)), AtomicU64::new(0));
     let looked = Arc::clone(&looks);
     let server = FakeServer::start("2.15.1", move |subject| {
@@ -101,7 +101,7 @@ fn stream_whose_time_of_creation_changes_is_the_same() {
 
 /// Found by a put, which is given a number that was there before.
 #[test]
-fn stream_that_gives_out_a_number_again_takes_nothing_until_a_restart() {
+fn stream_that_assigns_a_sequence_twice_takes_nothing_until_a_restart() {
     if !can_start("streams that go back, found by a put") {
         return;
     }

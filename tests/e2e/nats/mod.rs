@@ -6,18 +6,18 @@ mod commands;
 mod completeness;
 mod conflicts;
 mod contract;
+mod credentials;
 mod edges;
 mod fake_server;
 mod identity;
-mod login;
 mod peers;
+mod probes;
 mod quorum;
 mod replicas;
 mod settings;
 mod start;
-mod trouble;
+mod stream_faults;
 mod version;
-mod watch;
 
 use std::future::Future;
 

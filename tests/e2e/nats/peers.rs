@@ -18,7 +18,7 @@ use crate::support::{Answer, Peer, Post, run, wait_until};
 const KEYS: usize = 40;
 
 #[test]
-fn one_of_many_writers_wins_and_all_others_see_it() {
+fn one_of_many_writers_wins() {
     if !can_start("three peers over three servers") {
         return;
     }
@@ -62,7 +62,7 @@ fn one_of_many_writers_wins_and_all_others_see_it() {
 }
 
 #[test]
-fn peers_connect_to_the_server_that_leads_the_stream() {
+fn peers_connect_to_the_leader() {
     if !can_start("three peers over three servers") {
         return;
     }
@@ -81,7 +81,7 @@ fn peers_connect_to_the_server_that_leads_the_stream() {
 
 /// Servers tell their clients where the others are.
 #[test]
-fn peer_follows_the_leader_to_a_server_that_the_url_does_not_name() {
+fn peer_follows_the_leader_beyond_the_url() {
     if !can_start("leaders that the URL does not name") {
         return;
     }
@@ -101,7 +101,7 @@ const CHANGES: usize = 3;
 const WRITERS: usize = 8;
 
 #[test]
-fn peer_follows_a_leader_that_moves_and_leaves_nothing_unknown() {
+fn peer_follows_a_moving_leader_without_unknown_outcomes() {
     if !can_start("leaders that move") {
         return;
     }

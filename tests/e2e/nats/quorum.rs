@@ -13,7 +13,7 @@ use crate::support::{Peer, Post, run, wait_until};
 const AT_ONCE: Duration = Duration::from_secs(1);
 
 #[test]
-fn puts_are_refused_at_once_and_taken_again() {
+fn puts_without_a_quorum_are_refused_and_taken_again() {
     if !can_start("a cluster without a quorum") {
         return;
     }

@@ -8,7 +8,7 @@ use super::{STREAM, Single, can_start};
 use crate::support::{Peer, run, serve};
 
 #[test]
-fn a_stream_is_made_as_it_has_to_be_and_used_by_the_next() {
+fn stream_is_created_safe_and_reused() {
     if !can_start("the settings of a stream") {
         return;
     }
@@ -83,7 +83,7 @@ const CHANGES: [(&str, Change); 12] = [
 ];
 
 #[test]
-fn a_stream_that_could_cost_an_event_is_refused_by_name() {
+fn unsafe_stream_is_refused_with_the_setting() {
     if !can_start("unsafe settings of a stream") {
         return;
     }
@@ -109,7 +109,7 @@ fn a_stream_that_could_cost_an_event_is_refused_by_name() {
 
 /// Servers before 2.10.5 keep below it by deleting what is oldest, whatever `discard` says.
 #[test]
-fn a_bound_of_bytes_is_refused_on_servers_that_delete_for_it() {
+fn max_bytes_is_refused_on_servers_that_delete_for_it() {
     if !can_start("bounds of bytes of a stream") {
         return;
     }
@@ -133,7 +133,7 @@ fn a_bound_of_bytes_is_refused_on_servers_that_delete_for_it() {
 }
 
 #[test]
-fn a_sealed_stream_takes_no_peer_but_is_read() {
+fn sealed_stream_is_read_and_not_served() {
     if !can_start("sealed streams") {
         return;
     }
@@ -148,7 +148,7 @@ fn a_sealed_stream_takes_no_peer_but_is_read() {
 }
 
 #[test]
-fn a_stream_with_fewer_replicas_than_asked_for_is_refused() {
+fn stream_with_too_few_replicas_is_refused() {
     if !can_start("replicas of a stream") {
         return;
     }

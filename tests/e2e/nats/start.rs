@@ -24,7 +24,7 @@ fn refusal(url: &str) -> String {
 }
 
 #[test]
-fn servers_that_are_there_soon_are_waited_for() {
+fn peer_waits_for_servers_that_start_soon() {
     if !can_start("servers of NATS that start later") {
         return;
     }
@@ -42,7 +42,7 @@ fn servers_that_are_there_soon_are_waited_for() {
 }
 
 #[test]
-fn nobody_is_there() {
+fn missing_server_is_an_error() {
     let (first, second) = (Peer::nobody().url(), Peer::nobody().url());
     let host = |url: &str| {
         let host = url.strip_prefix("http://").expect("is its form");
@@ -55,7 +55,7 @@ fn nobody_is_there() {
 }
 
 #[test]
-fn somebody_is_there_but_says_nothing() {
+fn silent_server_is_an_error() {
     if !can_start("servers of NATS that say nothing") {
         return;
     }
@@ -68,7 +68,7 @@ fn somebody_is_there_but_says_nothing() {
 }
 
 #[test]
-fn a_stream_needs_jetstream() {
+fn server_without_jetstream_is_an_error() {
     if !can_start("NATS without JetStream") {
         return;
     }
@@ -83,7 +83,7 @@ fn a_stream_needs_jetstream() {
 }
 
 #[test]
-fn who_may_not_look_at_streams_has_none() {
+fn missing_info_permission_is_an_error() {
     if !can_start("NATS without permissions") {
         return;
     }
@@ -105,7 +105,7 @@ fn who_may_not_look_at_streams_has_none() {
 
 /// Two of three servers are not there when the peer starts, and are a moment later.
 #[test]
-fn servers_may_still_be_on_their_way() {
+fn peer_waits_for_a_leader_at_the_start() {
     if !can_start("servers of NATS that start after the peer") {
         return;
     }
@@ -122,7 +122,7 @@ fn servers_may_still_be_on_their_way() {
 
 /// The servers are silent at first, as those are that have not found one another.
 #[test]
-fn peer_waits_for_its_time_whatever_single_requests_meet() {
+fn peer_retries_until_its_deadline_at_the_start() {
     let asked = AtomicUsize::new(0);
     let server = FakeServer::start("2.15.1", move |_| {
         let number = asked.fetch_add(1, Ordering::Relaxed);
@@ -138,7 +138,7 @@ fn peer_waits_for_its_time_whatever_single_requests_meet() {
 }
 
 #[test]
-fn what_is_no_url_of_a_stream_is_wrong_usage() {
+fn invalid_url_is_wrong_usage() {
     for rest in [
         "127.0.0.1",
         "127.0.0.1/",
@@ -175,7 +175,7 @@ fn what_is_no_url_of_a_stream_is_wrong_usage() {
 
 /// Not even where everything is told.
 #[test]
-fn a_log_has_no_secrets() {
+fn log_has_no_secrets() {
     if !can_start("the log of what lets one in") {
         return;
     }

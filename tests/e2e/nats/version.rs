@@ -64,7 +64,7 @@ fn old_leader_behind_a_new_server_is_refused_at_the_start() {
 
 /// It is not there at the start, and is the only one that is left later.
 #[test]
-fn old_server_that_is_met_later_gets_no_events() {
+fn old_server_after_a_reconnect_gets_no_events() {
     if !can_start("an old server of NATS later") {
         return;
     }
@@ -92,7 +92,7 @@ fn old_server_that_is_met_later_gets_no_events() {
 }
 
 #[test]
-fn who_insists_on_an_old_server_is_warned() {
+fn unsafe_version_is_logged_as_a_warning() {
     // This answer is where the start ends.
     let server = FakeServer::start("2.9.10", |_| {
         Some(r#"{"error":{"code":400,"err_code":10025,"description":"no more"}}"#.to_owned())
@@ -121,7 +121,7 @@ fn old_server_is_read_from_with_a_warning() {
         assert_eq!(output.code, Some(1));
         for told in [
             "WARN",
-            "may not be all that was acknowledged",
+            "may lack events that were acknowledged",
             "stream not found",
         ] {
             assert!(output.stderr.contains(told), "{output:?}");

@@ -1,7 +1,6 @@
 //! Servers of NATS with JetStream, one or three, on free ports of the loopback interface.
 //!
-//! Each keeps what it has in a directory of its own, and is killed with its cluster. The way between
-//! two servers is a [`Link`]. Never knows what a stream is for.
+//! Each has a store directory of its own, and is killed with its cluster. Two servers are connected through a [`Link`].
 
 use std::env;
 use std::fs;
@@ -59,7 +58,7 @@ struct Node {
 
 /// How servers reach one another.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Ways {
+enum Routing {
     Links,
     Direct,
 }
@@ -79,23 +78,28 @@ pub fn no_nats_server() -> Option<&'static str> {
 impl Cluster {
     /// Starts so many servers, with this in the configuration of each, and waits until they are ready.
     pub fn start(nodes: usize, configuration: &str) -> Self {
-        Self::start_over(Ways::Links, None, nodes, configuration)
+        Self::start_over(Routing::Links, None, nodes, configuration)
     }
 
     /// The same with a disk for each, which can lose power.
     pub fn start_on_disks(nodes: usize, configuration: &str) -> Self {
         let disks = Disks::mount(nodes);
-        Self::start_over(Ways::Links, Some(disks), nodes, configuration)
+        Self::start_over(Routing::Links, Some(disks), nodes, configuration)
     }
 
     /// The same with nothing in between them. Each server tells its clients where the others are.
     pub fn start_unlinked(nodes: usize, configuration: &str) -> Self {
-        Self::start_over(Ways::Direct, None, nodes, configuration)
+        Self::start_over(Routing::Direct, None, nodes, configuration)
     }
 
-    fn start_over(ways: Ways, mut disks: Option<Disks>, nodes: usize, configuration: &str) -> Self {
+    fn start_over(
+        routing: Routing,
+        mut disks: Option<Disks>,
+        nodes: usize,
+        configuration: &str,
+    ) -> Self {
         for _ in 1..MAX_STARTS {
-            let mut cluster = Self::begin(ways, disks, nodes, configuration);
+            let mut cluster = Self::begin(routing, disks, nodes, configuration);
             if cluster.become_ready() {
                 return cluster;
             }
@@ -106,14 +110,14 @@ impl Cluster {
     }
 
     /// The servers, of which one may end at once where its port is taken.
-    fn begin(ways: Ways, disks: Option<Disks>, nodes: usize, configuration: &str) -> Self {
+    fn begin(routing: Routing, disks: Option<Disks>, nodes: usize, configuration: &str) -> Self {
         let directory = tempfile::tempdir().expect("makes a directory");
         let ports = free_ports(3 * nodes);
         let route_ports = &ports[2 * nodes..];
         let mut links = Vec::new();
         for from in 0..nodes {
             for to in (0..nodes).filter(|to| *to != from) {
-                if ways == Ways::Links {
+                if routing == Routing::Links {
                     links.push(((from, to), Link::to(local(route_ports[to]))));
                 }
             }
@@ -135,10 +139,10 @@ impl Cluster {
                 let routes: Vec<String> = others
                     .map(|to| format!("\"nats-route://{}\"", address(to)))
                     .collect();
-                // Nobody is told of a way around the links: neither servers nor clients.
-                let advertised = match ways {
-                    Ways::Links => "advertise: \"127.0.0.1:1\", no_advertise: true, ",
-                    Ways::Direct => "",
+                // Neither servers nor clients are told of addresses that bypass the links.
+                let advertised = match routing {
+                    Routing::Links => "advertise: \"127.0.0.1:1\", no_advertise: true, ",
+                    Routing::Direct => "",
                 };
                 text += &format!(
                     "cluster {{ name: events, listen: \"127.0.0.1:{}\", {advertised}routes: [{}] }}\n",

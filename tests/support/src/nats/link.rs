@@ -1,6 +1,4 @@
-//! A way between two programs that can be cut, held up, slowed down and mended: a relay of TCP connections.
-//!
-//! Never changes a byte.
+//! A relay of TCP connections that a test can cut, pause, slow down and restore.
 
 use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -14,11 +12,11 @@ const RELAY_BYTES: usize = 64 * 1024;
 /// A listener whose connections lead to another address.
 pub struct Link {
     address: SocketAddr,
-    way: Arc<Way>,
+    relay: Arc<Relay>,
 }
 
 #[derive(Default)]
-struct Way {
+struct Relay {
     state: Mutex<State>,
     changed: Condvar,
 }
@@ -53,10 +51,10 @@ impl Link {
     pub fn to(target: SocketAddr) -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("binds");
         let address = listener.local_addr().expect("is bound");
-        let way = Arc::new(Way::default());
-        let relayed = Arc::clone(&way);
+        let relay = Arc::new(Relay::default());
+        let relayed = Arc::clone(&relay);
         thread::spawn(move || relayed.accept(&listener, target));
-        Self { address, way }
+        Self { address, relay }
     }
 
     pub fn address(&self) -> SocketAddr {
@@ -65,44 +63,44 @@ impl Link {
 
     /// How many connections were closed at once so far.
     pub fn refused(&self) -> usize {
-        self.way.lock().refused
+        self.relay.lock().refused
     }
 
     /// Closes all connections, and each new one at once.
     pub fn cut(&self) {
-        self.way.set(Passing::Cut);
+        self.relay.set(Passing::Cut);
     }
 
     /// Keeps all connections, but lets nothing pass.
     pub fn hold(&self) {
-        self.way.set(Passing::Held);
+        self.relay.set(Passing::Held);
     }
 
     /// Keeps all connections, but lets nothing pass that the target says.
     pub fn hold_back(&self) {
-        self.way.set(Passing::HeldBack);
+        self.relay.set(Passing::HeldBack);
     }
 
     /// Lets everything pass so much later.
     pub fn slow(&self, delay: Duration) {
-        self.way.set(Passing::Late(delay));
+        self.relay.set(Passing::Late(delay));
     }
 
     /// Lets everything pass again.
     pub fn mend(&self) {
-        self.way.set(Passing::Open);
+        self.relay.set(Passing::Open);
     }
 }
 
 impl Drop for Link {
     fn drop(&mut self) {
-        self.way.set(Passing::Ended);
+        self.relay.set(Passing::Ended);
         // Wakes the thread that accepts, which then ends.
         let _ = TcpStream::connect(self.address);
     }
 }
 
-impl Way {
+impl Relay {
     fn set(&self, passing: Passing) {
         let mut state = self.lock();
         state.passing = passing;
@@ -143,8 +141,8 @@ impl Way {
             // It may be closed already.
             let _ = to.set_nodelay(true);
             self.lock().streams.push(clone(&from));
-            let way = Arc::clone(self);
-            thread::spawn(move || way.relay(from, to, is_back));
+            let relay = Arc::clone(self);
+            thread::spawn(move || relay.relay(from, to, is_back));
         }
     }
 

@@ -69,7 +69,7 @@ fn answer_that_is_older_than_an_acknowledgement_shows_no_loss() {
 }
 
 #[test]
-fn each_reason_is_logged_once_when_it_becomes_one() {
+fn each_reason_is_logged_once_when_it_changes() {
     let attempts = AtomicUsize::new(0);
     let server = FakeServer::start("2.15.1", move |subject| {
         if !subject.starts_with("alldata.") || subject.ends_with('%') {

@@ -38,7 +38,7 @@ fn assert_kept_out(url: &str) {
 }
 
 #[test]
-fn a_user_needs_the_password() {
+fn user_needs_the_password() {
     if !can_start("users of NATS") {
         return;
     }
@@ -57,7 +57,7 @@ fn a_user_needs_the_password() {
 }
 
 #[test]
-fn a_token_lets_one_in() {
+fn token_is_accepted() {
     if !can_start("tokens of NATS") {
         return;
     }
@@ -67,7 +67,7 @@ fn a_token_lets_one_in() {
 }
 
 #[test]
-fn an_nkey_lets_one_in() {
+fn nkey_is_accepted() {
     if !can_start("NKeys of NATS") {
         return;
     }
@@ -106,7 +106,7 @@ fn an_nkey_lets_one_in() {
 }
 
 #[test]
-fn a_connection_may_be_encrypted_by_both_sides() {
+fn tls_with_client_certificate_is_accepted() {
     let directory = tempfile::tempdir().expect("makes a directory");
     let reason = certify(directory.path())
         .is_none()
@@ -133,7 +133,7 @@ fn a_connection_may_be_encrypted_by_both_sides() {
 }
 
 #[test]
-fn a_server_that_is_not_encrypted_is_not_taken_for_one_that_is() {
+fn server_without_tls_is_refused() {
     if !can_start("NATS without TLS") {
         return;
     }
@@ -144,7 +144,7 @@ fn a_server_that_is_not_encrypted_is_not_taken_for_one_that_is() {
 }
 
 #[test]
-fn file_that_is_not_what_its_parameter_says_is_named_with_it() {
+fn invalid_file_is_reported_with_its_parameter() {
     let directory = tempfile::tempdir().expect("makes a directory");
     let file = |name: &str, text: &str| {
         let path = directory.path().join(name);
@@ -190,7 +190,7 @@ fn assert_told(url: &str, told: &str) {
 }
 
 #[test]
-fn login_that_is_not_let_in_is_named() {
+fn credentials_that_are_refused_are_named() {
     if !can_start("logins of NATS that are not let in") {
         return;
     }
@@ -200,15 +200,18 @@ fn login_that_is_not_let_in_is_named() {
     fs::write(&seed, key.seed().expect("has a seed")).expect("writes");
     let nats = Single::with(&format!("authorization {{ user: u, password: {SECRET} }}"));
     let nkey = format!("&nkey={}", seed.display());
-    assert_told(&url(&nats, "", ""), "the URL has no login");
-    assert_told(&url(&nats, "u:x@", ""), "the login is USER:PASSWORD@");
-    assert_told(&url(&nats, "x@", ""), "the login is TOKEN@");
-    let told = format!("the login is nkey={}", seed.display());
+    assert_told(&url(&nats, "", ""), "the URL has no credentials");
+    assert_told(
+        &url(&nats, "u:x@", ""),
+        "the credentials are USER:PASSWORD@",
+    );
+    assert_told(&url(&nats, "x@", ""), "the credentials are TOKEN@");
+    let told = format!("the credentials are nkey={}", seed.display());
     assert_told(&url(&nats, "", &nkey), &told);
 }
 
 #[test]
-fn encryption_that_a_server_has_not_is_named_by_its_parameter() {
+fn missing_tls_of_a_server_is_reported_with_the_parameter() {
     if !can_start("NATS without TLS, for each parameter") {
         return;
     }
@@ -221,7 +224,7 @@ fn encryption_that_a_server_has_not_is_named_by_its_parameter() {
 }
 
 #[test]
-fn encryption_that_a_server_asks_for_is_named_by_its_parameter() {
+fn required_tls_of_a_server_is_reported_with_the_parameter() {
     let directory = tempfile::tempdir().expect("makes a directory");
     let other = tempfile::tempdir().expect("makes a directory");
     let made = certify(directory.path()).and_then(|()| certify(other.path()));
@@ -242,7 +245,7 @@ fn encryption_that_a_server_asks_for_is_named_by_its_parameter() {
         "an authority of the system, or of tls_ca",
     );
     let first = format!("&tls_first=true&tls_ca={certificate}");
-    assert_told(&url(&nats, "", &first), "it takes tls=true");
+    assert_told(&url(&nats, "", &first), "use tls=true");
     let nats = Single::with(&format!("tls {{ {files}, handshake_first: true }}"));
     assert_let_in(&url(&nats, "", &first));
     let late = format!("&tls=true&tls_ca={certificate}");
@@ -252,12 +255,12 @@ fn encryption_that_a_server_asks_for_is_named_by_its_parameter() {
     ));
     assert_told(
         &url(&nats, "", &late),
-        "asks for a certificate: tls_cert and tls_key",
+        "requires a client certificate: tls_cert and tls_key",
     );
 }
 
 #[test]
-fn login_that_may_not_put_is_told_at_the_start() {
+fn missing_publish_permission_is_reported_at_the_start() {
     if !can_start("logins of NATS that may not put") {
         return;
     }
@@ -285,7 +288,7 @@ fn login_that_may_not_put_is_told_at_the_start() {
 }
 
 #[test]
-fn a_password_in_the_environment_is_not_shown() {
+fn password_in_the_environment_is_not_shown() {
     let variables = [
         ("ALLDATA_PEER_SINK", "nats://u:s3cr3t@127.0.0.1:1/e"),
         ("ALLDATA_PEER_STORE", "nats://u:s3cr3t@127.0.0.1:1/e"),

@@ -1,7 +1,6 @@
-//! Who one is to the servers, and how connections to them are encrypted: from the parameters of the URL, with the name of
-//! the parameter in whatever is wrong.
+//! Credentials and TLS of connections, by the parameters of the URL. Errors name the parameter and the file.
 //!
-//! Never shows what is in a file.
+//! The contents of a file are never printed.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -14,41 +13,43 @@ use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use super::url::{Login, NatsUrl};
+use super::credentials::Credentials;
+use super::url::NatsUrl;
 use crate::error::Error;
 use crate::util::regular_file;
 
-/// How long to wait for what a server says first, to tell why it did not let one in.
+/// How long to wait for the `INFO` of a server, to find out why connecting failed.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// What begins a certificate, and a key, in PEM.
+/// The start of a certificate, and of a key, in PEM.
 const CERTIFICATE: &str = "-----BEGIN CERTIFICATE-----";
 const KEY: &str = "PRIVATE KEY-----";
 
-/// The first letters of the seed of a user, and how long it is.
+/// The first letters of the seed of a user, and its length.
 const SEED_START: &str = "SU";
 const SEED_BYTES: usize = 58;
 
-/// Adds the login and the encryption that a URL asks for.
+/// Adds the credentials and the TLS settings of a URL.
 ///
 /// # Errors
 ///
 /// When a file can't be read, or is not what its parameter says.
-pub(super) fn add(options: ConnectOptions, url: &NatsUrl) -> Result<ConnectOptions, Error> {
-    let mut options = match &url.login {
-        Login::Nobody => options,
-        Login::Password { user, password } => {
+pub(super) fn apply(options: ConnectOptions, url: &NatsUrl) -> Result<ConnectOptions, Error> {
+    let mut options = match &url.credentials {
+        Credentials::None => options,
+        Credentials::Password { user, password } => {
             options.user_and_password(user.clone(), password.clone())
         }
-        Login::Token(token) => options.token(token.clone()),
-        Login::Credentials(path) => {
+        Credentials::Token(token) => options.token(token.clone()),
+        Credentials::JwtFile(path) => {
             let credentials = options.credentials(&read("credentials", path)?);
-            credentials.map_err(|_| wrong("credentials", path, "it has no JWT with its seed"))?
+            credentials
+                .map_err(|_| file_error("credentials", path, "it has no JWT with its seed"))?
         }
-        Login::Nkey(path) => {
+        Credentials::NkeyFile(path) => {
             let seed = read("nkey", path)?.trim().to_owned();
             if !seed.starts_with(SEED_START) || seed.len() != SEED_BYTES {
-                return Err(wrong(
+                return Err(file_error(
                     "nkey",
                     path,
                     "it has no seed of a user, which begins with SU",
@@ -62,12 +63,12 @@ pub(super) fn add(options: ConnectOptions, url: &NatsUrl) -> Result<ConnectOptio
         options = options.tls_first();
     }
     if let Some(authorities) = &url.tls.authorities {
-        hold_pem("tls_ca", authorities, CERTIFICATE, "certificate")?;
+        check_pem("tls_ca", authorities, CERTIFICATE, "certificate")?;
         options = options.add_root_certificates(authorities.clone());
     }
     if let Some((certificate, key)) = &url.tls.certificate {
-        hold_pem("tls_cert", certificate, CERTIFICATE, "certificate")?;
-        hold_pem("tls_key", key, KEY, "private key")?;
+        check_pem("tls_cert", certificate, CERTIFICATE, "certificate")?;
+        check_pem("tls_key", key, KEY, "private key")?;
         options = options.add_client_certificate(certificate.clone(), key.clone());
     }
     Ok(options)
@@ -75,17 +76,21 @@ pub(super) fn add(options: ConnectOptions, url: &NatsUrl) -> Result<ConnectOptio
 
 fn read(parameter: &'static str, path: &Path) -> Result<String, Error> {
     let text = regular_file::check(path).and_then(|()| fs::read_to_string(path));
-    text.map_err(|error| wrong(parameter, path, &error.to_string()))
+    text.map_err(|error| file_error(parameter, path, &error.to_string()))
 }
 
-fn hold_pem(parameter: &'static str, path: &Path, begin: &str, what: &str) -> Result<(), Error> {
+fn check_pem(parameter: &'static str, path: &Path, begin: &str, what: &str) -> Result<(), Error> {
     match read(parameter, path)?.contains(begin) {
         true => Ok(()),
-        false => Err(wrong(parameter, path, &format!("it has no {what} in PEM"))),
+        false => Err(file_error(
+            parameter,
+            path,
+            &format!("it has no {what} in PEM"),
+        )),
     }
 }
 
-fn wrong(parameter: &'static str, path: &Path, reason: &str) -> Error {
+fn file_error(parameter: &'static str, path: &Path, reason: &str) -> Error {
     Error::NatsFile {
         parameter,
         path: path.to_owned(),
@@ -93,12 +98,16 @@ fn wrong(parameter: &'static str, path: &Path, reason: &str) -> Error {
     }
 }
 
-/// Why no server lets one in, and which parameters that may be mended by.
-pub(super) async fn explain(error: &ConnectError, servers: &[ServerAddr], url: &NatsUrl) -> String {
+/// The reason why connecting failed, and the parameters that may have to change.
+pub(super) async fn describe_failure(
+    error: &ConnectError,
+    servers: &[ServerAddr],
+    url: &NatsUrl,
+) -> String {
     let mut text = error.to_string();
     match error.kind() {
         ConnectErrorKind::AuthorizationViolation | ConnectErrorKind::Authentication => {
-            let _ = write!(text, "; {}", login(&url.login));
+            let _ = write!(text, "; {}", describe(&url.credentials));
         }
         ConnectErrorKind::Io | ConnectErrorKind::TimedOut | ConnectErrorKind::Tls => {
             for server in servers {
@@ -113,28 +122,29 @@ pub(super) async fn explain(error: &ConnectError, servers: &[ServerAddr], url: &
     text
 }
 
-/// What the servers were told of who one is.
-fn login(login: &Login) -> String {
-    let file = |parameter, path: &PathBuf| format!("the login is {parameter}={}", path.display());
-    match login {
-        Login::Nobody => "the URL has no login".to_owned(),
-        Login::Password { .. } => "the login is USER:PASSWORD@".to_owned(),
-        Login::Token(_) => "the login is TOKEN@".to_owned(),
-        Login::Credentials(path) => file("credentials", path),
-        Login::Nkey(path) => file("nkey", path),
+/// How the URL gives the credentials.
+fn describe(credentials: &Credentials) -> String {
+    let file =
+        |parameter, path: &PathBuf| format!("the credentials are {parameter}={}", path.display());
+    match credentials {
+        Credentials::None => "the URL has no credentials".to_owned(),
+        Credentials::Password { .. } => "the credentials are USER:PASSWORD@".to_owned(),
+        Credentials::Token(_) => "the credentials are TOKEN@".to_owned(),
+        Credentials::JwtFile(path) => file("credentials", path),
+        Credentials::NkeyFile(path) => file("nkey", path),
     }
 }
 
-/// What a server says first.
+/// The part of the first message of a server, `INFO`, that tells what it requires.
 #[derive(Deserialize, Default)]
 #[serde(default)]
-struct Greeting {
+struct ServerInfo {
     tls_required: bool,
     tls_available: bool,
     tls_verify: bool,
 }
 
-/// Which parameters do not fit a server, as far as what it says shows.
+/// The parameters that do not fit a server, as far as its `INFO` tells.
 async fn advice(error: &str, server: &ServerAddr, url: &NatsUrl) -> Option<String> {
     let (host, port) = (server.host(), server.port());
     let stream = timeout(PROBE_TIMEOUT, TcpStream::connect((host, port)))
@@ -144,17 +154,17 @@ async fn advice(error: &str, server: &ServerAddr, url: &NatsUrl) -> Option<Strin
     let mut line = String::new();
     let mut reader = BufReader::new(stream);
     let said = timeout(PROBE_TIMEOUT, reader.read_line(&mut line)).await;
-    let greeting: Option<Greeting> = line
+    let info: Option<ServerInfo> = line
         .strip_prefix("INFO ")
         .and_then(|text| serde_json::from_str(text).ok());
     let tls = &url.tls;
-    let Some(greeting) = greeting else {
+    let Some(info) = info else {
         let is_silent = said.is_err() && !tls.first;
         return is_silent.then(|| {
-            format!("{host}:{port} says nothing: it may take only connections that are encrypted at once (tls_first=true)")
+            format!("{host}:{port} sends no INFO: it may require TLS from the first byte (tls_first=true)")
         });
     };
-    let is_encrypted = greeting.tls_required || greeting.tls_available;
+    let is_encrypted = info.tls_required || info.tls_available;
     if !is_encrypted && (tls.required || tls.first) {
         let parameter = if tls.first { "tls_first" } else { "tls" };
         return Some(format!(
@@ -163,10 +173,10 @@ async fn advice(error: &str, server: &ServerAddr, url: &NatsUrl) -> Option<Strin
     }
     if tls.first {
         return Some(format!(
-            "tls_first=true is given, but {host}:{port} speaks before it encrypts: it takes tls=true"
+            "tls_first=true is given, but {host}:{port} sends its INFO before TLS: use tls=true"
         ));
     }
-    if !greeting.tls_required && !tls.required {
+    if !info.tls_required && !tls.required {
         return None;
     }
     if error.contains("certificate") && error.contains("invalid peer") {
@@ -181,11 +191,11 @@ async fn advice(error: &str, server: &ServerAddr, url: &NatsUrl) -> Option<Strin
             ),
         });
     }
-    if greeting.tls_verify {
+    if info.tls_verify {
         return Some(match &tls.certificate {
-            None => format!("{host}:{port} asks for a certificate: tls_cert and tls_key"),
+            None => format!("{host}:{port} requires a client certificate: tls_cert and tls_key"),
             Some((path, _)) => format!(
-                "{host}:{port} asks for a certificate, and may not trust tls_cert={}",
+                "{host}:{port} requires a client certificate, and may not trust tls_cert={}",
                 path.display()
             ),
         });

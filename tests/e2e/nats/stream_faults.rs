@@ -8,7 +8,7 @@ use super::{Cluster, Link, STREAM, Single, can_start, url};
 use crate::support::{Peer, Post, run, wait_until};
 
 #[test]
-fn a_full_stream_takes_nothing_new_and_keeps_what_it_has() {
+fn full_stream_refuses_new_events_and_is_read() {
     if !can_start("full streams") {
         return;
     }
@@ -57,7 +57,7 @@ fn servers_without_storage_are_full() {
 }
 
 #[test]
-fn a_stream_that_is_deleted_is_not_made_again() {
+fn deleted_stream_is_not_created_again() {
     if !can_start("streams that are deleted") {
         return;
     }
@@ -84,7 +84,7 @@ fn a_stream_that_is_deleted_is_not_made_again() {
 
 /// Somebody makes another before any put has found the first one gone.
 #[test]
-fn a_stream_that_is_replaced_unseen_acknowledges_nothing() {
+fn replaced_stream_acknowledges_nothing() {
     if !can_start("streams that are replaced") {
         return;
     }
@@ -107,7 +107,7 @@ fn a_stream_that_is_replaced_unseen_acknowledges_nothing() {
 }
 
 #[test]
-fn a_stream_that_becomes_unsafe_takes_nothing_until_it_is_safe() {
+fn stream_that_becomes_unsafe_takes_nothing_until_it_is_safe() {
     if !can_start("streams that become unsafe") {
         return;
     }
@@ -124,7 +124,7 @@ fn a_stream_that_becomes_unsafe_takes_nothing_until_it_is_safe() {
 }
 
 #[test]
-fn a_connection_that_is_lost_comes_again() {
+fn lost_connection_is_made_again() {
     if !can_start("connections to NATS that are lost") {
         return;
     }
@@ -143,7 +143,7 @@ fn a_connection_that_is_lost_comes_again() {
 }
 
 #[test]
-fn without_a_connection_puts_are_refused_in_the_end_at_once() {
+fn puts_without_a_connection_are_refused_at_once_after_a_while() {
     if !can_start("no connection to NATS") {
         return;
     }
@@ -160,7 +160,7 @@ fn without_a_connection_puts_are_refused_in_the_end_at_once() {
 
 /// The acknowledgement is lost, since nothing passes any more and then the connection is cut.
 #[test]
-fn an_acknowledgement_that_is_lost_is_found_again() {
+fn lost_acknowledgement_is_resolved_by_a_retry() {
     if !can_start("acknowledgements that are lost") {
         return;
     }
@@ -178,7 +178,7 @@ fn an_acknowledgement_that_is_lost_is_found_again() {
 
 /// Some were sent and stored, some were sent, and some wait for those before them.
 #[test]
-fn a_connection_that_is_lost_under_thousands_of_puts_loses_none() {
+fn connection_lost_under_load_loses_no_put() {
     if !can_start("connections that are lost under load") {
         return;
     }
@@ -212,7 +212,7 @@ fn through_link() -> (Single, Link, Peer) {
 }
 
 #[test]
-fn full_cluster_is_told_of() {
+fn full_cluster_is_reported() {
     if !can_start("a cluster without storage") {
         return;
     }
