@@ -60,11 +60,21 @@ impl<'a> Replicas<'a> {
         leader.expect("was found")
     }
 
-    /// Has a server lead, without that any restarts.
+    /// Has a server lead, without that any restarts. It has to have caught up with the leader: each change of the
+    /// leader would keep it from that.
     pub(crate) fn lead(&self, node: usize) {
+        wait_until_within(
+            DEADLINE,
+            "the replica that is to lead has caught up",
+            || {
+                self.cluster.leader(STREAM) == Some(node)
+                    || self.runtime.block_on(is_current(&self.context, node))
+            },
+        );
         wait_until_within(DEADLINE, "the leader has moved", || {
             let leader = self.cluster.leader(STREAM);
-            if let Some(leader) = leader.filter(|leader| *leader != node) {
+            let is_current = || self.runtime.block_on(is_current(&self.context, node));
+            if let Some(leader) = leader.filter(|leader| *leader != node && is_current()) {
                 self.step_down(node);
                 // It may be another that leads then than the one that is wanted.
                 self.wait_for_other(leader);
@@ -140,6 +150,21 @@ impl<'a> Replicas<'a> {
             thread::park_timeout(LOOK_AGAIN);
         }
     }
+}
+
+/// Whether the replica on a server has all that the leader has, by its word.
+async fn is_current(context: &Context, node: usize) -> bool {
+    let Ok(stream) = context.get_stream(STREAM).await else {
+        return false;
+    };
+    let cluster = stream.cached_info().cluster.as_ref();
+    cluster.is_some_and(|cluster| {
+        let mut replicas = cluster.replicas.iter();
+        replicas.any(|replica| {
+            let is_complete = replica.current && !replica.offline && replica.lag.unwrap_or(0) == 0;
+            replica.name == node_name(node) && is_complete
+        })
+    })
 }
 
 /// All events that the leader has.
