@@ -2,6 +2,8 @@
 //!
 //! Never judges what a machine can't: it counts lines and looks for words.
 
+mod map;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -74,21 +76,6 @@ fn what_is_documented_stays_short_enough_to_be_read() {
         let lines = text.lines().count();
         assert!(lines < most, "{file} has {lines} lines");
     }
-}
-
-/// ARCHITECTURE.md names files and folders in backquotes; each of them is there.
-#[test]
-fn the_map_of_the_folders_is_true() {
-    let text = fs::read_to_string(root().join("ARCHITECTURE.md")).expect("reads");
-    let named =
-        text.split('`').skip(1).step_by(2).filter(|name| {
-            name.contains('/') && FOLDERS.iter().any(|folder| name.starts_with(folder))
-        });
-    assert_none(
-        named
-            .filter(|name| !root().join(name).exists())
-            .map(|name| format!("no {name}")),
-    );
 }
 
 /// Variables that the manifests and the documentation name are read somewhere.
