@@ -7,7 +7,7 @@ use std::fs;
 use alldata_peer_server_http::{Limits, PeerServer, sinks::DiscardSink};
 use rustix::process::Signal;
 
-use crate::support::put_handler_guest::{self, CREATED, guest_that};
+use crate::support::protocol_guest::{self, CREATED, guest_that};
 use crate::support::{Connection, Embedded, Peer, Post};
 
 /// A component that exports the handler, with `handle` as the body of its only function.
@@ -112,7 +112,7 @@ fn memory_limit_of_guest_is_exact_to_the_page() {
         )
     };
     let does = grow(15, "i32.eq") + &grow(1, "i32.ne");
-    let builder = put_handler_guest::builder(&guest_that(&does, CREATED, ""));
+    let builder = protocol_guest::builder(&guest_that(&does, CREATED, ""));
     let server = Embedded::start(builder.limits(Limits {
         max_guest_memory_bytes: 16 * 64 * 1024,
         ..Limits::default()

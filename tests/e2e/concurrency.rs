@@ -141,7 +141,7 @@ fn short_lived_instances_lose_nothing() {
 }
 
 #[test]
-fn component_without_put_handler_loses_nothing() {
+fn wasi_http_component_loses_nothing() {
     let builder = || PeerServer::builder().component(handler_only());
     let places = u32::try_from(CLIENTS).expect("is small");
     let crowded = builder().limits(concurrent(places));

@@ -8,8 +8,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use alldata_peer_server_http::{Limits, PeerServerBuilder};
 use tokio::sync::Semaphore;
 
-use crate::support::put_handler_guest::{
-    ANSWER, CREATED, STORED, builder, guest_that, guest_that_puts,
+use crate::support::protocol_guest::{
+    CREATED, RESPONSE, STORED, builder, guest_that, guest_that_puts,
 };
 use crate::support::{Embedded, Post, wait_until};
 
@@ -34,7 +34,7 @@ fn statuses(builder: PeerServerBuilder, max_instance_reuse_count: u32, puts: usi
 
 #[test]
 fn instance_serves_configured_number_of_requests() {
-    let guest = guest_that(&counts(ANSWER), CREATED, "");
+    let guest = guest_that(&counts(RESPONSE), CREATED, "");
     let kept = [401, 402, 403, 404, 405, 406, 407];
     assert_eq!(
         statuses(builder(&guest), Limits::DEFAULT.max_instance_reuse_count, 7),
@@ -48,7 +48,7 @@ fn instance_serves_configured_number_of_requests() {
 #[test]
 fn trapped_instance_is_not_reused() {
     let third = "(if (i32.eq (global.get $calls) (i32.const 3)) (then unreachable))";
-    let guest = guest_that(&format!("{} {third}", counts(ANSWER)), CREATED, "");
+    let guest = guest_that(&format!("{} {third}", counts(RESPONSE)), CREATED, "");
     let replaced = [401, 402, 500, 401, 402, 500, 401];
     assert_eq!(
         statuses(builder(&guest), Limits::DEFAULT.max_instance_reuse_count, 7),
@@ -60,7 +60,7 @@ fn trapped_instance_is_not_reused() {
 fn grown_instance_is_replaced_and_small_one_is_kept() {
     for (pages, statuses_of_3) in [(2, [401, 402, 403]), (16, [401; 3])] {
         let grow = format!("(drop (memory.grow (i32.const {pages})))");
-        let guest = guest_that(&format!("{} {grow}", counts(ANSWER)), CREATED, "");
+        let guest = guest_that(&format!("{} {grow}", counts(RESPONSE)), CREATED, "");
         assert_eq!(
             statuses(builder(&guest), Limits::DEFAULT.max_instance_reuse_count, 3),
             statuses_of_3,

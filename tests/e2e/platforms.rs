@@ -37,7 +37,6 @@ fn our_host() {
     hold(|| peer.connect(), |key| stored_by(&peer, key));
 }
 
-/// A component that has no shorter way is called as every platform would.
 #[test]
 fn our_host_through_wasi_http() {
     let component = handler_only_file().to_str().expect("is text");

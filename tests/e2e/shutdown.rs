@@ -111,7 +111,7 @@ fn put_of_disconnected_client_is_waited_for() {
     ];
     thread::scope(|scope| {
         for component in [BUILT_IN_COMPONENT, handler_only()] {
-            let is_short = component == BUILT_IN_COMPONENT;
+            let has_protocol = component == BUILT_IN_COMPONENT;
             for (how, before, go) in &goes {
                 for (framing, put) in &puts {
                     scope.spawn(move || {
@@ -122,7 +122,7 @@ fn put_of_disconnected_client_is_waited_for() {
                         connection.send([before, &put[..]].concat());
                         sink.entered.recv_timeout(DEADLINE).expect("is put");
                         go(connection);
-                        let case = format!("put-handler: {is_short}, {how}, {framing}");
+                        let case = format!("protocol: {has_protocol}, {how}, {framing}");
                         assert_waits(&server, &sink, &case);
                     });
                 }

@@ -33,11 +33,11 @@ const METHODS: [&str; 5] = ["GET", "PUT", "HEAD", "DELETE", "OPTIONS"];
 
 /// Server whose sink hands what is put to the test, for both entry points.
 fn both() -> [(Embedded, Receiver<(String, String)>); 2] {
-    let [put_handler, wasi_http] = [
+    let [protocol, wasi_http] = [
         PeerServer::builder(),
         PeerServer::builder().component(handler_only()),
     ];
-    [put_handler, wasi_http].map(|builder| {
+    [protocol, wasi_http].map(|builder| {
         capturing(builder.limits(Limits {
             max_body_bytes: 1000,
             ..Limits::default()

@@ -52,7 +52,7 @@ async fn answer(
     request: Request<Incoming>,
     sink: &BoxSink,
 ) -> Result<Response<Full<Bytes>>, Infallible> {
-    let answer = put(request, sink).await.answer();
+    let answer = put(request, sink).await.response();
     let mut response = Response::new(Full::from(answer.body()));
     *response.status_mut() =
         hyper::StatusCode::from_u16(answer.status).expect("an outcome's status is a valid one");
@@ -61,7 +61,7 @@ async fn answer(
 
 async fn put(request: Request<Incoming>, sink: &BoxSink) -> Outcome {
     let Ok(body) = request.into_body().collect().await else {
-        return Outcome::CutOff;
+        return Outcome::IncompleteBody;
     };
     let body = body.to_bytes();
     let (key, event) = match decode(&body) {

@@ -1,8 +1,6 @@
-//! The component: `wasi:http/incoming-handler` and the shorter `put-handler` on one side, `put-sink`
-//! on the other.
+//! The component: exports `wasi:http/incoming-handler` and `protocol`, imports `put-sink`.
 //!
-//! Bindings and glue only: what a body means and which response belongs to an outcome is in
-//! `alldata_peer_protocol`.
+//! Bindings and glue only; the wire protocol itself is `alldata_peer_protocol`.
 //!
 //! Nothing here keeps state between two requests.
 
@@ -15,10 +13,11 @@ use alloc::vec::Vec;
 use core::ops::Range;
 
 use alldata_peer_freestanding as _;
-use alldata_peer_protocol::body::{Body, TooLarge};
+use alldata_peer_protocol::body::{Body, ContentTooLarge};
 use alldata_peer_protocol::content_coding;
 use alldata_peer_protocol::decode::{MAX_BODY_BYTES, Put, decode};
-use alldata_peer_protocol::outcome::{Answer, Outcome, PROBLEM_MEDIA_TYPE};
+use alldata_peer_protocol::outcome::{InvalidRequest, Outcome, PROBLEM_MEDIA_TYPE, Response};
+use alldata_peer_protocol::same_event::same_event;
 use wasip2::exports::http::incoming_handler::Guest;
 use wasip2::http::types::{
     Fields, IncomingBody, IncomingRequest, Method, OutgoingBody, OutgoingResponse, ResponseOutparam,
@@ -26,7 +25,7 @@ use wasip2::http::types::{
 use wasip2::io::streams::StreamError;
 
 mod bindings {
-    #![expect(unsafe_code, reason = "what is generated for an export is unsafe")]
+    #![expect(unsafe_code, reason = "the code generated for an export is unsafe")]
 
     use crate::Peer;
 
@@ -35,13 +34,13 @@ mod bindings {
 }
 
 use bindings::alldata::peer::put_sink::{self, PutError};
-use bindings::exports::alldata::peer::put_handler;
+use bindings::exports::alldata::peer::protocol::{self, RequestError};
 
-/// How much one read asks for: more than a host hands over at once, so that it is never the
-/// component that splits a body.
+/// The bytes that one read asks for: more than a host returns at once, so that the component does not
+/// split a body further.
 const READ_BYTES: u64 = 1024 * 1024;
 
-/// How much `blocking-write-and-flush` takes at once, by its definition in `wasi:io`.
+/// The most bytes of one `blocking-write-and-flush`, by its definition in `wasi:io`.
 const WRITE_BYTES: usize = 4096;
 
 struct Peer;
@@ -59,79 +58,111 @@ impl Guest for Peer {
             },
             _ => Outcome::MethodNotAllowed,
         };
-        respond(out, outcome.answer());
+        send(out, outcome.response());
     }
 }
 
-impl put_handler::Guest for Peer {
-    fn decode(body: Vec<u8>) -> Result<put_handler::Put, put_handler::Answer> {
+impl protocol::Guest for Peer {
+    fn decode(body: Vec<u8>) -> Result<protocol::Put, protocol::Response> {
         match decode(&body) {
             Ok(Put { key, event }) => {
                 let key = key.into_owned();
                 let start = event.as_ptr().addr() - body.as_ptr().addr();
                 let event = start..start + event.len();
-                Ok(put_handler::Put {
+                Ok(protocol::Put {
                     key,
-                    event: cut(body, event),
-                    stored: Outcome::Stored.answer().into(),
+                    event: into_substring(body, event),
+                    stored: Outcome::Stored.response().into(),
                 })
             }
-            Err(error) => Err(Outcome::Malformed(error).answer().into()),
+            Err(error) => Err(Outcome::Malformed(error).response().into()),
         }
     }
 
-    fn explain(error: PutError) -> put_handler::Answer {
-        not_acknowledged(error).answer().into()
+    fn error_response(error: RequestError) -> protocol::Response {
+        Outcome::from(error).response().into()
+    }
+
+    fn same_event(left: String, right: String) -> bool {
+        same_event(&left, &right)
     }
 }
 
-/// A part of a body, in the memory that the body has: a large one need not be there twice.
-fn cut(mut body: Vec<u8>, part: Range<usize>) -> String {
+/// A part of a body, in the memory of the body: a large event is not copied.
+fn into_substring(mut body: Vec<u8>, part: Range<usize>) -> String {
     body.truncate(part.end);
     body.drain(..part.start);
     String::from_utf8(body).expect("a part of a body that was decoded is text")
 }
 
-/// What becomes of a body that arrived whole.
+/// The outcome of a complete body.
 fn put(body: &[u8]) -> Outcome {
     match decode(body) {
         Ok(put) => match put_sink::put(&put.key, put.event) {
             Ok(()) => Outcome::Stored,
-            Err(error) => not_acknowledged(error),
+            Err(error) => error.into(),
         },
         Err(error) => Outcome::Malformed(error),
     }
 }
 
-fn not_acknowledged(error: PutError) -> Outcome {
-    match error {
-        PutError::Conflict => Outcome::Conflict,
-        PutError::Rejected(reason) => Outcome::Rejected(reason),
-        PutError::Unavailable(retry_after_seconds) => Outcome::Unavailable {
-            retry_after_seconds,
-        },
-        PutError::Unknown => Outcome::Unknown,
-        PutError::Failed(_) => Outcome::Failed,
-    }
-}
-
-impl From<Answer> for put_handler::Answer {
-    fn from(answer: Answer) -> Self {
-        Self {
-            status: answer.status,
-            problem: answer.body(),
-            header: answer.header.map(|(name, value)| (name.to_string(), value)),
+impl From<PutError> for Outcome {
+    fn from(error: PutError) -> Self {
+        match error {
+            PutError::Conflict => Self::Conflict,
+            PutError::Rejected(reason) => Self::Rejected(reason),
+            PutError::Unavailable(retry_after_seconds) => Self::Unavailable {
+                retry_after_seconds,
+            },
+            PutError::Unknown => Self::Unknown,
+            PutError::Failed(_) => Self::Failed,
         }
     }
 }
 
-/// The coding that the body has, unless it has none.
-fn content_coding(request: &IncomingRequest) -> Option<String> {
-    let values = request.headers().get("content-encoding");
-    content_coding::first_other(values.iter().map(Vec::as_slice))
+impl From<RequestError> for Outcome {
+    fn from(error: RequestError) -> Self {
+        match error {
+            RequestError::MalformedRequest => Self::InvalidRequest(InvalidRequest::Syntax),
+            RequestError::InvalidTarget => Self::InvalidRequest(InvalidRequest::Target),
+            RequestError::InvalidHost => Self::InvalidHost,
+            RequestError::IncompleteBody => Self::IncompleteBody,
+            RequestError::MethodNotAllowed => Self::MethodNotAllowed,
+            RequestError::RequestTimeout => Self::RequestTimeout,
+            RequestError::ContentTooLarge(limit) => Self::ContentTooLarge { limit },
+            RequestError::UriTooLong => Self::InvalidRequest(InvalidRequest::UriTooLong),
+            RequestError::UnsupportedContentCoding(coding) => {
+                Self::UnsupportedContentCoding(content_coding::printable(coding.as_bytes()))
+            }
+            RequestError::HeaderFieldsTooLarge => {
+                Self::InvalidRequest(InvalidRequest::HeaderFieldsTooLarge)
+            }
+            RequestError::UnsupportedTransferCoding => Self::UnsupportedTransferCoding,
+            RequestError::HttpVersionNotSupported => Self::InvalidRequest(InvalidRequest::Version),
+            RequestError::Put(error) => error.into(),
+        }
+    }
 }
 
-/// The whole body, or how the request ended without it.
+impl From<Response> for protocol::Response {
+    fn from(response: Response) -> Self {
+        Self {
+            status: response.status,
+            body: response.body(),
+            header: response
+                .header
+                .map(|(name, value)| (name.to_string(), value)),
+        }
+    }
+}
+
+/// The content coding of the body, if it has an unsupported one.
+fn content_coding(request: &IncomingRequest) -> Option<String> {
+    let values = request.headers().get("content-encoding");
+    content_coding::first_unsupported(values.iter().map(Vec::as_slice))
+}
+
+/// The complete body, or the outcome of the request without it.
 fn read_body(request: &IncomingRequest) -> Result<Body, Outcome> {
     let Ok(incoming) = request.consume() else {
         return Err(Outcome::Failed);
@@ -142,26 +173,28 @@ fn read_body(request: &IncomingRequest) -> Result<Body, Outcome> {
     let mut body = Body::default();
     loop {
         match stream.blocking_read(READ_BYTES) {
-            Ok(chunk) => body.push(chunk).map_err(|TooLarge| Outcome::TooLarge {
-                limit: Some(MAX_BODY_BYTES as u64),
-            })?,
+            Ok(chunk) => body
+                .push(chunk)
+                .map_err(|ContentTooLarge| Outcome::ContentTooLarge {
+                    limit: Some(MAX_BODY_BYTES as u64),
+                })?,
             Err(StreamError::Closed) => return Ok(body),
-            // Nor is it asked why: of the platforms there are, one ends on that question.
-            Err(StreamError::LastOperationFailed(_)) => return Err(Outcome::CutOff),
+            // The error is not asked for its reason: on one platform, asking ends the server.
+            Err(StreamError::LastOperationFailed(_)) => return Err(Outcome::IncompleteBody),
         }
     }
 }
 
-/// The one place that sets the response. A client that is gone by now is no error: what was
-/// put stays put.
+/// Sends a response. A client that has gone is no error: its event stays stored.
 ///
-/// An empty body is opened and finished too: not every platform sends a response without one.
-fn respond(out: ResponseOutparam, answer: Answer) {
-    let text = answer.body();
-    let response = OutgoingResponse::new(fields(answer.header, &text));
-    // Fails for a number that is no status code only; `Outcome::answer` has none.
-    let _ = response.set_status_code(answer.status);
-    // Fails for a second call only.
+/// An empty body is opened and finished too: not every platform sends a response without that.
+fn send(out: ResponseOutparam, response: Response) {
+    let text = response.body();
+    let status = response.status;
+    let response = OutgoingResponse::new(fields(response.header, &text));
+    // Fails only for a number that is no status code; `Outcome::response` has none.
+    let _ = response.set_status_code(status);
+    // Fails only for a second call.
     let body = response.body();
     ResponseOutparam::set(out, Ok(response));
     let Ok(body) = body else { return };
@@ -177,7 +210,7 @@ fn respond(out: ResponseOutparam, answer: Answer) {
     let _ = OutgoingBody::finish(body, None);
 }
 
-/// The length is always there: not every platform counts the bytes.
+/// The length is always set: not every platform counts the bytes.
 fn fields(header: Option<(&'static str, String)>, text: &str) -> Fields {
     let mut list = alloc::vec![(
         "content-length".to_string(),
@@ -187,6 +220,6 @@ fn fields(header: Option<(&'static str, String)>, text: &str) -> Fields {
         list.push(("content-type".to_string(), PROBLEM_MEDIA_TYPE.into()));
     }
     list.extend(header.map(|(name, value)| (name.to_string(), value.into_bytes())));
-    // Fails for a malformed or forbidden field only; these are neither.
+    // Fails only for a malformed or forbidden field; these are neither.
     Fields::from_list(&list).unwrap_or_else(|_| Fields::new())
 }

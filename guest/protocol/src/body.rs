@@ -1,28 +1,26 @@
-//! Gathers the chunks of a body.
-//!
-//! Never looks into them: where a body was split tells nothing.
+//! Collects the chunks of a body, without reading them.
 
 use alloc::vec::Vec;
 
 use crate::decode::MAX_BODY_BYTES;
 
-/// A body as far as it has arrived.
+/// The part of a body that has arrived.
 #[derive(Debug, Default)]
 pub struct Body(Vec<u8>);
 
 /// The body has more than [`MAX_BODY_BYTES`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct TooLarge;
+pub struct ContentTooLarge;
 
 impl Body {
-    /// Adds a chunk. The first, which is nearly always the whole body, is taken without a copy.
+    /// Adds a chunk. The first, which is nearly always the whole body, is not copied.
     ///
     /// # Errors
     ///
-    /// When the body grows over its limit.
-    pub fn push(&mut self, chunk: Vec<u8>) -> Result<(), TooLarge> {
+    /// When the body becomes larger than [`MAX_BODY_BYTES`].
+    pub fn push(&mut self, chunk: Vec<u8>) -> Result<(), ContentTooLarge> {
         if chunk.len() > MAX_BODY_BYTES - self.0.len() {
-            return Err(TooLarge);
+            return Err(ContentTooLarge);
         }
         if self.0.is_empty() {
             self.0 = chunk;
@@ -32,7 +30,7 @@ impl Body {
         Ok(())
     }
 
-    /// All that has arrived.
+    /// All bytes that have arrived.
     #[must_use]
     pub fn bytes(&self) -> &[u8] {
         &self.0
@@ -46,12 +44,12 @@ mod tests {
 
     use proptest::prelude::*;
 
-    use super::{Body, TooLarge};
+    use super::{Body, ContentTooLarge};
     use crate::decode::{MAX_BODY_BYTES, decode};
 
     proptest! {
         #[test]
-        fn any_split_into_chunks_gives_the_same_answer(
+        fn split_into_chunks_does_not_change_the_put(
             event in r#"[\[{"a: é😀,1}\]]{0,20}"#,
             mut cuts in prop::collection::vec(any::<prop::sample::Index>(), 0..8),
         ) {
@@ -68,15 +66,15 @@ mod tests {
     }
 
     #[test]
-    fn a_body_of_the_limit_fits_and_one_byte_more_does_not() {
+    fn body_of_the_limit_fits_and_one_byte_more_does_not() {
         let mut body = Body::default();
         for _ in 0..16 {
             assert_eq!(body.push(vec![0; MAX_BODY_BYTES / 16]), Ok(()));
         }
-        assert_eq!(body.push(vec![0]), Err(TooLarge));
+        assert_eq!(body.push(vec![0]), Err(ContentTooLarge));
         assert_eq!(
             Body::default().push(vec![0; MAX_BODY_BYTES + 1]),
-            Err(TooLarge)
+            Err(ContentTooLarge)
         );
         assert_eq!(body.bytes().len(), MAX_BODY_BYTES);
     }

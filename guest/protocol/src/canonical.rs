@@ -1,6 +1,6 @@
 //! The canonical form of a JSON text: the same for equal values, different for different ones.
 //!
-//! Reads the text once and checks its grammar on the way. Never recurses: nesting is bounded by the
+//! Reads the text once and checks its grammar on the way. Does not recurse: nesting is bounded by the
 //! length of the text only, and costs a byte for each open array and some words for each open object.
 //!
 //! Each value in the form has an unambiguous end:

@@ -1,32 +1,32 @@
-//! The other side of the protocol: what a peer client sends, and what an answer means to it.
+//! The client's side of the protocol: the body of a request, and the meaning of a response.
 //!
-//! Never opens a connection and never sends again: it knows one request and its answer.
+//! Knows one request and its response: opens no connection, and does not retry.
 
 use alloc::format;
 use alloc::string::String;
 
 use serde::Deserialize;
 
-/// The most bytes of an answer's body that a client reads: its detail may be a sink's reason, but
-/// is for a person to read.
+/// The most bytes of a response's body that a client reads. Its detail may be a sink's reason, but is
+/// for a person to read.
 pub const MAX_PROBLEM_BYTES: usize = 64 * 1024;
 
-/// The most characters of another's text that go to a log.
+/// The most characters of a foreign text that are logged.
 pub const MAX_LOGGED_CHARS: usize = 500;
 
 /// After how many seconds to try again where the peer did not say.
 pub const DEFAULT_RETRY_SECONDS: u32 = 1;
 
-/// What stands in the body of a `_put` after the event.
-pub const PUT_TAIL: &str = "}";
+/// The body of a `_put` after the event.
+pub const PUT_BODY_END: &str = "}";
 
-/// What stands in the body of a `_put` before the event.
+/// The body of a `_put` up to the event.
 ///
 /// # Panics
 ///
 /// Never: a string always serializes.
 #[must_use]
-pub fn put_head(key: &str) -> String {
+pub fn put_body_start(key: &str) -> String {
     let key = serde_json::to_string(key).expect("a string always serializes");
     ["{\"key\":", &key, ",\"event\":"].concat()
 }
@@ -34,18 +34,18 @@ pub fn put_head(key: &str) -> String {
 /// The body of a `_put`, with the event byte for byte as it is.
 #[must_use]
 pub fn put_body(key: &str, event: &str) -> String {
-    [&put_head(key), event, PUT_TAIL].concat()
+    [&put_body_start(key), event, PUT_BODY_END].concat()
 }
 
-/// Why a peer did not acknowledge a put, as its answer tells.
+/// Why a peer did not acknowledge a put, by its response.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Refusal {
+pub enum PeerError {
     /// The key holds a different event, and keeps it.
     Conflict,
     /// The event is refused now and for ever, for this reason.
     Rejected(String),
-    /// This peer does not take the event, for this reason; another one may.
-    Unfit(String),
+    /// This peer does not accept the event, for this reason; another one may.
+    NotAccepted(String),
     /// The event is not stored, but may be later.
     Unavailable {
         /// After how many seconds to try again.
@@ -53,11 +53,11 @@ pub enum Refusal {
     },
     /// The event may or may not be stored.
     Unknown,
-    /// The peer is broken, or is no peer. The event may or may not be stored.
+    /// The peer failed, or is not a peer. The event may or may not be stored.
     Failed(String),
 }
 
-/// What is read of a problem document.
+/// The members of a problem document that are read.
 #[derive(Deserialize)]
 struct Problem {
     detail: String,
@@ -65,12 +65,12 @@ struct Problem {
     retry: bool,
 }
 
-/// What an answer means: its status code, its field `Retry-After` and its body.
+/// The meaning of a response: of its status code, its field `Retry-After` and its body.
 ///
 /// # Errors
 ///
-/// When it does not acknowledge the put.
-pub fn read_answer(status: u16, retry_after: Option<&str>, body: &[u8]) -> Result<(), Refusal> {
+/// When the response does not acknowledge the put.
+pub fn read_response(status: u16, retry_after: Option<&str>, body: &[u8]) -> Result<(), PeerError> {
     let problem = serde_json::from_slice::<Problem>(body).ok();
     let (is_problem, retry) = (
         problem.is_some(),
@@ -78,27 +78,27 @@ pub fn read_answer(status: u16, retry_after: Option<&str>, body: &[u8]) -> Resul
     );
     let detail = problem.map(|problem| problem.detail);
     let detail = detail.unwrap_or_else(|| format!("The peer answered {status}."));
-    // Its form as a date is not one that peers send.
+    // The form as a date is never sent by a peer.
     let retry_after = retry_after.and_then(|seconds| seconds.parse().ok());
-    let unavailable = Refusal::Unavailable {
+    let unavailable = PeerError::Unavailable {
         retry_after_seconds: retry_after.unwrap_or(DEFAULT_RETRY_SECONDS),
     };
     Err(match status {
         201 => return Ok(()),
-        409 => Refusal::Conflict,
-        422 => Refusal::Rejected(detail),
-        // The body was cut off on its way.
+        409 => PeerError::Conflict,
+        422 => PeerError::Rejected(detail),
+        // The body arrived incomplete.
         400 if retry => unavailable,
-        400 if is_problem => Refusal::Unfit(detail),
-        413 => Refusal::Unfit(detail),
+        400 if is_problem => PeerError::NotAccepted(detail),
+        413 => PeerError::NotAccepted(detail),
         408 | 429 | 503 => unavailable,
-        504 => Refusal::Unknown,
-        _ => Refusal::Failed(one_line(&format!("{status}: {detail}"))),
+        504 => PeerError::Unknown,
+        _ => PeerError::Failed(one_line(&format!("{status}: {detail}"))),
     })
 }
 
-/// A text for a log: without control characters, which could pass for another line, and not
-/// longer than [`MAX_LOGGED_CHARS`].
+/// A text for a log: at most [`MAX_LOGGED_CHARS`] characters, without control characters, which could
+/// imitate another line.
 #[must_use]
 pub fn one_line(text: &str) -> String {
     let chars = text.chars().take(MAX_LOGGED_CHARS);
@@ -107,8 +107,8 @@ pub fn one_line(text: &str) -> String {
         .collect()
 }
 
-/// A text for a terminal: with control characters, and those that change the direction of what
-/// follows, written as escapes such as `\u{1b}`, so that they do nothing.
+/// A text for a terminal: control characters, and those that change the direction of the text, are
+/// written as escapes such as `\u{1b}`.
 #[must_use]
 pub fn printable(text: &str) -> String {
     let mut printable = String::with_capacity(text.len());
@@ -124,10 +124,10 @@ pub fn printable(text: &str) -> String {
 }
 
 /// Whether a text is the authority of an `http:` or `https:` URL without a user name: `HOST` or
-/// `HOST:PORT`, with a port that there is. Parsers of URLs take a port beyond 65535 for none.
+/// `HOST:PORT`, with a port of 1 to 65535. Parsers of URLs read a larger one as no port.
 #[must_use]
 pub fn is_authority(text: &str) -> bool {
-    // An IPv6 address stands in brackets, with colons in it.
+    // An IPv6 address is in brackets, and has colons.
     let host_end = text.rfind(']').map_or(0, |bracket| bracket + 1);
     let (host, port) = match text[host_end..].find(':') {
         Some(colon) => (&text[..host_end + colon], &text[host_end + colon + 1..]),
@@ -144,30 +144,29 @@ mod tests {
     use alloc::string::ToString;
 
     use super::{
-        MAX_LOGGED_CHARS, Refusal, is_authority, one_line, printable, put_body, read_answer,
+        MAX_LOGGED_CHARS, PeerError, is_authority, one_line, printable, put_body, read_response,
     };
     use crate::decode::{DecodeError, decode};
     use crate::outcome::Outcome;
 
     #[test]
-    fn what_is_sent_is_what_is_decoded() {
+    fn body_decodes_to_its_key_and_event() {
         let body = put_body("a\"\u{1}é", "[1, 2.50]");
         let put = decode(body.as_bytes()).expect("is a put");
         assert_eq!((&*put.key, put.event), ("a\"\u{1}é", "[1, 2.50]"));
     }
 
-    /// The outcome of a peer, said by its answer and read from it, is the same again.
     #[test]
-    fn an_answer_means_what_it_was_made_for() {
-        let unavailable = |retry_after_seconds| Refusal::Unavailable {
+    fn outcome_is_read_back_from_its_response() {
+        let unavailable = |retry_after_seconds| PeerError::Unavailable {
             retry_after_seconds,
         };
         for (outcome, meant) in [
             (Outcome::Stored, Ok(())),
-            (Outcome::Conflict, Err(Refusal::Conflict)),
+            (Outcome::Conflict, Err(PeerError::Conflict)),
             (
                 Outcome::Rejected("No.".into()),
-                Err(Refusal::Rejected("No.".into())),
+                Err(PeerError::Rejected("No.".into())),
             ),
             (
                 Outcome::Unavailable {
@@ -175,32 +174,32 @@ mod tests {
                 },
                 Err(unavailable(7)),
             ),
-            (Outcome::TooSlow, Err(unavailable(1))),
-            (Outcome::CutOff, Err(unavailable(1))),
+            (Outcome::RequestTimeout, Err(unavailable(1))),
+            (Outcome::IncompleteBody, Err(unavailable(1))),
             (
-                Outcome::TooLarge { limit: Some(9) },
-                Err(Refusal::Unfit(
+                Outcome::ContentTooLarge { limit: Some(9) },
+                Err(PeerError::NotAccepted(
                     "The body has more than 9 bytes, the limit.".into(),
                 )),
             ),
             (
                 Outcome::Malformed(DecodeError::NoEvent),
-                Err(Refusal::Unfit(DecodeError::NoEvent.to_string())),
+                Err(PeerError::NotAccepted(DecodeError::NoEvent.to_string())),
             ),
-            (Outcome::Unknown, Err(Refusal::Unknown)),
+            (Outcome::Unknown, Err(PeerError::Unknown)),
         ] {
-            let answer = outcome.answer();
-            let body = answer.body();
-            let retry_after = answer.header.map(|(_, value)| value);
+            let response = outcome.response();
+            let body = response.body();
+            let retry_after = response.header.map(|(_, value)| value);
             assert_eq!(
-                read_answer(answer.status, retry_after.as_deref(), body.as_bytes()),
+                read_response(response.status, retry_after.as_deref(), body.as_bytes()),
                 meant
             );
         }
     }
 
     #[test]
-    fn what_goes_to_a_log_is_one_line() {
+    fn logged_text_is_one_line() {
         assert_eq!(one_line("a\nb\u{1b}[0m\u{85}é"), "a b [0m é");
         assert_eq!(
             one_line(&"é".repeat(9_999)).chars().count(),
@@ -217,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn authority_has_a_host_and_a_port_that_there_is() {
+    fn authority_has_a_host_and_a_valid_port() {
         for text in [
             "a",
             "a:",
@@ -249,16 +248,16 @@ mod tests {
     }
 
     #[test]
-    fn what_no_peer_answers_is_a_failure_or_an_overload() {
+    fn response_of_no_peer_is_a_failure_or_an_overload() {
         for status in [200, 204, 301, 400, 401, 404, 405, 500, 502] {
-            let answer = read_answer(status, Some("3"), b"<html>");
-            assert!(matches!(answer, Err(Refusal::Failed(_))), "{status}");
+            let result = read_response(status, Some("3"), b"<html>");
+            assert!(matches!(result, Err(PeerError::Failed(_))), "{status}");
         }
         for retry_after in ["soon", "-1", "Wed, 21 Oct 2026 07:28:00 GMT"] {
-            let seconds = Refusal::Unavailable {
+            let seconds = PeerError::Unavailable {
                 retry_after_seconds: 1,
             };
-            assert_eq!(read_answer(503, Some(retry_after), b""), Err(seconds));
+            assert_eq!(read_response(503, Some(retry_after), b""), Err(seconds));
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Reads the body of a `_put`: one JSON object with a `key` and an `event`.
 //!
-//! Never re-serializes: the event stays the text it was sent as, borrowed from the body.
-//! Never recurses, so that no nesting overflows a stack, and never panics on any input.
+//! The event is borrowed from the body as it was sent, and not serialized again. Decoding does not recurse,
+//! so that no nesting overflows the stack, and panics on no input.
 
 use alloc::borrow::Cow;
 use alloc::string::{String, ToString};
@@ -21,7 +21,7 @@ pub const MAX_KEY_BYTES: usize = 1024;
 /// component's memory is sized for this.
 pub const MAX_BODY_BYTES: usize = 16 * 1024 * 1024;
 
-/// What a `_put` asks to store.
+/// The put that a body asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Put<'body> {
     /// The key, unescaped: 1 to [`MAX_KEY_BYTES`] bytes.
@@ -30,7 +30,7 @@ pub struct Put<'body> {
     pub event: &'body str,
 }
 
-/// A place in the body, both counted from 1. Columns count bytes.
+/// A position in the body. Line and column are counted from 1; columns count bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Position {
     /// Number of the line.
@@ -46,7 +46,7 @@ pub enum DecodeError {
     Empty,
     /// The body starts with a byte order mark, which RFC 8259 section 8.1 forbids.
     ByteOrderMark,
-    /// The body is not UTF-8 from this place on.
+    /// The body is not UTF-8 from this position on.
     NotUtf8(Position),
     /// The body is not one JSON text. Holds the parser's reason with line and column.
     NotJson(String),
@@ -56,13 +56,13 @@ pub enum DecodeError {
     NoKey,
     /// The member `key` is not a string.
     KeyNotAString(Position),
-    /// The key has an unpaired surrogate, so that no Unicode text is meant by it.
+    /// The key has an unpaired surrogate, so it is not Unicode text.
     KeyNotUnicode(Position),
     /// The key is the empty string.
     KeyEmpty(Position),
     /// The key has more than [`MAX_KEY_BYTES`] bytes.
     KeyTooLong {
-        /// Where the key stands.
+        /// The position of the key.
         at: Position,
         /// How many bytes it has.
         bytes: usize,
@@ -107,7 +107,7 @@ fn decode_object(text: &str) -> Result<Put<'_>, DecodeError> {
 }
 
 fn decode_key<'body>(text: &'body str, raw: &'body str) -> Result<Cow<'body, str>, DecodeError> {
-    // `raw` is a slice of `text`, so the difference of their addresses is its place there.
+    // `raw` is a slice of `text`, so the difference of their addresses is its offset.
     let offset = raw.as_ptr().addr() - text.as_ptr().addr();
     let at = || Position::of(text.as_bytes(), offset);
     if !raw.starts_with('"') {
@@ -131,16 +131,16 @@ fn into_text(bytes: Cow<'_, [u8]>) -> Option<Cow<'_, str>> {
     }
 }
 
-/// The raw text of the two members that count.
+/// The raw text of the two members that are used.
 #[derive(Default)]
 struct Members<'body> {
     key: Option<&'body str>,
     event: Option<&'body str>,
 }
 
-/// Only `visit_map` is ever called, since the text starts with `{`. The others stand here because
-/// what serde has in their place prints any value it is given, floating-point numbers among them:
-/// a sixth of the component, for messages that nobody could get.
+/// Only `visit_map` is ever called, since the text starts with `{`. The others replace serde's defaults,
+/// which print any value, floating-point numbers among them: a sixth of the component, for messages that
+/// are never sent.
 struct MembersVisitor;
 
 macro_rules! no_object {
@@ -169,7 +169,7 @@ impl<'body> Visitor<'body> for MembersVisitor {
         Ok(Members::default())
     }
 
-    /// Names are read raw as well: a name that is no Unicode text is still JSON, and ignored.
+    /// Names are read raw as well: a name that is not Unicode text is still JSON, and ignored.
     fn visit_map<A: MapAccess<'body>>(self, mut map: A) -> Result<Self::Value, A::Error> {
         let mut members = Members::default();
         while let Some(name) = map.next_key::<&'body RawValue>()? {
@@ -239,7 +239,7 @@ impl fmt::Display for DecodeError {
 
 impl core::error::Error for DecodeError {}
 
-/// White space as RFC 8259 section 2 has it.
+/// White space of RFC 8259 section 2.
 fn is_white_space(byte: u8) -> bool {
     matches!(byte, b' ' | b'\t' | b'\n' | b'\r')
 }
@@ -255,7 +255,7 @@ mod tests {
     use super::{DecodeError, MAX_KEY_BYTES, Position, decode};
 
     #[test]
-    fn key_and_event_are_found_wherever_they_stand() {
+    fn members_may_come_in_any_order() {
         for body in [
             r#"{"key":"k","event":{"a":1}}"#,
             r#" { "event" : {"a":1} , "key" : "k" } "#,
@@ -269,7 +269,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_put_is_told_with_its_place() {
+    fn body_that_is_no_put_is_an_error_with_its_position() {
         let at = |line, column| Position { line, column };
         let long = "k".repeat(MAX_KEY_BYTES + 1);
         let long = format!("{{\"key\":\"{long}\",\"event\":1}}");
@@ -304,7 +304,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_json_is_told_with_its_place() {
+    fn body_that_is_no_json_is_an_error_with_its_position() {
         for body in [
             "{",
             "{\"key\":\"k\",\"event\":",
@@ -330,7 +330,7 @@ mod tests {
     }
 
     #[test]
-    fn no_nesting_is_too_deep() {
+    fn nesting_has_no_bound() {
         let event = format!("{}{}", "[".repeat(1_000_000), "]".repeat(1_000_000));
         let body = format!(r#"{{"key":"k","x":{event},"event":{event}}}"#);
         assert_eq!(decode(body.as_bytes()).expect("is a put").event, event);
@@ -372,7 +372,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_event_survives_byte_for_byte(event in json(), key in ".{1,64}", space in "[ \t\r\n]{0,3}") {
+        fn event_survives_byte_for_byte(event in json(), key in ".{1,64}", space in "[ \t\r\n]{0,3}") {
             let name = serde_json::to_string(&key).expect("serializes");
             let body = format!(r#"{space}{{"event":{space}{event}{space},"key":{name}}}{space}"#);
             let put = decode(body.as_bytes()).expect("is a put");
@@ -381,12 +381,12 @@ mod tests {
         }
 
         #[test]
-        fn no_bytes_make_it_panic(body in prop::collection::vec(any::<u8>(), 0..200)) {
+        fn any_bytes_do_not_panic(body in prop::collection::vec(any::<u8>(), 0..200)) {
             let _ = decode(&body);
         }
 
         #[test]
-        fn a_body_that_is_cut_off_is_never_a_put(event in json(), cut in any::<prop::sample::Index>()) {
+        fn incomplete_body_is_no_put(event in json(), cut in any::<prop::sample::Index>()) {
             let body = format!(r#"{{"key":"k","event":{event}}}"#);
             prop_assert!(decode(&body.as_bytes()[..cut.index(body.len())]).is_err());
         }

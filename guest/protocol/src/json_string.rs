@@ -1,6 +1,6 @@
-//! What a JSON string says: its text without quotes and escapes.
+//! The text of a JSON string, without quotes and escapes.
 //!
-//! Expects a string that was found valid; of any other it makes some text, and never panics.
+//! Expects a valid JSON string; of any other it makes some text, and does not panic.
 
 use alloc::borrow::Cow;
 use alloc::vec::Vec;
@@ -69,7 +69,7 @@ mod tests {
     use super::unescape;
 
     #[test]
-    fn an_unpaired_surrogate_is_no_utf8_and_keeps_its_number() {
+    fn unpaired_surrogate_is_wtf_8() {
         for (quoted, text) in [
             (r#""\ud800""#, b"\xED\xA0\x80".as_slice()),
             (r#""\udbff""#, b"\xED\xAF\xBF"),
@@ -84,13 +84,13 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_escaped_comes_back(text in any::<String>()) {
+        fn escaped_text_comes_back(text in any::<String>()) {
             let quoted = serde_json::to_string(&text).expect("serializes");
             prop_assert_eq!(&*unescape(&quoted), text.as_bytes());
         }
 
         #[test]
-        fn it_reads_valid_strings_as_serde_json_does(
+        fn valid_string_is_read_as_by_serde_json(
             quoted in r#""([^"\\\x00-\x1f]|\\["\\/bfnrt]|\\u[0-9a-fA-F]{4}){0,12}""#,
         ) {
             let text = core::str::from_utf8(&unescape(&quoted)).ok().map(ToOwned::to_owned);
@@ -99,7 +99,7 @@ mod tests {
         }
 
         #[test]
-        fn no_text_makes_it_panic(text in r#"["\\u0-9a-fé]{0,12}"#) {
+        fn invalid_string_does_not_panic(text in r#"["\\u0-9a-fé]{0,12}"#) {
             unescape(&text);
         }
     }

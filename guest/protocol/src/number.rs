@@ -1,6 +1,4 @@
-//! Numbers of JSON, exact to the last digit however long they and their exponents are.
-//!
-//! Never rounds.
+//! Numbers of JSON, exact to the last digit: neither they nor their exponents are ever rounded.
 
 use alloc::vec::Vec;
 
@@ -204,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn other_grammar_is_refused() {
+    fn invalid_number_is_refused() {
         for text in [
             "", "-", "+1", "01", "-01", "00", ".5", "1.", "1.e1", "1e", "1e+", "1e+-1", "e1",
             "0x1", "1 ",

@@ -1,6 +1,6 @@
-//! How a request can end, and what is answered for each.
+//! The outcomes of a request, and the response to each.
 //!
-//! The only place that knows status codes. Never decides an outcome, never writes to a socket.
+//! The only place that has status codes and problem documents.
 
 use alloc::format;
 use alloc::string::{String, ToString};
@@ -9,75 +9,73 @@ use serde::Serialize;
 
 use crate::decode::DecodeError;
 
-/// The media type of every body that is answered (RFC 9457).
+/// The media type of every response that has a body (RFC 9457).
 pub const PROBLEM_MEDIA_TYPE: &str = "application/problem+json";
 
-/// How a request ended.
+/// The outcome of a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
     /// The event is stored, now or by an earlier put of the same key and event.
     Stored,
-    /// The request has no `Host`, more than one or a malformed one, so that nobody knows for whom it is.
-    NotOneHost,
-    /// What was sent is a request for nobody.
-    #[cfg(not(target_arch = "wasm32"))]
+    /// The request has no `Host`, more than one or a malformed one.
+    InvalidHost,
+    /// The request is refused before its method and its body are looked at.
     InvalidRequest(InvalidRequest),
-    /// The body has this content coding.
+    /// The body has this content coding, other than `identity`.
     UnsupportedContentCoding(String),
-    /// The body has a transfer coding that is not known here.
-    UnknownTransferCoding,
+    /// The body has a transfer coding other than `chunked`.
+    UnsupportedTransferCoding,
     /// The method is not `POST`.
     MethodNotAllowed,
     /// The body is not a `_put`.
     Malformed(DecodeError),
-    /// The body did not arrive whole.
-    CutOff,
-    /// The body is larger than is taken.
-    TooLarge {
+    /// The body ended before its end, or its transfer coding is malformed.
+    IncompleteBody,
+    /// The body is larger than the limit.
+    ContentTooLarge {
         /// The limit in bytes, where it is known.
         limit: Option<u64>,
     },
     /// The body did not arrive in time.
-    TooSlow,
+    RequestTimeout,
     /// The key holds a different event.
     Conflict,
     /// The sink refuses this event for good, for this reason.
     Rejected(String),
-    /// The sink or the server broke down. The reason is in the log, never in the answer.
+    /// The sink or the server failed. The reason is in the log, never in the response.
     Failed,
-    /// The sink or the server can't take the event now.
+    /// The sink or the server cannot store the event now.
     Unavailable {
         /// After how many seconds to try again.
         retry_after_seconds: u32,
     },
-    /// The sink did not say in time whether it stored the event.
+    /// The event may or may not be stored.
     Unknown,
 }
 
-/// Why what was sent is a request for nobody. Components never see one, and are small without it.
-#[cfg(not(target_arch = "wasm32"))]
+/// Why a request is refused before its method and its body are looked at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum InvalidRequest {
-    /// It is no HTTP/1.1.
+    /// It is not valid HTTP/1.1.
     Syntax,
-    /// Its target is in a form that its method can't have.
+    /// Its target has a form that is not allowed with its method.
     Target,
-    /// Its target is larger than is taken.
+    /// Its target is larger than the limit.
     UriTooLong,
-    /// Its header fields are larger than is taken, or too many.
+    /// Its header section is larger than the limit, or has too many fields.
     HeaderFieldsTooLarge,
-    /// It is of another version than HTTP/1.
+    /// It is not HTTP/1.
     Version,
 }
 
-/// A status code with what belongs to it. A [`Problem`] goes into the body.
+/// A response to a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Answer {
+pub struct Response {
     /// The status code of RFC 9110.
     pub status: u16,
-    /// A header field that this answer has beside those of its body: lower-case name, value.
+    /// A header field other than those of the body: its name in lower case, and its value.
     pub header: Option<(&'static str, String)>,
-    /// The body; a success has none.
+    /// The problem in the body; a success has none.
     pub problem: Option<Problem>,
 }
 
@@ -108,22 +106,21 @@ pub enum Stored {
 }
 
 impl Outcome {
-    /// What is answered for this outcome.
+    /// The response to this outcome.
     #[must_use]
-    pub fn answer(&self) -> Answer {
+    pub fn response(&self) -> Response {
         use Stored::{No, Unknown};
         match self {
-            Self::Stored => Answer {
+            Self::Stored => Response {
                 status: 201,
                 header: None,
                 problem: None,
             },
-            Self::NotOneHost => {
+            Self::InvalidHost => {
                 let detail =
                     "The request must have exactly one field Host: a host, and maybe a port.";
                 problem(400, "Bad Request", detail, No, false)
             }
-            #[cfg(not(target_arch = "wasm32"))]
             Self::InvalidRequest(error) => {
                 let (status, title, detail) = error.problem();
                 problem(status, title, detail, No, false)
@@ -134,7 +131,7 @@ impl Outcome {
                 problem(415, "Unsupported Media Type", &detail, No, false)
                     .with("accept-encoding", "identity".into())
             }
-            Self::UnknownTransferCoding => {
+            Self::UnsupportedTransferCoding => {
                 let detail = "The only transfer coding that is known here is chunked.";
                 problem(501, "Not Implemented", detail, No, false)
             }
@@ -143,18 +140,18 @@ impl Outcome {
                 problem(405, "Method Not Allowed", detail, No, false).with("allow", "POST".into())
             }
             Self::Malformed(error) => problem(400, "Bad Request", &error.to_string(), No, false),
-            Self::CutOff => {
+            Self::IncompleteBody => {
                 let detail = "The body did not arrive whole: it was cut off, or its transfer coding is malformed.";
                 problem(400, "Bad Request", detail, No, true)
             }
-            Self::TooLarge { limit } => {
+            Self::ContentTooLarge { limit } => {
                 let detail = match limit {
                     Some(limit) => format!("The body has more than {limit} bytes, the limit."),
                     None => "The body is larger than the limit.".to_string(),
                 };
                 problem(413, "Content Too Large", &detail, No, false)
             }
-            Self::TooSlow => {
+            Self::RequestTimeout => {
                 let detail = "The body did not arrive in time.";
                 problem(408, "Request Timeout", detail, No, true)
             }
@@ -182,9 +179,8 @@ impl Outcome {
     }
 }
 
-#[cfg(not(target_arch = "wasm32"))]
 impl InvalidRequest {
-    /// Status code, its phrase, and a sentence.
+    /// The status code, its phrase, and the detail.
     fn problem(self) -> (u16, &'static str, &'static str) {
         match self {
             Self::Syntax => (
@@ -216,9 +212,15 @@ impl InvalidRequest {
     }
 }
 
-/// An answer with a problem.
-fn problem(status: u16, title: &'static str, detail: &str, stored: Stored, retry: bool) -> Answer {
-    Answer {
+/// A response with a problem.
+fn problem(
+    status: u16,
+    title: &'static str,
+    detail: &str,
+    stored: Stored,
+    retry: bool,
+) -> Response {
+    Response {
         status,
         header: None,
         problem: Some(Problem {
@@ -231,8 +233,8 @@ fn problem(status: u16, title: &'static str, detail: &str, stored: Stored, retry
     }
 }
 
-impl Answer {
-    /// The body as text: the problem as JSON, or nothing.
+impl Response {
+    /// The body: the problem as JSON, or nothing.
     #[must_use]
     pub fn body(&self) -> String {
         self.problem
@@ -263,11 +265,11 @@ mod tests {
     use crate::decode::DecodeError;
 
     #[test]
-    fn every_outcome_has_its_row_of_the_protocol() {
+    fn outcomes_have_the_status_of_the_protocol() {
         use Stored::{No, Unknown};
         let retry_after_seconds = 7;
         for (outcome, status, stored, retry) in [
-            (Outcome::NotOneHost, 400, No, false),
+            (Outcome::InvalidHost, 400, No, false),
             (
                 Outcome::UnsupportedContentCoding("gzip".into()),
                 415,
@@ -276,10 +278,10 @@ mod tests {
             ),
             (Outcome::MethodNotAllowed, 405, No, false),
             (Outcome::Malformed(DecodeError::Empty), 400, No, false),
-            (Outcome::CutOff, 400, No, true),
-            (Outcome::TooLarge { limit: Some(9) }, 413, No, false),
-            (Outcome::TooLarge { limit: None }, 413, No, false),
-            (Outcome::TooSlow, 408, No, true),
+            (Outcome::IncompleteBody, 400, No, true),
+            (Outcome::ContentTooLarge { limit: Some(9) }, 413, No, false),
+            (Outcome::ContentTooLarge { limit: None }, 413, No, false),
+            (Outcome::RequestTimeout, 408, No, true),
             (Outcome::Conflict, 409, No, false),
             (Outcome::Rejected("No.".into()), 422, No, false),
             (Outcome::Failed, 500, Unknown, true),
@@ -293,9 +295,9 @@ mod tests {
             ),
             (Outcome::Unknown, 504, Unknown, true),
         ] {
-            let answer = outcome.answer();
-            let problem = answer.problem.expect("is a problem");
-            assert_eq!((answer.status, problem.status), (status, status));
+            let response = outcome.response();
+            let problem = response.problem.expect("is a problem");
+            assert_eq!((response.status, problem.status), (status, status));
             assert_eq!(
                 (problem.stored, problem.retry),
                 (stored, retry),
@@ -303,7 +305,7 @@ mod tests {
             );
             assert!(problem.detail.ends_with('.'), "{outcome:?}");
         }
-        let created = Outcome::Stored.answer();
+        let created = Outcome::Stored.response();
         assert_eq!((created.status, created.problem), (201, None));
     }
 
@@ -316,34 +318,34 @@ mod tests {
             (InvalidRequest::HeaderFieldsTooLarge, 431),
             (InvalidRequest::Version, 505),
         ] {
-            let answer = Outcome::InvalidRequest(error).answer();
-            let problem = answer.problem.expect("is a problem");
-            assert_eq!((answer.status, problem.status), (status, status));
+            let response = Outcome::InvalidRequest(error).response();
+            let problem = response.problem.expect("is a problem");
+            assert_eq!((response.status, problem.status), (status, status));
             assert_eq!((problem.stored, problem.retry), (Stored::No, false));
         }
     }
 
     #[test]
-    fn three_answers_have_a_field_of_their_own() {
-        let coding = Outcome::UnsupportedContentCoding("gzip".into()).answer();
+    fn three_responses_have_a_header_field() {
+        let coding = Outcome::UnsupportedContentCoding("gzip".into()).response();
         assert_eq!(
             coding.header,
             Some(("accept-encoding", "identity".to_string()))
         );
-        let allow = Outcome::MethodNotAllowed.answer().header;
+        let allow = Outcome::MethodNotAllowed.response().header;
         assert_eq!(allow, Some(("allow", "POST".to_string())));
         let unavailable = Outcome::Unavailable {
             retry_after_seconds: 7,
         };
         assert_eq!(
-            unavailable.answer().header,
+            unavailable.response().header,
             Some(("retry-after", "7".to_string()))
         );
     }
 
     #[test]
-    fn a_problem_is_the_document_of_rfc_9457() {
-        let problem = Outcome::Conflict.answer().problem.expect("is a problem");
+    fn problem_is_a_document_of_rfc_9457() {
+        let problem = Outcome::Conflict.response().problem.expect("is a problem");
         let detail = "The key already holds a different event, which stays.";
         assert_eq!(
             problem.to_json(),

@@ -1,8 +1,8 @@
-//! Whether two JSON texts are the same event.
+//! Compares two JSON texts as events.
 //!
-//! Exact where comparing parsed values is not: numbers count to the last digit, and an unpaired
-//! surrogate is unlike any other text. Takes time and memory in proportion to the texts, however they
-//! are nested.
+//! Exact where a comparison of parsed values is not: numbers are compared to the last digit, and an unpaired
+//! surrogate differs from any other text. Takes time and memory in proportion to the texts, at any depth of
+//! nesting.
 
 use crate::canonical::canonical_form;
 
@@ -39,7 +39,7 @@ mod tests {
     use super::same_event;
 
     #[test]
-    fn the_same_value_in_another_spelling_is_the_same_event() {
+    fn same_value_in_another_spelling_is_the_same_event() {
         for (left, right) in [
             (
                 "{\"a\":1,\"b\":[true,null]}",
@@ -64,7 +64,7 @@ mod tests {
     }
 
     #[test]
-    fn a_different_value_is_a_different_event() {
+    fn different_value_is_a_different_event() {
         for (left, right) in [
             ("1", "2"),
             ("1", "-1"),
@@ -109,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn members_have_no_order_however_long_they_are() {
+    fn order_of_members_does_not_matter() {
         let long = "x".repeat(100);
         let values = ["1", "[]", "{\"b\":2,\"a\":1}", &format!("\"{long}\"")];
         for name in ["", "a", "aaaaaaaa", "aaaaaaaaa", &long] {
@@ -124,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn of_members_given_twice_the_last_counts_however_many_there_are() {
+    fn last_of_repeated_members_counts() {
         let repeated: String = (0..1000).map(|number| format!("\"a\":{number},")).collect();
         let left = format!("{{{repeated}\"b\":1,\"a\":2}}");
         assert!(same_event(&left, "{\"a\":2,\"b\":1}"));
@@ -132,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn of_what_is_no_json_only_bytes_count() {
+    fn texts_that_are_no_json_are_compared_by_bytes() {
         for text in [
             "é",
             "",
@@ -170,7 +170,7 @@ mod tests {
 
     /// Each pair was the same once: found by `make fuzz`.
     #[test]
-    fn what_reads_like_the_same_value_but_is_no_json_is_not_the_same() {
+    fn invalid_spelling_of_a_value_is_a_different_event() {
         for (left, right) in [
             ("\"\\", "\"\\u12"),
             ("[1 2]", "[1,2]"),

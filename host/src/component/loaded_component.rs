@@ -7,14 +7,14 @@ use std::path::{Path, PathBuf};
 
 use tokio::runtime::Handle;
 use wasmtime::component::Component;
-use wasmtime::{Result, Trap, ensure};
+use wasmtime::{Result, ensure};
 
 use crate::component::compile_cache::CompileCache;
 use crate::component::cpu_time::EpochTicker;
 use crate::component::engine::{compile_binary, engine};
 use crate::component::incoming_handler::{IncomingHandlerFactory, IncomingHandlerPre};
 use crate::component::pool::{InstancePool, PoolConfig};
-use crate::component::protocol::DirectPre;
+use crate::component::protocol::ProtocolPre;
 use crate::component::put_sink::PUT_SINK;
 use crate::component::store_limits::StoreLimits;
 use crate::component::wasi::WasiConfig;
@@ -74,13 +74,13 @@ pub(crate) struct LoadedComponent {
 }
 
 enum Factory {
-    Protocol(DirectPre),
+    Protocol(ProtocolPre),
     WasiHttp(IncomingHandlerPre),
 }
 
 /// The instances of a component, by the entry point that they are called through.
 pub(crate) enum EntryPoint {
-    Protocol(InstancePool<DirectPre>),
+    Protocol(InstancePool<ProtocolPre>),
     WasiHttp(InstancePool<IncomingHandlerFactory>),
 }
 
@@ -170,18 +170,9 @@ fn load(
         cpu_time: limits.max_guest_time,
     };
     let ticker = EpochTicker::start(&engine)?;
-    let factory = match DirectPre::new(&engine, &component, limits)? {
-        Some(factory) => {
-            let tried = Handle::current().block_on(factory.try_out(&ticker));
-            // A lack of address space is an error at the start, not for each client. A trap is the
-            // component's own, and may not happen again.
-            if let Err(error) = tried
-                && !error.is::<Trap>()
-            {
-                return Err(error.context("no instance of it can be made"));
-            }
-            Factory::Protocol(factory)
-        }
+    let protocol = ProtocolPre::new(&engine, &component, limits, &ticker);
+    let factory = match Handle::current().block_on(protocol)? {
+        Some(factory) => Factory::Protocol(factory),
         None => Factory::WasiHttp(IncomingHandlerPre::new(&engine, &component, limits, wasi)?),
     };
     Ok(LoadedComponent {

@@ -1,90 +1,80 @@
-//! The short way to a component: its `put-handler`, which decodes bodies and makes answers.
+//! The entry point `protocol` of a component: `decode`, and the response to a put that failed.
 //!
-//! For a peer that has its sink from the host, as the built-in one. Never reads a body, never puts
-//! and never writes an answer.
+//! For a component that gets its sink from the host, as the built-in one. Reads no body, calls no sink
+//! and sends no response.
 
 use std::sync::Arc;
 
 use bytes::Bytes;
 use wasmtime::component::types::ComponentItem;
 use wasmtime::component::{
-    Component, ComponentExportIndex, ComponentNamedList, ComponentType, InstancePre, Lift, Linker,
-    Lower, Type, TypedFunc,
+    Component, ComponentExportIndex, ComponentNamedList, Instance, InstancePre, Lift, Linker,
+    Lower, TypedFunc,
 };
-use wasmtime::{Engine, Result, Store};
+use wasmtime::{Engine, Result, Store, Trap};
 
 use crate::component::cpu_time::{CpuTime, EpochTicker};
 use crate::component::pool::InstanceFactory;
-use crate::component::put_sink::WitPutError;
+use crate::component::put_sink::protocol::{Put, RequestError, Response};
 use crate::component::store_limits::{self, LimitedState, MemoryLimiter, StoreLimits};
 use crate::sink::PutError;
 
 /// The interface that a component is called through.
-const PUT_HANDLER: &str = "alldata:peer/put-handler@0.1.0";
+const PROTOCOL: &str = "alldata:peer/protocol@0.1.0";
 
-/// The sink that such a component puts into where it is called through `wasi:http`.
+/// The sink that such a component calls where it is called through `wasi:http`.
 const KNOWN_PUT_SINK: &str = "alldata:peer/put-sink@0.1.0";
 
-/// What such a component imports beside `put-sink`, for others to call it through `wasi:http`. Its
-/// `put-handler` calls none of it.
+/// The other imports of such a component, for callers through `wasi:http`. `protocol` calls none of
+/// them.
 const NOT_CALLED: [&str; 2] = ["wasi:http/types@", "wasi:io/"];
 
-/// A component with a `put-handler`, ready to be instantiated.
-pub(crate) struct DirectPre {
+/// A component that exports `protocol`, ready to be instantiated.
+pub(crate) struct ProtocolPre {
     pre: InstancePre<State>,
-    handler: Handler,
+    exports: ProtocolExports,
     limits: StoreLimits,
 }
 
-/// Where a component has the functions of `put-handler`.
-struct Handler {
+/// The places of the functions among the exports of a component.
+struct ProtocolExports {
     decode: ComponentExportIndex,
-    explain: ComponentExportIndex,
+    error_response: ComponentExportIndex,
 }
 
-/// An instance of it, which is called once at a time.
-pub(crate) struct Direct {
+/// An instance of it, which runs one call at a time.
+pub(crate) struct ProtocolInstance {
     store: Store<State>,
     cpu_time: Arc<CpuTime>,
+    functions: ProtocolFunctions,
+}
+
+#[derive(Clone, Copy)]
+struct ProtocolFunctions {
     decode: TypedFunc<(Bytes,), (Decoded,)>,
-    explain: TypedFunc<(WitPutError,), (PutResponse,)>,
+    error_response: TypedFunc<(RequestError,), (Response,)>,
 }
 
-/// What a body asks to store, or else what is answered to it.
-type Decoded = std::result::Result<DecodedPut, PutResponse>;
+/// The put in a body, or else the response to that body.
+type Decoded = std::result::Result<Put, Response>;
 
-/// The record `put` of the WIT.
-#[derive(ComponentType, Lift)]
-#[component(record)]
-pub(crate) struct DecodedPut {
-    pub(crate) key: String,
-    pub(crate) event: String,
-    pub(crate) stored: PutResponse,
-}
-
-/// The record `answer` of the WIT.
-#[derive(ComponentType, Lift)]
-#[component(record)]
-pub(crate) struct PutResponse {
-    pub(crate) status: u16,
-    pub(crate) header: Option<(String, String)>,
-    pub(crate) problem: String,
-}
-
-/// What the store of an instance holds.
+/// The data of an instance's store.
 struct State {
     memory: MemoryLimiter,
     cpu_time: Arc<CpuTime>,
 }
 
-impl DirectPre {
-    /// Readies a component. `None` for one that has to be called through `wasi:http`.
-    pub(crate) fn new(
+impl ProtocolPre {
+    /// Prepares a component, and instantiates it once: wasmtime then checks the types of the functions, and a
+    /// lack of address space is an error now, and not for each client. `None` for a component that has
+    /// to be called through `wasi:http`.
+    pub(crate) async fn new(
         engine: &Engine,
         component: &Component,
         limits: StoreLimits,
+        ticker: &EpochTicker,
     ) -> Result<Option<Self>> {
-        let Some(handler) = Handler::find(component) else {
+        let Some(exports) = ProtocolExports::find(component) else {
             return Ok(None);
         };
         if !is_one_program(component) || !imports_no_more(engine, component) {
@@ -92,30 +82,27 @@ impl DirectPre {
         }
         let mut linker = Linker::new(engine);
         linker.define_unknown_imports_as_traps(component)?;
-        let pre = linker.instantiate_pre(component)?;
-        Ok(Some(Self {
-            pre,
-            handler,
+        let pre = Self {
+            pre: linker.instantiate_pre(component)?,
+            exports,
             limits,
-        }))
+        };
+        let cpu_time = Arc::new(CpuTime::new(ticker.clone()));
+        match pre.instantiate_component(cpu_time).await {
+            Ok((mut store, instance)) => {
+                let functions = pre.exports.functions(&mut store, &instance);
+                Ok(functions.is_ok().then_some(pre))
+            }
+            // A trap is the component's own doing, and may not happen again.
+            Err(trap) if trap.is::<Trap>() => Ok(Some(pre)),
+            Err(error) => Err(error.context("no instance of it can be made")),
+        }
     }
-}
 
-impl InstanceFactory for DirectPre {
-    type Instance = Direct;
-
-    async fn instantiate(&self, cpu_time: Arc<CpuTime>) -> Result<Direct> {
-        self.make(cpu_time).await
-    }
-
-    fn is_reusable(instance: &Direct) -> bool {
-        instance.store.data().memory.is_reusable()
-    }
-}
-
-impl DirectPre {
-    /// A new instance.
-    async fn make(&self, cpu_time: Arc<CpuTime>) -> Result<Direct> {
+    async fn instantiate_component(
+        &self,
+        cpu_time: Arc<CpuTime>,
+    ) -> Result<(Store<State>, Instance)> {
         let state = State {
             memory: MemoryLimiter::new(self.limits),
             cpu_time: Arc::clone(&cpu_time),
@@ -123,34 +110,63 @@ impl DirectPre {
         let mut store = store_limits::store(self.pre.engine(), self.limits, state);
         let instantiating = self.pre.instantiate_async(&mut store);
         let instance = cpu_time.measure(instantiating).await?;
-        let decode = instance.get_typed_func(&mut store, self.handler.decode)?;
-        let explain = instance.get_typed_func(&mut store, self.handler.explain)?;
-        store.data_mut().memory.set_initial();
-        Ok(Direct {
-            store,
-            cpu_time,
-            decode,
-            explain,
-        })
-    }
-
-    /// Makes an instance and drops it, to see whether there is room for one: address space, above all.
-    pub(crate) async fn try_out(&self, ticker: &EpochTicker) -> Result<()> {
-        self.make(Arc::new(CpuTime::new(ticker.clone())))
-            .await
-            .map(drop)
+        Ok((store, instance))
     }
 }
 
-impl Direct {
-    /// Lets the guest read the body of a `POST`. An error is a trap: the instance is spoilt.
-    pub(crate) async fn decode(&mut self, body: Bytes) -> Result<Decoded> {
-        self.call(self.decode, body).await
+impl InstanceFactory for ProtocolPre {
+    type Instance = ProtocolInstance;
+
+    async fn instantiate(&self, cpu_time: Arc<CpuTime>) -> Result<ProtocolInstance> {
+        let instantiated = self.instantiate_component(Arc::clone(&cpu_time)).await;
+        let (mut store, instance) = instantiated?;
+        let functions = self.exports.functions(&mut store, &instance)?;
+        store.data_mut().memory.set_initial();
+        Ok(ProtocolInstance {
+            store,
+            cpu_time,
+            functions,
+        })
     }
 
-    /// Lets the guest say what is answered to a put that came to this. An error is a trap, as above.
-    pub(crate) async fn explain(&mut self, error: PutError) -> Result<PutResponse> {
-        self.call(self.explain, error.into()).await
+    fn is_reusable(instance: &ProtocolInstance) -> bool {
+        instance.store.data().memory.is_reusable()
+    }
+}
+
+impl ProtocolExports {
+    /// The functions of a component, of whatever types, if it has both.
+    fn find(component: &Component) -> Option<Self> {
+        let protocol = component.get_export_index(None, PROTOCOL)?;
+        Some(Self {
+            decode: component.get_export_index(Some(&protocol), "decode")?,
+            error_response: component.get_export_index(Some(&protocol), "error-response")?,
+        })
+    }
+
+    /// The functions of an instance. An error means that they have other types.
+    fn functions(
+        &self,
+        store: &mut Store<State>,
+        instance: &Instance,
+    ) -> Result<ProtocolFunctions> {
+        Ok(ProtocolFunctions {
+            decode: instance.get_typed_func(&mut *store, self.decode)?,
+            error_response: instance.get_typed_func(&mut *store, self.error_response)?,
+        })
+    }
+}
+
+impl ProtocolInstance {
+    /// Decodes the body of a `POST`. An error is a trap: the instance must not be used again.
+    pub(crate) async fn decode(&mut self, body: Bytes) -> Result<Decoded> {
+        self.call(self.functions.decode, body).await
+    }
+
+    /// The response to a put that failed. An error is a trap, as above.
+    pub(crate) async fn error_response(&mut self, error: PutError) -> Result<Response> {
+        let error = RequestError::Put(error.into());
+        self.call(self.functions.error_response, error).await
     }
 
     async fn call<P, R>(&mut self, function: TypedFunc<(P,), (R,)>, parameter: P) -> Result<R>
@@ -166,93 +182,14 @@ impl Direct {
     }
 }
 
-impl Handler {
-    /// The functions of a component, if it has both of these types.
-    fn find(component: &Component) -> Option<Self> {
-        let handler = component.get_export_index(None, PUT_HANDLER)?;
-        let find = |name| {
-            let (item, index) = component.get_export(Some(&handler), name)?;
-            let ComponentItem::ComponentFunc(function) = item else {
-                return None;
-            };
-            let parameters: Vec<Type> = function.params().map(|(_, it)| it).collect();
-            let results: Vec<Type> = function.results().collect();
-            let [parameter] = <[Type; 1]>::try_from(parameters).ok()?;
-            let [result] = <[Type; 1]>::try_from(results).ok()?;
-            Some((index, parameter, result))
-        };
-        let (decode, body, decoded) = find("decode")?;
-        let (explain, error, answer) = find("explain")?;
-        let is_known =
-            is_bytes(&body) && is_decoded(&decoded) && is_error(&error) && is_answer(&answer);
-        is_known.then_some(Self { decode, explain })
-    }
-}
-
-fn is_bytes(body: &Type) -> bool {
-    matches!(body, Type::List(list) if list.ty() == Type::U8)
-}
-
-fn is_decoded(decoded: &Type) -> bool {
-    let Type::Result(decoded) = decoded else {
-        return false;
-    };
-    let (Some(Type::Record(put)), Some(answer)) = (decoded.ok(), decoded.err()) else {
-        return false;
-    };
-    let fields: Vec<(&str, Type)> = put.fields().map(|it| (it.name, it.ty)).collect();
-    let [
-        ("key", Type::String),
-        ("event", Type::String),
-        ("stored", stored),
-    ] = &*fields
-    else {
-        return false;
-    };
-    is_answer(stored) && is_answer(&answer)
-}
-
-fn is_answer(answer: &Type) -> bool {
-    let Type::Record(answer) = answer else {
-        return false;
-    };
-    let fields: Vec<(&str, Type)> = answer.fields().map(|it| (it.name, it.ty)).collect();
-    let [
-        ("status", Type::U16),
-        ("header", Type::Option(header)),
-        ("problem", Type::String),
-    ] = &*fields
-    else {
-        return false;
-    };
-    let Type::Tuple(header) = header.ty() else {
-        return false;
-    };
-    header.types().eq([Type::String, Type::String])
-}
-
-fn is_error(error: &Type) -> bool {
-    let Type::Variant(error) = error else {
-        return false;
-    };
-    let cases = error.cases().map(|case| (case.name, case.ty));
-    cases.eq([
-        ("conflict", None),
-        ("rejected", Some(Type::String)),
-        ("unavailable", Some(Type::U32)),
-        ("unknown", None),
-        ("failed", Some(Type::String)),
-    ])
-}
-
-/// Whether a component is not composed of several, each of which would have a memory of its own. One
-/// of them could be a sink that the peer puts into, before the sink of the host.
+/// Whether a component is not composed of several, each of which has a memory of its own. One of them
+/// could be a sink, which these functions would not call.
 fn is_one_program(component: &Component) -> bool {
     let resources = component.resources_required();
     resources.is_some_and(|resources| resources.num_memories <= 1)
 }
 
-/// Whether a component imports `put-sink` as it is here, and else only what is not called.
+/// Whether a component imports this `put-sink`, and otherwise only interfaces that are not called.
 fn imports_no_more(engine: &Engine, component: &Component) -> bool {
     let component = component.component_type();
     let mut has_sink = false;

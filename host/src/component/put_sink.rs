@@ -1,6 +1,6 @@
 //! The host side of the WIT interface `put-sink`.
 //!
-//! Of the generated types only that of errors leaves this file.
+//! Of the generated types only those of the interface `protocol` leave this file.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -23,8 +23,8 @@ use bindings::alldata::peer::put_sink::{self, Host};
 /// The name of the interface, without its version.
 pub(crate) const PUT_SINK: &str = "alldata:peer/put-sink@";
 
-/// The WIT variant `put-error`.
-pub(crate) type WitPutError = put_sink::PutError;
+/// The types of the interface `protocol`, which has the same errors.
+pub(crate) use bindings::exports::alldata::peer::protocol;
 
 /// What the store of an instance holds for `put-sink`.
 pub(crate) struct PutSinkCtx {
@@ -67,7 +67,7 @@ impl Host for PutSinkCtx {
         &mut self,
         key: String,
         event: String,
-    ) -> wasmtime::Result<Result<(), WitPutError>> {
+    ) -> wasmtime::Result<Result<(), put_sink::PutError>> {
         let result = self.dispatcher.put(key, event).await;
         Ok(result.map_err(|refused| {
             self.last_refusal.replace(Some(refused.refusal));
@@ -84,7 +84,7 @@ pub(crate) fn add_to_linker<T: Send + 'static>(
     put_sink::add_to_linker::<_, HasSelf<_>>(linker, get)
 }
 
-impl From<PutError> for WitPutError {
+impl From<PutError> for put_sink::PutError {
     fn from(error: PutError) -> Self {
         match error {
             PutError::Conflict => Self::Conflict,

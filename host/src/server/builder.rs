@@ -119,7 +119,7 @@ impl PeerServerBuilder {
     }
 
     /// A component of your own instead of the built-in one, as the bytes of its binary. It exports
-    /// `wasi:http/incoming-handler` 0.2. If it also exports `alldata:peer/put-handler`, is not composed of
+    /// `wasi:http/incoming-handler` 0.2. If it also exports `alldata:peer/protocol`, is not composed of
     /// several components and imports no more than the built-in one does, it is called through that, must not
     /// call its imports then, and the server puts the decoded event.
     ///

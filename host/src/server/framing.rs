@@ -20,7 +20,7 @@ pub(crate) fn validate<B>(request: &Request<B>) -> Result<(), Outcome> {
         None => request.version() == Version::HTTP_10,
     };
     if !is_host {
-        return Err(Outcome::NotOneHost);
+        return Err(Outcome::InvalidHost);
     }
     if !is_target(request.method(), request.uri()) {
         return Err(Outcome::InvalidRequest(InvalidRequest::Target));
@@ -31,7 +31,7 @@ pub(crate) fn validate<B>(request: &Request<B>) -> Result<(), Outcome> {
     if is_known {
         Ok(())
     } else {
-        Err(Outcome::UnknownTransferCoding)
+        Err(Outcome::UnsupportedTransferCoding)
     }
 }
 

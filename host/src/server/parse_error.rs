@@ -35,7 +35,7 @@ pub(crate) fn response(
         }
         None => return None,
     };
-    let answer = outcome.answer();
+    let answer = outcome.response();
     let problem = answer.body();
     let (status, title) = (answer.status, answer.problem.map_or("", |it| it.title));
     let bytes = problem.len();
@@ -95,7 +95,7 @@ fn too_large(unread: &[u8], limits: &Limits) -> Outcome {
     if has_long_name || number > max_headers || bytes + b"\r\n".len() > max_bytes {
         return Outcome::InvalidRequest(InvalidRequest::HeaderFieldsTooLarge);
     }
-    Outcome::TooLarge {
+    Outcome::ContentTooLarge {
         limit: Some(limits.max_body_bytes.min(limits.max_buffered_bytes)),
     }
 }

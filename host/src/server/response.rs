@@ -9,7 +9,7 @@ use wasmtime_wasi_http::DEFAULT_FORBIDDEN_HEADERS;
 use wasmtime_wasi_http::p2::body::HyperOutgoingBody;
 
 use crate::component::pool::AcquireError;
-use crate::component::protocol::PutResponse;
+use crate::component::put_sink::protocol;
 use crate::sink::refusal::Refusal;
 
 /// After how many seconds a client may try again that an overloaded server has refused.
@@ -29,7 +29,7 @@ pub(crate) enum InvalidResponse {
 
 /// The response of the host to a request that had `outcome`: the same that a guest would make.
 pub(crate) fn respond(outcome: &Outcome) -> Response {
-    let answer = outcome.answer();
+    let answer = outcome.response();
     let (status, problem) = (answer.status, answer.body());
     let header = answer.header;
     let header = header.map(|(name, value)| (HeaderName::from_static(name), value));
@@ -46,7 +46,7 @@ pub(crate) fn respond(outcome: &Outcome) -> Response {
 /// # Errors
 ///
 /// When its status code or field is invalid, or the field is one of the connection.
-pub(crate) fn into_response(response: PutResponse) -> Result<Response, InvalidResponse> {
+pub(crate) fn into_response(response: protocol::Response) -> Result<Response, InvalidResponse> {
     let header = match response.header {
         None => None,
         Some((name, value)) => match HeaderName::try_from(&name) {
@@ -54,7 +54,7 @@ pub(crate) fn into_response(response: PutResponse) -> Result<Response, InvalidRe
             _ => return Err(InvalidResponse::Field(name)),
         },
     };
-    complete(response.status, header, response.problem)
+    complete(response.status, header, response.body)
 }
 
 /// The outcome of a request for which there is no instance.

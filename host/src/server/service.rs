@@ -15,7 +15,8 @@ use hyper::{Method, Request};
 
 use crate::component::loaded_component::EntryPoint;
 use crate::component::pool::Permit;
-use crate::component::protocol::{DirectPre, PutResponse};
+use crate::component::protocol::ProtocolPre;
+use crate::component::put_sink::protocol;
 use crate::server::body::{BodyReservation, LimitExceeded, LimitedBody};
 use crate::server::body_quota::BodyLimits;
 use crate::server::context::ConnectionContext;
@@ -112,12 +113,12 @@ impl PeerService {
             EntryPoint::Protocol(_) => {
                 let codings = request.headers().get_all(CONTENT_ENCODING).iter();
                 if let Some(coding) =
-                    content_coding::first_other(codings.map(HeaderValue::as_bytes))
+                    content_coding::first_unsupported(codings.map(HeaderValue::as_bytes))
                 {
                     return Err(Outcome::UnsupportedContentCoding(coding));
                 }
                 let body = request.into_body().collect().await;
-                let body = body.map_err(|_ended_early| Outcome::CutOff)?;
+                let body = body.map_err(|_ended_early| Outcome::IncompleteBody)?;
                 let put = put(Arc::clone(context), body, Arc::clone(reservation));
                 DetachOnDrop::new(put, &context.state).await
             }
@@ -145,14 +146,14 @@ async fn put(
     let permit = pooled.release();
     let (response, refusal) = match decoded {
         Err(response) => {
-            let refusal = Refusal::of_answer(response.status, &response.problem);
+            let refusal = Refusal::of_answer(response.status, &response.body);
             (response, Some(Box::new(refusal)))
         }
         Ok(put) => match context.dispatcher.put(put.key, put.event).await {
             Ok(()) => (put.stored, None),
             // Boxed, since its size would be part of every put's future.
             Err(refused) => {
-                let response = Box::pin(respond_to_error(permit, refused.error)).await?;
+                let response = Box::pin(error_response(permit, refused.error)).await?;
                 (response, Some(refused.refusal))
             }
         },
@@ -169,16 +170,20 @@ async fn put(
     Ok(response)
 }
 
-async fn respond_to_error(
-    permit: Permit<'_, DirectPre>,
+async fn error_response(
+    permit: Permit<'_, ProtocolPre>,
     error: PutError,
-) -> Result<PutResponse, Outcome> {
+) -> Result<protocol::Response, Outcome> {
     let mut pooled = permit.acquire().await.map_err(|error| {
         acquire_outcome(error);
         // Without a guest the client does not learn whether the event is stored.
         Outcome::Failed
     })?;
-    let response = pooled.instance.explain(error).await.map_err(trap_outcome)?;
+    let response = pooled
+        .instance
+        .error_response(error)
+        .await
+        .map_err(trap_outcome)?;
     pooled.release();
     Ok(response)
 }
@@ -205,10 +210,10 @@ fn respond_to_exceeded(limit: LimitExceeded, limits: BodyLimits) -> Response {
 /// The outcome of a request whose body exceeded a limit.
 fn limit_outcome(limit: LimitExceeded, limits: BodyLimits) -> Outcome {
     match limit {
-        LimitExceeded::Bytes => Outcome::TooLarge {
+        LimitExceeded::Bytes => Outcome::ContentTooLarge {
             limit: Some(limits.bytes),
         },
-        LimitExceeded::Time => Outcome::TooSlow,
+        LimitExceeded::Time => Outcome::RequestTimeout,
         LimitExceeded::Quota => Outcome::Unavailable {
             retry_after_seconds: OVERLOAD_RETRY_SECONDS,
         },

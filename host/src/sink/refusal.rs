@@ -33,7 +33,7 @@ impl Refusal {
 
     /// That of an outcome that the host answers itself.
     pub(crate) fn of_outcome(outcome: &Outcome) -> Self {
-        let answer = outcome.answer();
+        let answer = outcome.response();
         let detail = answer
             .problem
             .map(|problem| printable(&problem.detail, MAX_DETAIL_BYTES));

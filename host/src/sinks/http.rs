@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use alldata_peer_protocol::client::{
-    DEFAULT_RETRY_SECONDS, MAX_PROBLEM_BYTES, Refusal, is_authority, put_body, read_answer,
+    DEFAULT_RETRY_SECONDS, MAX_PROBLEM_BYTES, PeerError, is_authority, put_body, read_response,
 };
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
@@ -129,7 +129,7 @@ impl HttpSink {
         let body = body.map(Collected::to_bytes).unwrap_or_default();
         let retry_after = head.headers.get(RETRY_AFTER);
         let retry_after = retry_after.and_then(|value| value.to_str().ok());
-        read_answer(head.status.as_u16(), retry_after, &body)
+        read_response(head.status.as_u16(), retry_after, &body)
             .map_err(|refusal| HttpPutError::Refused(refusal.into()))
     }
 }
@@ -179,18 +179,18 @@ impl From<HttpPutError> for PutError {
     }
 }
 
-impl From<Refusal> for PutError {
-    fn from(refusal: Refusal) -> Self {
+impl From<PeerError> for PutError {
+    fn from(refusal: PeerError) -> Self {
         match refusal {
-            Refusal::Conflict => Self::Conflict,
-            Refusal::Rejected(reason) | Refusal::Unfit(reason) => Self::Rejected(reason),
-            Refusal::Unavailable {
+            PeerError::Conflict => Self::Conflict,
+            PeerError::Rejected(reason) | PeerError::NotAccepted(reason) => Self::Rejected(reason),
+            PeerError::Unavailable {
                 retry_after_seconds,
             } => Self::Unavailable {
                 retry_after_seconds,
             },
-            Refusal::Unknown => Self::Unknown,
-            Refusal::Failed(reason) => Self::Failed(reason),
+            PeerError::Unknown => Self::Unknown,
+            PeerError::Failed(reason) => Self::Failed(reason),
         }
     }
 }

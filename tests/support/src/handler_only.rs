@@ -1,7 +1,4 @@
-//! The built-in component without its `put-handler`, so that a host has to call it through
-//! `wasi:http`.
-//!
-//! Never changes what it does: it is the built-in one, in a component that exports less.
+//! The built-in component without its export `protocol`, so that a host has to call it through `wasi:http`.
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -16,7 +16,7 @@ mod own_disk;
 mod peer;
 mod process;
 #[cfg(feature = "library")]
-pub mod put_handler_guest;
+pub mod protocol_guest;
 pub mod rounds;
 mod scripted;
 mod skip;

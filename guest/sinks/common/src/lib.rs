@@ -1,7 +1,4 @@
-//! What the sink components have in common: their settings, their log, their names for keys,
-//! and when what they hold is what is put.
-//!
-//! Never puts anything anywhere.
+//! Shared code of the sink components: variables, log, names for keys, comparison of events.
 
 #![cfg_attr(target_arch = "wasm32", no_std)]
 
@@ -9,8 +6,8 @@ extern crate alloc;
 
 use alldata_peer_freestanding as _;
 
-pub mod held;
+pub mod compare;
+pub mod env;
 pub mod keyvalue;
 pub mod log;
 pub mod name;
-pub mod setting;

@@ -1,13 +1,11 @@
-//! Names for keys, for stores that do not take every character.
-//!
-//! Never shortens a name: two keys never share one.
+//! Names for keys, for stores that do not accept every character. Two keys never have the same name.
 
 use alloc::string::String;
 
 /// The digits of an escape.
 const DIGITS: &[u8; 16] = b"0123456789abcdef";
 
-/// Writes `key` with all bytes but those that `is_plain` as `escape` and two hexadecimal digits.
+/// `key` with each byte that is not plain as `escape` and two hexadecimal digits.
 ///
 /// Names of different keys differ as long as `escape` itself is not plain.
 pub fn escape(key: &str, escape: char, is_plain: fn(u8) -> bool) -> String {
@@ -29,13 +27,13 @@ mod tests {
     use super::escape;
 
     #[test]
-    fn what_is_not_plain_is_escaped_byte_by_byte() {
+    fn bytes_that_are_not_plain_are_escaped() {
         let name = escape("20130927T0/é%", '%', |byte| byte.is_ascii_digit());
         assert_eq!(name, "20130927%540%2f%c3%a9%25");
     }
 
     #[test]
-    fn no_byte_beyond_ascii_is_plain() {
+    fn bytes_beyond_ascii_are_escaped() {
         assert_eq!(escape("é", '=', |_| true), "=c3=a9");
     }
 }

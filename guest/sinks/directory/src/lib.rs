@@ -3,27 +3,27 @@
 //! `ALLDATA_PEER_DIRECTORY` names the directory as the component sees it: one that the platform
 //! has opened for it, or one below.
 //!
-//! An event is acknowledged, or refused because another is there, once its file and the directories above are synced. Files are only
-//! ever added, by a hard link, so that of two puts that race exactly one wins, and a file is
-//! never seen half written. What a put that was cut off left behind stays in the directory `tmp`.
+//! A put is answered with 201 or 409 once its file and the directories above are synced. Files are only
+//! ever added, by a hard link, so that exactly one of two concurrent puts wins, and no partial file is
+//! ever visible. The temporary file of an interrupted put stays in the directory `tmp`.
 
 #![cfg_attr(target_arch = "wasm32", no_std)]
 
 extern crate alloc;
 
-mod place;
-mod root;
+mod event_path;
+mod preopens;
 mod store;
 
 use alloc::string::String;
 
 use alldata_peer_sink_common::log;
 
-use place::Place;
-use store::Failure;
+use event_path::EventPath;
+use store::PutFailure;
 
 mod bindings {
-    #![expect(unsafe_code, reason = "what is generated for an export is unsafe")]
+    #![expect(unsafe_code, reason = "the code generated for an export is unsafe")]
 
     use crate::Directory;
 
@@ -36,25 +36,26 @@ use bindings::exports::alldata::peer::put_sink::{Guest, PutError};
 /// The name of the sink in its log.
 const NAME: &str = "directory";
 
-/// After how many seconds to try a put again that found no room: an operator has to make some.
+/// After how many seconds to retry a put that found the disk full: an operator has to free space.
 const FULL_RETRY_SECONDS: u32 = 60;
 
 struct Directory;
 
 impl Guest for Directory {
     fn put(key: String, event: String) -> Result<(), PutError> {
-        let put = root::open().and_then(|root| store::put(&root, &Place::of(&key), &event));
+        let put =
+            preopens::open_root().and_then(|root| store::put(&root, &EventPath::of(&key), &event));
         put.map_err(|failure| match failure {
-            Failure::Conflict => PutError::Conflict,
-            Failure::Full(reason) => {
+            PutFailure::Conflict => PutError::Conflict,
+            PutFailure::Full(reason) => {
                 log::write(NAME, &reason);
                 PutError::Unavailable(FULL_RETRY_SECONDS)
             }
-            Failure::NotSynced(reason) => {
+            PutFailure::NotSynced(reason) => {
                 log::write(NAME, &reason);
                 PutError::Unknown
             }
-            Failure::Broken(reason) => {
+            PutFailure::Broken(reason) => {
                 log::write(NAME, &reason);
                 PutError::Failed(reason)
             }

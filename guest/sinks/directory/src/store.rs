@@ -1,41 +1,38 @@
-//! A write-once store of files.
-//!
-//! Never overwrites and never deletes an event. Knows nothing of names for keys, nor of the
-//! interface that events come through.
+//! A write-once store of files: never overwrites and never deletes an event.
 
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use alldata_peer_sink_common::held::{is_same, max_bytes};
+use alldata_peer_sink_common::compare::{is_same, max_bytes};
 use wasip2::filesystem::types::{Descriptor, DescriptorFlags, ErrorCode, OpenFlags, PathFlags};
 use wasip2::random::random::get_random_u64;
 
-use crate::place::Place;
+use crate::event_path::EventPath;
 
-/// Where files are written before they are linked to their places.
+/// The directory where files are written before they are linked to their paths.
 const TEMPORARIES: &str = "tmp";
 
-/// How much of a file is read or written at once, in bytes: what platforms have room for.
+/// The bytes of a file that are read or written at once: platforms have buffers for these.
 const CHUNK_BYTES: usize = 64 * 1024;
 
 /// How many names to try for a temporary: one is enough where random numbers are.
 const MAX_NAME_TRIES: usize = 8;
 
 /// Why an event was not acknowledged.
-pub(crate) enum Failure {
+pub(crate) enum PutFailure {
     /// The key holds a different event.
     Conflict,
-    /// There is no room for the event.
+    /// The disk is full.
     Full(String),
-    /// The event is there, but may not outlast a loss of power.
+    /// The event is stored, but may not survive a loss of power.
     NotSynced(String),
     /// Anything else.
     Broken(String),
 }
 
-impl Failure {
-    /// What was tried, on what, and what became of it.
+impl PutFailure {
+    /// The failure of an operation on a path.
     pub(crate) fn broken(operation: &str, path: &str, error: ErrorCode) -> Self {
         let reason = format!("cannot {operation} {path:?}: {}", error.name());
         match error {
@@ -45,41 +42,41 @@ impl Failure {
     }
 }
 
-/// Stores `event` at `place`, unless an event is there.
-pub(crate) fn put(root: &Descriptor, place: &Place, event: &str) -> Result<(), Failure> {
-    let directories = enter(root, &place.directories)?;
+/// Stores `event` at `path`, unless an event is there.
+pub(crate) fn put(root: &Descriptor, path: &EventPath, event: &str) -> Result<(), PutFailure> {
+    let directories = enter(root, &path.directories)?;
     let directory = directories.last().unwrap_or(root);
-    let put = match is_held(directory, &place.file, event) {
-        Ok(false) => add(root, directory, &place.file, event),
+    let put = match holds(directory, &path.file, event) {
+        Ok(false) => add(root, directory, &path.file, event),
         held => held.map(|_| ()),
     };
-    if !matches!(put, Ok(()) | Err(Failure::Conflict)) {
+    if !matches!(put, Ok(()) | Err(PutFailure::Conflict)) {
         return put;
     }
-    // Also where an event was there before, the same or not: whoever put it may not have come so
-    // far, and what a client is told must not be undone.
+    // Also where an event was there before, the same or not: the put that stored it may not have synced
+    // yet, and this response must hold after a loss of power.
     for directory in directories.iter().rev().chain([root]) {
         directory.sync().map_err(|error| {
-            Failure::NotSynced(format!("cannot sync a directory: {}", error.name()))
+            PutFailure::NotSynced(format!("cannot sync a directory: {}", error.name()))
         })?;
     }
     put
 }
 
 /// Opens nested directories, and creates those that are missing.
-fn enter(root: &Descriptor, names: &[String]) -> Result<Vec<Descriptor>, Failure> {
+fn enter(root: &Descriptor, names: &[String]) -> Result<Vec<Descriptor>, PutFailure> {
     let mut directories: Vec<Descriptor> = Vec::with_capacity(names.len());
     for name in names {
         let parent = directories.last().unwrap_or(root);
         let directory = match open_directory(parent, name) {
             Err(ErrorCode::NoEntry) => {
                 let created = create_directory(parent, name);
-                created.map_err(|error| Failure::broken("create", name, error))?;
+                created.map_err(|error| PutFailure::broken("create", name, error))?;
                 open_directory(parent, name)
             }
             opened => opened,
         };
-        directories.push(directory.map_err(|error| Failure::broken("open", name, error))?);
+        directories.push(directory.map_err(|error| PutFailure::broken("open", name, error))?);
     }
     Ok(directories)
 }
@@ -93,7 +90,7 @@ fn open_directory(parent: &Descriptor, name: &str) -> Result<Descriptor, ErrorCo
     )
 }
 
-/// Creates a directory, unless somebody else just did.
+/// Creates a directory, unless another put has just created it.
 fn create_directory(parent: &Descriptor, name: &str) -> Result<(), ErrorCode> {
     match parent.create_directory_at(name) {
         Err(ErrorCode::Exist) => Ok(()),
@@ -102,7 +99,7 @@ fn create_directory(parent: &Descriptor, name: &str) -> Result<(), ErrorCode> {
 }
 
 /// Whether a file holds the same event; a different one is a conflict.
-fn is_held(directory: &Descriptor, name: &str, event: &str) -> Result<bool, Failure> {
+fn holds(directory: &Descriptor, name: &str, event: &str) -> Result<bool, PutFailure> {
     let opened = directory.open_at(
         PathFlags::empty(),
         name,
@@ -112,20 +109,25 @@ fn is_held(directory: &Descriptor, name: &str, event: &str) -> Result<bool, Fail
     let file = match opened {
         Ok(file) => file,
         Err(ErrorCode::NoEntry) => return Ok(false),
-        Err(error) => return Err(Failure::broken("open", name, error)),
+        Err(error) => return Err(PutFailure::broken("open", name, error)),
     };
     let held =
-        read(&file, max_bytes(event)).map_err(|error| Failure::broken("read", name, error))?;
+        read(&file, max_bytes(event)).map_err(|error| PutFailure::broken("read", name, error))?;
     match is_same(&held, event) {
         true => Ok(true),
-        false => Err(Failure::Conflict),
+        false => Err(PutFailure::Conflict),
     }
 }
 
-/// Adds a file that holds `event`: first under a name of its own, then, whole and synced, under
-/// its place's, where it may meet one that came first.
-fn add(root: &Descriptor, directory: &Descriptor, name: &str, event: &str) -> Result<(), Failure> {
-    let broken = |operation| move |error| Failure::broken(operation, TEMPORARIES, error);
+/// Adds a file with `event`: written and synced under a temporary name, then linked to its own, unless
+/// another put was first.
+fn add(
+    root: &Descriptor,
+    directory: &Descriptor,
+    name: &str,
+    event: &str,
+) -> Result<(), PutFailure> {
+    let broken = |operation| move |error| PutFailure::broken(operation, TEMPORARIES, error);
     create_directory(root, TEMPORARIES).map_err(broken("create"))?;
     let temporaries = open_directory(root, TEMPORARIES).map_err(broken("open"))?;
     let (file, temporary) = create_temporary(&temporaries).map_err(broken("create a file in"))?;
@@ -134,15 +136,15 @@ fn add(root: &Descriptor, directory: &Descriptor, name: &str, event: &str) -> Re
         let flags = PathFlags::empty();
         match temporaries.link_at(flags, &temporary, directory, name) {
             Ok(()) => Ok(true),
-            Err(ErrorCode::Exist) => is_held(directory, name, event),
-            Err(error) => Err(Failure::broken("link", name, error)),
+            Err(ErrorCode::Exist) => holds(directory, name, event),
+            Err(error) => Err(PutFailure::broken("link", name, error)),
         }
     });
-    // One that stays is in nobody's way.
+    // One that stays does no harm.
     let _ = temporaries.unlink_file_at(&temporary);
     match linked? {
         true => Ok(()),
-        false => Err(Failure::Broken(format!("{name:?} is there, and is not"))),
+        false => Err(PutFailure::Broken(format!("{name:?} is there, and is not"))),
     }
 }
 

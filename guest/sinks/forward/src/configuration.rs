@@ -1,19 +1,19 @@
-//! Which peers, how long to wait, with which token: from the environment.
+//! The configuration of the sink, from environment variables.
 //!
-//! Never connects, and never shows the token.
+//! Its messages never contain the token.
 
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
 use alldata_peer_protocol::client::is_authority;
-use alldata_peer_sink_common::setting;
+use alldata_peer_sink_common::env;
 
 const URL: &str = "ALLDATA_PEER_FORWARD_URL";
 const TIMEOUT: &str = "ALLDATA_PEER_FORWARD_TIMEOUT_MS";
 const TOKEN: &str = "ALLDATA_PEER_FORWARD_TOKEN";
 
-/// What is wrong with a URL, whatever it is.
+/// The error for an invalid URL.
 const FORM: &str = "not http://HOST:PORT/PATH or https://HOST/PATH, without a user name";
 
 /// How long one peer may take, in milliseconds, where nothing else is said: longer than a
@@ -42,9 +42,9 @@ pub(crate) struct Peer {
 }
 
 impl Configuration {
-    /// What the environment says, or a sentence about what is wrong with it.
+    /// Reads the environment. The error is a sentence about what is wrong with it.
     pub(crate) fn read() -> Result<Self, String> {
-        let read = |name| setting::read(name);
+        let read = |name| env::read(name);
         Self::parse(read(URL), read(TIMEOUT), read(TOKEN))
     }
 
@@ -133,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn a_url_is_split_into_what_a_request_needs() {
+    fn url_is_split_into_its_parts() {
         for (url, is_https, authority, path) in [
             ("http://a", false, "a", "/"),
             ("http://a:8080/_put", false, "a:8080", "/_put"),
@@ -183,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn no_secret_is_shown() {
+    fn secret_in_url_is_not_shown() {
         let error = peer("http://user:geheim@a/").expect_err("has a user name");
         assert!(!error.contains("geheim"), "{error}");
         assert_eq!(
@@ -193,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_is_not_shown() {
+    fn token_is_not_shown() {
         let error = parse("http://a", None, Some("geheim\r\nX: y")).expect_err("is no token");
         assert!(!error.contains("geheim"), "{error}");
     }

@@ -6,29 +6,28 @@
 //! | `ALLDATA_PEER_FORWARD_TIMEOUT_MS` | milliseconds that one peer may take, 10000 unless given |
 //! | `ALLDATA_PEER_FORWARD_TOKEN` | a bearer token (RFC 6750) to send along |
 //!
-//! A peer that acknowledges the event, holds a different one or refuses it for good has the last
-//! word; otherwise the next one is tried. Keeps nothing, and never says that an event is not
-//! stored unless every peer says so. What a gateway in front of a peer answers is taken for the
-//! peer's word.
+//! The response of a peer that acknowledges the event (201), holds a different one (409) or refuses it for good
+//! (422) is final; otherwise the next peer is tried. The sink keeps nothing, and reports an event as not stored only if
+//! every peer says so. The response of a gateway in front of a peer counts as the peer's.
 
 #![cfg_attr(target_arch = "wasm32", no_std)]
 
 extern crate alloc;
 
 mod configuration;
-mod exchange;
-mod order;
+mod failover;
+mod http;
 
 use alloc::format;
 use alloc::string::String;
 
-use alldata_peer_protocol::client::Refusal;
+use alldata_peer_protocol::client::PeerError;
 use alldata_peer_sink_common::log;
 
 use configuration::Configuration;
 
 mod bindings {
-    #![expect(unsafe_code, reason = "what is generated for an export is unsafe")]
+    #![expect(unsafe_code, reason = "the code generated for an export is unsafe")]
 
     use crate::Forward;
 
@@ -49,28 +48,28 @@ impl Guest for Forward {
             log::write(NAME, &reason);
             PutError::Failed(reason)
         })?;
-        let answer = order::first_answer(&configuration.peers, |peer| {
-            exchange::put(peer, &configuration, &key, &event).map_err(|no_answer| {
-                if let Some(reason) = no_answer.reason {
+        let result = failover::put_to_first(&configuration.peers, |peer| {
+            http::put(peer, &configuration, &key, &event).map_err(|failure| {
+                if let Some(reason) = failure.reason {
                     log::write(NAME, &format!("{}: {reason}", peer.name));
                 }
-                no_answer.refusal
+                failure.error
             })
         });
-        answer.map_err(PutError::from)
+        result.map_err(PutError::from)
     }
 }
 
-impl From<Refusal> for PutError {
-    fn from(refusal: Refusal) -> Self {
-        match refusal {
-            Refusal::Conflict => Self::Conflict,
-            Refusal::Rejected(reason) | Refusal::Unfit(reason) => Self::Rejected(reason),
-            Refusal::Unavailable {
+impl From<PeerError> for PutError {
+    fn from(error: PeerError) -> Self {
+        match error {
+            PeerError::Conflict => Self::Conflict,
+            PeerError::Rejected(reason) | PeerError::NotAccepted(reason) => Self::Rejected(reason),
+            PeerError::Unavailable {
                 retry_after_seconds,
             } => Self::Unavailable(retry_after_seconds),
-            Refusal::Unknown => Self::Unknown,
-            Refusal::Failed(reason) => Self::Failed(reason),
+            PeerError::Unknown => Self::Unknown,
+            PeerError::Failed(reason) => Self::Failed(reason),
         }
     }
 }

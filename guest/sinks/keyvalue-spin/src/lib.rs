@@ -3,14 +3,14 @@
 //!
 //! `ALLDATA_PEER_KEYVALUE_BUCKET` names the store, `default` unless given.
 //!
-//! No function of this interface creates a value only where there is none: a swap of what was not
-//! there overwrites what has come meanwhile, at least in Spin's own store. What is there is swapped
-//! for good, though. So a put first claims its key, by swapping eight zero bytes under another
-//! name for a fingerprint of its event, and then sets the event. Of puts that race, one has the
-//! claim; a put that ended in between is completed by the next one of the same text, and until
-//! then other events for the key, and other spellings of this one, are answered with 503.
+//! No function of this interface creates a value only if there is none: a swap of an absent value overwrites
+//! one that was set meanwhile, at least in Spin's own store. A swap of a value that exists is
+//! atomic, though. So a put first claims its key: it swaps eight zero bytes under a second name for
+//! a fingerprint of its event. Then it sets the event. Of concurrent puts one has the claim. A put
+//! that was interrupted in between is completed by the next one of the same text; until then other
+//! events for the key, and other spellings of this one, are answered with 503.
 //!
-//! The interface promises nothing about what outlasts a loss of power: that is up to the store.
+//! The interface promises nothing about a loss of power: durability is that of the store.
 
 #![cfg_attr(target_arch = "wasm32", no_std)]
 
@@ -19,11 +19,11 @@ extern crate alloc;
 use alloc::format;
 use alloc::string::String;
 
-use alldata_peer_sink_common::held::is_same;
+use alldata_peer_sink_common::compare::is_same;
 use alldata_peer_sink_common::{keyvalue, log};
 
 mod bindings {
-    #![expect(unsafe_code, reason = "what is generated for an export is unsafe")]
+    #![expect(unsafe_code, reason = "the code generated for an export is unsafe")]
 
     use crate::Keyvalue;
 
@@ -45,15 +45,15 @@ const NAME: &str = "keyvalue-spin";
 /// After how many seconds to try again where another put has the claim.
 const CLAIMED_RETRY_SECONDS: u32 = 1;
 
-/// The most bytes of an event: what Spin documents for a value. A larger one would claim its key,
-/// and then never be set.
+/// The most bytes of an event, which Spin documents for a value. A larger one would claim its key
+/// and never be set.
 const MAX_EVENT_BYTES: usize = 1_000_000;
 
-/// What a claim is before anybody has it: a counter that was increased by nothing, as stores of
-/// bytes and stores of digits write it.
+/// A claim that no put has: a counter that was increased by zero, as stores of bytes and stores of digits
+/// write it.
 const UNCLAIMED: [&[u8]; 2] = [&[0; 8], b"0"];
 
-/// Eight bytes, none but a counter's length may stand under a name that is increased.
+/// Eight bytes, the length of a counter: a value of another length cannot be increased.
 type Fingerprint = [u8; 8];
 
 struct Keyvalue;
@@ -66,23 +66,23 @@ impl Guest for Keyvalue {
         }
         let bucket = store::open(&keyvalue::bucket()).map_err(|error| failed(&error))?;
         let name = keyvalue::name("event", &key);
-        if let Some(answer) = compare(&bucket, &name, &event)? {
-            return answer;
+        if let Some(result) = compare(&bucket, &name, &event)? {
+            return result;
         }
         if !claim(&bucket, &keyvalue::name("claim", &key), fingerprint(&event))? {
-            // Whoever has the claim may have set its event by now.
-            let answer = compare(&bucket, &name, &event)?;
-            return answer.unwrap_or(Err(PutError::Unavailable(CLAIMED_RETRY_SECONDS)));
+            // The put with the claim may have set its event by now.
+            let result = compare(&bucket, &name, &event)?;
+            return result.unwrap_or(Err(PutError::Unavailable(CLAIMED_RETRY_SECONDS)));
         }
         bucket
             .set(&name, event.as_bytes())
             .map_err(|error| failed(&error))?;
-        let answer = compare(&bucket, &name, &event)?;
-        answer.unwrap_or(Err(PutError::Unknown))
+        let result = compare(&bucket, &name, &event)?;
+        result.unwrap_or(Err(PutError::Unknown))
     }
 }
 
-/// What the store holds already, as the answer to a put; `None` where it holds nothing.
+/// The result of the put by the event that the store holds; `None` if it holds none.
 fn compare(
     bucket: &Bucket,
     name: &str,
@@ -101,7 +101,7 @@ fn claim(bucket: &Bucket, name: &str, fingerprint: Fingerprint) -> Result<bool, 
     let read = || bucket.get(name).map_err(error);
     if read()?.is_none()
         && let Err(error) = increment(bucket, name, 0)
-        // Stores of digits do not increase a fingerprint, which another put may have swapped in.
+        // A store of digits cannot increase the fingerprint of another put.
         && read()?.is_none()
     {
         return Err(failed(&error));
@@ -112,7 +112,7 @@ fn claim(bucket: &Bucket, name: &str, fingerprint: Fingerprint) -> Result<bool, 
         return Ok(claim == fingerprint);
     }
     match swap(cas, &fingerprint) {
-        // Some stores say so of a swap that they made, so the claim itself is asked.
+        // Some stores report a failure for a swap that they made, so the claim is read.
         Ok(()) | Err(CasError::CasFailed(_)) => Ok(read()?.unwrap_or_default() == fingerprint),
         Err(CasError::StoreError(error)) => Err(failed(&error)),
     }
@@ -121,7 +121,7 @@ fn claim(bucket: &Bucket, name: &str, fingerprint: Fingerprint) -> Result<bool, 
 fn fingerprint(event: &str) -> Fingerprint {
     let mut fingerprint = Fingerprint::default();
     fingerprint.copy_from_slice(&blake3::hash(event.as_bytes()).as_bytes()[..8]);
-    // All zeros mean that nobody has the claim.
+    // Zeros mean that no put has the claim.
     fingerprint[0] |= 1;
     fingerprint
 }

@@ -3,13 +3,13 @@
 //!
 //! `ALLDATA_PEER_KEYVALUE_BUCKET` names the bucket, `default` unless given.
 //!
-//! This interface has no way to create a value only where there is none. A put looks whether the
-//! key is free, sets the event, and looks again; so a different event that is there is never
-//! overwritten knowingly. Two different events that are put under one key at the same moment can
-//! both be acknowledged, though, and the store keeps the later one. Where that matters, use the
-//! sink `directory` on a volume, which wasmCloud runs too: it is write-once whatever happens.
+//! This interface has no way to create a value only if there is none. A put reads the key, sets the
+//! event if there is none, and reads it again, so an event that is there is not overwritten. But
+//! two different events that are put under one key at the same moment can both be acknowledged, and the
+//! store keeps the later one. Where that matters, use the sink `directory` on a volume, which
+//! wasmCloud supports too: it is always write-once.
 //!
-//! The interface promises nothing about what outlasts a loss of power: that is up to the store.
+//! The interface promises nothing about a loss of power: durability is that of the store.
 
 #![cfg_attr(target_arch = "wasm32", no_std)]
 
@@ -18,11 +18,11 @@ extern crate alloc;
 use alloc::format;
 use alloc::string::String;
 
-use alldata_peer_sink_common::held::is_same;
+use alldata_peer_sink_common::compare::is_same;
 use alldata_peer_sink_common::{keyvalue, log};
 
 mod bindings {
-    #![expect(unsafe_code, reason = "what is generated for an export is unsafe")]
+    #![expect(unsafe_code, reason = "the code generated for an export is unsafe")]
 
     use crate::Keyvalue;
 
@@ -46,18 +46,18 @@ impl Guest for Keyvalue {
     fn put(key: String, event: String) -> Result<(), PutError> {
         let bucket = store::open(&keyvalue::bucket()).map_err(|error| failed(&error))?;
         let name = keyvalue::name("event", &key);
-        if let Some(answer) = compare(&bucket, &name, &event)? {
-            return answer;
+        if let Some(result) = compare(&bucket, &name, &event)? {
+            return result;
         }
         bucket
             .set(&name, event.as_bytes())
             .map_err(|error| failed(&error))?;
-        let answer = compare(&bucket, &name, &event)?;
-        answer.unwrap_or(Err(PutError::Unknown))
+        let result = compare(&bucket, &name, &event)?;
+        result.unwrap_or(Err(PutError::Unknown))
     }
 }
 
-/// What the store holds, as the answer to a put; `None` where it holds nothing.
+/// The result of the put by the event that the store holds; `None` if it holds none.
 fn compare(
     bucket: &Bucket,
     name: &str,

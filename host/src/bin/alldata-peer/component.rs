@@ -30,7 +30,7 @@ const SINK: &str = "alldata:peer-sink";
 /// The WIT for those who write a sink: the interfaces, and the worlds.
 const WIT: [&str; 3] = [
     include_str!("../../../../wit/put-sink.wit"),
-    include_str!("../../../../wit/put-handler.wit"),
+    include_str!("../../../../wit/protocol.wit"),
     include_str!("../../../../wit/worlds.wit"),
 ];
 

@@ -1,23 +1,20 @@
-//! What a store holds under a key, compared with what is put.
-//!
-//! Never reads a store.
+//! Compares the event that a store holds with the event of a put.
 
 use alldata_peer_protocol::same_event::same_event;
 
-/// The size of an event in bytes up to which values are compared, and beyond which only bytes are:
-/// comparing takes some times the size of both in memory, and a component has little.
+/// The size of an event in bytes up to which values are compared. Larger ones are compared by bytes only:
+/// comparing values takes several times the size of both in memory, and a component has little.
 pub const MAX_COMPARED_BYTES: usize = 1024 * 1024;
 
-/// How many times as long as the event that is put a held one may be to be compared by its value: clients
-/// that put an event again in another spelling differ by less. Otherwise small puts would cost as much as
-/// the largest event, and their number has no bound.
+/// How many times as long as the event of the put the held one may be to be compared by its value. The spelling
+/// of two clients differs by less, and without a limit a small put could cost as much as the largest event.
 const MAX_LENGTH_RATIO: usize = 8;
 
-/// How much longer it may be in bytes beyond that: a short event may have much white space around it.
+/// How many bytes longer it may be beyond that: a short event may have much white space in it.
 const MAX_EXTRA_BYTES: usize = 4 * 1024;
 
-/// The most bytes of a held event that can be the same as `event`: one that is longer is not, and need not
-/// be read on.
+/// The most bytes of a held event that can be the same as `event`. A longer one need not be read to its
+/// end.
 #[must_use]
 pub fn max_bytes(event: &str) -> usize {
     let compared = event.len().saturating_mul(MAX_LENGTH_RATIO);
@@ -25,8 +22,8 @@ pub fn max_bytes(event: &str) -> usize {
     event.len().max(compared.min(MAX_COMPARED_BYTES))
 }
 
-/// Whether what is held is the event that is put. What is damaged in the store, so that it is no
-/// text or no JSON any more, is no event.
+/// Whether the held bytes are the event of the put. Bytes that are not JSON, damaged in the store, are
+/// not.
 #[must_use]
 pub fn is_same(held: &[u8], event: &str) -> bool {
     if held == event.as_bytes() {
@@ -42,7 +39,7 @@ mod tests {
     use super::{is_same, max_bytes};
 
     #[test]
-    fn what_is_damaged_is_no_event() {
+    fn damaged_bytes_are_no_event() {
         let event = "{\"a\":[1,\"\\ud800\",1e400]}";
         assert!(is_same(event.as_bytes(), event));
         assert!(is_same(b"{ \"a\": [1.0, \"\\ud800\", 1e400] }", event));
@@ -61,7 +58,7 @@ mod tests {
     }
 
     #[test]
-    fn of_large_events_only_bytes_count() {
+    fn large_events_are_compared_by_bytes() {
         for (bytes, is_the_same) in [(1024 * 1024, true), (1024 * 1024 + 1, false)] {
             let event = format!("\"{}\"", "x".repeat(bytes - 3));
             assert!(is_same(event.as_bytes(), &event));
@@ -83,7 +80,7 @@ mod tests {
     }
 
     #[test]
-    fn no_nesting_is_too_deep() {
+    fn nesting_has_no_bound() {
         let deep = ["[".repeat(9_000), "]".repeat(9_000)].concat();
         assert!(is_same([" ", &*deep].concat().as_bytes(), &deep));
     }

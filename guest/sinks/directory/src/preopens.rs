@@ -1,21 +1,21 @@
-//! The directory that holds the store: found among those that the platform has opened.
+//! Finds the root of the store among the directories that the platform has opened.
 //!
 //! Never creates it: a misspelled name is an error, not a second store.
 
 use alloc::format;
 
-use alldata_peer_sink_common::setting;
+use alldata_peer_sink_common::env;
 use wasip2::filesystem::preopens::get_directories;
 use wasip2::filesystem::types::{Descriptor, DescriptorFlags, OpenFlags, PathFlags};
 
-use crate::store::Failure;
+use crate::store::PutFailure;
 
 const VARIABLE: &str = "ALLDATA_PEER_DIRECTORY";
 
 /// Opens the root of the store.
-pub(crate) fn open() -> Result<Descriptor, Failure> {
-    let path = setting::read(VARIABLE).ok_or_else(|| {
-        Failure::Broken(format!(
+pub(crate) fn open_root() -> Result<Descriptor, PutFailure> {
+    let path = env::read(VARIABLE).ok_or_else(|| {
+        PutFailure::Broken(format!(
             "{VARIABLE} is not set: it names the directory to keep events in"
         ))
     })?;
@@ -23,9 +23,9 @@ pub(crate) fn open() -> Result<Descriptor, Failure> {
         let below = below(&name, &path)?;
         Some((name.len(), root, below))
     });
-    // The longest name is the nearest directory.
+    // The longest name is the closest directory.
     let (_, root, below) = opened.max_by_key(|(length, ..)| *length).ok_or_else(|| {
-        Failure::Broken(format!(
+        PutFailure::Broken(format!(
             "{VARIABLE} is {path:?}, which is in no directory that the platform has opened"
         ))
     })?;
@@ -36,7 +36,7 @@ pub(crate) fn open() -> Result<Descriptor, Failure> {
         OpenFlags::DIRECTORY,
         DescriptorFlags::READ,
     );
-    opened.map_err(|error| Failure::broken("open", &path, error))
+    opened.map_err(|error| PutFailure::broken("open", &path, error))
 }
 
 /// The path of `path` below the directory `root`, `.` where they are the same.
@@ -53,7 +53,7 @@ fn below<'a>(root: &str, path: &'a str) -> Option<&'a str> {
     Some(rest)
 }
 
-/// Without what does not change a path.
+/// A path without the parts that do not change it.
 fn trim(path: &str) -> &str {
     let path = path.strip_prefix("./").unwrap_or(path);
     path.trim_end_matches('/')
@@ -64,7 +64,7 @@ mod tests {
     use super::below;
 
     #[test]
-    fn a_path_is_found_below_a_directory() {
+    fn path_is_found_below_its_directory() {
         for (root, path, rest) in [
             ("/events", "/events", Some(".")),
             ("/events/", "/events", Some(".")),

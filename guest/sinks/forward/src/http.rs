@@ -1,13 +1,14 @@
-//! One put to one peer: a request, its body, and the answer, all within one time-out.
+//! One put to one peer over `wasi:http`: a request, its body and the response, within one time-out.
 //!
-//! The only file here that speaks `wasi:http`. Never tries again.
+//! Does not retry.
 
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
 use alldata_peer_protocol::client::{
-    DEFAULT_RETRY_SECONDS, MAX_PROBLEM_BYTES, PUT_TAIL, Refusal, put_head, read_answer,
+    DEFAULT_RETRY_SECONDS, MAX_PROBLEM_BYTES, PUT_BODY_END, PeerError, put_body_start,
+    read_response,
 };
 use wasip2::clocks::monotonic_clock::subscribe_duration;
 use wasip2::http::outgoing_handler::{FutureIncomingResponse, handle};
@@ -23,25 +24,25 @@ use crate::configuration::{Configuration, Peer};
 const NANOSECONDS_PER_MILLISECOND: u64 = 1_000_000;
 
 /// Why a peer did not acknowledge a put.
-pub(crate) struct NoAnswer {
-    pub(crate) refusal: Refusal,
-    /// For the log, where the peer itself did not answer or should not have to.
+pub(crate) struct PutFailure {
+    pub(crate) error: PeerError,
+    /// The reason for the log, where there is more than the response.
     pub(crate) reason: Option<String>,
 }
 
-impl NoAnswer {
-    fn new(refusal: Refusal, reason: impl Into<String>) -> Self {
+impl PutFailure {
+    fn new(error: PeerError, reason: impl Into<String>) -> Self {
         Self {
-            refusal,
+            error,
             reason: Some(reason.into()),
         }
     }
 
-    /// Where it is sure that the event is not stored.
+    /// The same failure where it is certain that the event is not stored.
     fn not_stored(self) -> Self {
-        match self.refusal {
-            Refusal::Unknown => Self {
-                refusal: Refusal::Unavailable {
+        match self.error {
+            PeerError::Unknown => Self {
+                error: PeerError::Unavailable {
                     retry_after_seconds: DEFAULT_RETRY_SECONDS,
                 },
                 ..self
@@ -50,9 +51,9 @@ impl NoAnswer {
         }
     }
 
-    /// Sent, and then nothing more was heard.
+    /// The request was sent, and no response arrived.
     fn lost(reason: &str) -> Self {
-        Self::new(Refusal::Unknown, reason)
+        Self::new(PeerError::Unknown, reason)
     }
 }
 
@@ -62,38 +63,38 @@ pub(crate) fn put(
     configuration: &Configuration,
     key: &str,
     event: &str,
-) -> Result<(), NoAnswer> {
-    let head = put_head(key);
-    let parts = [&head, event, PUT_TAIL].map(str::as_bytes);
+) -> Result<(), PutFailure> {
+    let head = put_body_start(key);
+    let parts = [&head, event, PUT_BODY_END].map(str::as_bytes);
     let length = parts.iter().map(|part| part.len()).sum();
     let timeout_ns = configuration.timeout_ms * NANOSECONDS_PER_MILLISECOND;
     let deadline = subscribe_duration(timeout_ns);
     let request = request(peer, configuration.token.as_deref(), length)
-        .map_err(|reason| NoAnswer::new(Refusal::Failed(reason.clone()), reason))?;
-    let failed = || NoAnswer::lost("the platform has no stream for the request");
+        .map_err(|reason| PutFailure::new(PeerError::Failed(reason.clone()), reason))?;
+    let failed = || PutFailure::lost("the platform has no stream for the request");
     let body = request.body().map_err(|()| failed())?;
     let stream = body.write().map_err(|()| failed())?;
     let options = RequestOptions::new();
-    // Before the deadline, so that a platform that keeps it can still say that nothing was sent.
+    // Shorter than the deadline, so that a platform that honours it can report that nothing was sent.
     let _ = options.set_connect_timeout(Some(timeout_ns / 8 * 7));
-    let future = handle(request, Some(options)).map_err(|code| meaning(&code))?;
-    // What can't be sent is told by the answer, which may come before the end of the body.
+    let future = handle(request, Some(options)).map_err(|code| classify_error(&code))?;
+    // A body that is not sent to its end is no error yet: the response may come before.
     let is_whole = send(&stream, &parts, &future, &deadline);
     drop(stream);
     if is_whole {
         let _ = OutgoingBody::finish(body, None);
     }
-    let response = response(&future, &deadline).map_err(|no_answer| match is_whole {
-        true => no_answer,
-        // No peer puts what it did not get to its end.
-        false => no_answer.not_stored(),
+    let response = response(&future, &deadline).map_err(|failure| match is_whole {
+        true => failure,
+        // No peer stores an incomplete body.
+        false => failure.not_stored(),
     })?;
     read(&response, &deadline)
 }
 
-/// The head of the request, or a sentence about what the platform does not take of it.
+/// The request without its body. The error is a sentence that names the part that the platform refused.
 fn request(peer: &Peer, token: Option<&str>, length: usize) -> Result<OutgoingRequest, String> {
-    let refused = |what: &str| format!("{}: the platform does not take its {what}", peer.name);
+    let refused = |part: &str| format!("{}: the platform does not take its {part}", peer.name);
     let mut fields = alloc::vec![
         ("content-type".to_string(), b"application/json".to_vec()),
         (
@@ -130,7 +131,7 @@ fn request(peer: &Peer, token: Option<&str>, length: usize) -> Result<OutgoingRe
     Ok(request)
 }
 
-/// Sends the body. `false` where it is not taken to its end, or not in time.
+/// Sends the body. `false` if it is not sent to its end in time.
 fn send(
     stream: &OutputStream,
     parts: &[&[u8]],
@@ -138,7 +139,7 @@ fn send(
     deadline: &Pollable,
 ) -> bool {
     let (writable, answered) = (stream.subscribe(), future.subscribe());
-    // How many bytes the stream takes now; `None` where nobody reads them any more.
+    // How many bytes the stream accepts now; `None` once they are no longer read.
     let room = || loop {
         match stream.check_write() {
             Ok(0) if deadline.ready() || answered.ready() => return None,
@@ -160,25 +161,25 @@ fn send(
             rest = later;
         }
     }
-    // From here on the peer may have it all.
+    // From here on the peer may have the complete body.
     if stream.flush().is_ok() {
         room();
     }
     true
 }
 
-/// Waits for the head of the answer.
+/// Waits for the response, without its body.
 fn response(
     future: &FutureIncomingResponse,
     deadline: &Pollable,
-) -> Result<IncomingResponse, NoAnswer> {
+) -> Result<IncomingResponse, PutFailure> {
     let answered = future.subscribe();
     loop {
         match future.get() {
             Some(Ok(Ok(response))) => return Ok(response),
-            Some(Ok(Err(code))) => return Err(meaning(&code)),
-            Some(Err(())) => return Err(NoAnswer::lost("the platform lost the answer")),
-            None if deadline.ready() => return Err(NoAnswer::lost("no answer in time")),
+            Some(Ok(Err(code))) => return Err(classify_error(&code)),
+            Some(Err(())) => return Err(PutFailure::lost("the platform lost the answer")),
+            None if deadline.ready() => return Err(PutFailure::lost("no answer in time")),
             None => {
                 poll(&[&answered, deadline]);
             }
@@ -186,22 +187,22 @@ fn response(
     }
 }
 
-/// What the answer says. It is read to its end, so that the connection can be used again.
-fn read(response: &IncomingResponse, deadline: &Pollable) -> Result<(), NoAnswer> {
+/// The result of the put by the response, which is read to its end so that the connection can be reused.
+fn read(response: &IncomingResponse, deadline: &Pollable) -> Result<(), PutFailure> {
     let status = response.status();
     let retry_after = response.headers().get("retry-after").into_iter().next();
     let retry_after = retry_after.and_then(|value| String::from_utf8(value).ok());
     let text = read_body(response, deadline);
-    read_answer(status, retry_after.as_deref(), &text).map_err(|refusal| NoAnswer {
-        reason: match &refusal {
-            Refusal::Failed(reason) => Some(reason.clone()),
+    read_response(status, retry_after.as_deref(), &text).map_err(|error| PutFailure {
+        reason: match &error {
+            PeerError::Failed(reason) => Some(reason.clone()),
             _ => None,
         },
-        refusal,
+        error,
     })
 }
 
-/// As much of the body as comes in time and a problem may have.
+/// The body, up to the size of a problem and as far as it arrives in time.
 fn read_body(response: &IncomingResponse, deadline: &Pollable) -> Vec<u8> {
     let mut text = Vec::new();
     let Ok(body) = response.consume() else {
@@ -226,18 +227,18 @@ fn read_body(response: &IncomingResponse, deadline: &Pollable) -> Vec<u8> {
     text
 }
 
-/// What an error of the exchange means: whether the request can have reached the peer.
+/// Whether the request may have reached the peer, by the error of `wasi:http`.
 ///
-/// Only what every platform tells before it sends counts as not sent. A connection that took too
-/// long is none of that: one platform says so of an answer that is late.
-fn meaning(code: &ErrorCode) -> NoAnswer {
+/// Only errors that every platform reports before it sends mean that nothing was sent. A connection
+/// time-out is not one of them: one platform reports it for a late response.
+fn classify_error(code: &ErrorCode) -> PutFailure {
     let unavailable = |reason| {
-        let refusal = Refusal::Unavailable {
+        let error = PeerError::Unavailable {
             retry_after_seconds: DEFAULT_RETRY_SECONDS,
         };
-        NoAnswer::new(refusal, reason)
+        PutFailure::new(error, reason)
     };
-    let failed = |reason: &str| NoAnswer::new(Refusal::Failed(reason.into()), reason);
+    let failed = |reason: &str| PutFailure::new(PeerError::Failed(reason.into()), reason);
     match code {
         ErrorCode::DnsTimeout | ErrorCode::DnsError(_) => unavailable("its name does not resolve"),
         ErrorCode::DestinationNotFound
@@ -249,7 +250,7 @@ fn meaning(code: &ErrorCode) -> NoAnswer {
         ErrorCode::TlsCertificateError => unavailable("its certificate is not valid"),
         ErrorCode::HttpRequestDenied => failed("the platform does not allow requests to it"),
         ErrorCode::HttpRequestUriInvalid => failed("the platform does not take its URL"),
-        ErrorCode::InternalError(Some(reason)) => NoAnswer::new(Refusal::Unknown, &**reason),
-        _ => NoAnswer::lost("the connection was lost"),
+        ErrorCode::InternalError(Some(reason)) => PutFailure::new(PeerError::Unknown, &**reason),
+        _ => PutFailure::lost("the connection was lost"),
     }
 }

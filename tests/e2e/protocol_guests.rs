@@ -1,5 +1,5 @@
-//! Guests that misbehave when their `put-handler` is called: the client gets a 500 that tells
-//! nothing, and the next request is served.
+//! Guests whose export `protocol` is faulty: the client gets a 500 without details, and the next request
+//! is served.
 //!
 //! The guests are components in text form, each with one fault. Those that are called through
 //! `wasi:http` are in `bad_guests`.
@@ -15,26 +15,26 @@ use alldata_peer_server_http::{
 };
 
 use crate::component::names;
-use crate::support::put_handler_guest::{
-    ANSWER_TYPE, CREATED, DECODE, ERROR_TYPE, EXPLAIN, PUT_TYPE, STORED, TEXT, Types, builder,
-    guest_of_types, guest_that, guest_that_puts, guest_with_field,
+use crate::support::protocol_guest::{
+    CREATED, DECODE, ERROR_TYPE, PUT_TYPE, REQUEST_ERROR_TYPE, RESPOND, RESPONSE_TYPE, STORED,
+    TEXT, Types, builder, guest_of_types, guest_that, guest_that_puts, guest_with_field,
 };
 use crate::support::{Embedded, Post, handler_beside, peer_before};
 
-/// Holds that every request on one connection is answered with a 500 that tells nothing.
+/// Asserts that every request on one connection is answered with a 500 without details.
 #[track_caller]
-fn assert_fails_and_lives_on(guest: &str) {
-    assert_is_failed_by(builder(guest));
+fn assert_fails(guest: &str) {
+    assert_server_fails(builder(guest));
 }
 
-/// The same for what a guest does to explain an error of its sink.
+/// The same for `error-response` of a guest.
 #[track_caller]
-fn assert_explains_badly_and_lives_on(guest: &str) {
-    assert_is_failed_by(builder(guest).on_put(|_, _| async { Err(PutError::Conflict) }));
+fn assert_error_response_fails(guest: &str) {
+    assert_server_fails(builder(guest).on_put(|_, _| async { Err(PutError::Conflict) }));
 }
 
 #[track_caller]
-fn assert_is_failed_by(builder: PeerServerBuilder) {
+fn assert_server_fails(builder: PeerServerBuilder) {
     let server = Embedded::start(builder.limits(Limits {
         max_concurrent_requests: 1,
         ..Limits::default()
@@ -51,9 +51,9 @@ fn assert_is_failed_by(builder: PeerServerBuilder) {
     server.close();
 }
 
-/// Without this, each of the others could fail for a reason that is not its own.
+/// Without this, each of the others could fail for another reason.
 #[test]
-fn a_guest_that_does_no_wrong_answers() {
+fn correct_guest_responds() {
     let server = Embedded::start(builder(&guest_with_field(418, "x-name|a value")));
     let answer = server.put("key1", "1");
     assert_eq!(
@@ -71,9 +71,8 @@ fn a_guest_that_does_no_wrong_answers() {
     assert_eq!(answer.header("content-type"), None);
 }
 
-/// What is put is what the guest has decoded, and what is answered what it has for that.
 #[test]
-fn a_guest_that_decodes_a_put_has_it_put() {
+fn decoded_put_is_put_and_its_response_sent() {
     let guest = guest_that_puts("", "", [418, 0, 0, 0, 0, 0, TEXT, 1], "x");
     let (sender, puts) = mpsc::channel();
     let stores = builder(&guest).on_put(move |key, event| {
@@ -89,9 +88,8 @@ fn a_guest_that_decodes_a_put_has_it_put() {
     assert_eq!((answer.status, answer.text().as_str()), (418, "x"));
 }
 
-/// Each case has a number of its own, and a payload that it is for.
 #[test]
-fn a_guest_is_told_what_a_put_came_to() {
+fn error_response_gets_the_error_of_the_sink() {
     let tell = "(i32.store16 (i32.const 128) (i32.add (local.get $case) (i32.const 400)))
         (i32.store (i32.const 152) (local.get $payload))
         (i32.store (i32.const 156) (local.get $bytes))";
@@ -124,7 +122,7 @@ fn a_guest_is_told_what_a_put_came_to() {
 }
 
 #[test]
-fn a_guest_that_can_t_explain_is_a_500() {
+fn faulty_error_response_is_a_500() {
     let answers = |answer, text| guest_that_puts("", "", answer, text);
     let status = answers([0; 8], "");
     let place = answers([409, 0, 0, 0, 0, 0, 0, u32::MAX], "");
@@ -132,13 +130,12 @@ fn a_guest_that_can_t_explain_is_a_500() {
     let traps = guest_that_puts("", "unreachable", CREATED, "");
     let loops = guest_that_puts("", "(loop (br 0))", CREATED, "");
     for guest in [status, place, text, traps, loops] {
-        assert_explains_badly_and_lives_on(&guest);
+        assert_error_response_fails(&guest);
     }
 }
 
-/// A put that is none is not put.
 #[test]
-fn a_put_that_is_not_in_memory_or_not_unicode_is_a_500() {
+fn put_outside_memory_or_not_unicode_is_a_500() {
     for wrong in ["0xfff0", "-1"] {
         for part in [20, 28] {
             let does = format!("(i32.store (i32.const {part}) (i32.const {wrong}))");
@@ -155,7 +152,7 @@ fn a_put_that_is_not_in_memory_or_not_unicode_is_a_500() {
 fn assert_puts_nothing(guest: &str) {
     let puts = Arc::new(AtomicUsize::new(0));
     let counter = Arc::clone(&puts);
-    assert_is_failed_by(builder(guest).on_put(move |_, _| {
+    assert_server_fails(builder(guest).on_put(move |_, _| {
         counter.fetch_add(1, Ordering::Relaxed);
         async { Ok(()) }
     }));
@@ -163,47 +160,47 @@ fn assert_puts_nothing(guest: &str) {
 }
 
 #[test]
-fn a_guest_that_traps_is_a_500() {
-    assert_fails_and_lives_on(&guest_that("unreachable", CREATED, ""));
+fn trap_is_a_500() {
+    assert_fails(&guest_that("unreachable", CREATED, ""));
 }
 
 #[test]
-fn a_guest_that_overflows_its_stack_is_a_500() {
+fn stack_overflow_is_a_500() {
     let call = "(drop (call 1 (local.get 0) (local.get 1)))";
-    assert_fails_and_lives_on(&guest_that(call, CREATED, ""));
+    assert_fails(&guest_that(call, CREATED, ""));
 }
 
 #[test]
-fn a_guest_that_traps_when_it_starts_is_a_500() {
+fn trap_at_instantiation_is_a_500() {
     let start = guest_that("", CREATED, "");
     let start = start.replace(
         "(global ",
         "(func $start unreachable) (start $start) (global ",
     );
-    assert_fails_and_lives_on(&start);
+    assert_fails(&start);
 }
 
 #[test]
-fn a_status_that_is_none_is_a_500() {
+fn invalid_status_is_a_500() {
     for status in [0, 1, 99, 1000, 0xFFFF] {
         let mut answer = CREATED;
         answer[0] = status;
-        assert_fails_and_lives_on(&guest_that("", answer, ""));
+        assert_fails(&guest_that("", answer, ""));
     }
 }
 
-/// HTTP sends these before an answer, never in its place.
+/// HTTP sends these before a response, never in its place.
 #[test]
-fn a_status_that_is_only_for_the_way_is_a_500() {
+fn interim_status_is_a_500() {
     for status in [100, 101, 103, 199] {
         let mut answer = CREATED;
         answer[0] = status;
-        assert_fails_and_lives_on(&guest_that("", answer, ""));
+        assert_fails(&guest_that("", answer, ""));
     }
 }
 
 #[test]
-fn a_field_that_is_none_is_a_500() {
+fn invalid_header_field_is_a_500() {
     for field in [
         "|value",
         "a name|value",
@@ -213,13 +210,13 @@ fn a_field_that_is_none_is_a_500() {
         "name|a\nb",
         "name|a\0b",
     ] {
-        assert_fails_and_lives_on(&guest_with_field(201, field));
+        assert_fails(&guest_with_field(201, field));
     }
 }
 
-/// How an answer is framed, and what becomes of its connection, is the host's to say.
+/// The framing of a response and the end of its connection are decided by the host.
 #[test]
-fn a_field_that_frames_the_answer_is_not_the_guests_to_set() {
+fn header_field_of_the_connection_is_a_500() {
     for field in [
         "content-length|5",
         "content-length|x",
@@ -227,16 +224,16 @@ fn a_field_that_frames_the_answer_is_not_the_guests_to_set() {
         "connection|keep-alive, upgrade",
         "upgrade|websocket",
     ] {
-        assert_fails_and_lives_on(&guest_with_field(422, field));
+        assert_fails(&guest_with_field(422, field));
     }
 }
 
 #[test]
-fn an_answer_that_is_not_in_memory_is_a_500() {
+fn response_outside_memory_is_a_500() {
     let far = 0xFFF0;
     for returns in ["(i32.const 65520)", "(i32.const -4)", "(i32.const 17)"] {
         let guest = guest_that(&format!("(return {returns})"), CREATED, "");
-        assert_fails_and_lives_on(&guest);
+        assert_fails(&guest);
     }
     for answer in [
         [201, 0, 0, 0, 0, 0, far, 17],
@@ -246,35 +243,35 @@ fn an_answer_that_is_not_in_memory_is_a_500() {
         [201, 1, TEXT, 1, TEXT, 0x8000_0000, 0, 0],
         [201, 2, TEXT, 1, TEXT, 1, 0, 0],
     ] {
-        assert_fails_and_lives_on(&guest_that("", answer, "a"));
+        assert_fails(&guest_that("", answer, "a"));
     }
 }
 
 #[test]
-fn a_text_that_is_not_unicode_is_a_500() {
+fn text_that_is_not_unicode_is_a_500() {
     for answer in [[422, 0, 0, 0, 0, 0, TEXT, 1], [201, 1, TEXT, 1, 0, 0, 0, 0]] {
         // The first byte of a character of two.
-        assert_fails_and_lives_on(&guest_that("", answer, "\u{e9}"));
+        assert_fails(&guest_that("", answer, "\u{e9}"));
     }
 }
 
 #[test]
-fn a_guest_that_has_no_room_for_the_body_is_a_500() {
+fn body_without_memory_is_a_500() {
     let guest = guest_that("", CREATED, "");
     for place in ["(i32.const 65530)", "(i32.const -1)", "unreachable"] {
-        assert_fails_and_lives_on(&guest.replace("(i32.const 1024)", place));
+        assert_fails(&guest.replace("(i32.const 1024)", place));
     }
 }
 
 #[test]
-fn a_guest_that_wants_too_much_memory_does_not_get_it() {
+fn memory_over_the_limit_is_a_500() {
     // 1,600 pages are 100 MiB; the guest traps where it does not get them.
     let grow = "(if (i32.eq (memory.grow (i32.const 1600)) (i32.const -1)) (then unreachable))";
-    assert_fails_and_lives_on(&guest_that(grow, CREATED, ""));
+    assert_fails(&guest_that(grow, CREATED, ""));
 }
 
 #[test]
-fn a_guest_in_a_loop_is_stopped_and_keeps_nobody_waiting() {
+fn endless_loop_is_stopped_and_delays_no_other_request() {
     let body_of_3 = "(if (i32.eq (local.get $bytes) (i32.const 3)) (then (loop (br 0))))";
     let server = Embedded::start(builder(&guest_that(body_of_3, CREATED, "")));
     // More than there are threads to run them on.
@@ -294,37 +291,50 @@ fn a_guest_in_a_loop_is_stopped_and_keeps_nobody_waiting() {
 /// Functions that are never called.
 const NOT_CALLED: &str = r#"
     (func (export "decode") (param i32 i32) (result i32) unreachable)
-    (func (export "explain") (param i32 i32 i32) (result i32) unreachable)"#;
+    (func (export "error-response") (param i32 i32 i64 i32) (result i32) unreachable)"#;
 
-/// Components whose `put-handler` has another type.
+/// Components whose `protocol` has another type.
 fn guests_of_other_types() -> Vec<String> {
     let known = Types::default();
-    let status = ANSWER_TYPE.replace("u16", "s16");
-    let problem = ANSWER_TYPE.replace("problem", "body");
-    let header = ANSWER_TYPE.replace("(option (tuple string string))", "(option string)");
-    let answers = [&status, &problem, &header].map(|answer| Types { answer, ..known });
+    let status = RESPONSE_TYPE.replace("u16", "s16");
+    let problem = RESPONSE_TYPE.replace("body", "problem");
+    let header = RESPONSE_TYPE.replace("(option (tuple string string))", "(option string)");
+    let responses = [&status, &problem, &header].map(|response| Types { response, ..known });
     let event = PUT_TYPE.replace("event", "value");
-    let stored = PUT_TYPE.replace("$answer", "u16");
+    let stored = PUT_TYPE.replace("$response", "u16");
     let puts = [&event, &stored].map(|put| Types { put, ..known });
     let string = DECODE.replace("(list u8)", "string");
     let signed = DECODE.replace("u8", "s8");
-    let swapped = DECODE.replace("$put (error $answer)", "$answer (error $put)");
+    let swapped = DECODE.replace("$put (error $response)", "$response (error $put)");
     let decodes = [&string, &signed, &swapped].map(|decode| Types { decode, ..known });
     let fewer = ERROR_TYPE.replace(r#"(case "unknown")"#, "");
     let seconds = ERROR_TYPE.replace("u32", "s32");
     let errors = [&fewer, &seconds].map(|error| Types { error, ..known });
-    let put = EXPLAIN.replace("(result $answer)", "(result $put)");
-    let explains = [Types {
-        explain: &put,
+    let put = RESPOND.replace("(result $response)", "(result $put)");
+    let responds = [Types {
+        respond: &put,
         ..known
     }];
-    let all = [&answers[..], &puts, &decodes, &errors, &explains].concat();
+    let limit = REQUEST_ERROR_TYPE.replace("u64", "s64");
+    let requests = [Types {
+        request: &limit,
+        ..known
+    }];
+    let all = [
+        &responses[..],
+        &puts,
+        &decodes,
+        &errors,
+        &responds,
+        &requests,
+    ]
+    .concat();
     let guest = |types| guest_of_types(NOT_CALLED, types);
     all.into_iter().map(guest).collect()
 }
 
 #[test]
-fn a_handler_of_another_type_and_no_other_is_an_error_at_the_start() {
+fn protocol_of_another_type_is_a_start_error() {
     for guest in guests_of_other_types() {
         let builder = builder(&guest).port(0);
         let runtime = tokio::runtime::Runtime::new().expect("starts a runtime");
@@ -336,9 +346,9 @@ fn a_handler_of_another_type_and_no_other_is_an_error_at_the_start() {
     }
 }
 
-/// What the host does not have must be told at the start, and not to each client.
+/// An import that the host does not have is an error at the start, not for each client.
 #[test]
-fn a_sink_that_the_host_does_not_have_is_an_error_at_the_start() {
+fn unknown_sink_import_is_a_start_error() {
     let known = r#""alldata:peer/put-sink@0.1.0" (instance)"#;
     let guest = guest_of_types(NOT_CALLED, Types::default());
     for other in [
@@ -354,8 +364,7 @@ fn a_sink_that_the_host_does_not_have_is_an_error_at_the_start() {
     }
 }
 
-/// A sink that says to everything that the key is taken, and could as well ask the one that it
-/// imports.
+/// A sink that answers every put with a conflict, and imports another sink.
 const SINK_BEFORE_ANOTHER: &str = r#"(component
     (import "alldata:peer/put-sink@0.1.0" (instance
         (type $variant (variant (case "conflict") (case "rejected" string)
@@ -387,9 +396,9 @@ const SINK_BEFORE_ANOTHER: &str = r#"(component
         (with "error" (type $error)) (with "put" (func $put))))
     (export "alldata:peer/put-sink@0.1.0" (instance $sink)))"#;
 
-/// It has the interface, and all that it imports and exports is what the built-in one does.
+/// The composed component has the same imports and exports as the built-in one.
 #[test]
-fn a_sink_between_a_peer_and_the_host_is_not_passed_by() {
+fn composed_sink_before_the_hosts_is_called() {
     let sink = wat::parse_str(SINK_BEFORE_ANOTHER).expect("is a component");
     let component = peer_before(&sink);
     assert_eq!(names(&component), names(BUILT_IN_COMPONENT));
@@ -398,9 +407,8 @@ fn a_sink_between_a_peer_and_the_host_is_not_passed_by() {
     server.put("key1", "1").assert_problem(409);
 }
 
-/// It is told when it is called, and nothing is put.
 #[test]
-fn a_guest_that_calls_the_sink_while_it_decodes_is_a_500() {
+fn call_of_the_sink_by_decode_is_a_500() {
     let sink = r#"(import "alldata:peer/put-sink@0.1.0" (instance))"#;
     let calls = r#"(import "alldata:peer/put-sink@0.1.0" (instance $sink (export "put" (func))))
         (core func $put (canon lower (func $sink "put")))
@@ -418,21 +426,21 @@ fn a_guest_that_calls_the_sink_while_it_decodes_is_a_500() {
     assert_puts_nothing(&guest);
 }
 
-/// The event is stored by then, and nobody says that it is not.
+/// The event is stored by then, so the response says that it may be.
 #[test]
-fn an_answer_that_is_none_to_what_was_stored_is_a_500() {
+fn invalid_response_to_a_stored_put_is_a_500() {
     let status = format!("(i32.store16 (i32.const {STORED}) (i32.const 0))");
-    assert_fails_and_lives_on(&guest_that_puts(&status, "", CREATED, ""));
+    assert_fails(&guest_that_puts(&status, "", CREATED, ""));
 }
 
-/// A later version of the interface must not be taken for this one.
+/// A later version of the interface must not be mistaken for this one.
 #[test]
-fn beside_a_handler_of_another_type_the_one_of_wasi_http_is_called() {
+fn protocol_of_another_type_falls_back_to_wasi_http() {
     for guest in guests_of_other_types() {
         let other = wat::parse_str(guest).expect("is a component");
         let component = handler_beside(Some(&other));
         let exports = names(&component).1;
-        assert!(exports.contains("alldata:peer/put-handler@0.1.0"));
+        assert!(exports.contains("alldata:peer/protocol@0.1.0"));
         let builder = PeerServer::builder().sink(DiscardSink);
         let server = Embedded::start(builder.component(component));
         server.put("key1", "1").assert_created();

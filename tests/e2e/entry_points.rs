@@ -1,6 +1,5 @@
-//! The two ways to a component that puts into the host's sink: `put-handler`, and `wasi:http`.
-//!
-//! Never says what is answered: only that a client can't tell one way from the other.
+//! The two entry points of a component that uses the host's sink, `protocol` and `wasi:http`: a client
+//! cannot distinguish them.
 
 use std::collections::BTreeSet;
 
@@ -16,7 +15,7 @@ use crate::support::{Answer, Embedded, Post, handler_only};
 const MAX_BODY_BYTES: usize = 4000;
 
 #[test]
-fn the_component_for_the_long_way_has_no_other() {
+fn wasi_http_component_has_no_other_entry_point() {
     let (imports, exports) = names(handler_only());
     let handler = BTreeSet::from(["wasi:http/incoming-handler@0.2.12".to_owned()]);
     assert_eq!(exports, handler);
@@ -24,10 +23,10 @@ fn the_component_for_the_long_way_has_no_other() {
 }
 
 #[test]
-fn a_client_reads_the_same_either_way() {
-    let servers = both_ways().map(serve);
+fn responses_are_the_same() {
+    let servers = both_entry_points().map(serve);
     for post in ordinary().chain(peculiar()).chain(travelling()) {
-        let [short, long] = servers.each_ref().map(|server| {
+        let [protocol, wasi_http] = servers.each_ref().map(|server| {
             let mut connection = server.connect();
             connection.send(post.bytes());
             let answer = match post.head().starts_with(b"HEAD") {
@@ -36,24 +35,24 @@ fn a_client_reads_the_same_either_way() {
             };
             (told(answer), connection.finish().rest())
         });
-        assert_eq!(short, long, "{post:?}");
+        assert_eq!(protocol, wasi_http, "{post:?}");
     }
 }
 
 #[test]
-fn a_connection_goes_on_in_the_same_way() {
-    let [short, long] = both_ways().map(serve).map(|server| {
+fn responses_on_one_connection_are_the_same() {
+    let [protocol, wasi_http] = both_entry_points().map(serve).map(|server| {
         let mut connection = server.connect();
         let answers = ordinary().map(|post| told(connection.ask(&post)));
         answers.collect::<Vec<_>>()
     });
-    assert_eq!(short, long);
+    assert_eq!(protocol, wasi_http);
 }
 
-/// A guest that has answered is done, so that the next request needs no place beside it.
+/// A request is over once it is answered, so that the next one needs no second permit.
 #[test]
-fn one_place_is_enough_for_one_request_after_the_other() {
-    for builder in both_ways() {
+fn sequential_requests_need_one_permit() {
+    for builder in both_entry_points() {
         let server = serve(builder.limits(Limits {
             max_concurrent_requests: 1,
             ..Limits::default()
@@ -70,10 +69,9 @@ fn one_place_is_enough_for_one_request_after_the_other() {
     }
 }
 
-/// Bodies count as in flight until their request has ended, however it does.
 #[test]
-fn what_a_body_took_of_the_budget_is_given_back() {
-    for builder in both_ways() {
+fn bytes_of_a_body_are_released_at_the_end_of_its_request() {
+    for builder in both_entry_points() {
         let server = serve(builder.limits(Limits {
             max_buffered_bytes: MAX_BODY_BYTES as u64,
             ..Limits::default()
@@ -101,13 +99,13 @@ fn what_a_body_took_of_the_budget_is_given_back() {
     }
 }
 
-fn both_ways() -> [PeerServerBuilder; 2] {
-    let short = PeerServer::builder();
-    let long = PeerServer::builder().component(handler_only());
-    [short, long]
+fn both_entry_points() -> [PeerServerBuilder; 2] {
+    let protocol = PeerServer::builder();
+    let wasi_http = PeerServer::builder().component(handler_only());
+    [protocol, wasi_http]
 }
 
-/// A server whose sink keeps events, but for keys that name what it is to answer.
+/// A server whose sink keeps events, except that some keys name the error to return.
 fn serve(builder: PeerServerBuilder) -> Embedded {
     let memory = MemorySink::new(1 << 20).boxed();
     let builder = builder.on_put(move |key, event| {
