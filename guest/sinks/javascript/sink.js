@@ -1,46 +1,62 @@
 // A sink in another language: `alldata:peer/put-sink`, in JavaScript.
 //
-// An example to start from, and no store: it keeps events in the memory of its instance, which
-// are gone with it. A platform may use several instances at a time, and replace them as it likes.
+// An example to start from. It forwards each event to another peer, which keeps it and decides which event was
+// first under a key. The sink itself keeps nothing: a platform may run many instances at a time, and may use a new one
+// for each request, as `wasmtime serve` does. So events and locks in the memory of an instance are lost.
 //
 // To build it and to run it:
 //
 //     alldata-peer component --wit > alldata-peer.wit
-//     npx jco componentize sink.js --wit alldata-peer.wit --world-name sink --disable all -o sink.wasm
+//     npx jco componentize sink.js --wit alldata-peer.wit --world-name sink \
+//         --disable random stdio fetch-event -o sink.wasm
 //     alldata-peer component --plug sink.wasm -o peer.wasm
-//     alldata-peer serve --component peer.wasm
+//     wasmtime serve -S cli --addr 127.0.0.1:8080 peer.wasm
 //
-// What is thrown is the `put-error` of the interface: a `tag`, and a `val` where that case has
-// one. Anything else that is thrown ends the instance, and the client is told that the put failed.
+// The interface's `put-error` is thrown as an object: `tag` is the case, and `val` its payload, for cases that have one.
+// Any other exception ends the instance, and the client gets a 500.
 
-// The first event under each key, by its key.
-const events = new Map();
+// The peer that keeps the events.
+const PEER_URL = "http://127.0.0.1:8081/_put";
+
+// After how many seconds a client should try again where the peer does not say.
+const DEFAULT_RETRY_SECONDS = 1;
 
 export const putSink = {
-  put(key, text) {
-    // A number beyond the precision of JavaScript's is rounded here: a real sink compares, and
-    // keeps, the text.
-    const event = JSON.parse(text);
-    if (typeof event !== "object" || event === null || Array.isArray(event)) {
-      throw { tag: "rejected", val: "The event is not a JSON object." };
+  async put(key, event) {
+    // The event is JSON already. `JSON.parse` would round its numbers.
+    const body = `{"key":${JSON.stringify(key)},"event":${event}}`;
+    let response;
+    try {
+      response = await fetch(PEER_URL, { method: "POST", body });
+    } catch {
+      // The connection may have been lost after the peer had stored the event.
+      throw { tag: "unknown" };
     }
-    const held = events.get(key);
-    if (held !== undefined && !isSame(held, event)) {
-      throw { tag: "conflict" };
+    switch (response.status) {
+      case 201:
+        return;
+      case 409:
+        throw { tag: "conflict" };
+      case 413:
+      case 422:
+        throw { tag: "rejected", val: await detail(response) };
+      case 503: {
+        const seconds = Number(response.headers.get("retry-after"));
+        throw { tag: "unavailable", val: seconds || DEFAULT_RETRY_SECONDS };
+      }
+      case 504:
+        throw { tag: "unknown" };
+      default:
+        throw { tag: "failed", val: `the peer answered ${response.status}` };
     }
-    events.set(key, held ?? event);
   },
 };
 
-// Whether two JSON values are the same, whatever the order of their members.
-function isSame(a, b) {
-  if (typeof a !== "object" || typeof b !== "object" || a === null || b === null) {
-    return a === b;
+// The sentence in a problem document (RFC 9457).
+async function detail(response) {
+  try {
+    return String((await response.json()).detail);
+  } catch {
+    return `The peer answered ${response.status}.`;
   }
-  const names = Object.keys(a);
-  return (
-    Array.isArray(a) === Array.isArray(b) &&
-    names.length === Object.keys(b).length &&
-    names.every((name) => Object.hasOwn(b, name) && isSame(a[name], b[name]))
-  );
 }

@@ -106,7 +106,8 @@ pub fn componentize(script: &Path, wit: &Path, component: &Path) {
     let mut command = jco();
     command.arg("componentize").arg(script);
     command.arg("--wit").arg(wit);
-    command.args(["--world-name", "sink", "--disable", "all", "-o"]);
+    command.args(["--world-name", "sink"]);
+    command.args(["--disable", "random", "stdio", "fetch-event", "-o"]);
     run(command.arg(component));
 }
 

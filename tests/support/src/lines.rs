@@ -35,9 +35,15 @@ impl Lines {
     /// Waits for a line that has `text` in it.
     #[track_caller]
     pub fn with(&self, text: &str) -> String {
+        self.with_within(DEADLINE, text)
+    }
+
+    /// The same, where each line may take until `deadline`.
+    #[track_caller]
+    pub fn with_within(&self, deadline: Duration, text: &str) -> String {
         let mut others = Vec::new();
         loop {
-            match self.0.recv_timeout(DEADLINE) {
+            match self.0.recv_timeout(deadline) {
                 Ok(line) if line.contains(text) => return line,
                 Ok(line) => others.push(line),
                 Err(_) => panic!("no line with {text:?}:\n{}", others.join("\n")),

@@ -4,7 +4,6 @@ use std::fs::OpenOptions;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::time::Duration;
 
 use rustix::process::Signal;
 use tempfile::TempDir;
@@ -23,7 +22,6 @@ pub struct PeerBuilder {
     /// What runs the program, if not the test itself.
     launcher: Vec<String>,
     log: Stdio,
-    start_deadline: Duration,
 }
 
 /// A running server, killed when dropped.
@@ -75,7 +73,6 @@ impl Peer {
             directory: None,
             launcher: Vec::new(),
             log: Stdio::piped(),
-            start_deadline: DEADLINE,
         }
     }
 
@@ -224,12 +221,6 @@ impl PeerBuilder {
         self
     }
 
-    /// Waits longer than for anything else until it listens: it has megabytes to compile.
-    pub fn starting_within(mut self, deadline: Duration) -> Self {
-        self.start_deadline = deadline;
-        self
-    }
-
     fn command(&self) -> Command {
         let Some((launcher, words)) = self.launcher.split_first() else {
             return program();
@@ -274,7 +265,7 @@ impl PeerBuilder {
         };
         let line = match self.arguments.iter().any(|argument| argument == "ndjson:-") {
             true => peer.log_line("listening on"),
-            false => peer.stdout.next(self.start_deadline),
+            false => peer.stdout.next(DEADLINE),
         };
         let address = line.strip_prefix("listening on http://");
         let address = address.and_then(|address| address.parse().ok());

@@ -5,10 +5,11 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
 use super::lines::Lines;
 use super::process::{scratch, target};
-use super::{Connection, can_make};
+use super::{Connection, DEADLINE, can_make};
 
 /// A version of wasmtime that is pinned in `tests/wasmtime`.
 #[derive(Clone, Copy)]
@@ -55,6 +56,17 @@ impl WasmtimeServe {
         variables: &[(&str, &str)],
         directory: Option<(&Path, &str)>,
     ) -> Self {
+        Self::start_within(DEADLINE, version, component, variables, directory)
+    }
+
+    /// The same for a large component, which may take until `deadline` to compile.
+    pub fn start_within(
+        deadline: Duration,
+        version: Wasmtime,
+        component: &Path,
+        variables: &[(&str, &str)],
+        directory: Option<(&Path, &str)>,
+    ) -> Self {
         let mut command = Command::new(version.program());
         // It keeps compiled components, by default in a directory of the user.
         command.env("XDG_CACHE_HOME", scratch());
@@ -78,7 +90,7 @@ impl WasmtimeServe {
             address: SocketAddr::from(([127, 0, 0, 1], 0)),
             log,
         };
-        let line = server.log_line("Serving HTTP on ");
+        let line = server.log.with_within(deadline, "Serving HTTP on ");
         let address = line.split("http://").nth(1);
         let address = address.and_then(|address| address.trim_end_matches('/').parse().ok());
         server.address = address.unwrap_or_else(|| panic!("not an address: {line:?}"));
