@@ -1,6 +1,6 @@
-//! What `decode` makes of a body, against what `serde_json::Value` does.
+//! Compares `decode` with `serde_json::Value`.
 //!
-//! The two may differ nowhere: where `Value` is not exact, [`oracle`](crate::oracle) is.
+//! They must agree on every body: where `Value` is not exact, [`oracle`](crate::oracle) is.
 
 use std::str;
 
@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use crate::oracle;
 
-/// What a body is, without its places.
+/// The kind of a body, without positions.
 #[derive(Debug, PartialEq)]
 enum Kind {
     Empty,
@@ -27,7 +27,7 @@ enum Kind {
     Put(String),
 }
 
-/// Holds that `decode` says of a body what the oracle says of it.
+/// Asserts that `decode` and the oracle agree on a body.
 ///
 /// # Panics
 ///
@@ -60,7 +60,7 @@ pub fn check(body: &[u8]) {
     }
 }
 
-/// What a body is, and its event if it has one that counts.
+/// The kind of a body, and its event if it has one.
 fn expected(text: &str, value: Option<Value>) -> (Kind, Option<Value>) {
     let is_space = |char| matches!(char, ' ' | '\t' | '\n' | '\r');
     let kind = match value {
@@ -113,7 +113,7 @@ fn kind_of(decoded: &Result<Put<'_>, DecodeError>) -> Kind {
     }
 }
 
-/// Holds that the place which an error names is there, and has what the error says.
+/// Asserts that the position in an error exists, and has the fault.
 fn check_place(body: &[u8], decoded: &Result<Put<'_>, DecodeError>) {
     let Err(error) = decoded else { return };
     let sentence = error.to_string();
@@ -145,14 +145,14 @@ fn check_place(body: &[u8], decoded: &Result<Put<'_>, DecodeError>) {
     }
 }
 
-/// Where in the body a position is.
+/// The offset of a position in the body.
 fn offset(body: &[u8], position: Position) -> usize {
     let lines = body.split(|byte| *byte == b'\n').take(position.line - 1);
     let before: usize = lines.map(|line| line.len() + 1).sum();
     before + position.column - 1
 }
 
-/// Holds what is promised of a put.
+/// Asserts the guarantees of a put.
 fn check_put(body: &str, put: &Put<'_>) {
     assert!((1..=MAX_KEY_BYTES).contains(&put.key.len()));
     assert!(!put.event.starts_with([' ', '\t', '\n', '\r']));
@@ -176,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn the_oracle_knows_every_kind_of_body() {
+    fn oracle_has_every_kind_of_body() {
         let long = format!("{{\"key\":\"{}\",\"event\":1}}", "é".repeat(513));
         for (body, expected) in [
             (" \r\n\t", Kind::Empty),

@@ -1,9 +1,9 @@
-//! `serde_json::Value` as an oracle of what is JSON, and of what it says.
+//! `serde_json::Value` as an oracle of JSON texts and their values.
 //!
-//! Knows of the places where `Value` itself is not exact, and takes them out of its way: it refuses
-//! unpaired surrogates, which the grammar of RFC 8259 allows; it takes objects whose first name is
-//! one of two that serde_json has for itself for something else; it recurses. Numbers are exact
-//! already, by the feature `arbitrary_precision`. Never calls what it is to judge.
+//! Works around what `Value` does not do exactly: it refuses unpaired surrogates, which the grammar
+//! of RFC 8259 allows; it gives objects whose first name is one of two that serde_json reserves
+//! another meaning; it recurses. Numbers are exact, by the feature `arbitrary_precision`. Does not call the
+//! code under test.
 
 use std::thread;
 
@@ -13,7 +13,7 @@ use serde_json::{Deserializer, Value};
 /// The largest text in bytes: nested no deeper than this, which bounds the stack.
 pub const MAX_BYTES: usize = 16 * 1024;
 
-/// How deep a text may be nested, at most, to be read on the stack there is.
+/// The deepest nesting that is read on the stack of the caller.
 const SHALLOW: usize = 100;
 
 /// A stack for the deepest text, at 16 KiB for each level: more than twice what a level takes in a
@@ -60,7 +60,7 @@ pub fn name(name: &str) -> String {
     format!("{STRING_MARK}{name}")
 }
 
-/// What a string of a value says, or `None` if it has an unpaired surrogate.
+/// The text of a string in a value, or `None` if it has an unpaired surrogate.
 #[must_use]
 pub fn text(string: &str) -> Option<&str> {
     let text = string.strip_prefix(STRING_MARK);
@@ -148,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_json_stays_none() {
+    fn invalid_json_is_none() {
         for text in [
             "",
             "\"",
@@ -169,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn json_is_what_it_says() {
+    fn json_is_its_value() {
         for (text, expected) in [
             (" [1e400] ", "[1e400]"),
             ("{\"a\":\"\\\"b\"}", "{\"_a\":\"_\\\"b\"}"),
@@ -185,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unpaired_surrogate_is_a_character_of_its_own() {
+    fn unpaired_surrogate_is_a_distinct_character() {
         assert_eq!(mark("\"\\uDbffx\""), "\"_\u{F0000}\u{F03FF}x\"");
         assert_eq!(
             mark("\"\\ud800\\ud800\\udc00\\udfff\""),
@@ -199,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn the_deepest_text_fits_the_stack() {
+    fn deepest_text_fits_the_stack() {
         let half = MAX_BYTES / 2;
         let text = format!("{}{}", "[".repeat(half), "]".repeat(half));
         assert!(judge(&[&text], |values| values[0].is_some()));

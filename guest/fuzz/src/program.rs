@@ -1,4 +1,4 @@
-//! The real program as a server, started once for a process, and never outliving it.
+//! The real program as a server, started once for each process; it ends with that process.
 
 use std::env;
 use std::io::{BufRead as _, BufReader};
@@ -8,7 +8,7 @@ use std::process::{Child, ChildStdout, Command, Stdio};
 /// The variable that names the file of the program.
 pub const PROGRAM: &str = "ALLDATA_PEER_FUZZ_PROGRAM";
 
-/// What the program says before its address, once it listens.
+/// The output of the program before its address, once it listens.
 const LISTENING: &str = "listening on http://";
 
 /// The program, which takes puts at an address.
@@ -21,8 +21,8 @@ pub struct Program {
 }
 
 impl Program {
-    /// Starts it. The kernel kills it when this process ends, in whatever way: a fuzzer that has a
-    /// finding drops nothing.
+    /// Starts it. The kernel kills it when this process ends in any way: a fuzzer with a finding
+    /// runs no destructors.
     ///
     /// # Panics
     ///
@@ -56,13 +56,13 @@ impl Program {
         }
     }
 
-    /// Where it takes puts.
+    /// The address that it listens on.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Holds that it has not ended.
+    /// Asserts that it still runs.
     ///
     /// # Panics
     ///

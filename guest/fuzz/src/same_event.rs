@@ -1,4 +1,4 @@
-//! What `same_event` says of two texts, against the equality of `serde_json::Value`.
+//! Compares `same_event` with the equality of `serde_json::Value`.
 //!
 //! Numbers are made comparable first: `Value` keeps them as they were spelled.
 
@@ -9,11 +9,11 @@ use serde_json::Value;
 
 use crate::oracle;
 
-/// What parts two texts in an input: a byte that is in no text of UTF-8.
+/// The separator of two texts in an input: a byte that no text in UTF-8 has.
 const SEPARATOR: u8 = 0xFF;
 
-/// Holds that `same_event` says of the texts in an input what the oracle says, and of the first in
-/// other spellings and with a character less.
+/// Asserts that `same_event` agrees with the oracle on the texts in an input, and on the first in other
+/// spellings and without one of its characters.
 ///
 /// # Panics
 ///
@@ -176,7 +176,7 @@ mod tests {
     use super::{with_escapes, with_exponents, with_spaces, without_one};
 
     #[test]
-    fn a_number_has_one_spelling() {
+    fn number_has_one_spelling() {
         for (number, normal) in [
             ("-0.0e7", "0"),
             ("0e99999999999999999999", "0"),
@@ -202,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn other_spellings_are_other_texts_of_the_same_value() {
+    fn other_spelling_has_the_same_value() {
         assert_eq!(with_escapes("[\"a\\n\",1]"), "[\"\\u0061\\n\",1]");
         assert_eq!(with_spaces("[\",\"]"), " [\r\n\t\",\" ]\r\n\t");
         assert_eq!(without_one("-éa", 4), "-a");
@@ -211,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_oracle_agrees_with_passes() {
+    fn agreement_with_the_oracle_passes() {
         for (left, right) in [
             (
                 "{\"a\":1,\"b\":[\"\\ud800\"]}",

@@ -1,7 +1,7 @@
-//! Bytes on a connection of their own to the real program, and what comes back.
+//! Sends bytes on a connection of their own to the real program, and checks what it sends back.
 //!
-//! Knows which answers there could be to some bytes at most. Which there are is not its business:
-//! that takes a second parser of HTTP, with faults of its own.
+//! Checks only which responses are possible at most. Which response is right would take a second parser of HTTP, with
+//! faults of its own.
 
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::io::{ErrorKind, Read as _, Write as _};
@@ -10,18 +10,17 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
-use crate::answers::{self, Answer};
 use crate::program::Program;
+use crate::responses::{self, Response};
 
 /// The most bytes of an input: as much as the system takes of a client that reads nothing, with all
 /// the answers that so many bytes can ask for.
 const MAX_BYTES: usize = 16 * 1024;
 
-/// Where this byte stands in an input there is a pause, and the byte is not sent: of those that are
-/// in no text of UTF-8, the others are.
+/// This byte of an input is not sent: it is a pause. No text in UTF-8 has it; the other such bytes are sent.
 const PAUSE: u8 = 0xFF;
 
-/// The most pauses. More would make a connection slow, and find no more.
+/// The most pauses: more would only be slower.
 const MAX_PAUSES: usize = 6;
 
 /// How long a pause is, unless the server answers in it: enough for it to read what there is.
@@ -34,11 +33,10 @@ const DEADLINE: Duration = Duration::from_secs(60);
 /// After how many inputs the server is asked whether it is alive.
 const INPUTS_BETWEEN_PUTS: u64 = 64;
 
-/// How many answers of a connection tell the fuzzer that an input is a new one.
-const TELLING_ANSWERS: usize = 6;
+/// How many responses of a connection are counted as coverage.
+const MAX_COUNTED_RESPONSES: usize = 6;
 
-/// What the fuzzer sees of the server, which is not instrumented: of each answer and those before it
-/// one counter. libFuzzer finds them by the name of their section, and clears them for each input.
+/// The coverage of the server, which is not instrumented: one counter for each response and those before it. libFuzzer finds them by the name of their section, and clears them for each input.
 #[cfg(target_os = "linux")]
 #[expect(
     unsafe_code,
@@ -49,13 +47,13 @@ static SEEN: [AtomicU8; 4096] = [const { AtomicU8::new(0) }; 4096];
 #[cfg(not(target_os = "linux"))]
 static SEEN: [AtomicU8; 4096] = [const { AtomicU8::new(0) }; 4096];
 
-/// What HTTP/2 begins with (RFC 9113, section 3.4).
+/// The preface of HTTP/2 (RFC 9113, section 3.4).
 const HTTP_2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// The program, and how many inputs it has had.
 static SERVER: OnceLock<Mutex<(Program, u64)>> = OnceLock::new();
 
-/// What came back.
+/// The bytes that were received.
 #[derive(Debug)]
 struct Received {
     bytes: Vec<u8>,
@@ -64,7 +62,7 @@ struct Received {
     is_reset: bool,
 }
 
-/// Sends an input to the program, and holds that what comes back are answers that it may give.
+/// Sends an input to the program, and asserts that it sends back only responses that are allowed.
 ///
 /// # Panics
 ///
@@ -87,7 +85,7 @@ pub fn check(input: &[u8]) {
     tell(&judge(&parts.concat(), &received));
 }
 
-/// Holds that the server takes a put, and that it still knows the event.
+/// Asserts that the server accepts a put, and still has an earlier event.
 fn check_alive(program: &mut Program) {
     program.assert_runs();
     for (event, status) in [("{\"n\":1}", 201), ("{\"n\":2}", 409)] {
@@ -96,8 +94,8 @@ fn check_alive(program: &mut Program) {
         let put =
             format!("POST /_put HTTP/1.1\r\nHost: a\r\nContent-Length: {length}\r\n\r\n{body}");
         let received = exchange(program.address(), &[put.as_bytes()]);
-        let answers = judge(put.as_bytes(), &received);
-        let statuses: Vec<u16> = answers.iter().map(|answer| answer.status).collect();
+        let responses = judge(put.as_bytes(), &received);
+        let statuses: Vec<u16> = responses.iter().map(|response| response.status).collect();
         assert_eq!(statuses, [status], "a put is not answered as it has to be");
     }
 }
@@ -159,18 +157,18 @@ impl Received {
     }
 }
 
-/// Holds that what came back are answers, and no more than what was sent can have asked for.
-fn judge(sent: &[u8], received: &Received) -> Vec<Answer> {
-    let (answers, cut_off) = answers::read(&received.bytes);
+/// Asserts that only responses came back, and no more than there can have been requests.
+fn judge(sent: &[u8], received: &Received) -> Vec<Response> {
+    let (responses, cut_off) = responses::read(&received.bytes);
     assert!(
         cut_off.is_empty() || received.is_reset,
         "cut off: {received:?}"
     );
     let count = |words: &[u8]| count(sent, words);
     let of_status = |status| {
-        answers
+        responses
             .iter()
-            .filter(|answer| answer.status == status)
+            .filter(|response| response.status == status)
             .count()
     };
     assert!(
@@ -186,23 +184,26 @@ fn judge(sent: &[u8], received: &Received) -> Vec<Answer> {
     // The last may refuse what is no request.
     let requests = count(b" HTTP/1.");
     assert!(
-        answers.len() - interim <= requests + 1,
-        "more answers than requests"
+        responses.len() - interim <= requests + 1,
+        "more responses than requests"
     );
     // What follows a request of HTTP/1.0 and is none may be refused in that version too.
-    let is_old = answers.iter().any(|answer| answer.minor_version == 0);
-    assert!(!is_old || count(b" HTTP/1.0") > 0, "an answer of HTTP/1.0");
-    let last = answers.iter().position(Answer::is_last);
+    let is_old = responses.iter().any(|response| response.minor_version == 0);
     assert!(
-        last.is_none_or(|last| last + 1 == answers.len()),
+        !is_old || count(b" HTTP/1.0") > 0,
+        "an response of HTTP/1.0"
+    );
+    let last = responses.iter().position(Response::is_last);
+    assert!(
+        last.is_none_or(|last| last + 1 == responses.len()),
         "one after the last"
     );
-    let is_answered = interim < answers.len() || received.is_reset;
+    let is_answered = interim < responses.len() || received.is_reset;
     assert!(
         is_answered || !has_whole_head(sent),
-        "no answer: {received:?}"
+        "no response: {received:?}"
     );
-    answers
+    responses
 }
 
 fn count(bytes: &[u8], words: &[u8]) -> usize {
@@ -212,7 +213,7 @@ fn count(bytes: &[u8], words: &[u8]) -> usize {
         .count()
 }
 
-/// Whether the first request has come as far as to its body, so that it has to be answered.
+/// Whether the first request has arrived up to its body, so that it must be answered.
 fn has_whole_head(sent: &[u8]) -> bool {
     let start = sent.iter().position(|byte| !matches!(byte, b'\r' | b'\n'));
     let head = &sent[start.unwrap_or(sent.len())..];
@@ -221,15 +222,15 @@ fn has_whole_head(sent: &[u8]) -> bool {
     !is_begun && count(head, b"\n\r\n") + count(head, b"\n\n") > 0
 }
 
-/// Tells the fuzzer what the server answered.
-fn tell(answers: &[Answer]) {
+/// Counts the responses as coverage.
+fn tell(responses: &[Response]) {
     let mut hasher = DefaultHasher::new();
-    for answer in answers.iter().take(TELLING_ANSWERS) {
+    for response in responses.iter().take(MAX_COUNTED_RESPONSES) {
         // Every place in the body would be an answer of its own.
-        let detail = answer
+        let detail = response
             .detail
             .replace(|char: char| char.is_ascii_digit(), "");
-        (answer.status, answer.is_last(), detail).hash(&mut hasher);
+        (response.status, response.is_last(), detail).hash(&mut hasher);
         let counter = hasher.finish() % SEEN.len() as u64;
         SEEN[counter as usize].fetch_add(1, Ordering::Relaxed);
     }
@@ -253,8 +254,8 @@ mod tests {
 
     const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
-    /// How many answers there are to what is sent to a server that answers with `script`.
-    fn answers(sent: &[u8], script: &[&[u8]]) -> thread::Result<usize> {
+    /// The number of responses of a server that answers with `script`.
+    fn responses(sent: &[u8], script: &[&[u8]]) -> thread::Result<usize> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("binds");
         let address = listener.local_addr().expect("is bound");
         let script = script.concat();
@@ -270,7 +271,7 @@ mod tests {
     }
 
     #[test]
-    fn a_server_that_answers_as_it_has_to_passes() {
+    fn correct_server_passes() {
         let twice = [PUT, PUT].concat();
         let expecting = b"POST / HTTP/1.1\r\nExpect: 100-Continue\r\n\r\n";
         for (sent, script, expected) in [
@@ -282,13 +283,13 @@ mod tests {
             (b"PRI * HTTP/2.0\r\n\r\n", &[], 0),
             (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r", &[], 0),
         ] {
-            let answers = answers(sent, script);
-            assert_eq!(answers.expect("is right"), expected);
+            let responses = responses(sent, script);
+            assert_eq!(responses.expect("is right"), expected);
         }
     }
 
     #[test]
-    fn a_server_that_does_not_is_found() {
+    fn faulty_server_is_found() {
         let twice = [PUT, PUT].concat();
         let old = CREATED.to_vec();
         let old = String::from_utf8(old)
@@ -307,7 +308,7 @@ mod tests {
             (b"post / HTTP/1.1\r\n\r\n", &[CREATED]),
             (&twice, &[CLOSING, CREATED]),
         ] {
-            answers(sent, script).expect_err("is found");
+            responses(sent, script).expect_err("is found");
         }
     }
 }

@@ -1,23 +1,23 @@
-//! What a server sent on a connection, read as HTTP/1.1 answers and as nothing else.
+//! Reads the bytes that a server sent on a connection as HTTP/1.1 responses, and nothing else.
 //!
-//! Knows what this server may answer at all, and no reason to answer it: never reads a request.
+//! Has the responses that this server may send at all; does not read requests.
 
 use std::collections::BTreeMap;
 use std::str;
 
 use serde_json::Value;
 
-/// The status codes that there may be. 408, 422 and 504 are not among them, since the sink is always
-/// there and takes any event, and a body that does not come is one that ends; nor is 500.
+/// The status codes that are allowed. Not 422 and 504, since the sink is always available and accepts any event,
+/// nor 408, since a body that does not arrive ends, nor 500.
 const STATUSES: [u16; 12] = [100, 201, 400, 405, 409, 413, 414, 415, 431, 501, 503, 505];
 
-/// What may be answered to a HEAD: what is no put is refused for its method or before.
+/// The status codes of a response to HEAD: the request is refused for its method or before.
 const OF_ANY_METHOD: [u16; 7] = [400, 405, 413, 414, 431, 501, 505];
 
-/// What leaves open where the next request begins, so that there is none.
+/// The status codes after which no request follows, since its start is not known.
 const LAST: [u16; 4] = [414, 431, 501, 505];
 
-/// The fields that there may be.
+/// The header fields that are allowed.
 const FIELDS: [&str; 7] = [
     "accept-encoding",
     "allow",
@@ -31,9 +31,9 @@ const FIELDS: [&str; 7] = [
 /// The members of a problem document.
 const MEMBERS: [&str; 5] = ["detail", "retry", "status", "stored", "title"];
 
-/// An answer.
+/// A response.
 #[derive(Debug)]
-pub struct Answer {
+pub struct Response {
     /// The minor version of HTTP/1.
     pub minor_version: u8,
     /// The status code.
@@ -43,12 +43,12 @@ pub struct Answer {
     fields: BTreeMap<String, String>,
 }
 
-impl Answer {
+impl Response {
     fn field(&self, name: &str) -> Option<&str> {
         self.fields.get(name).map(String::as_str)
     }
 
-    /// Whether nothing may come after it.
+    /// Whether it must be the last.
     #[must_use]
     pub fn is_last(&self) -> bool {
         match self.minor_version {
@@ -58,22 +58,22 @@ impl Answer {
     }
 }
 
-/// The answers at the start of `bytes`, and what is left where one is cut off.
+/// The responses at the start of `bytes`, and the rest if one is incomplete.
 ///
 /// # Panics
 ///
-/// When there is anything that is not an answer of this server.
+/// When there are bytes that are not a response of this server.
 #[must_use]
-pub fn read(mut bytes: &[u8]) -> (Vec<Answer>, &[u8]) {
-    let mut answers = Vec::new();
-    while let Some((answer, rest)) = read_one(bytes) {
-        answers.push(answer);
+pub fn read(mut bytes: &[u8]) -> (Vec<Response>, &[u8]) {
+    let mut responses = Vec::new();
+    while let Some((response, rest)) = read_one(bytes) {
+        responses.push(response);
         bytes = rest;
     }
-    (answers, bytes)
+    (responses, bytes)
 }
 
-fn read_one(bytes: &[u8]) -> Option<(Answer, &[u8])> {
+fn read_one(bytes: &[u8]) -> Option<(Response, &[u8])> {
     let end = bytes.windows(4).position(|four| four == b"\r\n\r\n");
     let Some(end) = end else {
         // What has begun like an answer may be one that is cut off.
@@ -81,29 +81,31 @@ fn read_one(bytes: &[u8]) -> Option<(Answer, &[u8])> {
         assert_eq!(bytes[..begun], b"HTTP/1."[..begun], "no status line");
         return None;
     };
-    let head = str::from_utf8(&bytes[..end]).expect("the head of an answer is ASCII");
-    let mut answer = read_head(head);
+    let head = str::from_utf8(&bytes[..end]).expect("the head of an response is ASCII");
+    let mut response = read_head(head);
     let rest = &bytes[end + 4..];
-    if answer.status == 100 {
-        assert!(answer.fields.is_empty(), "an interim answer has fields");
-        return Some((answer, rest));
+    if response.status == 100 {
+        assert!(response.fields.is_empty(), "an interim response has fields");
+        return Some((response, rest));
     }
-    let length = answer.field("content-length").expect("the length is there");
+    let length = response
+        .field("content-length")
+        .expect("the length is there");
     let length: usize = length.parse().expect("the length is a number of bytes");
-    // What answers a HEAD has the length of a body, and no body: no problem begins like an answer.
+    // A response to HEAD has the length of a body, and no body: no problem begins like a response.
     let has_no_body = rest.is_empty() || rest.starts_with(b"H");
-    if length > 0 && has_no_body && OF_ANY_METHOD.contains(&answer.status) {
-        return Some((answer, rest));
+    if length > 0 && has_no_body && OF_ANY_METHOD.contains(&response.status) {
+        return Some((response, rest));
     }
     let (body, rest) = rest.split_at_checked(length)?;
-    answer.detail = check_body(&answer, body);
-    Some((answer, rest))
+    response.detail = check_body(&response, body);
+    Some((response, rest))
 }
 
 /// # Panics
 ///
-/// When it is no head of an answer: the server has sent it, so that is a finding, whatever it was sent.
-fn read_head(head: &str) -> Answer {
+/// When it is not the header section of a response.
+fn read_head(head: &str) -> Response {
     let mut lines = head.split("\r\n");
     let status_line = lines.next().expect("splitting gives at least one part");
     let (version, status_and_phrase) = status_line.split_once(' ').expect("is a status line");
@@ -130,7 +132,7 @@ fn read_head(head: &str) -> Answer {
         let before = fields.insert(name.to_owned(), value.to_owned());
         assert_eq!(before, None, "a field is there twice: {line:?}");
     }
-    Answer {
+    Response {
         minor_version,
         status,
         detail: String::new(),
@@ -138,29 +140,30 @@ fn read_head(head: &str) -> Answer {
     }
 }
 
-/// Holds that the body and the fields are what belongs to the status, and returns the detail.
-fn check_body(answer: &Answer, body: &[u8]) -> String {
+/// Asserts that body and header fields are those of the status, and returns the detail.
+fn check_body(response: &Response, body: &[u8]) -> String {
     // RFC 9110, section 6.6.1, asks for it up to 4xx, and only hyper has it.
     assert!(
-        answer.field("date").is_some() || answer.status == 505,
-        "no date: {answer:?}"
+        response.field("date").is_some() || response.status == 505,
+        "no date: {response:?}"
     );
-    let is_for_status = |name, status| answer.field(name).is_some() == (answer.status == status);
-    assert!(is_for_status("accept-encoding", 415), "{answer:?}");
-    assert!(is_for_status("allow", 405), "{answer:?}");
-    assert!(is_for_status("retry-after", 503), "{answer:?}");
+    let is_for_status =
+        |name, status| response.field(name).is_some() == (response.status == status);
+    assert!(is_for_status("accept-encoding", 415), "{response:?}");
+    assert!(is_for_status("allow", 405), "{response:?}");
+    assert!(is_for_status("retry-after", 503), "{response:?}");
     if body.is_empty() {
-        assert_eq!(answer.status, 201, "no problem document: {answer:?}");
-        assert_eq!(answer.field("content-type"), None);
+        assert_eq!(response.status, 201, "no problem document: {response:?}");
+        assert_eq!(response.field("content-type"), None);
         return String::new();
     }
-    assert_ne!(answer.status, 201, "a success has no body");
+    assert_ne!(response.status, 201, "a success has no body");
     assert!(
-        !LAST.contains(&answer.status) || answer.is_last(),
-        "{answer:?}"
+        !LAST.contains(&response.status) || response.is_last(),
+        "{response:?}"
     );
     assert_eq!(
-        answer.field("content-type"),
+        response.field("content-type"),
         Some("application/problem+json")
     );
     let problem: Value = serde_json::from_slice(body).expect("a problem is JSON");
@@ -169,7 +172,7 @@ fn check_body(answer: &Answer, body: &[u8]) -> String {
         members.keys().eq(MEMBERS),
         "not the members of a problem: {problem}"
     );
-    assert_eq!(problem["status"].as_u64(), Some(u64::from(answer.status)));
+    assert_eq!(problem["status"].as_u64(), Some(u64::from(response.status)));
     assert!(
         problem["title"].is_string() && problem["retry"].is_boolean(),
         "{problem}"
@@ -189,13 +192,13 @@ mod tests {
 
     const DATE: &str = "date: Mon, 23 Nov 2026 15:26:25 GMT\r\n";
 
-    fn answer(status_line: &str, fields: &str, body: &str) -> String {
+    fn response(status_line: &str, fields: &str, body: &str) -> String {
         let length = body.len();
         format!("{status_line}\r\ncontent-length: {length}\r\n{fields}{DATE}\r\n{body}")
     }
 
     fn created() -> String {
-        answer("HTTP/1.1 201 Created", "", "")
+        response("HTTP/1.1 201 Created", "", "")
     }
 
     fn problem(status: &str, fields: &str) -> String {
@@ -204,7 +207,7 @@ mod tests {
             "{{\"title\":\"T\",\"status\":{code},\"detail\":\"D.\",\"stored\":\"no\",\"retry\":false}}"
         );
         let fields = format!("content-type: application/problem+json\r\n{fields}");
-        answer(&format!("HTTP/1.1 {status}"), &fields, &body)
+        response(&format!("HTTP/1.1 {status}"), &fields, &body)
     }
 
     fn method_not_allowed() -> String {
@@ -212,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn answers_are_read_one_after_the_other() {
+    fn consecutive_responses_are_read() {
         let refused = method_not_allowed();
         let (head, _) = refused.split_once('{').expect("has a body");
         let sent = [
@@ -225,26 +228,26 @@ mod tests {
             &problem("400 Bad Request", "connection: close\r\n").replace("HTTP/1.1", "HTTP/1.0"),
         ];
         let sent = sent.concat();
-        let (answers, rest) = read(sent.as_bytes());
-        let statuses: Vec<u16> = answers.iter().map(|answer| answer.status).collect();
+        let (responses, rest) = read(sent.as_bytes());
+        let statuses: Vec<u16> = responses.iter().map(|response| response.status).collect();
         assert_eq!(statuses, [100, 201, 409, 405, 405, 503, 400]);
         assert_eq!(rest, b"");
-        assert_eq!(answers[2].detail, "D.");
-        assert!(answers[6].is_last() && answers[6].minor_version == 0);
+        assert_eq!(responses[2].detail, "D.");
+        assert!(responses[6].is_last() && responses[6].minor_version == 0);
     }
 
     #[test]
-    fn what_is_cut_off_is_left() {
+    fn incomplete_response_is_left() {
         let conflict = problem("409 Conflict", "");
         for cut in 1..conflict.len() {
             let sent = [&created(), &conflict[..cut]].concat();
-            let (answers, rest) = read(sent.as_bytes());
-            assert_eq!((answers.len(), rest.len()), (1, cut));
+            let (responses, rest) = read(sent.as_bytes());
+            assert_eq!((responses.len(), rest.len()), (1, cut));
         }
     }
 
     #[test]
-    fn what_is_no_answer_is_found() {
+    fn invalid_response_is_found() {
         let conflict = problem("409 Conflict", "");
         for bad in [
             "garbage".to_owned(),
@@ -260,9 +263,9 @@ mod tests {
             created().replace(DATE, ""),
             created().replace(DATE, &DATE.repeat(2)),
             created().replace("date: ", "date:"),
-            answer("HTTP/1.1 400 Bad Request", "", ""),
-            answer("HTTP/1.1 400 Bad Request", "connection: close\r\n", ""),
-            answer("HTTP/1.1 409 Conflict", "", ""),
+            response("HTTP/1.1 400 Bad Request", "", ""),
+            response("HTTP/1.1 400 Bad Request", "connection: close\r\n", ""),
+            response("HTTP/1.1 409 Conflict", "", ""),
             conflict.replace("\"status\":409", "\"status\":400"),
             conflict.replace("\"T\"", "1.00"),
             conflict.replace("\"no\"", "\"on\""),
