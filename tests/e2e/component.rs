@@ -7,9 +7,9 @@ use std::collections::BTreeSet;
 use alldata_peer_server_http::BUILT_IN_COMPONENT;
 use wasmparser::{Parser, Payload, Validator};
 
-/// What the component exports, also where it is composed with a sink: the handler that platforms
 /// The exports of the component, also where it is composed with a sink: the entry point of every platform,
 /// and the wire protocol as functions.
+pub(crate) const EXPORTS: [&str; 2] = [
     "alldata:peer/protocol@0.1.0",
     "wasi:http/incoming-handler@0.2.12",
 ];
