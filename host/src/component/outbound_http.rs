@@ -8,26 +8,18 @@ use alldata_peer_protocol::client::is_authority;
 use http_body_util::BodyExt as _;
 use hyper::http::uri::Scheme;
 use hyper::{Request, Response};
-use hyper_util::client::legacy::connect::{CaptureConnection, HttpConnector, capture_connection};
-use hyper_util::client::legacy::{self, Client};
-use hyper_util::rt::{TokioExecutor, TokioTimer};
+use hyper_util::client::legacy;
+use hyper_util::client::legacy::connect::{CaptureConnection, capture_connection};
 use wasmtime_wasi_http::{Error, RequestOptions, WasiBody, WasiHttpHooks};
 
-use crate::util::self_connection;
-
-/// How long to wait for a connection where the component does not say.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// How long an unused connection is kept: less than most servers keep it, so that it is rarely
-/// closed just as it is taken.
-const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
+use crate::util::http_client::{self, CONNECT_TIMEOUT, HttpClient};
 
 /// How long to wait for the head of an answer where the component does not say.
 const FIRST_BYTE_TIMEOUT: Duration = Duration::from_secs(600);
 
 /// An HTTP client; clones share their connections.
 #[derive(Clone)]
-pub(crate) struct OutboundHttp(Client<HttpConnector, WasiBody>);
+pub(crate) struct OutboundHttp(HttpClient<WasiBody>);
 
 type HttpResult<T> = Result<T, Error>;
 
@@ -36,13 +28,8 @@ type Transfer = Box<dyn Future<Output = HttpResult<()>> + Send>;
 
 impl OutboundHttp {
     pub(crate) fn new() -> Self {
-        let mut connector = HttpConnector::new();
-        connector.set_nodelay(true);
-        let client = Client::builder(TokioExecutor::new())
-            .pool_idle_timeout(IDLE_TIMEOUT)
-            .pool_timer(TokioTimer::new())
-            .build(connector);
-        Self(client)
+        // A component may set a connect time-out for each request.
+        Self(http_client::new(None))
     }
 }
 
@@ -99,8 +86,9 @@ async fn no_connection(mut connection: CaptureConnection, timeout: Duration) {
 /// What became of a request. Only where there was no connection, nothing was sent.
 fn failed(error: &legacy::Error) -> Error {
     tracing::debug!(?error, "a component's request failed");
-    match error.is_connect() || self_connection::is_cause_of(error) {
-        true => Error::ConnectionRefused,
-        false => Error::ConnectionTerminated,
+    if error.is_connect() || http_client::is_self_connection(error) {
+        Error::ConnectionRefused
+    } else {
+        Error::ConnectionTerminated
     }
 }

@@ -23,9 +23,10 @@ use tokio::time::{Sleep, sleep, timeout};
 
 use crate::limits::Limits;
 use crate::server::connection_limiter::ConnectionLimiter;
-use crate::server::connection_state::{ConnectionState, InstrumentedIo};
+use crate::server::connection_state::ConnectionState;
 use crate::server::context::ConnectionContext;
 use crate::server::http_io::HttpIo;
+use crate::server::instrumented_io::InstrumentedIo;
 use crate::server::parse_error;
 use crate::server::service::PeerService;
 use crate::server::shutdown::{Phase, Shutdown};

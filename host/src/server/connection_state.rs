@@ -4,15 +4,12 @@
 //! Consists of counters and flags, so that recording it does not slow down a request. Never closes a
 //! connection.
 
-use std::io;
-use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, LazyLock, OnceLock};
-use std::task::{Context, Poll, ready};
+use std::task::Context;
 use std::time::Instant;
 
 use futures_util::task::AtomicWaker;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_util::task::TaskTracker;
 
 use crate::server::message_scanner::Defect;
@@ -63,13 +60,6 @@ pub(crate) struct OpenBody(Arc<ConnectionState>);
 #[derive(Debug)]
 pub(crate) struct OpenResponse(Arc<ConnectionState>);
 
-/// A stream that records in a [`ConnectionState`] that bytes have arrived.
-#[derive(Debug)]
-pub(crate) struct InstrumentedIo<S> {
-    stream: S,
-    state: Arc<ConnectionState>,
-}
-
 impl ConnectionState {
     /// The state of a new connection. `tasks` and `last_responses` are those of its server.
     pub(crate) fn new(tasks: TaskTracker, last_responses: Arc<AtomicUsize>) -> Self {
@@ -84,6 +74,11 @@ impl ConnectionState {
     /// The tasks of the server.
     pub(crate) fn tasks(&self) -> &TaskTracker {
         &self.tasks
+    }
+
+    /// Records that the header section of a further request has started.
+    pub(crate) fn begin_head(&self) {
+        self.is_reading_head.store(true, Ordering::Relaxed);
     }
 
     pub(crate) fn begin_request(&self) {
@@ -282,54 +277,6 @@ impl Drop for OpenResponse {
     fn drop(&mut self) {
         self.0.begin_idle();
         self.0.open_responses.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
-impl<S> InstrumentedIo<S> {
-    pub(crate) fn new(stream: S, state: &Arc<ConnectionState>) -> Self {
-        Self {
-            stream,
-            state: Arc::clone(state),
-        }
-    }
-
-    pub(crate) fn into_inner(self) -> S {
-        self.stream
-    }
-}
-
-impl<S: AsyncRead + Unpin> AsyncRead for InstrumentedIo<S> {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let before = buffer.filled().len();
-        ready!(Pin::new(&mut self.stream).poll_read(context, buffer))?;
-        // Empty lines before a request are not part of it (RFC 9112, section 2.2).
-        let is_empty_line = |byte: &u8| matches!(byte, b'\r' | b'\n');
-        if !self.state.is_busy() && !buffer.filled()[before..].iter().all(is_empty_line) {
-            self.state.is_reading_head.store(true, Ordering::Relaxed);
-        }
-        Poll::Ready(Ok(()))
-    }
-}
-
-impl<S: AsyncWrite + Unpin> AsyncWrite for InstrumentedIo<S> {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(context, bytes)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(context)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(context)
     }
 }
 

@@ -4,6 +4,8 @@
 //!
 //! Follows valid messages as hyper does. Where hyper ends the connection, it gives up and reports nothing.
 
+use crate::server::framing_fields::{FieldValue, FramingField, FramingFields};
+
 /// What is wrong with a request that hyper takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Defect {
@@ -18,8 +20,6 @@ pub(crate) enum Defect {
 /// The largest `Content-Length` that hyper takes, in bytes: it uses the two above as marks.
 const MAX_LENGTH: u64 = u64::MAX - 2;
 
-const CHUNKED: &[u8] = b"chunked";
-
 /// Where in a message the next byte is.
 #[derive(Debug, Default, Clone, Copy)]
 enum Part {
@@ -30,8 +30,8 @@ enum Part {
     Target,
     FieldStart,
     /// So many bytes of a name that matches so far.
-    FieldName(Field, usize),
-    FieldValue(Field, Value),
+    FieldName(FramingField, usize),
+    FieldValue(FramingField, FieldValue),
     /// What is left of a line.
     Line,
     /// So many bytes of a body, or of a chunk's data.
@@ -49,37 +49,12 @@ enum Part {
     GivenUp,
 }
 
-/// A field that frames a body.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Field {
-    ContentLength,
-    TransferEncoding,
-}
-
-/// A field's value as far as it was read, without the white space around it.
-#[derive(Debug, Clone, Copy)]
-struct Value {
-    bytes: usize,
-    number: Option<u64>,
-    is_chunked: bool,
-    has_ended: bool,
-}
-
-/// What was seen of a header section.
-#[derive(Debug, Default, Clone, Copy)]
-struct Head {
-    has_fragment: bool,
-    is_chunked: bool,
-    has_other_coding: bool,
-    length: Option<u64>,
-    has_bad_length: bool,
-}
-
 /// Follows the messages of one connection.
 #[derive(Debug, Default)]
 pub(crate) struct MessageScanner {
     part: Part,
-    head: Head,
+    has_fragment: bool,
+    fields: FramingFields,
     /// How many header sections have ended.
     requests: usize,
 }
@@ -141,7 +116,8 @@ impl MessageScanner {
         match (self.part, byte) {
             (Part::Start, b'\r' | b'\n') => Part::Start,
             (Part::Start, _) => {
-                self.head = Head::default();
+                self.has_fragment = false;
+                self.fields = FramingFields::default();
                 Part::Method
             }
             (Part::Method, b' ') => Part::Target,
@@ -149,7 +125,7 @@ impl MessageScanner {
             // No request line ends before its version.
             (_, b'\n') => Part::GivenUp,
             (Part::Target, byte) => {
-                self.head.has_fragment |= byte == b'#';
+                self.has_fragment |= byte == b'#';
                 Part::Target
             }
             (part, _) => part,
@@ -158,12 +134,12 @@ impl MessageScanner {
 
     fn field(&mut self, byte: u8) -> Part {
         match (self.part, byte) {
-            (Part::FieldStart, b'c' | b'C') => Part::FieldName(Field::ContentLength, 1),
-            (Part::FieldStart, b't' | b'T') => Part::FieldName(Field::TransferEncoding, 1),
+            (Part::FieldStart, b'c' | b'C') => Part::FieldName(FramingField::ContentLength, 1),
+            (Part::FieldStart, b't' | b'T') => Part::FieldName(FramingField::TransferEncoding, 1),
             // That of the empty line.
             (Part::FieldStart, b'\r') => Part::FieldStart,
             (Part::FieldName(field, length), b':') if length == field.name().len() => {
-                Part::FieldValue(field, Value::default())
+                Part::FieldValue(field, FieldValue::default())
             }
             (Part::FieldName(field, length), byte)
                 if field.name().get(length) == Some(&byte.to_ascii_lowercase()) =>
@@ -171,7 +147,7 @@ impl MessageScanner {
                 Part::FieldName(field, length + 1)
             }
             (Part::FieldValue(field, value), b'\n') => {
-                self.head.take(field, value);
+                self.fields.add(field, value);
                 Part::FieldStart
             }
             (Part::FieldValue(field, value), byte) => Part::FieldValue(field, value.push(byte)),
@@ -182,21 +158,21 @@ impl MessageScanner {
 
     /// At the end of a header section.
     fn end_head(&mut self) -> Option<Defect> {
-        let head = self.head;
-        let is_chunked = head.is_chunked && !head.has_other_coding;
-        self.part = match head.length {
-            _ if head.has_other_coding => Part::GivenUp,
+        let fields = self.fields;
+        let is_chunked = fields.is_chunked();
+        self.part = match fields.length {
+            _ if fields.has_other_coding => Part::GivenUp,
             _ if is_chunked => Part::ChunkStart,
-            _ if head.has_bad_length => Part::GivenUp,
+            _ if fields.has_bad_length => Part::GivenUp,
             Some(length) if length > 0 => Part::Body(length),
             _ => Part::Start,
         };
-        if head.has_fragment {
+        if self.has_fragment {
             return Some(Defect::Fragment);
         }
-        match head.length {
+        match fields.length {
             _ if !is_chunked => None,
-            _ if head.has_bad_length => Some(Defect::Length),
+            _ if fields.has_bad_length => Some(Defect::Length),
             Some(length) if length > MAX_LENGTH => Some(Defect::TooLarge),
             _ => None,
         }
@@ -221,64 +197,6 @@ impl Part {
             (Self::EndLf, b'\n') => Self::Start,
             // A request with trailers is the last of its connection.
             _ => Self::GivenUp,
-        }
-    }
-}
-
-impl Field {
-    fn name(self) -> &'static [u8] {
-        match self {
-            Self::ContentLength => b"content-length",
-            Self::TransferEncoding => b"transfer-encoding",
-        }
-    }
-}
-
-impl Default for Value {
-    fn default() -> Self {
-        Self {
-            bytes: 0,
-            number: Some(0),
-            is_chunked: true,
-            has_ended: false,
-        }
-    }
-}
-
-impl Value {
-    fn push(mut self, byte: u8) -> Self {
-        match byte {
-            // hyper takes no CR that does not end the line.
-            b'\r' => {}
-            b' ' | b'\t' => self.has_ended = self.bytes > 0,
-            _ => {
-                let digit = byte.is_ascii_digit().then(|| u64::from(byte - b'0'));
-                let number = self.number.filter(|_| !self.has_ended);
-                self.number = number.and_then(|number| number.checked_mul(10)?.checked_add(digit?));
-                let is_next = CHUNKED.get(self.bytes) == Some(&byte.to_ascii_lowercase());
-                self.is_chunked &= is_next && !self.has_ended;
-                self.bytes += 1;
-            }
-        }
-        self
-    }
-}
-
-impl Head {
-    fn take(&mut self, field: Field, value: Value) {
-        match field {
-            Field::TransferEncoding => {
-                let is_chunked = value.is_chunked && value.bytes == CHUNKED.len();
-                // Twice is as bad as another.
-                self.has_other_coding |= self.is_chunked || !is_chunked;
-                self.is_chunked |= is_chunked;
-            }
-            Field::ContentLength => {
-                let length = value.number.filter(|_| value.bytes > 0);
-                let is_known = self.length.is_none() || self.length == length;
-                self.has_bad_length |= length.is_none() || !is_known;
-                self.length = self.length.or(length);
-            }
         }
     }
 }

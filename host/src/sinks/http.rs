@@ -3,8 +3,6 @@
 //! Never decides on its own whether an event was stored: what the other peer did not say is
 //! unknown.
 
-use std::time::Duration;
-
 use alldata_peer_protocol::client::{
     DEFAULT_RETRY_SECONDS, MAX_PROBLEM_BYTES, PeerError, is_authority, put_body, read_response,
 };
@@ -14,28 +12,18 @@ use bytes::Bytes;
 use http_body_util::{BodyExt as _, Collected, Full, Limited};
 use hyper::header::{AUTHORIZATION, HeaderValue, RETRY_AFTER};
 use hyper::{Method, Request, StatusCode, Uri};
-use hyper_util::client::legacy::Client;
-use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::{TokioExecutor, TokioTimer};
 use percent_encoding::percent_decode_str;
 
 use crate::error::Error;
 use crate::sink::{PutError, PutSink};
+use crate::util::http_client::{self, CONNECT_TIMEOUT, HttpClient};
 use crate::util::log_limiter::LogLimiter;
 use crate::util::redaction::without_login;
-use crate::util::self_connection;
-
-/// How long to wait for a connection. A peer on the same network answers in a millisecond.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// How long an unused connection is kept: less than a peer keeps it, so that it is rarely closed
-/// just as it is taken.
-const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A sink that is another peer.
 #[derive(Debug)]
 pub struct HttpSink {
-    client: Client<HttpConnector, Full<Bytes>>,
+    client: HttpClient<Full<Bytes>>,
     uri: Uri,
     /// User and password, which are shown nowhere.
     authorization: Option<HeaderValue>,
@@ -57,15 +45,8 @@ impl HttpSink {
             url: name.clone(),
             reason,
         })?;
-        let mut connector = HttpConnector::new();
-        connector.set_connect_timeout(Some(CONNECT_TIMEOUT));
-        connector.set_nodelay(true);
-        let client = Client::builder(TokioExecutor::new())
-            .pool_idle_timeout(IDLE_TIMEOUT)
-            .pool_timer(TokioTimer::new())
-            .build(connector);
         Ok(Self {
-            client,
+            client: http_client::new(Some(CONNECT_TIMEOUT)),
             uri,
             authorization,
             name,
@@ -109,14 +90,15 @@ impl HttpSink {
             fields.insert(AUTHORIZATION, authorization.clone());
         }
         let response = self.client.request(request).await.map_err(|error| {
-            if self_connection::is_cause_of(&error) {
+            if http_client::is_self_connection(&error) {
                 let reason = "nobody listens there".to_owned();
                 return HttpPutError::NotConnected { reason };
             }
             let reason = causes(&error);
-            match error.is_connect() {
-                true => HttpPutError::NotConnected { reason },
-                false => HttpPutError::Lost { reason },
+            if error.is_connect() {
+                HttpPutError::NotConnected { reason }
+            } else {
+                HttpPutError::Lost { reason }
             }
         })?;
         // An acknowledgement has no body that could be worth waiting for.
@@ -260,7 +242,28 @@ fn causes(error: &dyn std::error::Error) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::HttpSink;
+    use std::net::{Ipv4Addr, TcpListener, TcpStream};
+
+    use super::{HttpPutError, HttpSink};
+
+    /// More connections than there are ports, of which Linux uses the next one for each connection.
+    const CONNECTIONS: usize = 35_000;
+
+    #[tokio::test]
+    async fn port_without_listener_is_not_connected() {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("binds");
+        let address = listener.local_addr().expect("is bound");
+        // The client's port is one that the system chooses for clients, and no server gets it while this
+        // connection is open.
+        let client = TcpStream::connect(address).expect("connects");
+        let port = client.local_addr().expect("is connected").port();
+        let sink = HttpSink::new(&format!("http://127.0.0.1:{port}/")).expect("is a URL");
+        for _ in 0..CONNECTIONS {
+            let put = sink.try_put("key1", "1").await;
+            let is_refused = matches!(put, Err(HttpPutError::NotConnected { .. }));
+            assert!(is_refused, "{put:?}");
+        }
+    }
 
     #[test]
     fn login_is_sent_as_basic_credentials_and_not_shown() {

@@ -1,0 +1,96 @@
+//! The header fields that frame a body, `Content-Length` and `Transfer-Encoding`, read byte by byte.
+//!
+//! Reads valid values as hyper does.
+
+const CHUNKED: &[u8] = b"chunked";
+
+/// A field that frames a body.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum FramingField {
+    ContentLength,
+    TransferEncoding,
+}
+
+/// The part of a field's value that was read so far, without the white space around it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct FieldValue {
+    bytes: usize,
+    number: Option<u64>,
+    is_chunked: bool,
+    has_ended: bool,
+}
+
+/// The framing fields of a header section that were read so far.
+#[derive(Debug, Default, Clone, Copy)]
+pub(crate) struct FramingFields {
+    has_chunked: bool,
+    pub(crate) has_other_coding: bool,
+    pub(crate) length: Option<u64>,
+    /// Whether a length is not a number, or two lengths differ.
+    pub(crate) has_bad_length: bool,
+}
+
+impl FramingField {
+    /// The name in lower case.
+    pub(crate) fn name(self) -> &'static [u8] {
+        match self {
+            Self::ContentLength => b"content-length",
+            Self::TransferEncoding => b"transfer-encoding",
+        }
+    }
+}
+
+impl Default for FieldValue {
+    fn default() -> Self {
+        Self {
+            bytes: 0,
+            number: Some(0),
+            is_chunked: true,
+            has_ended: false,
+        }
+    }
+}
+
+impl FieldValue {
+    /// The value with one more byte.
+    pub(crate) fn push(mut self, byte: u8) -> Self {
+        match byte {
+            // hyper accepts a CR only at the end of a line.
+            b'\r' => {}
+            b' ' | b'\t' => self.has_ended = self.bytes > 0,
+            _ => {
+                let digit = byte.is_ascii_digit().then(|| u64::from(byte - b'0'));
+                let number = self.number.filter(|_| !self.has_ended);
+                self.number = number.and_then(|number| number.checked_mul(10)?.checked_add(digit?));
+                let is_next = CHUNKED.get(self.bytes) == Some(&byte.to_ascii_lowercase());
+                self.is_chunked &= is_next && !self.has_ended;
+                self.bytes += 1;
+            }
+        }
+        self
+    }
+}
+
+impl FramingFields {
+    /// Whether the body is chunked and has no other coding.
+    pub(crate) fn is_chunked(&self) -> bool {
+        self.has_chunked && !self.has_other_coding
+    }
+
+    pub(crate) fn add(&mut self, field: FramingField, value: FieldValue) {
+        match field {
+            FramingField::TransferEncoding => {
+                let is_chunked = value.is_chunked && value.bytes == CHUNKED.len();
+                // `chunked` twice is as invalid as another coding.
+                self.has_other_coding |= self.has_chunked || !is_chunked;
+                self.has_chunked |= is_chunked;
+            }
+            FramingField::ContentLength => {
+                let length = value.number.filter(|_| value.bytes > 0);
+                let is_known = self.length.is_none() || self.length == length;
+                self.has_bad_length |= length.is_none() || !is_known;
+                self.length = self.length.or(length);
+            }
+        }
+    }
+}
