@@ -1,26 +1,26 @@
-//! What can go wrong while a server is set up or a store is read.
+//! The errors of setting up a server and of reading a store.
 //!
-//! Never an answer to a client: those are in `alldata_peer_protocol::outcome`.
+//! The outcomes of requests are in `alldata_peer_protocol::outcome`.
 
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-/// An operation that failed, with what it was tried on.
+/// An operation that failed, with its object.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
     /// A server was built without a sink.
-    #[error("the server has no sink: give it one with `sink` or `on_put`")]
+    #[error("the server has no sink: set one with `sink` or `on_put`")]
     NoSink,
-    /// A setting has a value that it can't have.
+    /// A setting is out of its range.
     #[error("{setting} is {value}, but must be {expected}")]
-    Setting {
+    InvalidSetting {
         /// The name of the setting.
         setting: &'static str,
-        /// What it was set to.
+        /// The value.
         value: String,
-        /// What it may be.
+        /// The range.
         expected: String,
     },
     /// A host name does not resolve to any address.
@@ -28,97 +28,97 @@ pub enum Error {
     Resolve {
         /// The host name.
         hostname: String,
-        /// What the resolver said.
+        /// The error of the resolver.
         source: io::Error,
     },
-    /// An address can't be listened on.
+    /// The server cannot listen on an address.
     #[error("cannot listen on {address}")]
     Listen {
         /// The address.
         address: SocketAddr,
-        /// What the system said.
+        /// The error of the system.
         source: io::Error,
     },
-    /// A component can't be used.
+    /// A component cannot be used.
     #[error("cannot use the component {component}")]
     Component {
-        /// Its path, or what it is where it has none.
+        /// Its path, or a description of a component without one.
         component: String,
-        /// What the engine said.
+        /// The error of the engine.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
-    /// Compiled components can't be kept where they were to be.
-    #[error("cannot keep compiled components in {}: {reason}", directory.display())]
+    /// Compiled components cannot be stored in a directory.
+    #[error("cannot use the compile cache {}: {reason}", directory.display())]
     CompileCache {
         /// The directory.
         directory: PathBuf,
-        /// Why not.
+        /// The reason.
         reason: String,
     },
-    /// The URL of a sink is not one.
-    #[error("{url:?} is no sink: {reason}")]
+    /// The URL of a sink is invalid.
+    #[error("{url:?} is not the URL of a sink: {reason}")]
     SinkUrl {
         /// The URL as given.
         url: String,
-        /// What is wrong with it.
+        /// The reason.
         reason: String,
     },
-    /// A file can't be opened, read or written.
+    /// A file cannot be opened, read or written.
     #[error("cannot {operation} {}", path.display())]
     File {
-        /// What was tried: `open`, `read`, `write`.
+        /// The operation: `open`, `read` or `write`.
         operation: &'static str,
         /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// The error of the system.
         source: io::Error,
     },
-    /// A file belongs to something else, and is not written to.
+    /// A file is used by another program, and is not written to.
     #[error("cannot write to {}: it is {role}", path.display())]
     ForeignFile {
         /// The file.
         path: PathBuf,
-        /// What it is.
+        /// Its role.
         role: &'static str,
     },
-    /// A store can't be opened or read.
+    /// A store cannot be opened or read.
     #[error("cannot {operation} the store {}", path.display())]
     Store {
-        /// What was tried.
+        /// The operation.
         operation: &'static str,
         /// The file of the store.
         path: PathBuf,
-        /// What SQLite said.
+        /// The error of SQLite.
         source: SqliteError,
     },
-    /// The file is a database, but not a store of a version that is known here.
-    #[error("{} is no store that this version can use: {reason}", path.display())]
+    /// The file is a database, but not a store of a version that is supported.
+    #[error("{} is not a store that this version can use: {reason}", path.display())]
     StoreFormat {
         /// The file.
         path: PathBuf,
-        /// What it is instead.
+        /// The reason.
         reason: String,
     },
-    /// What a store holds under a key is not what was put.
+    /// An event in a store is damaged: its digest does not match.
     #[error("the event under the key {key:?} is damaged in the store {}", path.display())]
     DamagedEvent {
         /// The file.
         path: PathBuf,
-        /// The key, with U+FFFD for what is no text in it.
+        /// The key, with U+FFFD in the place of bytes that are not UTF-8.
         key: String,
     },
-    /// A stream of NATS can't be reached, looked at, made or read.
+    /// A stream of NATS cannot be reached, checked, created or read.
     #[cfg(feature = "nats")]
     #[error("cannot {operation} the stream {stream}")]
     Nats {
-        /// What was tried.
+        /// The operation.
         operation: &'static str,
-        /// The URL of the stream, without what lets one in.
+        /// The URL of the stream, without credentials.
         stream: String,
-        /// What the servers said.
+        /// The error of the servers.
         source: NatsError,
     },
-    /// A file that the URL of a stream of NATS names is not what it has to be.
+    /// A file that the URL of a stream of NATS names cannot be used.
     #[cfg(feature = "nats")]
     #[error("cannot use {}, which is given as {parameter}: {reason}", path.display())]
     NatsFile {
@@ -126,58 +126,58 @@ pub enum Error {
         parameter: &'static str,
         /// The file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The reason.
         reason: String,
     },
-    /// A stream of NATS has a setting with which it could lose, overwrite or not take events.
+    /// A stream of NATS has a setting with which it could lose, overwrite or refuse events.
     #[cfg(feature = "nats")]
     #[error("the stream {stream} is not safe: its {setting} is {found}, but must be {needed}")]
     UnsafeStream {
-        /// The URL of the stream, without what lets one in.
+        /// The URL of the stream, without credentials.
         stream: String,
         /// The name of the setting, as in the JSON of JetStream.
         setting: &'static str,
-        /// What it is.
+        /// The value that was found.
         found: String,
-        /// What it has to be.
+        /// The value that is required.
         needed: String,
     },
-    /// A stream of NATS has less than it once had, or not all that it has was read.
+    /// A stream of NATS has lost messages, or not all of its messages were read.
     #[cfg(feature = "nats")]
     #[error("the stream {stream} is not complete: {reason}")]
     IncompleteStream {
-        /// The URL of the stream, without what lets one in.
+        /// The URL of the stream, without credentials.
         stream: String,
-        /// What is missing.
+        /// The difference.
         reason: String,
     },
-    /// What a stream of NATS holds under a key is not what was put.
+    /// A message of a stream of NATS is damaged, or was not published by a peer.
     #[cfg(feature = "nats")]
     #[error(
         "the event under the key {key:?} is damaged, or was not put by a peer, in the stream {stream}"
     )]
     DamagedMessage {
-        /// The URL of the stream, without what lets one in.
+        /// The URL of the stream, without credentials.
         stream: String,
         /// The key.
         key: String,
     },
-    /// A writer's thread can't be started.
+    /// The thread of a writer cannot be started.
     #[error("cannot start a thread for {}", path.display())]
     Thread {
-        /// The file that it was to write.
+        /// The file of the writer.
         path: PathBuf,
-        /// What the system said.
+        /// The error of the system.
         source: io::Error,
     },
 }
 
-/// What SQLite said, in one sentence that needs no further cause.
+/// An error of SQLite. Its text includes its causes.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}{limit}", limit = file_size_limit(.0))]
 pub struct SqliteError(pub(crate) rusqlite::Error);
 
-/// What SQLite does not tell of a write that failed: that this process may write no larger files.
+/// The file size limit of the process, for a write that failed: SQLite does not report it.
 #[cfg(unix)]
 pub(crate) fn file_size_limit(error: &rusqlite::Error) -> String {
     use rusqlite::ffi::SQLITE_IOERR_WRITE;
@@ -188,7 +188,7 @@ pub(crate) fn file_size_limit(error: &rusqlite::Error) -> String {
         .is_some_and(|error| error.extended_code == SQLITE_IOERR_WRITE);
     match getrlimit(Resource::Fsize).current {
         Some(limit) if is_write => {
-            format!("; files may have {limit} bytes (`ulimit -f`, LimitFSIZE=)")
+            format!("; the file size limit is {limit} bytes (`ulimit -f`, LimitFSIZE=)")
         }
         _ => String::new(),
     }
@@ -199,7 +199,7 @@ pub(crate) fn file_size_limit(_: &rusqlite::Error) -> String {
     String::new()
 }
 
-/// What servers of NATS said, in one sentence that needs no further cause.
+/// An error of NATS servers. Its text includes its causes.
 #[cfg(feature = "nats")]
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]

@@ -1,9 +1,9 @@
-//! A put as a line of NDJSON: `{"key":…,"event":…}`.
+//! Encodes a put as a line of NDJSON: `{"key":…,"event":…}`.
 
 use alldata_peer_protocol::client::put_body;
 
-/// A line of NDJSON with its end. Line breaks between the tokens of an event, the only ones that
-/// JSON allows, become spaces: everything else stays as it is.
+/// A line of NDJSON with its line break. Line breaks between the tokens of the event become spaces; JSON
+/// does not allow them elsewhere. Everything else is unchanged.
 pub(crate) fn put_line(key: &str, event: &str) -> String {
     let mut line = put_body(key, event);
     if line.contains(['\n', '\r']) {
@@ -18,7 +18,7 @@ mod tests {
     use super::put_line;
 
     #[test]
-    fn an_event_over_several_lines_is_one_line() {
+    fn event_of_several_lines_becomes_one_line() {
         let line = put_line("a\"\n", "{\r\n \"b\": 1\n}");
         assert_eq!(line, "{\"key\":\"a\\\"\\n\",\"event\":{   \"b\": 1 }}\n");
     }

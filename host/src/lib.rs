@@ -1,7 +1,7 @@
-//! An HTTP server for AllData peers: takes `_put`s and hands key and event to a sink.
+//! An HTTP server for AllData peers: receives `_put` requests and passes key and event to a sink.
 //!
-//! Requests are decoded by a WebAssembly component, which runs in this process. A put that was
-//! answered with 201 has been acknowledged by the sink.
+//! Requests are decoded by a WebAssembly component, which runs in this process. The response 201 means that
+//! the sink has acknowledged the put.
 //!
 //! ```
 //! use alldata_peer_server_http::PeerServer;
@@ -23,8 +23,8 @@
 //! # }
 //! ```
 //!
-//! The library starts no runtime, installs no signal handler, reads no environment and prints
-//! nothing: it says what it has to say through [`tracing`].
+//! The library starts no runtime, installs no signal handler, reads no environment variable and prints
+//! nothing. It logs through [`tracing`].
 
 mod server;
 

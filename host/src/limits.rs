@@ -1,7 +1,7 @@
-//! The limits of a server: their defaults, their ranges, and the check that they are within them.
+//! The limits of a server: their defaults, their ranges, and the check of their ranges.
 //!
-//! Enforces none of them: each is enforced where its name is used. Sinks with a queue have limits of their
-//! own, see [`QueueLimits`](crate::sinks::QueueLimits).
+//! Each limit is enforced where its name is used. Sinks with a queue have limits of their own, see
+//! [`QueueLimits`](crate::sinks::QueueLimits).
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use alldata_peer_protocol::decode::MAX_BODY_BYTES;
 
 use crate::error::Error;
 
-/// The limits of a server. Those that are not named have their defaults:
+/// The limits of a server. Limits that are not set have their defaults:
 ///
 /// ```
 /// use alldata_peer_server_http::{Limits, PeerServer};
@@ -28,33 +28,33 @@ pub struct Limits {
     /// How many connections one IPv4 address, or one IPv6 network (/64), may have at a time; 0 for any
     /// number. Further ones are closed at once.
     pub max_connections_per_address: u32,
-    /// The size of the request line and the header section in bytes. A larger one is answered with 431, or
-    /// with 414 if the request line alone is larger, and the connection is closed.
+    /// The size of the request line and the header section in bytes. The response to a larger one is 431,
+    /// or 414 if the request line alone is larger, and the connection is closed.
     pub max_header_bytes: u32,
-    /// How many header fields a request may have. One with more is answered with 431, and the connection is
-    /// closed.
+    /// How many header fields a request may have. The response to one with more is 431, and the connection
+    /// is closed.
     pub max_headers: u32,
     /// How long the header section may take from its first byte to its end. Then the connection is closed.
     /// For a header section that starts in the same packet as the end of the previous request, the time
     /// starts with the next packet.
     pub header_read_timeout: Duration,
-    /// How long a connection may be without a request. Then it is closed, at the latest a fifth of that time
-    /// later; also if its client does not read a response.
+    /// How long a connection may be without a request, or a response unread by its client. Then it is
+    /// closed, at the latest a fifth of that time later.
     pub idle_timeout: Duration,
-    /// The size of a body in bytes. A larger one is answered with 413, as is one with more chunk framing
+    /// The size of a body in bytes. The response to a larger one is 413, as to one with more chunk framing
     /// than its data and a read buffer.
     pub max_body_bytes: u64,
-    /// The bytes of request bodies in memory. A body beyond that is answered with 503, or with 413 if it is
+    /// The bytes of request bodies in memory. The response to a body beyond that is 503, or 413 if it is
     /// larger by itself. A quarter is reserved for bodies of up to 64 KiB.
     pub max_buffered_bytes: u64,
-    /// How long a body may take to arrive. A slower one is answered with 408.
+    /// How long a body may take to arrive. The response to a slower one is 408.
     pub body_timeout: Duration,
-    /// How many bytes of a body have to arrive per second, averaged over 5 s; 0 for any number. A slower
-    /// one is answered with 408.
+    /// How many bytes of a body have to arrive per second, averaged over 5 s; 0 for any number. The
+    /// response to a slower one is 408.
     pub min_body_rate: u64,
-    /// How many requests are handled at a time. Further ones are answered with 503.
+    /// How many requests are handled at a time. The response to further ones is 503.
     pub max_concurrent_requests: u32,
-    /// How long the sink may take for a put. A slower put is answered with 504.
+    /// How long the sink may take for a put. The response to a slower put is 504.
     pub sink_timeout: Duration,
     /// How many bytes of linear memory one instance of the component may have; each of its memories may
     /// have half of the default. An instance that needs more traps: 500. The built-in component needs up to
@@ -83,7 +83,7 @@ impl Limits {
         max_connections_per_address: 0,
         // Four times the largest that peers and the proxies between them send.
         max_header_bytes: 32 * 1024,
-        // So many are parsed on the stack; more would be allocated for each request.
+        // This many are parsed on the stack; more would be allocated for each request.
         max_headers: 100,
         // A header section is one packet.
         header_read_timeout: Duration::from_secs(10),
@@ -91,12 +91,12 @@ impl Limits {
         // is used.
         idle_timeout: Duration::from_secs(75),
         max_body_bytes: MAX_BODY_BYTES as u64,
-        // More than all ordinary events in flight, or 16 of the largest, which take three times as much
-        // memory, and with a composed component up to eight times.
+        // More than all ordinary events in requests in service, or 16 of the largest, which take three
+        // times as much memory, and with a composed component up to eight times.
         max_buffered_bytes: 256 * 1024 * 1024,
         // At the largest size: 4.5 Mbit/s.
         body_timeout: Duration::from_secs(30),
-        // A fifth of what the slowest mobile networks carry.
+        // A fifth of the rate of the slowest mobile networks.
         min_body_rate: 256,
         // Requests wait for the sink, not for a processor. The price is address space and some memory.
         max_concurrent_requests: 1024,
@@ -126,7 +126,7 @@ impl Limits {
         max_buffered_bytes: u64::MAX,
         body_timeout: Duration::MAX,
         min_body_rate: u64::MAX,
-        // What the engine's pool can address.
+        // The most instances that the pool of the engine can address.
         max_concurrent_requests: 4096,
         sink_timeout: Duration::MAX,
         max_guest_memory_bytes: Self::DEFAULT.max_guest_memory_bytes,
@@ -190,7 +190,7 @@ impl Limits {
             ),
         ] {
             if !(least..=most).contains(&value) {
-                return Err(Error::Setting {
+                return Err(Error::InvalidSetting {
                     setting,
                     value: value.to_string(),
                     expected: format!("{least} to {most}"),
@@ -206,7 +206,7 @@ impl Limits {
             ("drain_timeout", self.drain_timeout),
         ] {
             if timeout < MIN_TIMEOUT {
-                return Err(Error::Setting {
+                return Err(Error::InvalidSetting {
                     setting,
                     value: format!("{timeout:?}"),
                     expected: format!("{MIN_TIMEOUT:?} or more"),

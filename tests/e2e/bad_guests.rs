@@ -128,8 +128,8 @@ fn trap_is_logged_once_with_its_reason() {
     let too_much = "(if (i32.eq (memory.grow (i32.const 1600)) (i32.const -1)) (then unreachable))";
     for (handle, reason) in [
         ("unreachable", "wasm `unreachable` instruction executed"),
-        ("(loop (br 0))", "it computed for more than 1s"),
-        (too_much, "it wanted 104923136 bytes of memory"),
+        ("(loop (br 0))", "it used more than 1s of processor time"),
+        (too_much, "it requested 104923136 bytes of memory"),
     ] {
         let directory = tempfile::tempdir().expect("makes a directory");
         let file = directory.path().join("guest.wasm");

@@ -168,11 +168,11 @@ fn component_is_compiled_ahead_for_serve() {
     assert_eq!(before.len(), 2);
     serve_and_put(keeping_in(&kept).arguments(&["--component", other]));
     assert!(compiled(&kept) == before, "it was compiled again");
-    // What can't be compiled or kept is told.
+    // A component that cannot be compiled or stored is an error.
     fs::write(&written, "This is no component.").expect("writes");
     let output = run(&["component", "--precompile", &kept_name, &written]);
     assert!(
-        output.assert_failed(1).contains("no WebAssembly"),
+        output.assert_failed(1).contains("not a WebAssembly"),
         "{output:?}"
     );
     let output = run(&["component", "--precompile", &written]);

@@ -114,15 +114,15 @@ fn a_plug_that_does_not_fit_is_an_error_that_says_why() {
         (files.path("."), "cannot read "),
         (
             files.write("text", b"(component)"),
-            "it is no WebAssembly component",
+            "it is not a WebAssembly component",
         ),
         (
             files.write("nothing", b""),
-            "it is no WebAssembly component",
+            "it is not a WebAssembly component",
         ),
         (
             files.wat("module", "(module)"),
-            "it is no WebAssembly component",
+            "it is not a WebAssembly component",
         ),
         (files.wat("empty", "(component)"), "it exports nothing"),
         (

@@ -101,7 +101,7 @@ fn hanging_component_is_504_and_releases_its_slot() {
     for _ in 0..2 {
         let answer = peer.put("hangs", "1");
         answer.assert_is(504, "Gateway Timeout", "unknown", true);
-        peer.log_line("did not answer in time");
+        peer.log_line("did not complete the put in time");
     }
     peer.put("key1", "1").assert_created();
 }

@@ -70,7 +70,7 @@ fn idle_clients_at_the_limit_block_no_new_client() {
         assert_eq!(kept.remove(0).rest(), b"");
         kept.push(new);
     }
-    peer.log_line("no more connections at a time");
+    peer.log_line("too many connections at a time");
 }
 
 #[test]
@@ -252,7 +252,7 @@ fn puts_succeed_beside_reconnecting_clients() {
         for _ in 0..4 {
             scope.spawn(|| come_back(address, CROWD / 4, &is_over));
         }
-        peer.log_line("no more connections at a time");
+        peer.log_line("too many connections at a time");
         let good = (0..4).map(|client| {
             scope.spawn(move || {
                 for number in 0..5 {
@@ -281,7 +281,7 @@ fn connections_per_address_are_limited_if_configured() {
     for _ in 0..10 {
         assert_eq!(peer.connect().rest(), b"");
     }
-    peer.log_line("no more connections of one address");
+    peer.log_line("too many connections of one address");
     for connection in &mut kept {
         connection.ask(&put()).assert_created();
     }

@@ -23,7 +23,7 @@ fn unresponsive_peer_times_out() {
         let output = put(&peer.url());
         let sentence = output.assert_failed(1);
         assert!(
-            sentence.contains("no answer in 1 s"),
+            sentence.contains("no response in 1 s"),
             "{begun:?}: {sentence}"
         );
         assert!(sentence.contains(&peer.url()), "{sentence}");

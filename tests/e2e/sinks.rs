@@ -278,6 +278,9 @@ fn a_url_that_names_no_sink_says_what_would() {
         "x:",
     ] {
         let error = block_on(sinks::open(url)).expect_err(url).to_string();
-        assert!(error.contains(&format!("{url:?} is no sink")), "{error}");
+        assert!(
+            error.contains(&format!("{url:?} is not the URL of a sink")),
+            "{error}"
+        );
     }
 }

@@ -1,7 +1,7 @@
-//! A directory that keeps compiled components for the next start.
+//! A directory that stores compiled components for the next start.
 //!
-//! What is kept is run, so it is loaded only where nobody else could have written it and where its
-//! digest is that of its bytes. Everything else is compiled again.
+//! Stored components are executed, so a file is loaded only if no other user could have written it and its
+//! digest is correct. Otherwise the component is compiled again.
 
 use std::fs::{self, DirBuilder, File, Metadata, OpenOptions};
 use std::hash::{BuildHasher as _, Hash as _, Hasher, RandomState};
@@ -15,27 +15,27 @@ use wasmtime::{Engine, Result};
 use crate::component::engine::compile_binary;
 use crate::error::Error;
 
-/// What a file begins with. Another form of these files has another one.
+/// The magic number of a file, with the version of its format.
 const MAGIC: &[u8; 8] = b"ADPcomp1";
 
-/// The end of the names of files.
+/// The extension of files.
 const EXTENSION: &str = "compiled";
 
-/// The end of the names of files that are not whole yet.
+/// The extension of files that are not complete yet.
 const PARTIAL_EXTENSION: &str = "partial";
 
-/// How many bytes of files are kept; beyond that, the oldest go. A component takes one to three times
-/// its own size.
-const MAX_KEPT_BYTES: u64 = 1024 * 1024 * 1024;
+/// The most bytes of files; beyond that, the oldest are removed. A component takes one to three times its
+/// own size.
+const MAX_STORED_BYTES: u64 = 1024 * 1024 * 1024;
 
-/// The mode of directories and files that are made: their user's alone.
+/// The mode of new directories and files: only their user has access.
 #[cfg(unix)]
 const DIRECTORY_MODE: u32 = 0o700;
 #[cfg(unix)]
 const FILE_MODE: u32 = 0o600;
 
-/// The permissions by which others could change a file, and the bit by which they can't replace what
-/// is in a directory.
+/// The permissions of others and of the group to write, and the sticky bit, with which users cannot replace
+/// the files of others in a directory.
 #[cfg(unix)]
 const WRITE_OF_OTHERS: u32 = 0o002;
 #[cfg(unix)]
@@ -45,31 +45,31 @@ const STICKY: u32 = 0o1000;
 
 const DIGEST_BYTES: usize = blake3::OUT_LEN;
 
-/// A directory that keeps compiled components.
+/// A directory that stores compiled components.
 #[derive(Debug)]
 pub(crate) struct CompileCache {
     directory: PathBuf,
 }
 
-/// Why a file that is there is not loaded.
+/// Why an existing file is not loaded.
 #[derive(Debug, thiserror::Error)]
 enum Unusable {
-    #[error("it can't be read: {0}")]
+    #[error("it cannot be read: {0}")]
     Unreadable(io::Error),
     #[error("{0}")]
     Unsafe(String),
-    #[error("it is damaged: its digest is not that of its bytes")]
+    #[error("it is damaged: its digest does not match")]
     Damaged,
-    #[error("it can't be loaded: {0:#}")]
+    #[error("it cannot be loaded: {0:#}")]
     Refused(wasmtime::Error),
 }
 
 impl CompileCache {
-    /// Opens a directory, which is made if it is not there.
+    /// Opens a directory. It is created if it does not exist.
     ///
     /// # Errors
     ///
-    /// When it can't be made, or others may write to it or replace it.
+    /// When it cannot be created, or others may write to it or replace it.
     pub(crate) fn open(directory: &Path) -> std::result::Result<Self, Error> {
         let opened = make_directory(directory)
             .and_then(|()| fs::canonicalize(directory))
@@ -84,7 +84,8 @@ impl CompileCache {
         }
     }
 
-    /// The component of a binary: as it is kept, or else compiled and then kept, as far as that can be.
+    /// The component of a binary: loaded from the directory, or compiled and then written to it, if
+    /// possible.
     pub(crate) fn load_or_compile(&self, engine: &Engine, binary: &[u8]) -> Result<Component> {
         let key = key(engine, binary);
         let path = self.path(&key);
@@ -98,7 +99,7 @@ impl CompileCache {
         }
         let component = compile_binary(engine, binary)?;
         let compiled = component.serialize()?;
-        match self.keep(&path, &key, &compiled) {
+        match self.store(&path, &key, &compiled) {
             Ok(()) => self.remove_oldest(),
             Err(error) => tracing::warn!(
                 "the compiled component is not kept in {}: {error}",
@@ -108,8 +109,8 @@ impl CompileCache {
         Ok(component)
     }
 
-    /// Holds that a component is kept.
-    pub(crate) fn check_kept(
+    /// Checks that a component is stored.
+    pub(crate) fn check_stored(
         &self,
         engine: &Engine,
         binary: &[u8],
@@ -118,7 +119,7 @@ impl CompileCache {
         let path = self.path(&key);
         let reason = match load(engine, &path, &key) {
             Ok(Some(_)) => return Ok(()),
-            Ok(None) => format!("{} can't be written", path.display()),
+            Ok(None) => format!("{} cannot be written", path.display()),
             Err(reason) => format!("{}: {reason}", path.display()),
         };
         Err(Error::CompileCache {
@@ -131,8 +132,8 @@ impl CompileCache {
         self.directory.join(format!("{}.{EXTENSION}", key.to_hex()))
     }
 
-    /// Writes a file, which appears under its name once it is whole.
-    fn keep(&self, path: &Path, key: &blake3::Hash, compiled: &[u8]) -> io::Result<()> {
+    /// Writes a file, which gets its name once it is complete.
+    fn store(&self, path: &Path, key: &blake3::Hash, compiled: &[u8]) -> io::Result<()> {
         let random = RandomState::new().hash_one(key.as_bytes());
         let partial = self
             .directory
@@ -142,15 +143,15 @@ impl CompileCache {
             file.write_all(digest(key, compiled).as_bytes())?;
             file.write_all(compiled)
         });
-        let kept = written.and_then(|()| fs::rename(&partial, path));
-        if kept.is_err() {
-            // It is told why it is not kept; what is left goes as the oldest.
+        let stored = written.and_then(|()| fs::rename(&partial, path));
+        if stored.is_err() {
+            // The caller logs the error. The file, if it remains, is removed as one of the oldest.
             let _ = fs::remove_file(&partial);
         }
-        kept
+        stored
     }
 
-    /// Makes room where there is too much. Other files than those of this are left alone.
+    /// Removes the oldest files if there are too many bytes. Files with other extensions are not touched.
     fn remove_oldest(&self) {
         let Ok(entries) = fs::read_dir(&self.directory) else {
             return;
@@ -168,17 +169,18 @@ impl CompileCache {
         files.sort();
         let mut bytes: u64 = files.iter().map(|(_, bytes, _)| bytes).sum();
         for (_, length, path) in files {
-            if bytes <= MAX_KEPT_BYTES {
+            if bytes <= MAX_STORED_BYTES {
                 return;
             }
-            // Another process may have done so.
+            // Another process may have removed it.
             let _ = fs::remove_file(path);
             bytes -= length;
         }
     }
 }
 
-/// What a compiled component stands under: what it was compiled from, by what, and for what.
+/// The name of a compiled component: a hash of its binary, the version of this crate, and the engine with
+/// its settings.
 fn key(engine: &Engine, binary: &[u8]) -> blake3::Hash {
     struct Update(blake3::Hasher);
 
@@ -202,14 +204,14 @@ fn key(engine: &Engine, binary: &[u8]) -> blake3::Hash {
     hasher.0.finalize()
 }
 
-/// The digest of all that a file has behind its own.
+/// The digest in a file: of its magic number, its key and the compiled component.
 fn digest(key: &blake3::Hash, compiled: &[u8]) -> blake3::Hash {
     let mut hasher = blake3::Hasher::new();
     hasher.update(MAGIC).update(key.as_bytes()).update(compiled);
     hasher.finalize()
 }
 
-/// Loads what is kept; `None` where nothing is.
+/// Loads a compiled component; `None` if there is no such file.
 fn load(
     engine: &Engine,
     path: &Path,
@@ -222,7 +224,7 @@ fn load(
     };
     let metadata = file.metadata().map_err(Unusable::Unreadable)?;
     if !metadata.is_file() {
-        return Err(Unusable::Unsafe("it is no file".to_owned()));
+        return Err(Unusable::Unsafe("it is not a regular file".to_owned()));
     }
     check_owner_and_mode(&metadata, WRITE_OF_GROUP | WRITE_OF_OTHERS).map_err(Unusable::Unsafe)?;
     let mut bytes = Vec::new();
@@ -241,16 +243,16 @@ fn load(
 
 #[expect(
     unsafe_code,
-    reason = "code that was compiled before is loaded, which only its writer can vouch for"
+    reason = "compiled code is loaded, which is trusted as its writer is"
 )]
 fn deserialize(engine: &Engine, compiled: &[u8]) -> Result<Component> {
-    // SAFETY: the bytes are those of `Component::serialize`, for an engine like this one: their digest
-    // says so, and whoever could have made that up is this user or root, by the owner and the mode
-    // of the file that they were read from. They are in memory, where nobody changes them.
+    // SAFETY: the bytes were returned by `Component::serialize` for a compatible engine: their digest
+    // confirms it, and by the owner and the mode of the file only this user or root could have written
+    // another one. They are in memory, where nothing changes them.
     unsafe { Component::deserialize(engine, compiled) }
 }
 
-/// Makes a directory and those above it, where they are not there, for this user alone.
+/// Creates a directory and its parents, if they do not exist, with access for this user only.
 fn make_directory(directory: &Path) -> io::Result<()> {
     let mut builder = DirBuilder::new();
     builder.recursive(true);
@@ -259,7 +261,7 @@ fn make_directory(directory: &Path) -> io::Result<()> {
     builder.create(directory)
 }
 
-/// Makes a file for this user alone.
+/// Creates a file with access for this user only.
 fn create(path: &Path) -> io::Result<File> {
     let mut options = OpenOptions::new();
     options.write(true).create_new(true);
@@ -268,16 +270,15 @@ fn create(path: &Path) -> io::Result<File> {
     options.open(path)
 }
 
-/// Holds that nobody but this user and root may write to a directory, or put another one into its
-/// place.
+/// Checks that only this user and root may write to a directory or replace it.
 fn check_directory(directory: &Path) -> std::result::Result<(), String> {
     for (number, path) in directory.ancestors().enumerate() {
         let metadata = fs::metadata(path).map_err(|error| error.to_string())?;
         if !metadata.is_dir() {
-            return Err("it is no directory".to_owned());
+            return Err("it is not a directory".to_owned());
         }
-        // Above it, a group is trusted, as one that has the home directory of its user; and in a sticky
-        // directory nobody replaces what is another's.
+        // In the directories above it, the group is trusted, as that of a home directory often may write;
+        // and in a sticky directory no user can replace the files of another.
         let writers = match number {
             0 => WRITE_OF_GROUP | WRITE_OF_OTHERS,
             _ if is_sticky(&metadata) => 0,
@@ -295,7 +296,7 @@ fn is_sticky(metadata: &Metadata) -> bool {
     metadata.mode() & STICKY != 0
 }
 
-/// Holds that something is this user's or root's, and that none of `writers` may write to it.
+/// Checks that the owner is this user or root, and that none of `writers` may write.
 #[cfg(unix)]
 fn check_owner_and_mode(metadata: &Metadata, writers: u32) -> std::result::Result<(), String> {
     use std::os::unix::fs::MetadataExt as _;
@@ -311,7 +312,7 @@ fn check_owner_and_mode(metadata: &Metadata, writers: u32) -> std::result::Resul
     Ok(())
 }
 
-/// Where systems have other means to say so, who runs the program sees to it.
+/// On other systems the permissions are not checked; the operator has to restrict them.
 #[cfg(not(unix))]
 const WRITE_OF_OTHERS: u32 = 0;
 #[cfg(not(unix))]

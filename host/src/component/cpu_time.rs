@@ -1,7 +1,7 @@
 //! The processor time of a guest in one call, as opposed to the time that it waits.
 //!
-//! Never ends a guest. Reads no clock where a guest is called, which would cost as much as a small part of
-//! the guest itself: it counts the ticks of a clock that pass meanwhile.
+//! Reading a clock for each call would cost as much as a small part of the call itself. Instead, the ticks
+//! of a clock that pass during the call are counted. `store_limits` stops a guest.
 
 use std::future::poll_fn;
 use std::pin::pin;
@@ -86,7 +86,7 @@ impl CpuTime {
         .await
     }
 
-    /// The time so far, to be asked during a poll.
+    /// The time so far, to be called during a poll.
     pub(crate) fn total(&self) -> Duration {
         TICK.saturating_mul(u32::try_from(self.ticks()).unwrap_or(u32::MAX))
     }

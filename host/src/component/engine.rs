@@ -1,6 +1,4 @@
-//! The engine that compiles a component and runs its instances, with room for all of them.
-//!
-//! Compiles components; never calls one.
+//! The engine that compiles a component and allocates its instances.
 
 use std::time::Instant;
 
@@ -20,19 +18,20 @@ const CORE_INSTANCES: u32 = 32;
 const MEMORIES: u32 = 4;
 
 /// How many bytes of a slot's memory stay resident after its instance is dropped, if instances are rarely
-/// reused: what a guest touches for a small event. Clearing it costs less than faulting it in again.
+/// reused: the pages that a guest touches for a small event. Clearing them costs less than faulting them in
+/// again.
 const RESIDENT_BYTES: usize = 256 * 1024;
 
 /// The number of calls of an instance at which that saves less than a thousandth of each. From then on a slot
 /// without an instance keeps nothing resident, since a burst would leave all slots like that.
 const MANY_CALLS: u32 = 100;
 
-/// From which size in bytes the start and the end of compiling are logged: it takes 3 s and more for a
+/// The size in bytes from which the start and the end of compiling are logged: it takes 3 s and more for a
 /// million bytes.
 const LARGE_COMPONENT_BYTES: usize = 1024 * 1024;
 
-/// An engine with a slot for every guest, or, where the system does not have so much address space, one
-/// that allocates each guest on demand.
+/// An engine with a slot for every instance, or, if the system has too little address space for that, one
+/// that allocates each instance on demand.
 pub(crate) fn engine(instances: PoolConfig) -> Result<Engine> {
     let max_instances = instances.max_concurrent_requests;
     let is_rarely_reused = instances.max_reuse_count < MANY_CALLS;
@@ -57,7 +56,7 @@ pub(crate) fn engine(instances: PoolConfig) -> Result<Engine> {
     config.async_stack_zeroing(!is_rarely_reused);
     config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool));
     Engine::new(&config).or_else(|error| {
-        tracing::warn!(%error, "no pool for guests: each is allocated on demand, which is slower");
+        tracing::warn!(%error, "cannot reserve a pool of instances: each is allocated on demand, which is slower");
         config.allocation_strategy(InstanceAllocationStrategy::OnDemand);
         Engine::new(&config)
     })

@@ -1,7 +1,7 @@
 //! The entry point `wasi:http/incoming-handler`, for components that import more than `put-sink`: those
-//! that are composed with a sink, or that bring a language of their own.
+//! that are composed with a sink, or that contain the runtime of another language.
 //!
-//! A component gets the WASI that it is configured with, see `wasi`. Never looks at a response.
+//! The WASI context of a component is configured in `wasi`.
 
 use std::sync::Arc;
 
@@ -25,7 +25,7 @@ use crate::component::store_limits::{self, LimitedState, MemoryLimiter, StoreLim
 use crate::component::wasi::WasiConfig;
 use crate::sink::dispatcher::SinkDispatcher;
 
-/// What a component passes to `response-outparam.set`.
+/// The argument of `response-outparam.set`.
 pub(crate) type OutparamResult = std::result::Result<hyper::Response<HyperOutgoingBody>, ErrorCode>;
 
 /// A component, linked for `wasi:http`.
@@ -42,7 +42,7 @@ pub(crate) struct IncomingHandlerFactory {
     dispatcher: SinkDispatcher,
 }
 
-/// An instance of a component, which takes one request at a time.
+/// An instance of a component, which handles one request at a time.
 pub(crate) struct IncomingHandlerInstance {
     store: Store<State>,
     cpu_time: Arc<CpuTime>,
@@ -142,7 +142,7 @@ impl IncomingHandlerInstance {
     }
 }
 
-/// All that a guest may import.
+/// A linker with all interfaces that a component may import.
 fn linker(engine: &Engine) -> Result<Linker<State>> {
     let mut linker = Linker::new(engine);
     wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;

@@ -1,5 +1,4 @@
-//! A component from its source to pools of instances: read, compiled once, and linked for the entry point
-//! that it is called through.
+//! Loads a component: reads it, compiles it, and links it for its entry point.
 
 use std::borrow::Cow;
 use std::fs;
@@ -23,7 +22,7 @@ use crate::limits::Limits;
 use crate::sink::dispatcher::SinkDispatcher;
 use crate::util::regular_file;
 
-/// The component that this crate was built with: what
+/// The component that is embedded in this crate, and that
 /// [`component`](crate::PeerServerBuilder::component) replaces.
 pub static BUILT_IN_COMPONENT: &[u8] =
     include_bytes!(concat!(env!("OUT_DIR"), "/components/peer.wasm"));
@@ -31,7 +30,7 @@ pub static BUILT_IN_COMPONENT: &[u8] =
 /// The start of every WebAssembly binary.
 const WASM_MAGIC: &[u8] = b"\0asm";
 
-/// Where a component comes from.
+/// The source of a component.
 #[derive(Debug, Clone)]
 pub(crate) enum ComponentSource {
     BuiltIn,
@@ -118,12 +117,12 @@ impl EntryPoint {
 }
 
 /// Compiles a component into a directory for compiled components, the
-/// [`compile_cache`](crate::PeerServerBuilder::compile_cache) of a server, so that the server starts
-/// without compiling it. Blocks until it is compiled.
+/// [`compile_cache`](crate::PeerServerBuilder::compile_cache) of a server, so that the server need not
+/// compile it. Blocks while it compiles.
 ///
 /// # Errors
 ///
-/// When the component cannot be compiled, or not be kept there.
+/// When the component cannot be compiled, or cannot be written there.
 pub fn precompile(component: &[u8], directory: &Path) -> std::result::Result<(), Error> {
     let cache = CompileCache::open(directory)?;
     let failed = |error: wasmtime::Error| Error::Component {
@@ -133,13 +132,13 @@ pub fn precompile(component: &[u8], directory: &Path) -> std::result::Result<(),
     ensure_binary(component).map_err(failed)?;
     let engine = engine(pool_config(&Limits::DEFAULT)).map_err(failed)?;
     cache.load_or_compile(&engine, component).map_err(failed)?;
-    cache.check_kept(&engine, component)
+    cache.check_stored(&engine, component)
 }
 
 fn ensure_binary(bytes: &[u8]) -> Result<()> {
     ensure!(
         bytes.starts_with(WASM_MAGIC),
-        "it is no WebAssembly binary: it does not start with \\0asm"
+        "it is not a WebAssembly binary: it does not start with \\0asm"
     );
     Ok(())
 }

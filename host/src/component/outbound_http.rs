@@ -1,6 +1,6 @@
 //! The HTTP requests that a component makes through `wasi:http/outgoing-handler`.
 //!
-//! Connections are pooled. There is no TLS, as on the server itself, and no request is sent twice.
+//! Connections are pooled. There is no TLS, as on the server itself, and no request is retried.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use wasmtime_wasi_http::{Error, RequestOptions, WasiBody, WasiHttpHooks};
 
 use crate::util::http_client::{self, CONNECT_TIMEOUT, HttpClient};
 
-/// How long to wait for the head of an answer where the component does not say.
+/// How long to wait for the header section of a response, unless the component sets another time.
 const FIRST_BYTE_TIMEOUT: Duration = Duration::from_secs(600);
 
 /// An HTTP client; clones share their connections.
@@ -52,7 +52,7 @@ impl WasiHttpHooks for OutboundHttp {
                 tracing::warn!(host, "a component may only make http: requests");
                 return Err(Error::HttpRequestDenied);
             }
-            // The client takes a port that there is none of for that of the scheme.
+            // The client would use the default port instead of an invalid one.
             let authority = request.uri().authority();
             if !authority.is_some_and(|authority| is_authority(authority.as_str())) {
                 return Err(Error::HttpRequestUriInvalid);
@@ -62,20 +62,20 @@ impl WasiHttpHooks for OutboundHttp {
             let response = tokio::select! {
                 biased;
                 response = tokio::time::timeout(first_byte, response) => response,
-                // Nothing was sent, which a time-out of the connection would leave open.
+                // Nothing was sent; a time-out of the response would leave that open.
                 () = no_connection(connection, connect) => return Err(Error::DestinationUnavailable),
             };
             let response = response.map_err(|_elapsed| Error::ConnectionReadTimeout)?;
-            let response = response.map_err(|error| failed(&error))?;
+            let response = response.map_err(|error| request_error(&error))?;
             let response = response.map(|body| body.map_err(Error::Hyper).boxed_unsync());
-            // The client itself sees the body of the request through.
+            // The client itself sends the body of the request to its end.
             let transferred: Transfer = Box::new(async { Ok(()) });
             Ok((response, transferred))
         })
     }
 }
 
-/// Ready when a request has no connection in time; never once it has one.
+/// Ready if a request has no connection in time; pending for ever once it has one.
 async fn no_connection(mut connection: CaptureConnection, timeout: Duration) {
     let connected = async { drop(connection.wait_for_connection_metadata().await) };
     if tokio::time::timeout(timeout, connected).await.is_ok() {
@@ -83,8 +83,8 @@ async fn no_connection(mut connection: CaptureConnection, timeout: Duration) {
     }
 }
 
-/// What became of a request. Only where there was no connection, nothing was sent.
-fn failed(error: &legacy::Error) -> Error {
+/// The error of a request: `ConnectionRefused` only if there was no connection, so that nothing was sent.
+fn request_error(error: &legacy::Error) -> Error {
     tracing::debug!(?error, "a component's request failed");
     if error.is_connect() || http_client::is_self_connection(error) {
         Error::ConnectionRefused

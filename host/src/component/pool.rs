@@ -1,7 +1,5 @@
-//! A pool of instances of a component: bounded in number, reused between requests, replaced when they are
-//! worn out, and dropped when they are not needed for a while.
-//!
-//! Never calls an instance.
+//! A pool of instances of a component: bounded in number, reused between requests, replaced after a number
+//! of calls, and dropped when they are idle for a while.
 
 use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
@@ -12,8 +10,8 @@ use wasmtime::PoolConcurrencyLimitError;
 
 use crate::component::cpu_time::{CpuTime, EpochTicker};
 
-/// How many instances each shard keeps when the pool is trimmed: the next requests then need not wait for
-/// a new one.
+/// How many idle instances each shard keeps when the pool is trimmed, so that the next requests need not
+/// wait for a new one.
 const MIN_IDLE_INSTANCES: usize = 2;
 
 /// Makes the instances of a component.
@@ -26,7 +24,7 @@ pub(crate) trait InstanceFactory: Send + Sync + 'static {
         cpu_time: Arc<CpuTime>,
     ) -> impl Future<Output = wasmtime::Result<Self::Instance>> + Send;
 
-    /// Whether an instance has kept nothing of its last request that the next one would pay for.
+    /// Whether an instance has retained nothing that would slow down later requests or use memory.
     fn is_reusable(instance: &Self::Instance) -> bool;
 }
 
@@ -123,8 +121,7 @@ impl<F: InstanceFactory> InstancePool<F> {
         own.or_else(|| self.shards.iter().find_map(Shard::pop))
     }
 
-    /// Drops the instances that were idle all the time since the last call, but for a few. Blocks for as
-    /// long as that takes.
+    /// Drops all but a few of the instances that were idle since the last call. Blocks while it does.
     pub(crate) fn trim(&self) {
         for shard in &self.shards {
             shard.trim();
@@ -195,7 +192,7 @@ impl<'a, F: InstanceFactory> PooledInstance<'a, F> {
 }
 
 impl<F: InstanceFactory> Shard<F> {
-    /// Each change leaves the list whole, so a poisoned lock is still good.
+    /// Each change leaves the list consistent, so a poisoned lock is still good.
     fn lock(&self) -> MutexGuard<'_, Idle<F>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }

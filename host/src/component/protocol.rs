@@ -95,7 +95,7 @@ impl ProtocolPre {
             }
             // A trap is the component's own doing, and may not happen again.
             Err(trap) if trap.is::<Trap>() => Ok(Some(pre)),
-            Err(error) => Err(error.context("no instance of it can be made")),
+            Err(error) => Err(error.context("it cannot be instantiated")),
         }
     }
 

@@ -1,6 +1,6 @@
 //! The host side of the WIT interface `put-sink`.
 //!
-//! Of the generated types only those of the interface `protocol` leave this file.
+//! Of the generated types only those of the interface `protocol` are used outside of this file.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -26,7 +26,7 @@ pub(crate) const PUT_SINK: &str = "alldata:peer/put-sink@";
 /// The types of the interface `protocol`, which has the same errors.
 pub(crate) use bindings::exports::alldata::peer::protocol;
 
-/// What the store of an instance holds for `put-sink`.
+/// The data of an instance's store for `put-sink`.
 pub(crate) struct PutSinkCtx {
     dispatcher: SequentialDispatcher,
     last_refusal: RefusalSlot,

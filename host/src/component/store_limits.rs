@@ -1,6 +1,6 @@
 //! The limits of the store of a guest: its linear memory, and its processor time in one call.
 //!
-//! A guest that exceeds one traps. The response to that is made elsewhere.
+//! A guest that exceeds one traps.
 
 use std::time::Duration;
 
@@ -12,8 +12,8 @@ use crate::component::cpu_time::CpuTime;
 /// the rest for the guest itself.
 pub(crate) const MAX_MEMORY_BYTES: usize = 64 * 1024 * 1024;
 
-/// By how many bytes the linear memory of an instance may have grown if the instance is to be reused. One
-/// that has grown by more, for a large body, is replaced.
+/// How many bytes the linear memory of an instance may have grown if the instance is to be reused. After
+/// growing more, for a large body, it is replaced.
 const MAX_REUSED_GROWTH_BYTES: usize = 512 * 1024;
 
 /// The limits of the store of a guest.
@@ -35,12 +35,12 @@ pub(crate) trait LimitedState: Send + 'static {
 pub(crate) fn store<S: LimitedState>(engine: &Engine, limits: StoreLimits, state: S) -> Store<S> {
     let mut store = Store::new(engine, state);
     store.limiter(|state| state.memory());
-    // Called when the guest goes on after a tick.
+    // Called when the guest continues after a tick.
     store.epoch_deadline_callback(move |store| {
         let max = limits.cpu_time;
         ensure!(
             store.data().cpu_time().total() <= max,
-            "it computed for more than {max:?}"
+            "it used more than {max:?} of processor time"
         );
         Ok(UpdateDeadline::Yield(1))
     });
@@ -52,9 +52,9 @@ pub(crate) fn store<S: LimitedState>(engine: &Engine, limits: StoreLimits, state
 pub(crate) struct MemoryLimiter {
     max_bytes: usize,
     bytes: usize,
-    /// The size after instantiation: a sink in a language with a runtime of its own brings megabytes.
+    /// The size after instantiation: a sink in a language with a runtime of its own takes megabytes.
     initial_bytes: usize,
-    /// The size in bytes that was denied last, and the limit. The guest may cope with that, or trap.
+    /// The size in bytes that was denied last, and the limit. The guest may handle that, or trap.
     denied: Option<(usize, usize)>,
 }
 
@@ -68,7 +68,7 @@ impl MemoryLimiter {
         }
     }
 
-    /// Takes the present size as the initial one.
+    /// Records the present size as the initial one.
     pub(crate) fn set_initial(&mut self) {
         self.initial_bytes = self.bytes;
     }
@@ -78,11 +78,11 @@ impl MemoryLimiter {
         self.denied.is_none() && self.bytes - self.initial_bytes <= MAX_REUSED_GROWTH_BYTES
     }
 
-    /// Adds to a trap that memory was denied before it, where it was.
+    /// Adds to a trap that memory was denied before it, if it was.
     pub(crate) fn add_memory_context(&self, trap: Error) -> Error {
         match self.denied {
-            Some((wanted, max)) => trap.context(format!(
-                "it wanted {wanted} bytes of memory and may have {max}"
+            Some((requested, max)) => trap.context(format!(
+                "it requested {requested} bytes of memory; the limit is {max}"
             )),
             None => trap,
         }
@@ -105,7 +105,7 @@ impl ResourceLimiter for MemoryLimiter {
             self.bytes = bytes;
             return Ok(true);
         };
-        // Growth beyond the maximum of the memory's own type is the guest's affair.
+        // Growth beyond the maximum that the memory itself declares is not denied by this limit.
         if maximum.is_none_or(|maximum| desired <= maximum) {
             self.denied = denied;
         }

@@ -1,9 +1,9 @@
-//! The WASI context of a component: the variables and directories that it is given, and a standard error
-//! that goes to the log.
+//! The WASI context of a component: its environment variables and directories, and its standard error,
+//! which is logged.
 //!
-//! A component with a sink of its own finds its settings in variables and its store in directories. Standard
-//! output is closed, and so is the network, except for outgoing HTTP requests. The built-in component uses
-//! none of it.
+//! A component with a sink of its own is configured by variables and stores events in directories. Standard
+//! output is closed, and there is no network access except for outgoing HTTP requests. The built-in
+//! component uses none of this.
 
 use std::path::PathBuf;
 use std::pin::Pin;
@@ -20,7 +20,7 @@ use wasmtime_wasi::{FsPerms, WasiCtx};
 /// The longest line that a component may write to the log, in bytes; a longer one is split.
 const MAX_LOG_LINE_BYTES: usize = 8 * 1024;
 
-/// The variables and directories that a component is given.
+/// The variables and directories of a component.
 #[derive(Clone, Default)]
 pub(crate) struct WasiConfig {
     /// Name and value. A value may be a secret.
@@ -28,14 +28,13 @@ pub(crate) struct WasiConfig {
     pub(crate) directories: Vec<Directory>,
 }
 
-/// A directory that components are given.
+/// A directory that components may use.
 #[derive(Debug, Clone)]
 pub(crate) struct Directory {
     path: PathBuf,
     /// Its name in the component.
     name: String,
-    /// Device and number of what stood there at the start; `None` before, and where systems do not
-    /// tell.
+    /// Device and inode number at the start; `None` before, and on systems without them.
     identity: Option<(u64, u64)>,
 }
 
@@ -66,7 +65,7 @@ impl Directory {
 }
 
 impl WasiConfig {
-    /// Finds the directories, so that all instances get the same ones.
+    /// Records the identity of the directories, so that all instances get the same ones.
     pub(crate) fn preopen(&mut self) -> Result<()> {
         for directory in &mut self.directories {
             let identity = directory.find_identity();
@@ -75,7 +74,7 @@ impl WasiConfig {
         Ok(())
     }
 
-    /// The context of one instance. It is an error if another directory is at the path by now: a store must
+    /// The context of one instance. It is an error if a path now leads to another directory: a store must
     /// not be spread over two directories.
     pub(crate) fn build_ctx(&self) -> Result<WasiCtx> {
         let mut ctx = WasiCtx::builder();
@@ -120,7 +119,7 @@ impl StdoutStream for Log {
     }
 }
 
-/// Bytes on their way to the log, line by line.
+/// Splits bytes into lines, and logs them.
 #[derive(Default)]
 struct LogLines(Vec<u8>);
 
@@ -141,7 +140,7 @@ impl LogLines {
         let line = mem::take(&mut self.0);
         if !line.is_empty() {
             let line = printable(&String::from_utf8_lossy(&line));
-            tracing::warn!("the component says: {line}");
+            tracing::warn!("component: {line}");
         }
     }
 }

@@ -112,7 +112,7 @@ impl ConflictCheck {
             let is_same = self.comparison.is_same(sent.to_owned(), id, read_held);
             match is_same.await {
                 Ok(is_same) => {
-                    self.comparison.know_as(&id, subject);
+                    self.comparison.add_alias(&id, subject);
                     is_same
                 }
                 Err(error) => return Compared::Failed(error),

@@ -116,7 +116,7 @@ impl NatsSink {
             conflicts: ConflictCheck::new(
                 url,
                 connection,
-                Comparison::noting_in(Arc::clone(&reasons)),
+                Comparison::with_reasons(Arc::clone(&reasons)),
             ),
             reasons,
             watcher: tokio::spawn(watcher.run()),
@@ -246,7 +246,7 @@ impl NatsSink {
     }
 
     fn full(&self) -> PutError {
-        self.reasons.note(Reason::StreamFull);
+        self.reasons.record(Reason::StreamFull);
         unavailable(FULL_RETRY_SECONDS)
     }
 }
@@ -257,7 +257,7 @@ impl PutSink for NatsSink {
             .quota
             .try_acquire(key.len() + event.len())
             .map_err(|reason| {
-                self.reasons.note(reason);
+                self.reasons.record(reason);
                 unavailable(QUEUE_FULL_RETRY_SECONDS)
             })?;
         if !self.health.admits() {

@@ -1,4 +1,4 @@
-//! The body of a request on its way to the guest, within its limits.
+//! The body of a request, within its limits.
 //!
 //! Limits the bytes of a body, and of all bodies together, and records how the body ended. A body that the
 //! guest leaves unread is drained, so that a client that is still sending can read its response. Time-outs
@@ -145,7 +145,7 @@ impl LimitedBody {
 
     async fn next_data(&mut self) -> Result<Option<Bytes>, BodyError> {
         let frame = self.frame().await.transpose()?;
-        // Nothing comes after trailers.
+        // Trailers are the last frame.
         Ok(frame.and_then(|frame| frame.into_data().ok()))
     }
 

@@ -4,7 +4,8 @@ use std::num::NonZeroU64;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-/// The size of a body in bytes up to which it may use all of a [`BodyQuota`].
+/// The size in bytes up to which a body may use all of a [`BodyQuota`]. Large events must not keep ordinary
+/// ones, which are far smaller, from being served.
 const SMALL_BODY_BYTES: u64 = 64 * 1024;
 
 /// The limits of a body.

@@ -1,6 +1,6 @@
 //! Reads a request body with a time-out, a minimum rate, and a limit on chunk framing.
 //!
-//! Looks at the number of bytes only. The memory of a body is limited in `body`.
+//! The memory of a body is limited in `body`.
 
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -15,7 +15,7 @@ use tokio::time::{Instant, Sleep, sleep_until};
 use crate::server::body_quota::BodyLimits;
 use crate::server::connection_state::OpenBody;
 
-/// Over how long the rate of a body is averaged: lost packets are retransmitted within that.
+/// The interval over which the rate of a body is averaged: lost packets are retransmitted within it.
 const RATE_INTERVAL: Duration = Duration::from_secs(5);
 
 /// How long a late body is still read while more of it is available: the data that arrived while the server
@@ -56,10 +56,10 @@ struct ReadDeadline {
     end: Option<Instant>,
     /// For as much of it as the minimum rate requires.
     rate_end: Instant,
-    /// How much had arrived when the rate was last checked.
+    /// The bytes that had arrived when the rate was last checked.
     arrived: u64,
     timer: Pin<Box<Sleep>>,
-    /// Since when it is late. More may have arrived unnoticed.
+    /// The time since which it is late. More data may have arrived unnoticed.
     late_since: Option<Instant>,
     /// Whether some arrived since the last check that found it late.
     has_progressed: bool,
@@ -121,7 +121,7 @@ impl BodyReader {
     }
 
     /// How many bytes may have been read from the connection by now: the data, and the framing, which may be
-    /// as much and some more. Up to a read buffer of them may belong to what follows the body.
+    /// as much and some more. Up to a read buffer of them may belong to the bytes after the body.
     fn max_received(&self) -> u64 {
         let framing = self.limits.framing_bytes.saturating_add(self.data);
         let body = framing.saturating_add(self.data);
@@ -172,12 +172,12 @@ impl ReadDeadline {
             }
             // A flood of bytes uses up the cooperative budget; that must not keep the timer from firing.
             ready!(Pin::new(&mut unconstrained(self.timer.as_mut())).poll(context));
-            let is_over = self.end.is_some_and(|end| end <= deadline);
+            let is_timed_out = self.end.is_some_and(|end| end <= deadline);
             let least = limits
                 .min_rate
                 .map_or(0, |rate| rate.get().saturating_mul(RATE_INTERVAL.as_secs()));
             let now = Instant::now();
-            if !is_over && arrived - self.arrived >= least {
+            if !is_timed_out && arrived - self.arrived >= least {
                 self.arrived = arrived;
                 self.rate_end = now + RATE_INTERVAL;
                 self.late_since = None;
@@ -233,7 +233,7 @@ mod tests {
         assert!(begin.as_mut().now_or_never().is_none());
         advance(RATE_INTERVAL).await;
         use_up_budget().await;
-        // Data that arrived meanwhile is looked for once more.
+        // Data that has arrived since is read once more.
         assert!(begin.as_mut().now_or_never().is_none());
         use_up_budget().await;
         assert!(begin.as_mut().now_or_never().is_some());

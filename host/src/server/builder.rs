@@ -1,6 +1,4 @@
 //! The builder of a server: its address, its component, its sink and its limits.
-//!
-//! Reads no environment, and no file but the component and the compile cache.
 
 use std::fmt;
 use std::future::Future;
@@ -79,15 +77,15 @@ impl PeerServer {
 }
 
 impl PeerServerBuilder {
-    /// The host name or IP address to listen on. A name that resolves to several addresses is
-    /// listened on at all of them that this machine has. Not given: any IPv4 address.
+    /// The host name or IP address to listen on. If a name resolves to several addresses, the server
+    /// listens on all of them that this machine has. Default: all IPv4 addresses.
     pub fn hostname(mut self, hostname: impl Into<String>) -> Self {
         self.hostname = Some(hostname.into());
         self
     }
 
-    /// The TCP port, [`DEFAULT_PORT`] unless given. 0 takes a free one, which
-    /// [`PeerServer::port`] tells.
+    /// The TCP port, [`DEFAULT_PORT`] by default. With 0 the system chooses a free port; see
+    /// [`PeerServer::port`].
     pub fn port(mut self, port: u16) -> Self {
         self.port = port;
         self
@@ -192,7 +190,7 @@ impl PeerServerBuilder {
     }
 }
 
-/// Opens the sink, if the component puts into it.
+/// Opens the sink, if the component uses it.
 async fn open_sink(sink: Option<Sink>, is_needed: bool) -> Result<BoxSink, Error> {
     match sink {
         Some(Sink::Opened(sink)) if is_needed => Ok(sink),
@@ -201,7 +199,7 @@ async fn open_sink(sink: Option<Sink>, is_needed: bool) -> Result<BoxSink, Error
         given => {
             if given.is_some() {
                 tracing::warn!(
-                    "the component has a sink of its own and never calls that of the server"
+                    "the component has a sink of its own and never uses the sink of the server"
                 );
             }
             Ok(DiscardSink.boxed())

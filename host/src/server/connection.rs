@@ -1,7 +1,5 @@
-//! One connection: serves its requests with time-outs, responds to what hyper cannot parse, and drains it at
-//! the shutdown of the server.
-//!
-//! Never looks into a request: that is for `service`.
+//! One connection: serves its requests with time-outs, responds to bytes that hyper cannot parse, and
+//! drains it at the shutdown of the server.
 
 use std::convert::Infallible;
 use std::future::poll_fn;
@@ -39,8 +37,8 @@ const READ_BUFFER_BYTES: usize = 64 * 1024;
 /// time costs less than a timer for each request.
 const IDLE_TICKS: u32 = 5;
 
-/// How long a connection without a request waits for one at the shutdown: long enough to read what the system
-/// has received, or what is on its way in the same network.
+/// How long a connection without a request waits for one at the shutdown: long enough to read the bytes
+/// that the system has received, or that are on their way in the same network.
 const ARRIVAL_TIME: Duration = Duration::from_millis(50);
 
 /// How long a connection that is asked to close waits before it does: the shortest time of a timer. The
@@ -153,7 +151,7 @@ fn http(limits: &Limits) -> http1::Builder {
     http
 }
 
-/// Serves a connection until it ends or the client exceeds a time-out.
+/// Serves a connection until it closes or the client exceeds a time-out.
 async fn serve_with_timeouts<C>(
     mut connection: C,
     state: &ConnectionState,
@@ -195,7 +193,7 @@ where
         }
         let number = state.requests_started();
         let timer = match &mut head_timer {
-            Some((of, timer)) if *of == number => timer,
+            Some((request, timer)) if *request == number => timer,
             other => {
                 let timer = Box::pin(sleep(limits.header_read_timeout));
                 &mut other.insert((number, timer)).1
@@ -270,7 +268,7 @@ async fn linger(
     let lingering = pin!(timeout(LINGER_TIME, lingering));
     match select(lingering, asked).await {
         Either::Left((Ok(Err(error)), _)) => {
-            tracing::debug!(%error, "a client was gone before it could read its response");
+            tracing::debug!(%error, "a client closed its connection before it read its response");
         }
         Either::Left(_) => {}
         Either::Right(_) => tracing::debug!("a lingering connection was closed for a new one"),

@@ -1,7 +1,7 @@
-//! The connections of a server: how many there may be, in all and of one address.
+//! Limits the number of connections, in all and for each address.
 //!
-//! Which one is closed for a new one is for `open_connections` to say. Is asked when a connection begins
-//! and ends; a request only looks whether one waits.
+//! Called when a connection begins and ends; a request only checks whether a connection waits.
+//! `open_connections` chooses the connection that is closed for a new one.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
@@ -16,8 +16,7 @@ use crate::server::connection_state::{ConnectionState, now_ms};
 use crate::server::open_connections::OpenConnections;
 use crate::util::log_limiter::LogLimiter;
 
-/// How many bits of an IPv6 address are those of one network, all of whose addresses anyone in it may
-/// use.
+/// The length of the prefix of an IPv6 network: a client may use any address in its network.
 const IPV6_NETWORK_BITS: u32 = 64;
 
 /// The connections that a server has accepted itself.
@@ -38,28 +37,28 @@ pub(crate) struct ConnectionLimiter {
 #[derive(Debug, Default)]
 struct Table {
     open: OpenConnections,
-    /// Empty where there is no limit.
+    /// Empty if there is no limit.
     by_address: HashMap<IpAddr, u32>,
 }
 
-/// The permit of a connection, until this is dropped.
+/// The permit of a connection. Dropped, it is released.
 #[derive(Debug)]
 pub(crate) struct ConnectionPermit {
     connections: Arc<ConnectionLimiter>,
     id: u64,
-    /// `None` where there is no limit.
-    _of_address: Option<AddressPermit>,
+    /// `None` if there is no limit.
+    _address_permit: Option<AddressPermit>,
     _permit: OwnedSemaphorePermit,
 }
 
-/// The share of a connection, also of one that waits, in what its address may have.
+/// The permit of a connection for its address, also while it waits for a [`ConnectionPermit`].
 #[derive(Debug)]
 struct AddressPermit {
     connections: Arc<ConnectionLimiter>,
     address: IpAddr,
 }
 
-/// A connection that waits for its permit, until this is dropped.
+/// Counts a connection as waiting until this is dropped.
 struct Waiting<'a>(&'a AtomicUsize);
 
 impl ConnectionLimiter {
@@ -75,14 +74,14 @@ impl ConnectionLimiter {
         }
     }
 
-    /// A permit for a new connection, once there is one: where all are taken, the connection that has
-    /// been idle the longest is closed. `None` where its address has as many as it may.
+    /// Waits for a permit for a new connection; if all are in use, the connection that is idle longest is
+    /// closed. `None` if its address has as many as allowed.
     pub(crate) async fn admit(
         this: &Arc<Self>,
         address: IpAddr,
         state: &Arc<ConnectionState>,
     ) -> Option<ConnectionPermit> {
-        let of_address = match this.max_per_address {
+        let address_permit = match this.max_per_address {
             0 => None,
             _ => Some(Self::admit_address(this, network(address))?),
         };
@@ -91,7 +90,7 @@ impl ConnectionLimiter {
         Some(ConnectionPermit {
             connections: Arc::clone(this),
             id: this.lock().open.add(state),
-            _of_address: of_address,
+            _address_permit: address_permit,
             _permit: permit,
         })
     }
@@ -110,12 +109,12 @@ impl ConnectionLimiter {
             }
         }
         if let Some(suppressed) = this.address_full.check(&address.to_string()) {
-            tracing::warn!(%address, connections, suppressed, "no more connections of one address: closed");
+            tracing::warn!(%address, connections, suppressed, "too many connections of one address: closed");
         }
         None
     }
 
-    /// Whether a connection waits until another one ends.
+    /// Whether a connection waits until another one closes.
     pub(crate) fn has_waiting(&self) -> bool {
         self.waiting.load(Ordering::Relaxed) > 0
     }
@@ -131,21 +130,21 @@ impl ConnectionLimiter {
                 tracing::warn!(
                     connections,
                     suppressed,
-                    "no more connections at a time: the one that is idle the longest is closed for the next"
+                    "too many connections at a time: the one that is idle longest is closed for the next"
                 );
             }
             let wanted = self.waiting.load(Ordering::Relaxed);
             let recheck = self.lock().open.close_longest_idle(wanted, now_ms());
             tokio::select! {
                 permit = Arc::clone(&self.permits).acquire_owned() => {
-                    return permit.expect("nobody closes the semaphore");
+                    return permit.expect("the semaphore is never closed");
                 }
                 () = sleep(recheck) => {}
             }
         }
     }
 
-    /// Each change leaves the table whole, so a poisoned lock is still good.
+    /// Each change leaves the table consistent, so a poisoned lock is still good.
     fn lock(&self) -> MutexGuard<'_, Table> {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -182,7 +181,7 @@ impl Drop for Waiting<'_> {
     }
 }
 
-/// The address, or of IPv6 its network.
+/// The address, or for IPv6 its network.
 fn network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(address) => {
@@ -236,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn an_ipv6_network_counts_as_one_address() {
+    fn ipv6_network_counts_as_one_address() {
         let network = |address: &str| network(address.parse().expect("is one"));
         let address = |address: &str| address.parse::<IpAddr>().expect("is one");
         assert_eq!(network("2001:db8:1:2:3:4:5:6"), address("2001:db8:1:2::"));

@@ -1,8 +1,7 @@
 //! The state of a connection: requests in service, bodies that are being read, a header section that has
 //! started.
 //!
-//! Consists of counters and flags, so that recording it does not slow down a request. Never closes a
-//! connection.
+//! Consists of counters and flags, so that recording it does not slow down a request.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, LazyLock, OnceLock};
@@ -24,7 +23,7 @@ pub(crate) struct ConnectionState {
     /// Written by the connection's task only, so no addition is lost.
     requests_started: AtomicUsize,
     requests_ended: AtomicUsize,
-    /// Bodies that have not been read to their end, also after the response to their request.
+    /// Bodies that have not been read to the end, also after the response to their request.
     open_bodies: AtomicUsize,
     /// Responses that a guest still writes.
     open_responses: AtomicUsize,
@@ -130,7 +129,7 @@ impl ConnectionState {
         self.received.load(Ordering::Relaxed)
     }
 
-    pub(crate) fn find_defect(&self, request: usize, defect: Defect) {
+    pub(crate) fn record_defect(&self, request: usize, defect: Defect) {
         // No request after the first one with a defect is served.
         let _ = self.defect.set((request, defect));
     }

@@ -16,7 +16,7 @@ use crate::server::connection_state::ConnectionState;
 use crate::server::refusal_log::RefusalLog;
 use crate::sink::dispatcher::{ConnectionDispatcher, SinkDispatcher};
 
-/// How often idle instances are dropped: after a burst, twice that until all are.
+/// How often idle instances are dropped. After a burst, all of them are dropped within twice that time.
 const TRIM_INTERVAL: Duration = Duration::from_secs(10);
 
 /// The data that all connections of a server share.
@@ -26,11 +26,11 @@ pub(crate) struct ServerContext {
     pub(crate) dispatcher: SinkDispatcher,
     pub(crate) body_limits: BodyLimits,
     pub(crate) body_quota: BodyQuota,
-    /// How long a component may take for a request if it has a sink of its own, whose time-out the server
-    /// does not see.
+    /// The time-out of a request to a component with a sink of its own, since the server cannot apply a
+    /// time-out to that sink.
     pub(crate) request_timeout: Option<Duration>,
     pub(crate) refusals: Arc<RefusalLog>,
-    /// The connections, and the work that outlives them.
+    /// The tasks of connections, and of work that outlives them.
     pub(crate) tasks: TaskTracker,
     /// See [`ConnectionState::last_responses`].
     pub(crate) last_responses: Arc<AtomicUsize>,

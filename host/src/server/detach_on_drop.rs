@@ -1,6 +1,6 @@
-//! A future that is completed even if it is dropped: a body that was read to its end is put.
+//! A future that completes even if it is dropped: a body that was read to its end is put.
 //!
-//! As long as it is not dropped it needs no task of its own.
+//! It needs a task of its own only once it is dropped.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use tokio::runtime::Handle;
 
 use crate::server::connection_state::ConnectionState;
 
-/// A future. Dropped before its end, it is spawned on the runtime.
+/// A future. Dropped before it is ready, it is spawned on the runtime.
 pub(crate) struct DetachOnDrop<T: 'static> {
     /// `None` once it is ready.
     future: Option<Pin<Box<dyn Future<Output = T> + Send>>>,
@@ -18,7 +18,7 @@ pub(crate) struct DetachOnDrop<T: 'static> {
 }
 
 impl<T> DetachOnDrop<T> {
-    /// Spawned, it is one of the tasks of the server of `state`.
+    /// If it is spawned, it is one of the tasks of the server of `state`.
     pub(crate) fn new(
         future: impl Future<Output = T> + Send + 'static,
         state: &Arc<ConnectionState>,

@@ -35,9 +35,9 @@ pub(crate) fn validate<B>(request: &Request<B>) -> Result<(), Outcome> {
     }
 }
 
-/// Whether this is a value of `Host`: `uri-host [":" port]`, or nothing, which is what a client sends
-/// whose target has no authority (RFC 9110, section 7.2). That one is served: RFC 9112, section 3.3,
-/// leaves it to the server, and here there is only one host.
+/// Whether this is a value of `Host`: `uri-host [":" port]`, or empty, as a client sends it for a target
+/// without an authority (RFC 9110, section 7.2). The server accepts an empty one (RFC 9112, section 3.3),
+/// since it has only one host.
 fn is_host(value: &[u8]) -> bool {
     value.is_empty() || is_authority(value)
 }
@@ -87,7 +87,7 @@ fn is_authority(value: &[u8]) -> bool {
     host && is_port
 }
 
-/// What stands between brackets: an IPv6 address, or one of a version to come.
+/// Whether this is an IP literal without its brackets: an IPv6 address, or a future version.
 fn is_ip_literal(literal: &[u8]) -> bool {
     let Ok(text) = std::str::from_utf8(literal) else {
         return false;
@@ -103,7 +103,7 @@ fn is_ip_literal(literal: &[u8]) -> bool {
     is_version && !address.is_empty() && address.bytes().all(is_address)
 }
 
-/// Whether this is a `reg-name`, of which an IPv4 address is one.
+/// Whether this is a `reg-name`; an IPv4 address is one.
 fn is_name(name: &[u8]) -> bool {
     let mut bytes = name.iter();
     while let Some(byte) = bytes.next() {

@@ -1,8 +1,8 @@
-//! The stream under hyper: what is read and written on a connection, where hyper does not tell.
+//! The stream between hyper and the socket.
 //!
-//! Counts the bytes that come, leaves the processor to others now and then, tells when an answer has to
-//! wait for its client, has `message_scanner` look for what hyper does not tell of a request, and holds back what hyper answers
-//! by itself, in the place of which `parse_error` says more. What the bytes mean beyond that is hyper's to say.
+//! Counts the bytes that are received, yields to other tasks, records when a write is blocked, passes the
+//! bytes to `message_scanner`, and withholds the responses that hyper sends by itself, which `parse_error`
+//! replaces.
 
 use std::io;
 use std::pin::Pin;
@@ -14,25 +14,25 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use crate::server::connection_state::ConnectionState;
 use crate::server::message_scanner::MessageScanner;
 
-/// How many bytes are read until other tasks get their turn. hyper reads the framing of chunks byte by
-/// byte for as long as there is any, which is some milliseconds for as much as this.
-const TURN_BYTES: usize = 64 * 1024;
+/// How many bytes are read before the task yields. hyper reads chunk framing byte by byte, which takes some
+/// milliseconds for this many bytes.
+const YIELD_BYTES: usize = 64 * 1024;
 
 /// A stream that hyper reads and writes.
 #[derive(Debug)]
 pub(crate) struct HttpIo<S> {
     stream: S,
     state: Arc<ConnectionState>,
-    /// How many bytes were read in this turn.
-    turn_bytes: usize,
+    /// How many bytes were read since the task last yielded.
+    bytes_since_yield: usize,
     scanner: MessageScanner,
-    /// How many answers of the service were begun to be written.
-    answered: usize,
-    /// What hyper has answered by itself.
+    /// The number of responses of the service that hyper has started to write.
+    responses_started: usize,
+    /// The response that hyper has made by itself.
     withheld: Vec<u8>,
 }
 
-/// How an answer begins.
+/// The start of a response.
 const VERSION: &[u8] = b"HTTP/1.";
 
 impl<S> HttpIo<S> {
@@ -40,9 +40,9 @@ impl<S> HttpIo<S> {
         Self {
             stream,
             state: Arc::clone(state),
-            turn_bytes: 0,
+            bytes_since_yield: 0,
             scanner: MessageScanner::default(),
-            answered: 0,
+            responses_started: 0,
             withheld: Vec::new(),
         }
     }
@@ -55,20 +55,20 @@ impl<S> HttpIo<S> {
         self.stream
     }
 
-    fn received(&mut self, bytes: &[u8]) {
-        self.turn_bytes += bytes.len();
+    fn record_read(&mut self, bytes: &[u8]) {
+        self.bytes_since_yield += bytes.len();
         self.state.receive(bytes.len() as u64);
         if let Some((request, defect)) = self.scanner.read(bytes) {
-            self.state.find_defect(request, defect);
+            self.state.record_defect(request, defect);
         }
     }
 
-    /// Whether this is an answer of hyper's own, to what it takes for no request. Then none of the
-    /// service's is due.
-    fn is_own_answer(&mut self, bytes: &[u8]) -> bool {
+    /// Whether this is a response that hyper has made by itself, to bytes that it cannot parse as a
+    /// request. Then no response of the service is due.
+    fn is_made_by_hyper(&mut self, bytes: &[u8]) -> bool {
         let ended = self.state.requests_ended();
-        if self.answered != ended {
-            self.answered = ended;
+        if self.responses_started != ended {
+            self.responses_started = ended;
             return false;
         }
         let status = bytes.strip_prefix(VERSION).and_then(|rest| rest.get(1..5));
@@ -83,16 +83,16 @@ impl<S: AsyncRead + Unpin> AsyncRead for HttpIo<S> {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        if self.turn_bytes >= TURN_BYTES {
-            self.turn_bytes = 0;
+        if self.bytes_since_yield >= YIELD_BYTES {
+            self.bytes_since_yield = 0;
             context.waker().wake_by_ref();
             return Poll::Pending;
         }
         let before = buffer.filled().len();
         let read = Pin::new(&mut self.stream).poll_read(context, buffer);
         match read {
-            Poll::Pending => self.turn_bytes = 0,
-            Poll::Ready(_) => self.received(&buffer.filled()[before..]),
+            Poll::Pending => self.bytes_since_yield = 0,
+            Poll::Ready(_) => self.record_read(&buffer.filled()[before..]),
         }
         read
     }
@@ -104,8 +104,8 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for HttpIo<S> {
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        // What goes on with a write that had to wait is the service's.
-        if !self.state.is_write_blocked() && self.is_own_answer(bytes) {
+        // A blocked write continues a response of the service.
+        if !self.state.is_write_blocked() && self.is_made_by_hyper(bytes) {
             self.withheld.extend_from_slice(bytes);
             return Poll::Ready(Ok(bytes.len()));
         }
@@ -123,7 +123,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for HttpIo<S> {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        // There is something to be said yet.
+        // The response that replaces the withheld one has yet to be written.
         if !self.withheld.is_empty() {
             return Poll::Ready(Ok(()));
         }
@@ -141,25 +141,25 @@ mod tests {
     use super::HttpIo;
     use crate::server::connection_state::ConnectionState;
 
-    const ANSWER: &[u8] = b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\n\r\n";
+    const RESPONSE: &[u8] = b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\n\r\n";
 
     #[tokio::test]
-    async fn bad_request_of_the_service_that_has_to_wait_is_sent() {
-        let (near, mut far) = duplex(ANSWER.len());
+    async fn blocked_400_of_service_is_not_withheld() {
+        let (near, mut far) = duplex(RESPONSE.len());
         let state = Arc::new(ConnectionState::default());
         let mut io = HttpIo::new(near, &state);
         for _ in 0..2 {
             state.begin_request();
             state.end_request();
-            // The second finds no room.
-            let _ = io.write(ANSWER).now_or_never();
+            // The second is blocked.
+            let _ = io.write(RESPONSE).now_or_never();
         }
-        let mut read = vec![0; ANSWER.len()];
+        let mut read = vec![0; RESPONSE.len()];
         far.read_exact(&mut read).await.expect("reads");
-        let written = io.write(ANSWER).now_or_never().expect("has room");
-        assert_eq!(written.expect("writes"), ANSWER.len());
+        let written = io.write(RESPONSE).now_or_never().expect("has room");
+        assert_eq!(written.expect("writes"), RESPONSE.len());
         assert_eq!(io.withheld(), b"");
         far.read_exact(&mut read).await.expect("reads");
-        assert_eq!(read, ANSWER);
+        assert_eq!(read, RESPONSE);
     }
 }

@@ -1,6 +1,6 @@
-//! From a host name to listening sockets, and from those to connections.
+//! Resolves a host name, listens on its addresses, and accepts connections.
 //!
-//! Never gives up accepting: what fails is logged, waited out and tried again.
+//! An error of `accept` is logged and retried after a pause.
 
 use std::io::{self, ErrorKind};
 use std::net::{self, Ipv4Addr, SocketAddr};
@@ -11,33 +11,31 @@ use tokio::net::{TcpListener, TcpSocket, TcpStream, lookup_host};
 use crate::error::Error;
 use crate::util::log_limiter::LogLimiter;
 
-/// How many connections the system holds until they are accepted: a burst of as many clients as
-/// are served at a time.
+/// How many connections the system queues until they are accepted: enough for a burst of new clients.
 const BACKLOG: u32 = 1024;
 
-/// How long to wait after an error of `accept`, so that one which lasts, such as too many open
-/// files, does not keep a processor busy.
+/// The pause after an error of `accept`, so that a persistent one, such as too many open files, does not
+/// keep a processor busy.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
-/// How often another free port is taken because the one that is free on the first address is
-/// busy on another.
+/// How many free ports are tried, if the port that is free on the first address is in use on another.
 const FREE_PORT_TRIES: usize = 16;
 
-/// A socket that listens, with the address that it was really given.
+/// A listening socket, with its actual address.
 pub(crate) struct Listener {
     socket: TcpListener,
     pub(crate) address: SocketAddr,
     failing: LogLimiter,
 }
 
-/// A socket that has its address, and does not listen yet.
+/// A bound socket that does not listen yet.
 #[derive(Debug)]
 pub(crate) struct Bound {
     socket: TcpSocket,
     address: SocketAddr,
 }
 
-/// Takes every address of `hostname`, or any IPv4 address, which nobody else can listen on then.
+/// Binds every address of `hostname`, or all IPv4 addresses, so that no other process can listen on them.
 pub(crate) async fn bind(hostname: Option<&str>, port: u16) -> Result<Vec<Bound>, Error> {
     let addresses = resolve(hostname, port).await?;
     let mut tries = if port == 0 { FREE_PORT_TRIES } else { 1 };
@@ -51,7 +49,7 @@ pub(crate) async fn bind(hostname: Option<&str>, port: u16) -> Result<Vec<Bound>
     }
 }
 
-/// Listens on addresses that were taken.
+/// Listens on bound addresses.
 pub(crate) fn listen(bound: Vec<Bound>) -> Result<Vec<Listener>, Error> {
     let listen = |Bound { socket, address }| {
         let socket = socket.listen(BACKLOG);
@@ -90,11 +88,11 @@ async fn resolve(hostname: Option<&str>, port: u16) -> Result<Vec<SocketAddr>, E
     Ok(addresses)
 }
 
-/// Takes all of `addresses`, where the first decides the port of the others. An address that this
-/// machine does not have is passed over as long as there is another.
+/// Binds all of `addresses`, with the port of the first. An address that this machine does not have is
+/// skipped, unless it is the only one.
 fn bind_all(addresses: &[SocketAddr]) -> Result<Vec<Bound>, Error> {
     let mut listeners: Vec<Bound> = Vec::new();
-    let mut passed_over = None;
+    let mut skipped = None;
     for address in addresses {
         let mut address = *address;
         if let Some(first) = listeners.first() {
@@ -104,12 +102,12 @@ fn bind_all(addresses: &[SocketAddr]) -> Result<Vec<Bound>, Error> {
             Ok(listener) => listeners.push(listener),
             Err(source) if is_absent(&source) => {
                 tracing::warn!(%address, error = %source, "not listening on an address");
-                passed_over = Some(Error::Listen { address, source });
+                skipped = Some(Error::Listen { address, source });
             }
             Err(source) => return Err(Error::Listen { address, source }),
         }
     }
-    match passed_over {
+    match skipped {
         Some(error) if listeners.is_empty() => Err(error),
         _ => Ok(listeners),
     }
@@ -150,7 +148,7 @@ impl Listener {
                     return (without_delay(stream), peer);
                 }
                 Err(error) if error.kind() == ErrorKind::ConnectionAborted => {
-                    tracing::debug!(%error, "a client was gone before it was accepted");
+                    tracing::debug!(%error, "a client closed its connection before it was accepted");
                 }
                 Err(error) => {
                     failures += 1;
@@ -163,10 +161,10 @@ impl Listener {
         }
     }
 
-    /// Stops listening, and returns the connections that the system holds: their clients take them for
-    /// accepted, and may have sent a request.
+    /// Stops listening, and returns the connections in the queue of the system: to their clients they are
+    /// established, and they may have sent a request.
     pub(crate) fn close(self) -> Vec<(TcpStream, SocketAddr)> {
-        // The runtime may not know of them yet, but the system does.
+        // The runtime may not have been notified of them yet.
         let listener = match self.socket.into_std() {
             Ok(listener) => listener,
             Err(error) => {
@@ -174,10 +172,10 @@ impl Listener {
                 return Vec::new();
             }
         };
-        let mut held = Vec::new();
-        while held.len() < BACKLOG as usize {
+        let mut queued = Vec::new();
+        while queued.len() < BACKLOG as usize {
             match listener.accept().and_then(to_tokio) {
-                Ok((stream, peer)) => held.push((without_delay(stream), peer)),
+                Ok((stream, peer)) => queued.push((without_delay(stream), peer)),
                 Err(error) if error.kind() == ErrorKind::ConnectionAborted => {}
                 Err(error) if error.kind() == ErrorKind::WouldBlock => break,
                 Err(error) => {
@@ -186,7 +184,7 @@ impl Listener {
                 }
             }
         }
-        held
+        queued
     }
 }
 
@@ -195,7 +193,7 @@ fn to_tokio((stream, peer): (net::TcpStream, SocketAddr)) -> io::Result<(TcpStre
     Ok((TcpStream::from_std(stream)?, peer))
 }
 
-/// Answers are small and complete: waiting to fill a packet only delays them.
+/// Responses are small and complete: waiting to fill a packet only delays them.
 fn without_delay(stream: TcpStream) -> TcpStream {
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "cannot set TCP_NODELAY");

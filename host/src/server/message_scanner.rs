@@ -1,26 +1,27 @@
-//! The messages on a connection, followed byte by byte as they arrive, for what hyper does not tell of a
-//! request: a fragment in its target, which hyper takes away, and a bad `Content-Length` behind a
-//! `Transfer-Encoding`, which hyper skips.
+//! Parses the messages on a connection byte by byte as they arrive, to find defects that hyper does not
+//! report: a fragment in the target, which hyper removes, and an invalid `Content-Length` beside a
+//! `Transfer-Encoding`, which hyper ignores.
 //!
-//! Follows valid messages as hyper does. Where hyper ends the connection, it gives up and reports nothing.
+//! Parses valid messages as hyper does. After a message at which hyper closes the connection, it stops and
+//! reports nothing.
 
 use crate::server::framing_fields::{FieldValue, FramingField, FramingFields};
 
-/// What is wrong with a request that hyper takes.
+/// A defect of a request that hyper accepts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Defect {
     /// Its target has a fragment.
     Fragment,
-    /// A length beside its transfer coding is no number, or there are two that differ.
+    /// A length beside its transfer coding is not a number, or there are two that differ.
     Length,
-    /// A length beside its transfer coding is beyond [`MAX_LENGTH`].
+    /// A length beside its transfer coding exceeds [`MAX_LENGTH`].
     TooLarge,
 }
 
-/// The largest `Content-Length` that hyper takes, in bytes: it uses the two above as marks.
+/// The largest `Content-Length` that hyper accepts, in bytes: it reserves the two values above.
 const MAX_LENGTH: u64 = u64::MAX - 2;
 
-/// Where in a message the next byte is.
+/// The part of a message that the next byte belongs to.
 #[derive(Debug, Default, Clone, Copy)]
 enum Part {
     /// Empty lines may come before a request (RFC 9112, section 2.2).
@@ -29,12 +30,12 @@ enum Part {
     Method,
     Target,
     FieldStart,
-    /// So many bytes of a name that matches so far.
+    /// The number of bytes of a name that match so far.
     FieldName(FramingField, usize),
     FieldValue(FramingField, FieldValue),
-    /// What is left of a line.
+    /// The rest of a line.
     Line,
-    /// So many bytes of a body, or of a chunk's data.
+    /// The number of bytes left of a body.
     Body(u64),
     ChunkStart,
     ChunkSize(u64),
@@ -45,26 +46,27 @@ enum Part {
     ChunkDataLf,
     TrailersStart,
     EndLf,
-    /// hyper ends the connection.
-    GivenUp,
+    /// hyper closes the connection.
+    Stopped,
 }
 
-/// Follows the messages of one connection.
+/// Parses the messages of one connection.
 #[derive(Debug, Default)]
 pub(crate) struct MessageScanner {
     part: Part,
     has_fragment: bool,
     fields: FramingFields,
-    /// How many header sections have ended.
+    /// The number of header sections that have ended.
     requests: usize,
 }
 
 impl MessageScanner {
-    /// Reads on. Returns the first request that has a defect, counted from 1: none behind it is served.
+    /// Parses further bytes. Returns the number, from 1, of the first request that has a defect: no request
+    /// after it is served.
     pub(crate) fn read(&mut self, mut bytes: &[u8]) -> Option<(usize, Defect)> {
         loop {
             bytes = match (self.part, bytes) {
-                (Part::GivenUp, _) | (_, []) => return None,
+                (Part::Stopped, _) | (_, []) => return None,
                 (Part::Line, _) => match bytes.iter().position(|byte| *byte == b'\n') {
                     Some(end) => {
                         self.part = Part::FieldStart;
@@ -93,7 +95,7 @@ impl MessageScanner {
                     self.requests += 1;
                     let defect = self.end_head();
                     if let Some(defect) = defect {
-                        self.part = Part::GivenUp;
+                        self.part = Part::Stopped;
                         return Some((self.requests, defect));
                     }
                     rest
@@ -122,8 +124,8 @@ impl MessageScanner {
             }
             (Part::Method, b' ') => Part::Target,
             (Part::Target, b' ') => Part::Line,
-            // No request line ends before its version.
-            (_, b'\n') => Part::GivenUp,
+            // A request line without a version is invalid.
+            (_, b'\n') => Part::Stopped,
             (Part::Target, byte) => {
                 self.has_fragment |= byte == b'#';
                 Part::Target
@@ -136,7 +138,7 @@ impl MessageScanner {
         match (self.part, byte) {
             (Part::FieldStart, b'c' | b'C') => Part::FieldName(FramingField::ContentLength, 1),
             (Part::FieldStart, b't' | b'T') => Part::FieldName(FramingField::TransferEncoding, 1),
-            // That of the empty line.
+            // The CR of the empty line.
             (Part::FieldStart, b'\r') => Part::FieldStart,
             (Part::FieldName(field, length), b':') if length == field.name().len() => {
                 Part::FieldValue(field, FieldValue::default())
@@ -161,9 +163,9 @@ impl MessageScanner {
         let fields = self.fields;
         let is_chunked = fields.is_chunked();
         self.part = match fields.length {
-            _ if fields.has_other_coding => Part::GivenUp,
+            _ if fields.has_other_coding => Part::Stopped,
             _ if is_chunked => Part::ChunkStart,
-            _ if fields.has_bad_length => Part::GivenUp,
+            _ if fields.has_bad_length => Part::Stopped,
             Some(length) if length > 0 => Part::Body(length),
             _ => Part::Start,
         };
@@ -182,11 +184,11 @@ impl MessageScanner {
 impl Part {
     fn chunk_framing(self, byte: u8) -> Self {
         match (self, byte) {
-            (Self::ChunkStart, byte) => hexadecimal(0, byte).map_or(Self::GivenUp, Self::ChunkSize),
+            (Self::ChunkStart, byte) => hexadecimal(0, byte).map_or(Self::Stopped, Self::ChunkSize),
             (Self::ChunkSize(size) | Self::ChunkExtension(size), b'\r') => Self::ChunkSizeLf(size),
             (Self::ChunkSize(size), b' ' | b'\t' | b';') => Self::ChunkExtension(size),
             (Self::ChunkSize(size), byte) => {
-                hexadecimal(size, byte).map_or(Self::GivenUp, Self::ChunkSize)
+                hexadecimal(size, byte).map_or(Self::Stopped, Self::ChunkSize)
             }
             (Self::ChunkExtension(size), _) => Self::ChunkExtension(size),
             (Self::ChunkSizeLf(0), b'\n') => Self::TrailersStart,
@@ -195,19 +197,19 @@ impl Part {
             (Self::ChunkDataLf, b'\n') => Self::ChunkStart,
             (Self::TrailersStart, b'\r') => Self::EndLf,
             (Self::EndLf, b'\n') => Self::Start,
-            // A request with trailers is the last of its connection.
-            _ => Self::GivenUp,
+            // hyper closes the connection after a request with trailers.
+            _ => Self::Stopped,
         }
     }
 }
 
-/// How many bytes are left of `length`, and what is behind those that have come.
+/// Skips up to `length` bytes. Returns the number of bytes left to skip, and the bytes after them.
 fn skip(length: u64, bytes: &[u8]) -> (u64, &[u8]) {
     let skipped = usize::try_from(length).map_or(bytes.len(), |length| length.min(bytes.len()));
     (length - skipped as u64, &bytes[skipped..])
 }
 
-/// `number` with another hexadecimal digit, unless it is none, or the number too large.
+/// Appends a hexadecimal digit to `number`; `None` if it is not one, or the number overflows.
 fn hexadecimal(number: u64, digit: u8) -> Option<u64> {
     let digit = char::from(digit).to_digit(16)?;
     number.checked_mul(16)?.checked_add(digit.into())
@@ -225,7 +227,7 @@ mod tests {
         15 ;#\r\nPOST /#a HTTP/1.1\r\n\r\n\r\n00\r\n\r\n\
         POST /a HTTP/1.1\r\nTransfer-Encoding: chunked\r\nContent-Length: 3\r\n\r\n0\r\n\r\n";
 
-    /// The first defect in these bytes, however they come.
+    /// The first defect in these bytes, in whatever parts they arrive.
     #[track_caller]
     fn defect(bytes: &[u8]) -> Option<(usize, Defect)> {
         let whole = MessageScanner::default().read(bytes);
@@ -238,7 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn defects_are_found_behind_requests_of_every_framing() {
+    fn defect_is_found_after_requests_of_every_framing() {
         assert_eq!(defect(VALID), None);
         for (request, expected) in [
             ("POST /#a HTTP/1.1\r\n\r\n", Some(Defect::Fragment)),
@@ -287,9 +289,9 @@ mod tests {
         }
     }
 
-    /// hyper refuses these by itself, or has them refused for the coding.
+    /// hyper refuses these by itself, or `framing` does for the coding.
     #[test]
-    fn nothing_is_reported_behind_message_that_ends_connection() {
+    fn no_defect_is_reported_after_message_that_closes_connection() {
         for message in [
             "POST / HTTP/1.1\r\nContent-Length: x\r\n\r\n",
             "POST / HTTP/1.1\r\nTransfer-Encoding: gzip\r\nContent-Length: x\r\n\r\n",

@@ -1,6 +1,6 @@
-//! The open connections, and the choice of the one that is closed for a new one.
+//! The open connections of a server, and the choice of the one that is closed for a new one.
 //!
-//! Asks a connection to close, which then closes by itself.
+//! The connection is asked to close, and closes itself.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -12,9 +12,9 @@ use crate::server::connection_state::ConnectionState;
 /// checked again.
 const RECHECK_INTERVAL: Duration = Duration::from_millis(50);
 
-/// How long a connection has to be idle before it is closed for another: the first or the next request of its
-/// client may be on its way. That is many times what a request takes within one network, and short enough
-/// for thousands of silent clients to be closed in seconds.
+/// How long a connection has to be idle before it is closed for another: the first or the next request of
+/// its client may be on its way. The time is many times the duration of a request within one network, and
+/// short enough for thousands of silent clients to be closed in seconds.
 const MIN_IDLE_TIME: Duration = Duration::from_millis(100);
 
 /// How many of the connections that are idle longest one check of all connections finds: so many new
@@ -63,7 +63,7 @@ impl OpenConnections {
         if self.asked.len() >= wanted {
             return RECHECK_INTERVAL;
         }
-        // Connections that have begun to linger since come first.
+        // Connections that have begun to linger since the last check come first.
         let last_responses = self.open.values().next().map(|it| it.last_responses());
         let is_known = self.last_responses == last_responses;
         if is_known && self.close_a_candidate(now_ms) {
@@ -145,7 +145,7 @@ mod tests {
         (open, states)
     }
 
-    /// Those that are asked to end now. From then on they are in service.
+    /// Those that are asked to close now. From then on they have a request in service.
     fn asked(states: &[Arc<ConnectionState>]) -> Vec<usize> {
         let context = Context::from_waker(Waker::noop());
         let asked = states.iter().enumerate().filter(|(_, state)| {
@@ -160,11 +160,11 @@ mod tests {
     }
 
     #[test]
-    fn connections_end_in_the_order_in_which_they_became_idle() {
+    fn connections_are_closed_in_order_of_idleness() {
         let max = 3 * CANDIDATES;
         let since_ms = |number| (number * 7 % max) as u64;
         let (mut open, states) = idle_since((0..max).map(since_ms));
-        // It is in service.
+        // It has a request in service.
         states[0].begin_request();
         let now_ms = 1_000_000;
         for expected in 1..max as u64 {
@@ -177,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn connection_that_was_in_service_just_now_is_not_ended() {
+    fn recently_served_connection_is_not_closed() {
         let (mut open, states) = idle_since([2000, 1000, 3000]);
         assert_eq!(open.close_longest_idle(1, 1000), RECHECK_INTERVAL);
         assert_eq!(open.close_longest_idle(1, 1099), Duration::from_millis(1));
@@ -186,21 +186,21 @@ mod tests {
         assert_eq!(asked(&states), [1]);
         assert_eq!(open.close_longest_idle(1, 2060), Duration::from_millis(40));
         assert!(asked(&states).is_empty());
-        // Its client has its answer.
+        // Its client has the response.
         states[2].begin_lingering();
         open.close_longest_idle(1, 2060);
         assert_eq!(asked(&states), [2]);
     }
 
     #[test]
-    fn connection_that_is_answered_slowly_is_not_ended() {
+    fn connection_with_slow_response_is_not_closed() {
         let (mut open, states) = idle_since([0, 0]);
         states[0].set_write_blocked(true);
-        let answer = OpenResponse::new(&states[1]);
+        let response = OpenResponse::new(&states[1]);
         let now_ms = u64::MAX;
         open.close_longest_idle(1, now_ms);
         assert!(asked(&states).is_empty());
-        drop(answer);
+        drop(response);
         open.close_longest_idle(1, now_ms);
         assert_eq!(asked(&states), [1]);
         states[0].set_write_blocked(false);

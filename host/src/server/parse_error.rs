@@ -1,18 +1,19 @@
-//! The response to bytes that hyper cannot parse as a request. hyper's own has a status code and no reason.
+//! The response to bytes that hyper cannot parse as a request. hyper's own response has a status code, but
+//! no problem document.
 
 use alldata_peer_protocol::outcome::{InvalidRequest, Outcome, PROBLEM_MEDIA_TYPE};
 
 use crate::limits::Limits;
 
-/// The size in bytes from which hyper refuses the name of a field.
+/// The size in bytes from which hyper refuses a field name.
 const MAX_NAME_BYTES: usize = 64 * 1024;
 
-/// How a client of HTTP/2 begins that asks nobody first (RFC 9113, section 3.4).
+/// The connection preface of HTTP/2 with prior knowledge (RFC 9113, sections 3.3 and 3.4).
 const HTTP_2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
-/// The status code, and the answer as it is sent, where there has to be one: hyper's own was withheld, or there is none
-/// since the client speaks HTTP/2. `unread` is what hyper has read, and not taken for a request or for
-/// empty lines before one, and `has_started` whether there was anything but those.
+/// The status code and the bytes of the response. `None` if none is due: hyper has made no response, and
+/// the client does not speak HTTP/2. `unread` are the bytes that hyper has read after the last request and
+/// the empty lines before the next; `has_started` is whether a request had started.
 pub(crate) fn response(
     withheld: &[u8],
     unread: &[u8],
@@ -35,11 +36,11 @@ pub(crate) fn response(
         }
         None => return None,
     };
-    let answer = outcome.response();
-    let problem = answer.body();
-    let (status, title) = (answer.status, answer.problem.map_or("", |it| it.title));
+    let response = outcome.response();
+    let problem = response.body();
+    let (status, title) = (response.status, response.problem.map_or("", |it| it.title));
     let bytes = problem.len();
-    // Only hyper knows the time without looking.
+    // hyper caches the date, so it is copied from its response.
     let date = std::str::from_utf8(withheld).unwrap_or_default();
     let date = date.lines().find(|line| line.starts_with("date: "));
     let date = date.map_or_else(String::new, |date| format!("{date}\r\n"));
@@ -52,8 +53,8 @@ pub(crate) fn response(
     Some((status, (head + &problem).into_bytes()))
 }
 
-/// Whether a request line has another major version than 1, or may have once it is whole: hyper refuses
-/// it at the first digit.
+/// Whether a request line has a major version other than 1, or may have one once it is complete: hyper
+/// refuses it at the first digit.
 fn has_other_version(unread: &[u8]) -> bool {
     let is_empty_line = |byte: &u8| matches!(byte, b'\r' | b'\n');
     let start = unread.iter().position(|byte| !is_empty_line(byte));
@@ -72,14 +73,14 @@ fn has_other_version(unread: &[u8]) -> bool {
     }
 }
 
-/// What is larger than it may be. hyper leaves a head unread that is, and a head that is not has a
-/// length of its body that is beyond all numbers.
+/// The outcome of a request that is too large. hyper leaves a header section unread that exceeds a limit;
+/// if it does not, the length of the body exceeds the range of numbers.
 fn too_large(unread: &[u8], limits: &Limits) -> Outcome {
     let (max_bytes, max_headers) = (limits.max_header_bytes as usize, limits.max_headers);
-    let is_over = unread.len() >= max_bytes;
+    let exceeds_size = unread.len() >= max_bytes;
     let mut lines = unread.split_inclusive(|byte| *byte == b'\n');
     let request_line = lines.next().unwrap_or_default();
-    if is_over && request_line.len() >= max_bytes {
+    if exceeds_size && request_line.len() >= max_bytes {
         return Outcome::InvalidRequest(InvalidRequest::UriTooLong);
     }
     let has_end = |line: &&[u8]| !matches!(line, [b'\n'] | [b'\r', b'\n']);
@@ -91,7 +92,7 @@ fn too_large(unread: &[u8], limits: &Limits) -> Outcome {
     let has_long_name = unread
         .split(|byte| *byte == b'\n')
         .any(|field| name_bytes(field) >= Some(MAX_NAME_BYTES));
-    // With the empty line at the end.
+    // Including the empty line at the end.
     if has_long_name || number > max_headers || bytes + b"\r\n".len() > max_bytes {
         return Outcome::InvalidRequest(InvalidRequest::HeaderFieldsTooLarge);
     }

@@ -1,6 +1,4 @@
 //! A running server: its listeners, its connections, and its shutdown.
-//!
-//! Never looks into a request.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -23,7 +21,7 @@ use crate::server::listener::Listener;
 use crate::server::shutdown::{Phase, Shutdown};
 use crate::sink::{BoxSink, PutSink as _};
 
-/// How long the sink has for its flush at least, if the connections took all of the drain time-out.
+/// The least time for the flush of the sink, even if the connections used up the drain time-out.
 const MIN_FLUSH_TIME: Duration = Duration::from_secs(1);
 
 /// An AllData peer server that is listening.
@@ -76,7 +74,7 @@ impl PeerServer {
         }
     }
 
-    /// The address that the server listens on, the first where there are several.
+    /// The address that the server listens on; the first if there are several.
     #[must_use]
     pub fn local_addr(&self) -> SocketAddr {
         let first = self.addresses.first();
@@ -110,7 +108,7 @@ impl PeerServer {
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        // Taken before the check, so that a server that closes meanwhile waits for this connection.
+        // Taken before the check, so that a server that closes at the same time waits for this connection.
         let tasks = self.shared.tasks();
         let token = tasks.token();
         if self.shared.shutdown.has_begun(Phase::Draining) {
@@ -122,7 +120,7 @@ impl PeerServer {
         let serving = AbortOnDropHandle::new(tasks.spawn_on(serving, &self.runtime));
         drop(token);
         if let Err(error) = serving.await {
-            tracing::error!(%error, "a connection was not served to its end");
+            tracing::error!(%error, "the task of a connection failed");
         }
     }
 

@@ -1,8 +1,8 @@
-//! The requests of a server that were not answered with 201: counted by reason, and logged now and then.
+//! Counts the requests that had no response with 201, by reason, and logs the counts.
 //!
-//! Of each reason one line is logged at once, and then one after each pause in which there were more,
-//! with their number. What is left is logged when the server closes, so that the counts of all lines
-//! are the number of refusals. Nothing here is touched by a put that is answered with 201.
+//! The first refusal for a reason is logged at once. Further ones are logged together, with their number,
+//! in one line after each pause. The rest is logged when the server closes, so the counts of all lines add
+//! up to the number of refusals. A put with the response 201 touches nothing here.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -15,10 +15,10 @@ use tracing::Level;
 use crate::sink::reason::{REASONS, Reason};
 use crate::sink::refusal::Refusal;
 
-/// How long after a line of one reason the next one comes at the earliest.
+/// The pause between two lines for the same reason.
 const LINE_PAUSE: Duration = Duration::from_secs(5);
 
-/// What a server has refused.
+/// The refusals of a server.
 #[derive(Debug, Default)]
 pub(crate) struct RefusalLog([Counter; REASONS.len()]);
 
@@ -26,20 +26,20 @@ pub(crate) struct RefusalLog([Counter; REASONS.len()]);
 #[derive(Debug, Default)]
 struct Counter {
     total: AtomicU64,
-    /// Those that no line has told yet.
-    unreported: AtomicU64,
-    /// Whether a task waits to tell them.
+    /// The refusals that no line includes yet.
+    unlogged: AtomicU64,
+    /// Whether a task waits to log them.
     is_pausing: AtomicBool,
-    /// The first of those that no line has told yet.
+    /// The first refusal that no line includes yet.
     example: Mutex<Option<Refusal>>,
 }
 
-/// Marks an answer whose refusal was counted.
+/// Marks a response whose refusal was counted.
 #[derive(Clone)]
 struct Counted;
 
 impl RefusalLog {
-    /// Counts an answer that is no success, unless that was done: by the refusal that was attached to
+    /// Counts a response that is not successful, unless that was done: by the refusal that is attached to
     /// it, or else by its status.
     pub(crate) fn count_response<B>(self: &Arc<Self>, response: &mut Response<B>) {
         let status = response.status();
@@ -49,23 +49,23 @@ impl RefusalLog {
         }
         let status = status.as_u16();
         let attached: Option<Refusal> = extensions.remove();
-        // A component may answer something else than its sink said.
+        // A component may respond with another status than its sink has caused.
         let attached = attached.filter(|refusal| refusal.status == status);
-        self.count(attached.unwrap_or_else(|| Refusal::of_answer(status, "")));
+        self.count(attached.unwrap_or_else(|| Refusal::from_response(status, "")));
     }
 
-    /// Counts an answer now, so that it is not counted again where it is sent.
+    /// Counts a response before it is sent, so that it is not counted again then.
     pub(crate) fn count_early<B>(self: &Arc<Self>, refusal: Refusal, response: &mut Response<B>) {
         response.extensions_mut().insert(refusal);
         self.count_response(response);
         response.extensions_mut().insert(Counted);
     }
 
-    /// Counts what hyper takes for no request, with the status that it is answered with.
+    /// Counts bytes that hyper cannot parse as a request, with the status code of the response.
     pub(crate) fn count_parse_error(self: &Arc<Self>, error: &hyper::Error, status: u16) {
         self.count(Refusal {
             detail: Some(error.to_string()),
-            ..Refusal::of_answer(status, "")
+            ..Refusal::from_response(status, "")
         });
     }
 
@@ -81,23 +81,23 @@ impl RefusalLog {
         );
         let counter = &self.0[reason as usize];
         counter.total.fetch_add(1, Ordering::Relaxed);
-        // Those who find it locked have nothing to add.
+        // If it is locked, another refusal is the example.
         if let Ok(mut example) = counter.example.try_lock() {
             example.get_or_insert(refusal);
         }
-        counter.unreported.fetch_add(1, Ordering::SeqCst);
+        counter.unlogged.fetch_add(1, Ordering::SeqCst);
         if !counter.is_pausing.swap(true, Ordering::SeqCst) {
             counter.report(reason);
             let pausing = report_after_pauses(Arc::downgrade(self), reason);
             match Handle::try_current() {
                 Ok(runtime) => drop(runtime.spawn(pausing)),
-                // The rest is told at the end.
+                // The rest is logged when the server closes.
                 Err(_no_runtime) => {}
             }
         }
     }
 
-    /// Logs what was not logged yet, and all counts in one line, if there is any.
+    /// Logs the refusals that are not logged yet, and one line with all totals, if there are any.
     pub(crate) fn report_totals(&self) {
         let mut totals = Vec::new();
         let mut sum = 0;
@@ -117,14 +117,14 @@ impl RefusalLog {
 }
 
 impl Counter {
-    /// Logs what was not logged yet. Returns how many that were.
+    /// Logs the refusals that are not logged yet. Returns their number.
     fn report(&self, reason: Reason) -> u64 {
         let example = {
-            // What is behind it is set as a whole, so a poisoned lock is still good.
+            // The value is replaced as a whole, so a poisoned lock is still good.
             let mut example = self.example.lock().unwrap_or_else(PoisonError::into_inner);
             example.take()
         };
-        let count = self.unreported.swap(0, Ordering::SeqCst);
+        let count = self.unlogged.swap(0, Ordering::SeqCst);
         if count == 0 {
             return 0;
         }
@@ -157,16 +157,16 @@ impl Counter {
         count
     }
 
-    /// Ends the pauses, unless something came meanwhile.
+    /// Ends the pauses, unless there were further refusals.
     fn end_pausing(&self) -> bool {
         self.is_pausing.store(false, Ordering::SeqCst);
-        let has_more = self.unreported.load(Ordering::SeqCst) > 0;
-        // Who sets it goes on; that may be another who counts.
+        let has_more = self.unlogged.load(Ordering::SeqCst) > 0;
+        // Whichever thread sets it continues, this one or one that counts.
         !has_more || self.is_pausing.swap(true, Ordering::SeqCst)
     }
 }
 
-/// Logs refusals for one reason, after each pause, until there was none in one.
+/// Logs refusals for one reason after each pause, until a pause had none.
 async fn report_after_pauses(refusals: Weak<RefusalLog>, reason: Reason) {
     loop {
         tokio::time::sleep(LINE_PAUSE).await;

@@ -10,10 +10,8 @@ use wasmtime_wasi_http::p2::body::HyperOutgoingBody;
 
 use crate::component::pool::AcquireError;
 use crate::component::put_sink::protocol;
+use crate::sink::BUSY_RETRY_SECONDS;
 use crate::sink::refusal::Refusal;
-
-/// After how many seconds a client may try again that an overloaded server has refused.
-pub(crate) const OVERLOAD_RETRY_SECONDS: u32 = 1;
 
 /// A response with a body of the host, or one that a guest writes.
 pub(crate) type Response = hyper::Response<Either<Full<Bytes>, HyperOutgoingBody>>;
@@ -27,16 +25,17 @@ pub(crate) enum InvalidResponse {
     Field(String),
 }
 
-/// The response of the host to a request that had `outcome`: the same that a guest would make.
+/// The response of the host to a request with this `outcome`, which equals the one that a guest would make.
 pub(crate) fn respond(outcome: &Outcome) -> Response {
-    let answer = outcome.response();
-    let (status, problem) = (answer.status, answer.body());
-    let header = answer.header;
-    let header = header.map(|(name, value)| (HeaderName::from_static(name), value));
+    let encoded = outcome.response();
+    let (status, problem) = (encoded.status, encoded.body());
+    let header = encoded
+        .header
+        .map(|(name, value)| (HeaderName::from_static(name), value));
     let response = complete(status, header, problem);
     let mut response =
         response.expect("outcomes have status codes of RFC 9110 and printable fields");
-    let refusal = Refusal::of_outcome(outcome);
+    let refusal = Refusal::from_outcome(outcome);
     response.extensions_mut().insert(refusal);
     response
 }
@@ -45,32 +44,35 @@ pub(crate) fn respond(outcome: &Outcome) -> Response {
 ///
 /// # Errors
 ///
-/// When its status code or field is invalid, or the field is one of the connection.
+/// When its status code or its field is invalid, or the field describes the connection.
 pub(crate) fn into_response(response: protocol::Response) -> Result<Response, InvalidResponse> {
     let header = match response.header {
         None => None,
         Some((name, value)) => match HeaderName::try_from(&name) {
-            Ok(known) if !is_of_the_connection(&known) => Some((known, value)),
+            Ok(known) if !is_connection_field(&known) => Some((known, value)),
             _ => return Err(InvalidResponse::Field(name)),
         },
     };
     complete(response.status, header, response.body)
 }
 
-/// The outcome of a request for which there is no instance.
+/// The outcome of a request for which no instance was acquired.
 pub(crate) fn acquire_outcome(error: AcquireError) -> Outcome {
     match error {
         AcquireError::Exhausted => Outcome::Unavailable {
-            retry_after_seconds: OVERLOAD_RETRY_SECONDS,
+            retry_after_seconds: BUSY_RETRY_SECONDS,
         },
         AcquireError::Instantiate(error) => {
-            tracing::error!(error = format!("{error:#}"), "the guest can't be started");
+            tracing::error!(
+                error = format!("{error:#}"),
+                "cannot instantiate the component"
+            );
             Outcome::Failed
         }
     }
 }
 
-fn is_of_the_connection(name: &HeaderName) -> bool {
+fn is_connection_field(name: &HeaderName) -> bool {
     *name == CONTENT_LENGTH || DEFAULT_FORBIDDEN_HEADERS.contains(name)
 }
 

@@ -1,8 +1,7 @@
-//! The service of a connection: from a request to its response, by way of a guest.
+//! The service of a connection: responds to its requests by calling a guest.
 //!
-//! Responds by itself where no guest can, as to overload or after a trap, and to what the guest does not
-//! see: the limits of a body, and, where the guest is called through `protocol`, the method and a body that
-//! ended early. Never judges a body.
+//! The host responds without a guest to overload, to traps, to bodies that exceed a limit, and, with the
+//! entry point `protocol`, to other methods than POST and to bodies that ended early.
 
 use std::sync::Arc;
 
@@ -23,19 +22,17 @@ use crate::server::context::ConnectionContext;
 use crate::server::detach_on_drop::DetachOnDrop;
 use crate::server::framing;
 use crate::server::message_scanner::Defect;
-use crate::server::response::{
-    OVERLOAD_RETRY_SECONDS, Response, acquire_outcome, into_response, respond,
-};
+use crate::server::response::{Response, acquire_outcome, into_response, respond};
 use crate::server::wasi_http::WasiHttpCall;
-use crate::sink::PutError;
 use crate::sink::reason::Reason;
 use crate::sink::refusal::Refusal;
+use crate::sink::{BUSY_RETRY_SECONDS, PutError};
 
 /// Responds to the requests of one connection.
 pub(crate) struct PeerService(pub(crate) Arc<ConnectionContext>);
 
 impl PeerService {
-    /// Responds to one request. If this is dropped early, because the connection is, the guest goes on: a
+    /// Responds to one request. If this is dropped early, because the connection is, the guest continues: a
     /// body that was read to its end is put.
     pub(crate) async fn call(&self, request: Request<Incoming>) -> Response {
         let Self(context) = self;
@@ -146,7 +143,7 @@ async fn put(
     let permit = pooled.release();
     let (response, refusal) = match decoded {
         Err(response) => {
-            let refusal = Refusal::of_answer(response.status, &response.body);
+            let refusal = Refusal::from_response(response.status, &response.body);
             (response, Some(Box::new(refusal)))
         }
         Ok(put) => match context.dispatcher.put(put.key, put.event).await {
@@ -163,7 +160,7 @@ async fn put(
         Outcome::Failed
     })?;
     if let Some(refusal) = refusal {
-        // Counted here, since there is no response to a client that is gone.
+        // Counted here, since a client that has closed its connection gets no response.
         let refusals = &context.server.refusals;
         refusals.count_early(*refusal, &mut response);
     }
@@ -215,7 +212,7 @@ fn limit_outcome(limit: LimitExceeded, limits: BodyLimits) -> Outcome {
         },
         LimitExceeded::Time => Outcome::RequestTimeout,
         LimitExceeded::Quota => Outcome::Unavailable {
-            retry_after_seconds: OVERLOAD_RETRY_SECONDS,
+            retry_after_seconds: BUSY_RETRY_SECONDS,
         },
     }
 }

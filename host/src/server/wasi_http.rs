@@ -1,6 +1,4 @@
 //! A request that a guest handles through `wasi:http`, from its call to its response.
-//!
-//! Never reads a body, and never looks into a response.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -23,7 +21,7 @@ use crate::server::response::{Response, acquire_outcome};
 
 /// A call of a guest, as the future of its response.
 ///
-/// The guest may still run when the response is ready, and then goes on.
+/// The guest may still run when the response is ready, and then continues.
 pub(crate) struct WasiHttpCall {
     call: DetachOnDrop<CallEnd>,
     outparam: oneshot::Receiver<OutparamResult>,
@@ -34,13 +32,13 @@ pub(crate) struct WasiHttpCall {
     state: Arc<ConnectionState>,
 }
 
-/// How the call of a guest ended. Errors are logged by then.
+/// How the call of a guest ended. Errors have been logged.
 enum CallEnd {
     Returned,
     Trapped,
-    /// The time for the request was over, and the instance was dropped.
+    /// The request exceeded its time-out, and the instance was dropped.
     TimedOut,
-    /// There was no instance.
+    /// No instance was acquired.
     NotStarted(Outcome),
 }
 

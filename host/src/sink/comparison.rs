@@ -1,8 +1,8 @@
-//! Compares an event that was sent with the one that its key holds, by value.
+//! Compares the event of a put with the stored event of its key, by value.
 //!
-//! The processor time that this takes is bounded by what was sent, whatever is held: the value digest
-//! of a large held event is computed once and then known. Large events are compared on a thread where
-//! that may take its time, one at a time, and few wait for that. Never decides what a difference means.
+//! The processor time is bounded by the event that was sent: the value digest of a large stored event is
+//! computed once and then cached. Large events are compared on a blocking thread, one at a time, and only a
+//! few puts may wait for that.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -10,54 +10,52 @@ use std::sync::{Arc, Mutex, PoisonError};
 use alldata_peer_protocol::same_event::{VALUE_DIGEST_BYTES, value_digest};
 use tokio::sync::Semaphore;
 
-use crate::sink::PutError;
 use crate::sink::reason::Reason;
 use crate::sink::unavailable_reasons::UnavailableReasons;
+use crate::sink::{BUSY_RETRY_SECONDS, PutError};
 
-/// The size in bytes up to which an event is small: computing its value digest takes some 20 µs, less
-/// than handing it to another thread is worth.
+/// The size in bytes up to which an event is small: computing its value digest takes some 20 µs, less than
+/// handing it to another thread. This is independent of the thresholds of queues and quotas, which are
+/// about memory.
 pub(crate) const SMALL_BYTES: usize = 4096;
 
-/// How many large events have their value digest computed at a time: it takes up to eight times an
-/// event's size in memory, and the other processors are for puts.
+/// How many value digests of large events are computed at a time: each takes up to eight times the size of
+/// the event in memory, and the other processors are for puts.
 const MAX_COMPUTING: usize = 1;
 
-/// How many puts may wait for that, so that they take few of the requests that a server handles at a
-/// time. The largest event takes about 0.1 s.
+/// How many puts may wait for that, so that they use few of the permits for requests. The largest event
+/// takes about 0.1 s.
 const MAX_WAITING: usize = 16;
 
-/// After how many seconds a put may be tried again that found too many waiting.
-const WAITING_RETRY_SECONDS: u32 = 1;
-
-/// Of how many large held events the value digest is kept, twice this number at most: both tables take
+/// How many value digests of large stored events are cached, twice this number at most: both tables take
 /// some 2 MB when they are full.
 const KNOWN_EVENTS: usize = 8192;
 
-/// Identifies a held event for as long as it is held, such as its digest.
+/// Identifies a stored event, such as its digest.
 pub(crate) type HeldId = [u8; 32];
 
-/// The value digest of an event; `None` of what is no JSON.
+/// The value digest of an event; `None` if it is not JSON.
 type Value = Option<[u8; VALUE_DIGEST_BYTES]>;
 
-/// Compares large events, and those with large held ones.
+/// Compares large events, and small events with large stored ones.
 #[derive(Debug)]
 pub(crate) struct Comparison {
     known: Arc<Mutex<KnownValues>>,
     computing: Arc<Semaphore>,
     waiting: Semaphore,
-    /// Why puts were unavailable.
+    /// Records why puts were unavailable.
     reasons: Arc<UnavailableReasons>,
 }
 
 impl Default for Comparison {
     fn default() -> Self {
-        Self::noting_in(Arc::default())
+        Self::with_reasons(Arc::default())
     }
 }
 
 impl Comparison {
-    /// One that notes in `reasons` why a put was unavailable, as its sink does.
-    pub(crate) fn noting_in(reasons: Arc<UnavailableReasons>) -> Self {
+    /// A comparison that records in `reasons` why a put was unavailable, as its sink does.
+    pub(crate) fn with_reasons(reasons: Arc<UnavailableReasons>) -> Self {
         Self {
             known: Arc::default(),
             computing: Arc::new(Semaphore::new(MAX_COMPUTING)),
@@ -66,25 +64,25 @@ impl Comparison {
         }
     }
 
-    /// Whether it is known, without reading what is held, that `sent` has another value. Never so for a
-    /// large event.
+    /// Whether the cache shows that `sent` has another value than the stored event. Always false for a
+    /// large `sent`.
     #[cfg(feature = "nats")]
     pub(crate) fn is_known_to_differ(&self, sent: &str, held: &HeldId) -> bool {
         sent.len() <= SMALL_BYTES
             && find(&self.known, held).is_some_and(|held| !are_same(value_digest(sent), held))
     }
 
-    /// Has what is known of a held event known by another id too.
+    /// Caches the value digest of a stored event under another id too, if it is cached.
     #[cfg(feature = "nats")]
-    pub(crate) fn know_as(&self, held: &HeldId, other: HeldId) {
+    pub(crate) fn add_alias(&self, held: &HeldId, other: HeldId) {
         let mut known = lock(&self.known);
         if let Some(value) = known.find(held) {
             known.insert(other, value);
         }
     }
 
-    /// Whether `sent` has the value of the held event that `read_held` reads, which is called on a
-    /// thread where it may take its time, and only if the value of that event is not known.
+    /// Whether `sent` has the same value as the stored event. `read_held` reads that event; it is called on
+    /// a blocking thread, and only if the value digest is not cached.
     pub(crate) async fn is_same<H: AsRef<str>>(
         &self,
         sent: String,
@@ -97,20 +95,20 @@ impl Comparison {
         }
         let waiting = self.waiting.try_acquire();
         let _waiting = waiting.map_err(|_all_taken| {
-            self.reasons.note(Reason::ComparisonBusy);
+            self.reasons.record(Reason::ComparisonBusy);
             PutError::Unavailable {
-                retry_after_seconds: WAITING_RETRY_SECONDS,
+                retry_after_seconds: BUSY_RETRY_SECONDS,
             }
         })?;
         let failed = |error: &dyn std::error::Error| PutError::Failed(error.to_string());
         let turn = Arc::clone(&self.computing).acquire_owned().await;
         let turn = turn.map_err(|closed| failed(&closed))?;
-        // Another that waited may have computed it.
+        // Another put may have computed it meanwhile.
         if is_small && let Some(held) = find(&self.known, &held) {
             return Ok(are_same(value_digest(&sent), held));
         }
         let known = Arc::clone(&self.known);
-        // Runs to its end, also where the put that waits for it is dropped.
+        // Completes even if the put that waits for it is dropped.
         let comparison = tokio::task::spawn_blocking(move || {
             let _turn = turn;
             let value = match find(&known, &held) {
@@ -135,17 +133,17 @@ fn find(known: &Mutex<KnownValues>, held: &HeldId) -> Option<Value> {
     lock(known).find(held)
 }
 
-/// Each change leaves the tables whole, so a poisoned lock is still good.
+/// Each change leaves the tables consistent, so a poisoned lock is still good.
 fn lock(known: &Mutex<KnownValues>) -> std::sync::MutexGuard<'_, KnownValues> {
     known.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The value digests of the held events that were compared last.
+/// The value digests of the stored events that were compared last.
 #[derive(Debug, Default)]
 struct KnownValues {
     recent: HashMap<HeldId, Value>,
-    /// What was recent until there were too many. What is not found again before there are too many
-    /// once more is forgotten.
+    /// The previous generation of `recent`. Digests that are not used until the next generation are
+    /// dropped.
     older: HashMap<HeldId, Value>,
 }
 
@@ -183,7 +181,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_held_event_is_read_once_and_few_wait_for_it() {
+    async fn stored_event_is_read_once_with_bounded_waiters() {
         let comparison = Arc::new(Comparison::default());
         let reads = Arc::new(AtomicUsize::new(0));
         let (go, wait) = mpsc::channel::<()>();
@@ -195,7 +193,7 @@ mod tests {
                 let read = move || {
                     reads.fetch_add(1, Ordering::Relaxed);
                     let wait = wait.lock().expect("is whole");
-                    wait.recv().expect("is told to go on");
+                    wait.recv().expect("is released");
                     Ok(held())
                 };
                 comparison.is_same(event, HELD, read).await
@@ -221,7 +219,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_could_not_be_read_is_read_again() {
+    async fn failed_read_is_repeated() {
         let comparison = Comparison::default();
         let error = PutError::Failed("damaged".to_owned());
         let fail = error.clone();
@@ -235,7 +233,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_no_json_is_the_same_as_nothing() {
+    async fn invalid_json_equals_no_event() {
         let comparison = Comparison::default();
         for event in ["", "[1 2]"] {
             let same = comparison.is_same(event.to_owned(), HELD, || Ok("[1 2]"));
@@ -244,7 +242,7 @@ mod tests {
     }
 
     #[test]
-    fn values_that_are_used_stay_known_and_their_number_is_bounded() {
+    fn used_digests_stay_cached_within_bound() {
         let id = |number: usize| {
             let mut id = [0; 32];
             id[..8].copy_from_slice(&number.to_le_bytes());

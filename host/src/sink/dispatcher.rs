@@ -1,6 +1,5 @@
-//! Calls the sink: with a time-out, and so that a panic of the sink is an error like any other.
-//!
-//! A sink then needs to see to neither. Never tries a put again.
+//! Calls the sink with a time-out, and turns a panic of the sink into an error, so that sinks need to do
+//! neither.
 
 use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -28,11 +27,11 @@ pub(crate) struct RefusedPut {
     pub(crate) refusal: Box<Refusal>,
 }
 
-/// Dispatches puts one after the other. Its timer and its buffer are reused from put to put.
+/// Dispatches puts one at a time. Its timer and its buffer are reused.
 pub(crate) struct SequentialDispatcher {
     dispatcher: SinkDispatcher,
     timeout: ReusableTimeout,
-    /// The key of the current put, for the log: the sink takes the other copy.
+    /// The key of the current put, for the log; the sink owns the other copy.
     key: String,
 }
 
@@ -89,7 +88,7 @@ impl SequentialDispatcher {
     fn refused(&self, error: PutError) -> RefusedPut {
         let unavailable = || self.dispatcher.sink.unavailable_reason();
         RefusedPut {
-            refusal: Box::new(Refusal::of_put(&error, &self.key, unavailable)),
+            refusal: Box::new(Refusal::from_put_error(&error, &self.key, unavailable)),
             error,
         }
     }

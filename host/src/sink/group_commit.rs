@@ -1,7 +1,7 @@
-//! One thread that writes, many that wait for it: all puts that wait are one write.
+//! Group commit: one thread writes all queued puts as one batch.
 //!
-//! A put is answered only after its write is done. No timer holds back a lone put: while one
-//! write runs, the next gathers. Never judges a put: that is the [`Writer`]'s.
+//! A put completes only after its batch is written. No timer delays a single put: while one batch is
+//! written, the next one accumulates. The [`Writer`] decides the result of each put.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -13,37 +13,33 @@ use std::{fmt, io};
 
 use tokio::sync::oneshot;
 
-use crate::sink::PutError;
 use crate::sink::reason::Reason;
 use crate::sink::unavailable_reasons::UnavailableReasons;
+use crate::sink::{BUSY_RETRY_SECONDS, PutError};
 
-/// The most puts of one write: enough that their share in it no longer counts.
+/// The most puts of a batch: with as many, the fixed cost of a batch no longer matters.
 const MAX_BATCH_PUTS: usize = 1024;
 
-/// The size in bytes at which a write takes no further put: beyond it the disk's speed counts, not
-/// the number of writes. One large event goes beyond it.
+/// The size in bytes at which a batch is closed: beyond it, the throughput of the disk matters, not the
+/// number of batches. A single large event may exceed it.
 const MAX_BATCH_BYTES: usize = 4 * 1024 * 1024;
 
-/// The most puts that wait for a write, unless another number is set: twice what a server has in
-/// flight at most, since those that timed out wait on.
+/// The default of the most puts in a queue: twice the requests that a server handles at most, since puts
+/// that timed out remain in the queue.
 pub const DEFAULT_MAX_QUEUED_PUTS: usize = 8192;
 
-/// The size in bytes at which the queue takes no further put, unless another one is set: half a
-/// second of a slow disk.
+/// The default of the size in bytes at which a queue accepts no further put: half a second of a slow disk.
 pub const DEFAULT_MAX_QUEUED_BYTES: usize = 64 * 1024 * 1024;
 
-/// The most puts that a queue may be allowed to hold: their places alone take some 100 MB.
+/// The highest limit of the puts in a queue: the slots alone take some 100 MB then.
 pub const MAX_QUEUED_PUTS: usize = 1_048_576;
 
-/// After how many seconds a put may be tried again for which there was no place in the queue.
-const QUEUE_RETRY_SECONDS: u32 = 1;
-
-/// How much may wait for a write. A put for which there is no place is unavailable.
+/// The limits of a queue. A put that exceeds one is unavailable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct QueueLimits {
     /// The most puts, up to [`MAX_QUEUED_PUTS`].
     pub puts: usize,
-    /// The size in bytes of their keys and events at which no further put is taken.
+    /// The size in bytes of keys and events at which no further put is accepted.
     pub bytes: usize,
 }
 
@@ -56,7 +52,7 @@ impl Default for QueueLimits {
     }
 }
 
-/// What a put asks to write.
+/// The data of a put.
 #[derive(Debug, Clone)]
 pub(crate) struct Record {
     pub(crate) key: String,
@@ -71,23 +67,23 @@ impl Record {
 
 /// Writes batches of records.
 pub(crate) trait Writer: Send + 'static {
-    /// What is known of a record once it was written, or found to be there.
+    /// The result for a record that was written, or was stored already.
     type Written: Send + 'static;
 
-    /// Writes `records` as durably as it ever does. Returns one result for each, in their order.
+    /// Writes `records` as durably as this writer ever does. Returns one result for each, in their order.
     fn write(&mut self, records: &[Record]) -> Vec<Result<Self::Written, PutError>>;
 
-    /// Why the last write was unavailable, where it was.
+    /// Why the last batch was unavailable, if it was.
     fn unavailable_reason(&self) -> Reason {
         Reason::StoreBusy
     }
 
-    /// After how long without a put `idle` is called, and then again and again; never for `None`.
+    /// The interval at which `idle` is called while there are no puts; `None` for never.
     fn idle_interval(&self) -> Option<Duration> {
         None
     }
 
-    /// Looks after what it writes to while there is nothing to write.
+    /// Maintains the output while there is nothing to write.
     fn idle(&mut self) {}
 
     /// Looks for the last time at what it has written. Nothing is written after that.
@@ -105,24 +101,24 @@ pub(crate) enum Closed {
     EventsLost,
 }
 
-/// The way to the writer's thread. Dropped, it waits until the thread has written what is queued
-/// and has put its writer away.
+/// A handle to the thread of a writer. Dropped, it waits until the thread has written the queue and dropped
+/// its writer.
 pub(crate) struct GroupCommit<W: Writer> {
     /// `None` only while this is dropped.
     queue: Option<SyncSender<Job<W>>>,
     queued_bytes: Arc<AtomicUsize>,
     max_queued_bytes: usize,
-    /// Why puts were unavailable.
+    /// Records why puts were unavailable.
     reasons: Arc<UnavailableReasons>,
     thread: Option<JoinHandle<Closed>>,
 }
 
-/// What became of a record, and why if that is that it was unavailable.
-type Answered<T> = (Result<T, PutError>, Reason);
+/// The result of a put, and the reason if it was unavailable.
+type Reply<T> = (Result<T, PutError>, Reason);
 
 struct Job<W: Writer> {
     record: Record,
-    reply: oneshot::Sender<Answered<W::Written>>,
+    reply: oneshot::Sender<Reply<W::Written>>,
 }
 
 impl<W: Writer> GroupCommit<W> {
@@ -143,13 +139,13 @@ impl<W: Writer> GroupCommit<W> {
         })
     }
 
-    /// Where it is noted why puts were unavailable.
+    /// The reasons why puts were unavailable.
     pub(crate) fn unavailable_reasons(&self) -> Arc<UnavailableReasons> {
         Arc::clone(&self.reasons)
     }
 
-    /// Has a record written, together with whatever else waits. Dropped before its end it is
-    /// written all the same.
+    /// Queues a record, and waits until it is written. Dropped before that, the record is written all the
+    /// same.
     pub(crate) async fn put(&self, record: Record) -> Result<W::Written, PutError> {
         let bytes = record.bytes();
         if self.queued_bytes.fetch_add(bytes, Ordering::Relaxed) >= self.max_queued_bytes {
@@ -165,23 +161,23 @@ impl<W: Writer> GroupCommit<W> {
             self.queued_bytes.fetch_sub(bytes, Ordering::Relaxed);
             return Err(match error {
                 TrySendError::Full(_) => self.full(Reason::QueueFull),
-                TrySendError::Disconnected(_) => writer_gone(),
+                TrySendError::Disconnected(_) => writer_exited(),
             });
         }
-        // The writer answers every job, unless it panics on the way.
+        // The writer replies to every job, unless it panics.
         let Ok((written, reason)) = written.await else {
             return Err(PutError::Unknown);
         };
         if let Err(PutError::Unavailable { .. }) = &written {
-            self.reasons.note(reason);
+            self.reasons.record(reason);
         }
         written
     }
 
     fn full(&self, reason: Reason) -> PutError {
-        self.reasons.note(reason);
+        self.reasons.record(reason);
         PutError::Unavailable {
-            retry_after_seconds: QUEUE_RETRY_SECONDS,
+            retry_after_seconds: BUSY_RETRY_SECONDS,
         }
     }
 }
@@ -191,7 +187,7 @@ impl<W: Writer> Drop for GroupCommit<W> {
         self.queue = None;
         match self.thread.take().map(JoinHandle::join) {
             Some(Err(_panic)) => tracing::error!("the writer's thread panicked"),
-            Some(Ok(Closed::EventsLost)) => self.reasons.note_loss(),
+            Some(Ok(Closed::EventsLost)) => self.reasons.record_loss(),
             Some(Ok(Closed::Complete)) | None => {}
         }
     }
@@ -206,11 +202,11 @@ impl<W: Writer> fmt::Debug for GroupCommit<W> {
     }
 }
 
-fn writer_gone() -> PutError {
+fn writer_exited() -> PutError {
     PutError::Failed("the writer's thread has ended".to_owned())
 }
 
-/// Waits for a put; `None` once there will be none.
+/// Waits for a put; `None` once the queue is closed.
 fn next_job<W: Writer>(writer: &mut W, jobs: &Receiver<Job<W>>) -> Option<Job<W>> {
     let Some(interval) = writer.idle_interval() else {
         return jobs.recv().ok();
@@ -242,7 +238,7 @@ fn run<W: Writer>(mut writer: W, jobs: &Receiver<Job<W>>, queued_bytes: &AtomicU
             replies.push(job.reply);
         }
         queued_bytes.fetch_sub(bytes, Ordering::Relaxed);
-        // After a panic nobody knows what was written: the replies are dropped, which says so.
+        // After a panic the results are unknown: the replies are dropped, and each put returns `Unknown`.
         let results = catch_unwind(AssertUnwindSafe(|| writer.write(&records)));
         let results = results.unwrap_or_else(|_panic| {
             tracing::error!(puts = records.len(), "the writer panicked");
@@ -250,7 +246,7 @@ fn run<W: Writer>(mut writer: W, jobs: &Receiver<Job<W>>, queued_bytes: &AtomicU
         });
         let reason = writer.unavailable_reason();
         for (reply, result) in replies.into_iter().zip(results) {
-            // Nobody may be waiting any more; the record is written all the same.
+            // The put may have been dropped; the record is written all the same.
             let _ = reply.send((result, reason));
         }
     }

@@ -1,6 +1,6 @@
-//! What a sink is: the one thing that a peer server hands events to.
+//! The trait of sinks, which receive the events of a peer server, and their errors.
 //!
-//! Knows no HTTP, no WIT and no wasmtime. The sinks that come with the crate are in
+//! Independent of HTTP, WIT and wasmtime. The sinks that come with the crate are in
 //! [`sinks`](crate::sinks).
 
 pub(crate) mod comparison;
@@ -18,30 +18,38 @@ use std::sync::Arc;
 use crate::sink::reason::Reason;
 use crate::sink::unavailable_reasons::UnavailableReasons;
 
-/// Takes the events of a peer server.
+/// After how many seconds a client may retry a put that was refused because of load. Load changes within a
+/// second; a longer time would leave the server idle after a burst.
+pub(crate) const BUSY_RETRY_SECONDS: u32 = 1;
+
+/// After how many seconds a client may retry a put that was refused because the store is full. It remains full
+/// until an operator acts, but another peer may accept the event.
+pub(crate) const FULL_RETRY_SECONDS: u32 = 60;
+
+/// Receives the events of a peer server.
 ///
-/// A store behind a sink is write-once: the first event under a key stays there for ever.
+/// The store of a sink is write-once: the first event under a key is never changed or removed.
 ///
-/// Puts run concurrently. A put whose client has gone away runs to its end all the same; one
-/// that outlasts the server's sink time-out is dropped, so a put must be safe to drop at any
-/// await point. A panic in a put is [`PutError::Failed`], and the server lives on.
+/// Puts run concurrently. A put is completed even if its client has closed the connection. A put that
+/// exceeds the sink time-out of the server is dropped, so it must be safe to drop at any await point. A
+/// panic in a put is [`PutError::Failed`], and the server continues.
 pub trait PutSink: Send + Sync + 'static {
     /// Stores `event` under `key`.
     ///
-    /// `key` has 1 to 1024 bytes. `event` is the JSON text of the event, byte for byte as it was
-    /// sent, without the white space around it.
+    /// `key` has 1 to 1024 bytes. `event` is the JSON text of the event, byte for byte as it was sent,
+    /// without surrounding white space.
     ///
-    /// `Ok` means: the event is stored as durably as this sink ever stores, now or by an earlier
-    /// put of the same key and event.
+    /// `Ok` means that the event is stored as durably as this sink ever stores, by this put or by an
+    /// earlier one of the same key and event.
     ///
     /// # Errors
     ///
-    /// Whatever kept the event from being acknowledged; see [`PutError`].
+    /// The reason why the event was not acknowledged; see [`PutError`].
     fn put(&self, key: String, event: String) -> impl Future<Output = Result<(), PutError>> + Send;
 
-    /// Writes out whatever the sink still holds. A closing server calls it once, after the last
-    /// put, or after the drain time-out while puts that outlast it still run. A sink that
-    /// acknowledges only what it has stored has nothing to do here.
+    /// Writes the data that the sink has buffered. A server calls it once when it closes, after the last
+    /// put, or after the drain time-out while slower puts are still running. A sink that acknowledges only
+    /// stored events need not implement it.
     ///
     /// # Errors
     ///
@@ -50,7 +58,7 @@ pub trait PutSink: Send + Sync + 'static {
         async { Ok(()) }
     }
 
-    /// Hides the type of the sink, so that one can be chosen at run time.
+    /// Erases the type of the sink, so that it can be chosen at run time.
     fn boxed(self) -> BoxSink
     where
         Self: Sized,
@@ -65,31 +73,32 @@ pub trait PutSink: Send + Sync + 'static {
 /// Why a put was not acknowledged. The cases are those of `put-error` in `wit/put-sink.wit`.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PutError {
-    /// The key holds a different event, and keeps it. Answered with 409.
+    /// The key already has a different event, which is kept. The response is 409.
     #[error("the key already holds a different event")]
     Conflict,
-    /// This event is refused now and for ever. Answered with 422 and the reason, so the reason is
-    /// a sentence for the client.
+    /// The event is refused permanently. The response is 422 with the reason, so the reason is a sentence
+    /// for the client.
     #[error("the event is refused: {0}")]
     Rejected(String),
-    /// The event is not stored, but may be later. Answered with 503.
-    #[error("the event can't be stored now; try again in {retry_after_seconds} s")]
+    /// The event is not stored, but a later put may succeed. The response is 503.
+    #[error("the event cannot be stored now; try again in {retry_after_seconds} s")]
     Unavailable {
-        /// After how many seconds to try again.
+        /// The number of seconds after which to retry.
         retry_after_seconds: u32,
     },
-    /// The event may or may not be stored. Answered with 504.
+    /// The event may or may not be stored. The response is 504.
     #[error("the event may or may not be stored")]
     Unknown,
-    /// The sink is broken. Answered with 500; the reason goes to the log, never to the client.
+    /// The sink failed, and the event may or may not be stored. The response is 500; the reason is logged,
+    /// and never sent to the client.
     #[error("the sink failed: {0}")]
     Failed(String),
 }
 
-/// A sink made of a function: see [`from_fn`].
+/// A sink that calls a function: see [`from_fn`].
 pub struct FnSink<F>(F);
 
-/// Makes a sink of an async function of key and event.
+/// Makes a sink from an async function of key and event.
 ///
 /// ```
 /// use alldata_peer_server_http::{PutError, PutSink, sink};
@@ -119,16 +128,16 @@ where
     }
 }
 
-/// Any sink behind one type; see [`PutSink::boxed`]. Clones share the sink.
+/// A sink of any type; see [`PutSink::boxed`]. Clones share the sink.
 #[derive(Clone)]
 pub struct BoxSink {
     sink: Arc<dyn ErasedSink>,
-    /// Where it notes why it was unavailable, if it does.
+    /// Records why puts were unavailable, if the sink supports it.
     reasons: Option<Arc<UnavailableReasons>>,
 }
 
 impl BoxSink {
-    /// A sink that notes in `reasons` why each put was unavailable.
+    /// A sink that records in `reasons` why each put was unavailable.
     pub(crate) fn with_reasons(sink: impl PutSink, reasons: Arc<UnavailableReasons>) -> Self {
         Self {
             sink: Arc::new(sink),
@@ -142,10 +151,10 @@ impl BoxSink {
         LossReport(self.reasons.clone())
     }
 
-    /// Why a put was unavailable that has just come back.
+    /// The reason for a put that has just returned as unavailable.
     pub(crate) fn unavailable_reason(&self) -> Reason {
         let reasons = self.reasons.as_ref();
-        let reason = reasons.and_then(|reasons| reasons.take());
+        let reason = reasons.and_then(|reasons| reasons.take_one());
         reason.unwrap_or(Reason::SinkUnavailable)
     }
 }
@@ -186,7 +195,7 @@ impl fmt::Debug for BoxSink {
 
 type BoxPut<'a> = Pin<Box<dyn Future<Output = Result<(), PutError>> + Send + 'a>>;
 
-/// [`PutSink`] in the shape that a trait object needs.
+/// [`PutSink`] as a trait that can be an object.
 trait ErasedSink: Send + Sync {
     fn put(&self, key: String, event: String) -> BoxPut<'_>;
     fn flush(&self) -> BoxPut<'_>;

@@ -1,4 +1,4 @@
-//! The reasons for which a request is not answered with 201, with their names in the log.
+//! The reasons why a request has no response with 201, with their names in the log.
 
 use tracing::Level;
 
@@ -38,7 +38,7 @@ pub(crate) struct Description {
     pub(crate) reason: Reason,
     /// A short name for programs that read the log.
     pub(crate) name: &'static str,
-    /// The status code of the answer, or 0 where it is not always the same.
+    /// The status code of the response, or 0 if it varies.
     pub(crate) status: u16,
     pub(crate) level: Level,
     pub(crate) text: &'static str,
@@ -69,19 +69,19 @@ pub(crate) static REASONS: [Description; 26] = [
         Reason::Conflict,
         409,
         "conflict",
-        "the key already holds a different event, which stays",
+        "the key already has a different event, which is kept",
     ),
     info(
         Reason::ContentTooLarge,
         413,
         "content_too_large",
-        "the body is over the limit (--max-body)",
+        "the body exceeds the limit (--max-body)",
     ),
     info(
         Reason::UriTooLong,
         414,
         "uri_too_long",
-        "the request line is over the limit (--max-header-size)",
+        "the request line exceeds the limit (--max-header-size)",
     ),
     info(
         Reason::UnsupportedMediaType,
@@ -93,13 +93,13 @@ pub(crate) static REASONS: [Description; 26] = [
         Reason::Rejected,
         422,
         "rejected",
-        "the sink refuses the event for good",
+        "the sink refuses the event permanently",
     ),
     info(
         Reason::HeaderTooLarge,
         431,
         "header_too_large",
-        "the header section is over a limit (--max-header-size, --max-headers)",
+        "the header section exceeds a limit (--max-header-size, --max-headers)",
     ),
     info(
         Reason::NotImplemented,
@@ -117,7 +117,7 @@ pub(crate) static REASONS: [Description; 26] = [
         Reason::OtherStatus,
         0,
         "other_status",
-        "answered with another status",
+        "the response has another status code",
     ),
     warn(
         Reason::Failed,
@@ -129,43 +129,43 @@ pub(crate) static REASONS: [Description; 26] = [
         Reason::TooManyInFlight,
         503,
         "too_many_in_flight",
-        "too many requests are handled at the same time (--max-concurrent-requests)",
+        "too many requests at a time (--max-concurrent-requests)",
     ),
     warn(
         Reason::TooManyBodyBytes,
         503,
         "too_many_body_bytes",
-        "the bodies in flight have too many bytes (--max-buffered-bytes)",
+        "too many bytes of request bodies in memory (--max-buffered-bytes)",
     ),
     warn(
         Reason::QueueFull,
         503,
         "queue_full",
-        "too many puts wait for the sink (--max-queue)",
+        "too many puts in the queue of the sink (--max-queue)",
     ),
     warn(
         Reason::QueueBytesFull,
         503,
         "queue_bytes_full",
-        "the puts that wait for the sink have too many bytes (--max-queue-bytes)",
+        "too many bytes of puts in the queue of the sink (--max-queue-bytes)",
     ),
     warn(
         Reason::StoreBusy,
         503,
         "store_busy",
-        "the store can't be written now: another process locks it",
+        "the store is locked by another process",
     ),
     warn(
         Reason::WalFull,
         503,
         "wal_full",
-        "the WAL of the store is full, since somebody reads for long (--max-wal)",
+        "the WAL of the store is full, because a long read keeps it from shrinking (--max-wal)",
     ),
     warn(
         Reason::ComparisonBusy,
         503,
         "comparison_busy",
-        "too many large events wait to be compared with those that their keys hold",
+        "too many large events wait to be compared with the stored ones",
     ),
     warn(
         Reason::MemoryFull,
@@ -183,25 +183,25 @@ pub(crate) static REASONS: [Description; 26] = [
         Reason::SinkUnavailable,
         503,
         "sink_unavailable",
-        "the sink can't take the event now",
+        "the sink is unavailable",
     ),
     warn(
         Reason::ComponentUnavailable,
         503,
         "component_unavailable",
-        "the component can't take the event now",
+        "the component is unavailable",
     ),
     warn(
         Reason::Timeout,
         504,
         "timeout",
-        "the sink did not answer in time (--sink-timeout)",
+        "the sink did not complete the put in time (--sink-timeout)",
     ),
     warn(
         Reason::Unknown,
         504,
         "unknown",
-        "the sink can't tell whether the event is stored",
+        "it is unknown whether the event is stored",
     ),
 ];
 
@@ -229,7 +229,7 @@ impl Reason {
     }
 
     /// The reason for a response of which only the status code is known.
-    pub(crate) fn of_status(status: u16) -> Self {
+    pub(crate) fn from_status(status: u16) -> Self {
         match status {
             400 => Self::BadRequest,
             405 => Self::MethodNotAllowed,
@@ -255,7 +255,7 @@ mod tests {
     use super::REASONS;
 
     #[test]
-    fn reasons_are_in_the_order_of_the_enum_and_have_unique_names() {
+    fn reasons_have_order_of_enum_and_unique_names() {
         for (number, described) in REASONS.iter().enumerate() {
             assert_eq!(described.reason as usize, number);
             let same = REASONS.iter().filter(|other| other.name == described.name);

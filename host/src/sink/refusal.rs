@@ -1,4 +1,4 @@
-//! One request that was not answered with 201, as the log shows it.
+//! A request that had no response with 201, as it is logged.
 
 use alldata_peer_protocol::outcome::Outcome;
 use serde::Deserialize;
@@ -6,13 +6,13 @@ use serde::Deserialize;
 use crate::sink::PutError;
 use crate::sink::reason::Reason;
 
-/// How many bytes of a key are logged: all of the longest key.
+/// The max_bytes bytes of a key that are logged: the longest key fits.
 const MAX_KEY_BYTES: usize = 1024;
 
-/// How many bytes of a detail are logged. It may be the text of a foreign component.
+/// The max_bytes bytes of a detail that are logged. It may be the text of a component.
 const MAX_DETAIL_BYTES: usize = 512;
 
-/// One refused request, as far as the log tells of it.
+/// A refused request, as it is logged.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Refusal {
     pub(crate) reason: Reason,
@@ -31,19 +31,20 @@ impl Refusal {
         }
     }
 
-    /// That of an outcome that the host answers itself.
-    pub(crate) fn of_outcome(outcome: &Outcome) -> Self {
-        let answer = outcome.response();
-        let detail = answer
+    /// The refusal of a request to which the host responds without a guest.
+    pub(crate) fn from_outcome(outcome: &Outcome) -> Self {
+        let response = outcome.response();
+        let detail = response
             .problem
             .map(|problem| printable(&problem.detail, MAX_DETAIL_BYTES));
-        let status = answer.status;
+        let status = response.status;
         let (reason, detail) = match outcome {
-            // Where the sink has failed, `put_sink` tells more; where it is a guest, its caller.
+            // If the sink has failed, the dispatcher has recorded the detail; if a guest has, its caller
+            // has logged it.
             Outcome::Unavailable { .. } => (Reason::TooManyInFlight, None),
             Outcome::Unknown => (Reason::Timeout, None),
             Outcome::Failed => (Reason::Failed, None),
-            _ => (Reason::of_status(status), detail),
+            _ => (Reason::from_status(status), detail),
         };
         Self {
             reason,
@@ -53,23 +54,23 @@ impl Refusal {
         }
     }
 
-    /// That of an answer of a component with a problem document, or with something else.
-    pub(crate) fn of_answer(status: u16, problem: &str) -> Self {
+    /// The refusal of a response of a component, with or without a problem document.
+    pub(crate) fn from_response(status: u16, problem: &str) -> Self {
         #[derive(Deserialize)]
         struct Problem {
             detail: String,
         }
         let problem: Option<Problem> = serde_json::from_str(problem).ok();
         Self {
-            reason: Reason::of_status(status),
+            reason: Reason::from_status(status),
             status,
             key: None,
             detail: problem.map(|problem| printable(&problem.detail, MAX_DETAIL_BYTES)),
         }
     }
 
-    /// That of a put that its sink did not acknowledge.
-    pub(crate) fn of_put(
+    /// The refusal of a put that the sink did not acknowledge.
+    pub(crate) fn from_put_error(
         error: &PutError,
         key: &str,
         unavailable: impl FnOnce() -> Reason,
@@ -89,11 +90,12 @@ impl Refusal {
     }
 }
 
-/// Text as it may stand in the log, bounded. What is below U+007F the log itself escapes.
-fn printable(text: &str, most: usize) -> String {
+/// Bounds and escapes text for the log. Characters up to U+007E are left to the log, which escapes control
+/// characters.
+fn printable(text: &str, max_bytes: usize) -> String {
     let mut printable = String::new();
     for char in text.chars() {
-        if printable.len() + char.len_utf8() > most {
+        if printable.len() + char.len_utf8() > max_bytes {
             printable.push('…');
             break;
         }
@@ -112,10 +114,10 @@ mod tests {
 
     #[test]
     fn problem_detail_is_bounded_and_escaped() {
-        let refusal = Refusal::of_answer(400, r#"{"detail":"It is no é\u009bJSON."}"#);
+        let refusal = Refusal::from_response(400, r#"{"detail":"It is no é\u009bJSON."}"#);
         assert_eq!(refusal.reason, Reason::BadRequest);
         assert_eq!(refusal.detail.as_deref(), Some("It is no é\\u{9b}JSON."));
-        assert_eq!(Refusal::of_answer(418, "tea").detail, None);
+        assert_eq!(Refusal::from_response(418, "tea").detail, None);
         let long = printable(&"é".repeat(MAX_DETAIL_BYTES), MAX_DETAIL_BYTES);
         assert_eq!(long, "é".repeat(MAX_DETAIL_BYTES / 2) + "…");
     }

@@ -1,14 +1,14 @@
-//! Why sinks were unavailable, on the way from where that is known to the server's log.
+//! Carries the reasons for unavailable puts from the sink to the log of the server.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use crate::sink::reason::{REASONS, Reason};
 
-/// Why a sink was unavailable, from where that is known to where its server answers.
+/// The reasons why puts were unavailable.
 ///
-/// [`PutError`](crate::sink::PutError) does not say it. A sink notes one reason for each put that it returns as unavailable,
-/// and the server takes one for each that it gets. Where several are returned at the same moment, they
-/// may be told each other's reason, but as many of each are told as were noted.
+/// [`PutError`](crate::sink::PutError) does not contain them. A sink records one reason for each put that
+/// it returns as unavailable, and the server takes one for each that it receives. Puts that return at the
+/// same time may get each other's reason, but the total of each reason is correct.
 #[derive(Debug, Default)]
 pub(crate) struct UnavailableReasons {
     counts: [AtomicU64; REASONS.len()],
@@ -17,11 +17,11 @@ pub(crate) struct UnavailableReasons {
 }
 
 impl UnavailableReasons {
-    pub(crate) fn note(&self, reason: Reason) {
+    pub(crate) fn record(&self, reason: Reason) {
         self.counts[reason as usize].fetch_add(1, Ordering::Relaxed);
     }
 
-    pub(crate) fn note_loss(&self) {
+    pub(crate) fn record_loss(&self) {
         self.has_lost.store(true, Ordering::Relaxed);
     }
 
@@ -29,13 +29,13 @@ impl UnavailableReasons {
         self.has_lost.load(Ordering::Relaxed)
     }
 
-    pub(crate) fn take(&self) -> Option<Reason> {
-        let one_less = |noted: u64| noted.checked_sub(1);
+    pub(crate) fn take_one(&self) -> Option<Reason> {
+        let one_less = |recorded: u64| recorded.checked_sub(1);
         let (set, read) = (Ordering::Relaxed, Ordering::Relaxed);
         let mut reasons = REASONS.iter().map(|described| described.reason);
         reasons.find(|reason| {
-            let noted = &self.counts[*reason as usize];
-            noted.fetch_update(set, read, one_less).is_ok()
+            let recorded = &self.counts[*reason as usize];
+            recorded.fetch_update(set, read, one_less).is_ok()
         })
     }
 }
@@ -48,11 +48,11 @@ mod tests {
     #[test]
     fn each_noted_reason_is_taken_once() {
         let reasons = UnavailableReasons::default();
-        assert_eq!(reasons.take(), None);
+        assert_eq!(reasons.take_one(), None);
         for reason in [Reason::MemoryFull, Reason::QueueFull, Reason::MemoryFull] {
-            reasons.note(reason);
+            reasons.record(reason);
         }
-        let taken = [(); 4].map(|()| reasons.take());
+        let taken = [(); 4].map(|()| reasons.take_one());
         let memory = Some(Reason::MemoryFull);
         assert_eq!(taken, [Some(Reason::QueueFull), memory, memory, None]);
     }

@@ -1,8 +1,9 @@
-//! Takes everything and keeps nothing: what a server costs without its store.
+//! The sink `discard:`: acknowledges every put and stores nothing, to measure the cost of the server
+//! itself.
 
 use crate::sink::{PutError, PutSink};
 
-/// A sink that acknowledges every event and forgets it. For measuring only.
+/// A sink that acknowledges every event and stores none. For measurements only.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct DiscardSink;
 

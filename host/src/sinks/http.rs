@@ -1,7 +1,6 @@
-//! Puts to another peer over HTTP, and maps its answers back.
+//! The sink `http:`: puts to another peer over HTTP, and maps its responses to errors.
 //!
-//! Never decides on its own whether an event was stored: what the other peer did not say is
-//! unknown.
+//! A put without a response has an unknown result.
 
 use alldata_peer_protocol::client::{
     DEFAULT_RETRY_SECONDS, MAX_PROBLEM_BYTES, PeerError, is_authority, put_body, read_response,
@@ -25,7 +24,7 @@ use crate::util::redaction::without_login;
 pub struct HttpSink {
     client: HttpClient<Full<Bytes>>,
     uri: Uri,
-    /// User and password, which are shown nowhere.
+    /// User and password, which are never logged.
     authorization: Option<HeaderValue>,
     /// The URL for messages.
     name: String,
@@ -60,10 +59,10 @@ impl HttpSink {
         &self.name
     }
 
-    /// Puts as the sink does, and tells why where there is no answer.
+    /// Puts as the sink does, with the reason if there is no response.
     ///
-    /// A put whose answer is lost is sent once more: a put may be sent as often as one likes, and
-    /// most lost answers are those of a kept connection that the other side had just closed.
+    /// A put whose response is lost is sent once more: puts are idempotent, and most responses are lost
+    /// because the other side has just closed a pooled connection.
     ///
     /// # Errors
     ///
@@ -74,7 +73,7 @@ impl HttpSink {
             Err(lost @ HttpPutError::Lost { .. }) => lost,
             result => return result,
         };
-        // What the first send may have stored, a refusal of the second does not undo.
+        // A refusal of the second request does not undo that the first may have been stored.
         match self.send(body).await {
             result @ (Ok(()) | Err(HttpPutError::Refused(PutError::Conflict))) => result,
             Err(_) => Err(lost),
@@ -91,7 +90,7 @@ impl HttpSink {
         }
         let response = self.client.request(request).await.map_err(|error| {
             if http_client::is_self_connection(&error) {
-                let reason = "nobody listens there".to_owned();
+                let reason = "no process listens on this port".to_owned();
                 return HttpPutError::NotConnected { reason };
             }
             let reason = causes(&error);
@@ -101,17 +100,17 @@ impl HttpSink {
                 HttpPutError::Lost { reason }
             }
         })?;
-        // An acknowledgement has no body that could be worth waiting for.
+        // A response with 201 has no body that is worth waiting for.
         if response.status() == StatusCode::CREATED {
             return Ok(());
         }
-        let (head, body) = response.into_parts();
-        // Read to its end, so that the connection can be used again.
+        let (parts, body) = response.into_parts();
+        // Read to its end, so that the connection can be reused.
         let body = Limited::new(body, MAX_PROBLEM_BYTES).collect().await;
         let body = body.map(Collected::to_bytes).unwrap_or_default();
-        let retry_after = head.headers.get(RETRY_AFTER);
+        let retry_after = parts.headers.get(RETRY_AFTER);
         let retry_after = retry_after.and_then(|value| value.to_str().ok());
-        read_response(head.status.as_u16(), retry_after, &body)
+        read_response(parts.status.as_u16(), retry_after, &body)
             .map_err(|refusal| HttpPutError::Refused(refusal.into()))
     }
 }
@@ -122,7 +121,7 @@ impl PutSink for HttpSink {
             if !matches!(error, HttpPutError::Refused(_))
                 && let Some(suppressed) = self.failing.check(&error.to_string())
             {
-                tracing::warn!(uri = self.name, %error, suppressed, "no answer from the peer");
+                tracing::warn!(uri = self.name, %error, suppressed, "no response from the peer");
             }
             error.into()
         })
@@ -132,19 +131,19 @@ impl PutSink for HttpSink {
 /// Why another peer did not acknowledge a put.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum HttpPutError {
-    /// The peer answered so.
+    /// The peer responded with this error.
     #[error(transparent)]
     Refused(PutError),
     /// There was no connection, so nothing is stored.
     #[error("no connection: {reason}")]
     NotConnected {
-        /// What the system said.
+        /// The error of the system.
         reason: String,
     },
-    /// The put was sent, but no answer came, so the event may or may not be stored.
-    #[error("no answer: {reason}")]
+    /// The put was sent, but there was no response, so the event may or may not be stored.
+    #[error("no response: {reason}")]
     Lost {
-        /// What became of the connection.
+        /// The error of the connection.
         reason: String,
     },
 }
@@ -153,6 +152,7 @@ impl From<HttpPutError> for PutError {
     fn from(error: HttpPutError) -> Self {
         match error {
             HttpPutError::Refused(error) => error,
+            // As after a response with 503 and without `Retry-After`.
             HttpPutError::NotConnected { .. } => Self::Unavailable {
                 retry_after_seconds: DEFAULT_RETRY_SECONDS,
             },
@@ -177,16 +177,16 @@ impl From<PeerError> for PutError {
     }
 }
 
-/// A URL without what may be a secret in it, however wrong it is.
+/// A URL without user, password and query, also if it is malformed.
 fn without_secrets(url: &str) -> String {
     let url = without_login(url);
     let (name, _query) = url.split_once('?').unwrap_or((&url, ""));
     name.to_owned()
 }
 
-/// Where a request goes, and as whom, or why it goes nowhere.
+/// The URI of requests and their credentials, or the reason why the URL is invalid.
 fn parse(url: &str) -> Result<(Uri, Option<HeaderValue>), String> {
-    let form = || "a peer's URL is http://HOST:PORT/PATH".to_owned();
+    let form = || "the URL of a peer is http://HOST:PORT/PATH".to_owned();
     let uri: Uri = url.parse().map_err(|error| format!("{error}"))?;
     let mut parts = uri.into_parts();
     if parts.scheme.as_ref().map(hyper::http::uri::Scheme::as_str) != Some("http") {
@@ -203,7 +203,7 @@ fn parse(url: &str) -> Result<(Uri, Option<HeaderValue>), String> {
     if !is_authority(host) {
         return Err("its port is not one of 1 to 65535".to_owned());
     }
-    // It may be the end of a password with a slash or a question mark in it.
+    // The text before it may belong to a password that contains a slash or a question mark.
     let path = parts.path_and_query.as_ref();
     if path.is_some_and(|path| path.as_str().contains('@')) {
         return Err("an @ that is not before the host is written as %40".to_owned());
@@ -220,16 +220,16 @@ fn basic(login: &str) -> Result<HeaderValue, String> {
     let decode = |text| percent_decode_str(text).collect::<Vec<u8>>();
     let (user, password) = (decode(user), decode(password));
     if user.contains(&b':') {
-        return Err("its user name has a colon, which Basic credentials can't have".to_owned());
+        return Err("its user name contains a colon, which Basic credentials cannot".to_owned());
     }
     let credentials = BASE64_STANDARD.encode([&user[..], b":", &password].concat());
     let mut value = HeaderValue::try_from(format!("Basic {credentials}"))
-        .map_err(|_| "its user name and password can't be sent".to_owned())?;
+        .map_err(|_| "its user name and password cannot be sent in a header field".to_owned())?;
     value.set_sensitive(true);
     Ok(value)
 }
 
-/// The causes of an error in one line, without its own text, which only says that it was sending.
+/// The causes of an error in one line, without its own text, which is the same for all.
 fn causes(error: &dyn std::error::Error) -> String {
     let mut texts = Vec::new();
     let mut source = error.source();
@@ -266,7 +266,7 @@ mod tests {
     }
 
     #[test]
-    fn login_is_sent_as_basic_credentials_and_not_shown() {
+    fn credentials_are_sent_as_basic_and_not_shown() {
         let sink = HttpSink::new("http://us%65r:p%40ss:w%2Frd@a:1/b?c=secret").expect("is one");
         assert_eq!(sink.uri.to_string(), "http://a:1/b?c=secret");
         assert_eq!(sink.name(), "http://a:1/b");

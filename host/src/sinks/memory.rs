@@ -1,4 +1,4 @@
-//! Events in memory: write-once like the real ones, gone at exit.
+//! The sink `memory:`: a bounded write-once store in memory, which is lost at exit.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -9,18 +9,14 @@ use alldata_peer_protocol::same_event::same_event;
 use crate::sink::comparison::{Comparison, HeldId, SMALL_BYTES};
 use crate::sink::reason::Reason;
 use crate::sink::unavailable_reasons::UnavailableReasons;
-use crate::sink::{BoxSink, PutError, PutSink};
+use crate::sink::{BoxSink, FULL_RETRY_SECONDS, PutError, PutSink};
 
-/// How many bytes of memory `memory:` takes for its events: what a small machine can spare.
+/// The most bytes of memory that `memory:` uses for its events: as much as a small machine can spare.
 pub const MEMORY_SINK_BYTES: usize = 256 * 1024 * 1024;
 
-/// What an event takes in memory beside its own bytes and those of its key: the entry of the map,
-/// and what the allocator adds to both texts.
+/// The memory of an event in addition to its own bytes and those of its key: the entry of the map, and the
+/// overhead of the allocator for both texts.
 const EVENT_OVERHEAD_BYTES: usize = 128;
-
-/// After how many seconds to try a put again that found the memory full. It stays full, but
-/// another peer may take the event meanwhile.
-const FULL_RETRY_SECONDS: u32 = 60;
 
 /// A bounded write-once store in memory.
 #[derive(Debug)]
@@ -31,7 +27,7 @@ pub struct MemorySink {
     reasons: Arc<UnavailableReasons>,
 }
 
-/// What a key holds, and that key in short, which identifies it: it is never another event.
+/// A stored event, and the digest of its key, which identifies it: the event of a key never changes.
 struct Held {
     id: HeldId,
     event: Arc<str>,
@@ -44,14 +40,14 @@ struct Events {
 }
 
 impl MemorySink {
-    /// A store for `capacity_bytes` bytes of keys, events and what belongs to them in memory.
+    /// A store for `capacity_bytes` bytes of keys and events, with some overhead for each event.
     #[must_use]
     pub fn new(capacity_bytes: usize) -> Self {
         let reasons = Arc::<UnavailableReasons>::default();
         Self {
             capacity_bytes,
             events: Mutex::default(),
-            comparison: Comparison::noting_in(Arc::clone(&reasons)),
+            comparison: Comparison::with_reasons(Arc::clone(&reasons)),
             reasons,
         }
     }
@@ -62,7 +58,7 @@ impl MemorySink {
         self.lock().by_key.get(key).map(ToString::to_string)
     }
 
-    /// How many events there are.
+    /// The number of events.
     #[must_use]
     pub fn len(&self) -> usize {
         self.lock().by_key.len()
@@ -74,14 +70,14 @@ impl MemorySink {
         self.len() == 0
     }
 
-    /// Bytes are counted after the insertion they belong to, so a poisoned lock is still good.
+    /// Bytes are counted after the insertion, so a poisoned lock is still consistent.
     fn lock(&self) -> MutexGuard<'_, Events> {
         self.events.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl MemorySink {
-    /// Stores an event under a key that is free, or returns what the key holds.
+    /// Stores an event under an unused key, or returns the event that is stored under the key.
     fn insert(&self, key: String, event: &str) -> Result<Option<Held>, PutError> {
         let events = &mut *self.lock();
         let bytes = key.len() + event.len() + EVENT_OVERHEAD_BYTES;
@@ -91,13 +87,13 @@ impl MemorySink {
                 event: Arc::clone(held.get()),
             })),
             Entry::Vacant(_) if bytes > self.capacity_bytes - events.bytes => {
-                self.reasons.note(Reason::MemoryFull);
+                self.reasons.record(Reason::MemoryFull);
                 Err(PutError::Unavailable {
                     retry_after_seconds: FULL_RETRY_SECONDS,
                 })
             }
-            Entry::Vacant(place) => {
-                place.insert(Arc::from(event));
+            Entry::Vacant(entry) => {
+                entry.insert(Arc::from(event));
                 events.bytes += bytes;
                 Ok(None)
             }
@@ -138,7 +134,7 @@ mod tests {
     use crate::sink::{PutError, PutSink as _};
 
     #[tokio::test]
-    async fn full_memory_is_the_reason() {
+    async fn full_memory_is_recorded_as_reason() {
         let sink = MemorySink::new(EVENT_OVERHEAD_BYTES + 2).boxed();
         let put = |key: &str| sink.put(key.to_owned(), "1".to_owned());
         assert_eq!(put("a").await, Ok(()));
@@ -148,7 +144,7 @@ mod tests {
             "{full:?}"
         );
         assert_eq!(sink.unavailable_reason(), Reason::MemoryFull);
-        // What nobody noted is told in general.
+        // Without a recorded reason the general one is returned.
         assert_eq!(sink.unavailable_reason(), Reason::SinkUnavailable);
     }
 }

@@ -28,21 +28,20 @@ use crate::sink::{BoxSink, PutSink as _};
 use crate::store::{DEFAULT_MAX_WAL_BYTES, path_of_url};
 use crate::util::redaction::without_login;
 
-/// What the URLs of sinks look like, for messages.
+/// The forms of the URLs of sinks, for messages.
 pub const URL_FORMS: &str = "sqlite:PATH, memory:, ndjson:PATH, ndjson:- (standard output), http://HOST:PORT/PATH, nats://HOST:PORT,…/STREAM or discard:";
 
-/// Opens the sink that a URL names; see [`URL_FORMS`]. One that needs a connection or a thread of
-/// its own lives on the Tokio runtime that this is awaited in.
+/// Opens the sink of a URL; see [`URL_FORMS`]. A sink that needs a connection or a thread of its own uses
+/// the current Tokio runtime.
 ///
 /// # Errors
 ///
-/// When the URL is of no such form, or what it names can't be opened.
+/// When the URL has none of these forms, or the sink cannot be opened.
 pub async fn open(url: &str) -> Result<BoxSink, Error> {
     open_with_queue(url, QueueLimits::default()).await
 }
 
-/// The same with other limits of what may wait for a write, where the sink has a queue for that:
-/// `sqlite:`, `ndjson:` and `nats:`.
+/// The same with other limits of the queue, for the sinks that have one: `sqlite:`, `ndjson:` and `nats:`.
 ///
 /// # Errors
 ///
@@ -55,11 +54,11 @@ pub async fn open_with_queue(url: &str, queue: QueueLimits) -> Result<BoxSink, E
     open_with(url, options).await
 }
 
-/// The same with other limits, and with a check of a store before it is used.
+/// The same with other options.
 ///
 /// # Errors
 ///
-/// As for [`open`], and when the check finds that the store is damaged.
+/// As for [`open`], and when the verification finds that the store is damaged.
 pub async fn open_with(url: &str, options: SinkOptions) -> Result<BoxSink, Error> {
     #[cfg(feature = "nats")]
     if NatsUrl::is_one(url) {
@@ -67,17 +66,17 @@ pub async fn open_with(url: &str, options: SinkOptions) -> Result<BoxSink, Error
             .await?
             .boxed());
     }
-    open_here(url, options)
+    open_local(url, options)
 }
 
-/// How a sink is opened, as far as it has such a thing.
+/// The options of a sink. Each applies to some sinks only.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SinkOptions {
-    /// How much may wait for a write: with `sqlite:`, `ndjson:` and `nats:`.
+    /// The limits of the queue of `sqlite:`, `ndjson:` and `nats:`.
     pub queue: QueueLimits,
-    /// The size in bytes of a store's WAL at which no further put is taken: with `sqlite:`.
+    /// The size in bytes of the WAL of `sqlite:` at which further puts are refused.
     pub max_wal_bytes: u64,
-    /// Whether the structure of the whole store is checked before it is used: with `sqlite:`.
+    /// Whether the structure of the whole store of `sqlite:` is checked before it is used.
     pub verify_store: bool,
 }
 
@@ -91,8 +90,8 @@ impl Default for SinkOptions {
     }
 }
 
-/// Opens a sink that needs nobody's answer for that.
-fn open_here(url: &str, options: SinkOptions) -> Result<BoxSink, Error> {
+/// Opens a sink that needs no network connection for that.
+fn open_local(url: &str, options: SinkOptions) -> Result<BoxSink, Error> {
     let queue = options.queue;
     let fail = |reason: String| Error::SinkUrl {
         url: without_login(url),
@@ -111,12 +110,14 @@ fn open_here(url: &str, options: SinkOptions) -> Result<BoxSink, Error> {
         Some(("discard", "")) => Ok(DiscardSink.boxed()),
         Some(("http", _)) => Ok(HttpSink::new(url)?.boxed()),
         #[cfg(not(feature = "nats"))]
-        Some(("nats", _)) => Err(fail("this was built without the feature `nats`".to_owned())),
+        Some(("nats", _)) => Err(fail(
+            "this program was built without the feature `nats`".to_owned(),
+        )),
         _ => Err(fail(format!("sinks are {URL_FORMS}"))),
     }
 }
 
-/// The URL of a sink as it may stand in a log: with the absolute path of a file, and without a password.
+/// The URL of a sink for the log: with the absolute path of a file, and without a password.
 #[must_use]
 pub fn describe_url(url: &str) -> String {
     match url.split_once(':') {
@@ -131,19 +132,19 @@ pub fn describe_url(url: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{SinkOptions, open_here};
+    use super::{SinkOptions, open_local};
 
     #[test]
-    fn no_message_has_a_password_in_it() {
+    fn error_does_not_contain_password() {
         for scheme in ["NATS:", " nats:", "tls:", "natss:", "x:", ""] {
             let url = format!("{scheme}//u:secret@a/e");
-            let error = open_here(&url, SinkOptions::default()).expect_err(&url);
+            let error = open_local(&url, SinkOptions::default()).expect_err(&url);
             assert!(!error.to_string().contains("secret"), "{error}");
         }
     }
 
     #[test]
-    fn opening_a_sink_may_be_spawned() {
+    fn open_future_is_send() {
         fn assert_send<T: Send>(_: T) {}
         assert_send(super::open("discard:"));
     }

@@ -70,7 +70,7 @@ impl SqliteSink {
                 source,
             })
         })?;
-        let comparison = Comparison::noting_in(commits.unavailable_reasons());
+        let comparison = Comparison::with_reasons(commits.unavailable_reasons());
         Ok(Self {
             path: path.to_owned(),
             commits,

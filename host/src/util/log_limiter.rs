@@ -1,6 +1,7 @@
 //! A limit on how often the same log line is written.
 //!
-//! The first line of a kind passes, and then one after each pause, with the number that was suppressed.
+//! The first occurrence of a line is logged, and then one after each pause, with the number of those
+//! suppressed.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -11,7 +12,7 @@ const PAUSE: Duration = Duration::from_secs(5);
 /// How many different lines are remembered; the oldest is forgotten first.
 const MAX_LINES: usize = 8;
 
-/// The lines of one subject that were logged lately.
+/// The lines on one subject that were logged recently.
 #[derive(Debug, Default)]
 pub(crate) struct LogLimiter(Mutex<Vec<Logged>>);
 
@@ -30,13 +31,13 @@ impl LogLimiter {
     }
 
     fn check_at(&self, line: &str, when: Instant) -> Option<u64> {
-        // Each change leaves the list whole, so a poisoned lock is still good.
-        let mut lately = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(logged) = lately.iter_mut().find(|logged| logged.line == line) else {
-            if lately.len() == MAX_LINES {
-                lately.remove(0);
+        // Each change leaves the list consistent, so a poisoned lock is still good.
+        let mut recent = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(logged) = recent.iter_mut().find(|logged| logged.line == line) else {
+            if recent.len() == MAX_LINES {
+                recent.remove(0);
             }
-            lately.push(Logged {
+            recent.push(Logged {
                 line: line.to_owned(),
                 when,
                 suppressed: 0,
@@ -59,7 +60,7 @@ mod tests {
     use super::{LogLimiter, MAX_LINES, PAUSE};
 
     #[test]
-    fn same_line_passes_after_a_pause_and_a_new_one_at_once() {
+    fn repeated_line_passes_after_pause_and_new_line_at_once() {
         let (limiter, start) = (LogLimiter::default(), Instant::now());
         assert_eq!(limiter.check_at("a", start), Some(0));
         assert_eq!(limiter.check_at("a", start), None);

@@ -1,4 +1,4 @@
-//! Small parts that know nothing of peers.
+//! Small utilities that do not depend on the rest of the crate.
 
 pub(crate) mod file_lock;
 pub(crate) mod http_client;

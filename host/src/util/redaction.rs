@@ -1,8 +1,8 @@
-//! What may be shown of a URL.
+//! Removes user and password from a URL, for messages.
 //!
-//! Knows no scheme, so that it also takes the login from what is no URL of any sink.
+//! Knows no schemes, so that it also works for a text that is not the URL of any sink.
 
-/// A URL without what lets one in, however wrong it is.
+/// A URL without user and password, also if it is malformed.
 pub(crate) fn without_login(url: &str) -> String {
     let is_scheme = |(scheme, _): &(&str, &str)| {
         let name = scheme.strip_suffix(':').unwrap_or(scheme);

@@ -1,11 +1,11 @@
-//! Which files are read at a start: those whose end comes by itself.
+//! Checks that a file can be read to its end.
 
 use std::fs;
 use std::io::{self, ErrorKind};
 use std::path::Path;
 
-/// Holds that a file is no pipe and no device: reading one might never end, or wait for somebody who writes
-/// to it. Of a directory the system says what it is.
+/// Checks that a file is not a pipe or a device: reading one might never end, or block until another
+/// process writes. For a directory, reading itself returns an error.
 pub(crate) fn check(path: &Path) -> io::Result<()> {
     let found = fs::metadata(path)?;
     if found.is_file() || found.is_dir() {

@@ -1,7 +1,7 @@
-//! A time-out for one future after the other, with one timer that stays set in between.
+//! A time-out for successive futures, with one timer that remains set between them.
 //!
-//! Setting and unsetting a timer for each future would take a lock that all threads share. When the
-//! timer fires too early for the current future, it is set again, for that one. No future is ended early.
+//! Setting and unsetting a timer for each future would take a lock that all threads share. If the timer
+//! fires before the deadline of the current future, it is set again; no future times out early.
 
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
@@ -66,7 +66,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn timer_of_one_future_does_not_end_the_next_early() {
         let mut timeout = ReusableTimeout::new(AFTER);
-        // Leaves a timer behind that goes off 20 s from here.
+        // Leaves a timer that fires 20 s from here.
         let first = timeout.run(tokio::time::sleep(Duration::from_secs(10)));
         assert_eq!(first.await, Some(()));
         let began = Instant::now();

@@ -1,4 +1,4 @@
-//! The command line: what can be said, and what it means when nothing is said.
+//! The command line: its commands, flags and defaults.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -11,14 +11,14 @@ use clap_complete::Shell;
 use crate::limits::Limits;
 use crate::units::{self, Timeout};
 
-/// How long `put` waits for a peer: longer than that waits for its own sink unless told otherwise.
-const DEFAULT_ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
+/// The default time-out of `put`: longer than the default sink time-out of a peer.
+const DEFAULT_PUT_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// An AllData peer server: takes events over HTTP and keeps them.
+/// An AllData peer server: receives events over HTTP and stores them
 #[derive(Debug, Parser)]
 #[command(name = "alldata-peer", version)]
 pub(crate) struct Arguments {
-    /// How the log on standard error is written. RUST_LOG says how much of it
+    /// Format of the log on standard error. RUST_LOG sets its level
     #[arg(
         long,
         global = true,
@@ -32,19 +32,19 @@ pub(crate) struct Arguments {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum LogFormat {
-    /// Lines for people
+    /// Text lines
     Text,
-    /// A JSON object a line
+    /// One JSON object per line
     Json,
 }
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Take events over HTTP until SIGINT or SIGTERM
+    /// Receive events over HTTP until SIGINT or SIGTERM
     Serve(Box<Serve>),
     /// Print the event under a key
     Get(Get),
-    /// Write events as lines of JSON, in the order of their keys; those of nats: as they were put
+    /// Write events as lines of JSON, sorted by key; those of nats: in the order of their puts
     Export(Export),
     /// Put lines of JSON into a store
     Import(Import),
@@ -54,14 +54,14 @@ pub(crate) enum Command {
     Put(Put),
     /// Write the WebAssembly component to a file, alone or with a sink
     Component(Component),
-    /// Print the script that completes commands and flags in a shell
+    /// Print the completion script of a shell
     Completions {
         /// The shell
         shell: Shell,
     },
     /// Print the manual page
     Man {
-        /// Directory to write the page of the program and that of each command to, as files
+        /// Directory for the pages of the program and of each command
         #[arg(long, short, value_name = "DIRECTORY")]
         output: Option<PathBuf>,
     },
@@ -72,12 +72,12 @@ pub(crate) struct Serve {
     /// Host name or IP address to listen on [default: any IPv4 address]
     #[arg(long, env = "ALLDATA_PEER_HOSTNAME")]
     pub(crate) hostname: Option<String>,
-    /// Port to listen on; 0 takes a free one
+    /// Port to listen on; with 0 the system chooses a free one
     #[arg(long, env = "ALLDATA_PEER_PORT", default_value_t = DEFAULT_PORT)]
     pub(crate) port: u16,
     /// Where events go: sqlite:PATH, nats://HOST:PORT,…/STREAM, memory:, ndjson:PATH, ndjson:-
     /// (standard output), http://HOST:PORT/PATH or discard: [default: sqlite:alldata.db]
-    // The value may have a password in it.
+    // The value may contain a password.
     #[arg(
         long,
         env = "ALLDATA_PEER_SINK",
@@ -85,33 +85,33 @@ pub(crate) struct Serve {
         value_name = "URL"
     )]
     pub(crate) sink: Option<String>,
-    /// Check the structure of the whole store before it is served; takes some seconds for each GB
+    /// Check the structure of the whole store at the start; takes some seconds per GB
     #[arg(long, env = "ALLDATA_PEER_VERIFY_STORE", value_parser = BoolishValueParser::new())]
     pub(crate) verify_store: bool,
-    /// WebAssembly component to run in place of the built-in one
+    /// WebAssembly component to run instead of the built-in one
     #[arg(long, env = "ALLDATA_PEER_COMPONENT", value_name = "FILE")]
     pub(crate) component: Option<PathBuf>,
-    /// Directory that keeps compiled components for the next start; nobody else may write to it
+    /// Directory for compiled components, which the next start loads; no other user may write to it
     #[arg(long, env = "ALLDATA_PEER_COMPILE_CACHE", value_name = "DIRECTORY")]
     pub(crate) compile_cache: Option<PathBuf>,
-    /// Variable that --component finds in its environment; without a value, that of this program
+    /// Environment variable for --component; without a value, that of this program
     #[arg(long, value_name = "NAME[=VALUE]", requires = "component", value_parser = parse_variable)]
     pub(crate) env: Vec<(String, String)>,
-    /// Directory that --component may read and write, and its name there if it is another
+    /// Directory that --component may read and write; NAME is its name in the component
     #[arg(long, value_name = "PATH[::NAME]", requires = "component", value_parser = parse_directory)]
     pub(crate) dir: Vec<(PathBuf, String)>,
     #[command(flatten)]
     pub(crate) limits: Limits,
-    /// The limits whose values are not the defaults, for the log
+    /// The limits that differ from their defaults, for the log
     #[arg(skip)]
     pub(crate) changed_limits: String,
 }
 
-/// The store that a command works on, which a server may be using meanwhile.
+/// The store of a command; a server may use it at the same time.
 #[derive(Debug, Args)]
 pub(crate) struct Store {
     /// The store: sqlite:PATH or nats://HOST:PORT,…/STREAM
-    // The value may have a password in it.
+    // The value may contain a password.
     #[arg(
         long = "store",
         env = "ALLDATA_PEER_STORE",
@@ -147,7 +147,7 @@ pub(crate) struct Export {
         hide_default_value = true
     )]
     pub(crate) output: PathBuf,
-    /// With nats:, also read what each replica has, and compare all of it, not only how many messages
+    /// With nats:, also read all messages of each replica and compare them, not only their numbers
     #[arg(long)]
     pub(crate) all_replicas: bool,
     #[command(flatten)]
@@ -165,7 +165,7 @@ pub(crate) struct Import {
 
 #[derive(Debug, Args)]
 pub(crate) struct Verify {
-    /// With nats:, also read what each replica has, and compare all of it, not only how many messages
+    /// With nats:, also read all messages of each replica and compare them, not only their numbers
     #[arg(long)]
     pub(crate) all_replicas: bool,
     #[command(flatten)]
@@ -179,7 +179,7 @@ pub(crate) struct Put {
     /// The event as JSON text, or - to read it from standard input
     pub(crate) event: String,
     /// The peer
-    // The value may have a password in it.
+    // The value may contain a password.
     #[arg(
         long,
         env = "ALLDATA_PEER_TO",
@@ -188,12 +188,12 @@ pub(crate) struct Put {
         default_value = "http://localhost:8080/_put"
     )]
     pub(crate) to: String,
-    /// How long to wait for the peer's answer
+    /// How long to wait for the response of the peer
     #[arg(
         long,
         env = "ALLDATA_PEER_PUT_TIMEOUT",
         value_name = "TIME",
-        default_value_t = Timeout(DEFAULT_ANSWER_TIMEOUT),
+        default_value_t = Timeout(DEFAULT_PUT_TIMEOUT),
         value_parser = units::timeout()
     )]
     pub(crate) timeout: Timeout,
@@ -201,36 +201,36 @@ pub(crate) struct Put {
 
 #[derive(Debug, Args)]
 pub(crate) struct Component {
-    /// Compose it with this sink, so that it needs no `put-sink` any more
+    /// Compose the component with this sink, so that it no longer imports `put-sink`
     #[arg(long, value_name = "NAME")]
     pub(crate) sink: Option<BuiltInSink>,
-    /// Compose it with the component in this file, which exports `put-sink`
+    /// Compose the component with the one in this file, which exports `put-sink`
     #[arg(long, value_name = "FILE", conflicts_with = "sink")]
     pub(crate) plug: Option<PathBuf>,
     /// File to write, or - for standard output
     #[arg(long, short, value_name = "FILE", required_unless_present_any = ["wit", "precompile"])]
     pub(crate) output: Option<PathBuf>,
-    /// Compile it for this machine into a directory, the --compile-cache of `serve`, so that a
+    /// Compile the component for this machine into a directory, the --compile-cache of `serve`, so that a
     /// server starts without compiling
     #[arg(long, value_name = "DIRECTORY", conflicts_with = "wit")]
     pub(crate) precompile: Option<PathBuf>,
-    /// Component to compile in place of the one that would be written
+    /// Component to compile instead of the one that would be written
     #[arg(value_name = "FILE", requires = "precompile", conflicts_with_all = ["sink", "plug", "output"])]
     pub(crate) file: Option<PathBuf>,
-    /// Print the WIT for those who write a sink
+    /// Print the WIT for authors of sinks
     #[arg(long, conflicts_with_all = ["sink", "plug", "output"])]
     pub(crate) wit: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum BuiltInSink {
-    /// Puts to other peers
+    /// Forwards puts to other peers
     Forward,
-    /// Keeps each event in a file of a directory
+    /// Stores each event in a file of a directory
     Directory,
-    /// Keeps events in a key-value store of Spin
+    /// Stores events in a key-value store of Spin
     KeyvalueSpin,
-    /// Keeps events in a key-value store of wasmCloud
+    /// Stores events in a key-value store of wasmCloud
     KeyvalueWasmcloud,
 }
 
@@ -240,7 +240,9 @@ fn parse_variable(text: &str) -> Result<(String, String), String> {
         Some((name, value)) => (name, value.to_owned()),
         None => {
             let value = std::env::var(text);
-            let value = value.map_err(|error| format!("no value is given, and here: {error}"))?;
+            let value = value.map_err(|error| {
+                format!("it has no value, and this program has none for it: {error}")
+            })?;
             (text, value)
         }
     };
@@ -253,8 +255,8 @@ fn parse_variable(text: &str) -> Result<(String, String), String> {
 /// A directory for a component, and its name there.
 fn parse_directory(text: &str) -> Result<(PathBuf, String), String> {
     let (path, name) = text.split_once("::").unwrap_or((text, text));
-    match path.is_empty() || name.is_empty() {
-        true => Err("a directory is PATH or PATH::NAME".to_owned()),
-        false => Ok((PathBuf::from(path), name.to_owned())),
+    if path.is_empty() || name.is_empty() {
+        return Err("a directory is PATH or PATH::NAME".to_owned());
     }
+    Ok((PathBuf::from(path), name.to_owned()))
 }

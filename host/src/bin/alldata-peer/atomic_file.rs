@@ -143,7 +143,7 @@ fn link(file: &File, target: &Path) -> io::Result<()> {
         result => return result,
     }
     // Between two calls the file has a name that is not its own.
-    signals::hold_back()?;
+    signals::ignore_fatal_signals()?;
     let partial = with_random_name(directory_of(target), |partial| {
         link(partial).map(|()| partial.to_owned())
     })?;
@@ -162,7 +162,7 @@ fn link(_: &File, _: &Path) -> io::Result<()> {
 fn create_partial(directory: &Path) -> io::Result<(File, Name)> {
     let partial = Arc::new(PartialName::default());
     let removed = Arc::clone(&partial);
-    signals::end_by_signal(move || {
+    signals::clean_up_on_fatal_signal(move || {
         let name = removed.lock();
         if let Some(path) = name.as_ref() {
             let _ = fs::remove_file(path);

@@ -1,6 +1,4 @@
-//! `component`: the component alone, or composed with a sink to a complete server.
-//!
-//! Never runs it, and never writes one that is not complete when it should be.
+//! `component`: writes or compiles the component, alone or composed with a sink into a complete server.
 
 use std::borrow::Cow;
 use std::fs;
@@ -20,21 +18,21 @@ const INTERFACES: &str = "alldata:peer/";
 /// The interface of sinks, without its version.
 const PUT_SINK: &str = "alldata:peer/put-sink@";
 
-/// What a component exports that can be served, without the last part of its version.
+/// The interface that a component has to export to be served, without the last part of its version.
 const HANDLER: &str = "wasi:http/incoming-handler@0.2";
 
 /// The names of the two sides in a composition.
 const PEER: &str = "alldata:peer-server";
 const SINK: &str = "alldata:peer-sink";
 
-/// The WIT for those who write a sink: the interfaces, and the worlds.
+/// The WIT for authors of sinks: the interfaces and the worlds.
 const WIT: [&str; 3] = [
     include_str!("../../../../wit/put-sink.wit"),
     include_str!("../../../../wit/protocol.wit"),
     include_str!("../../../../wit/worlds.wit"),
 ];
 
-/// Writes what was asked for.
+/// Runs the command.
 pub(crate) fn component(arguments: &Component) -> Result<()> {
     if arguments.wit {
         return output::write_line(wit().trim_end());
@@ -65,10 +63,10 @@ fn read(path: &Path) -> Result<Vec<u8>> {
     fs::read(path).with_context(|| format!("cannot read {}", path.display()))
 }
 
-/// Whether a component that is to be served puts into a sink of the host, and not into its own.
+/// Whether a component to be served imports `put-sink`, and so needs a sink of the host.
 pub(crate) fn needs_sink(path: &Path) -> Result<bool> {
     let cannot_use = || format!("cannot use the component {}", path.display());
-    // A server reads the file twice, which a pipe does not allow; one that nobody writes to has no end.
+    // A server reads the file twice, so it cannot be a pipe; and a pipe without a writer never ends.
     if let Ok(found) = fs::metadata(path) {
         ensure!(
             found.is_file() || found.is_dir(),
@@ -86,7 +84,7 @@ pub(crate) fn needs_sink(path: &Path) -> Result<bool> {
     Ok(imports.iter().any(|name| name.starts_with(PUT_SINK)))
 }
 
-/// The files of a package as one, which names the package once.
+/// The files of a package as one, which declares the package once.
 fn wit() -> String {
     let header = WIT[0].lines().next().unwrap_or_default();
     let rest = WIT
@@ -115,7 +113,7 @@ impl BuiltInSink {
     }
 }
 
-/// The built-in component with `sink` in the place of its import.
+/// Composes the built-in component with `sink`, which replaces its import.
 fn plug(sink: &[u8]) -> Result<Vec<u8>> {
     let mut graph = CompositionGraph::new();
     let peer = package(PEER, BUILT_IN_COMPONENT, graph.types_mut())?;
@@ -125,7 +123,7 @@ fn plug(sink: &[u8]) -> Result<Vec<u8>> {
     let sink = graph.register_package(sink)?;
     match wac_graph::plug(&mut graph, vec![sink], peer) {
         Ok(()) => {}
-        Err(PlugError::NoPlugHappened) => bail!(misfit(&exports)),
+        Err(PlugError::NoPlugHappened) => bail!(not_a_sink(&exports)),
         Err(PlugError::GraphError { source }) => return Err(source),
     }
     let composed = graph.encode(EncodeOptions::default())?;
@@ -133,22 +131,22 @@ fn plug(sink: &[u8]) -> Result<Vec<u8>> {
     missing.retain(|name| name.starts_with(INTERFACES));
     ensure!(
         missing.is_empty(),
-        "the result would still import {}, which no platform has",
+        "the result would still import {}, which no platform provides",
         missing.join(" and ")
     );
     Ok(composed)
 }
 
-/// Why a component is no sink.
-fn misfit(exports: &[String]) -> String {
+/// The reason why a component is not a sink.
+fn not_a_sink(exports: &[String]) -> String {
     match exports.iter().find(|name| name.starts_with(PUT_SINK)) {
         Some(name) => format!("its {name} is not that of `alldata-peer component --wit`"),
-        None if exports.is_empty() => "it exports nothing, so no put-sink either".to_owned(),
+        None if exports.is_empty() => "it exports nothing, but a sink exports put-sink".to_owned(),
         None => format!("it exports {}, but no put-sink", exports.join(" and ")),
     }
 }
 
-/// The names of all that a component imports, and of all that it exports.
+/// The names of all imports and of all exports of a component.
 fn interfaces(component: &[u8]) -> Result<(Vec<String>, Vec<String>)> {
     let mut types = Types::new();
     let package = package(PEER, component, &mut types)?;
@@ -159,5 +157,5 @@ fn interfaces(component: &[u8]) -> Result<(Vec<String>, Vec<String>)> {
 
 fn package(name: &str, component: &[u8], types: &mut Types) -> Result<Package> {
     let package = Package::from_bytes(name, None, component, types);
-    package.context("it is no WebAssembly component")
+    package.context("it is not a WebAssembly component")
 }

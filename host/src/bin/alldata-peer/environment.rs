@@ -1,6 +1,6 @@
-//! The variables that flags have: which count, which are somebody else's, and which are unknown.
+//! The environment variables of flags: which of them apply, and which are ignored or unknown.
 //!
-//! Never shows the value of one: it may be a secret.
+//! Their values are not logged, since they may be secrets.
 
 use std::collections::BTreeSet;
 use std::env;
@@ -9,24 +9,24 @@ use std::ffi::{OsStr, OsString};
 use clap::builder::Resettable;
 use clap::{Arg, Command};
 
-/// What the names of all variables of this program begin with.
+/// The prefix of all variables of this program.
 const PREFIX: &str = "ALLDATA_PEER_";
 
-/// What Kubernetes sets for a Service: of a Service `alldata-peer`, `ALLDATA_PEER_PORT` is a URL,
-/// where a flag has a number. These are the ends of such names, and what URLs begin with.
+/// Kubernetes sets variables for each Service. For a Service `alldata-peer`, `ALLDATA_PEER_PORT` is a URL,
+/// while the flag has a number. These are the suffix of such names, and the prefixes of such URLs.
 const PORT: &str = "_PORT";
 const URLS: [&str; 3] = ["tcp://", "udp://", "sctp://"];
 
-/// Other names that Kubernetes makes: they end so, have a port's name behind this, or a number, a
-/// protocol and one of these ends.
+/// Other names of these variables: they end with one of these suffixes; or have the name of a port after
+/// this infix; or have a number, a protocol and one of these suffixes after this one.
 const SERVICE_ENDS: [&str; 2] = ["_SERVICE_HOST", "_SERVICE_PORT"];
 const NAMED_PORT: &str = "_SERVICE_PORT_";
 const NUMBERED_PORT: &str = "_PORT_";
 const PROTOCOLS: [&str; 3] = ["_TCP", "_UDP", "_SCTP"];
 const PROTOCOL_ENDS: [&str; 4] = ["", "_PROTO", "_PORT", "_ADDR"];
 
-/// The variables that sink components read: the host hands them on by `--env`.
-const OF_COMPONENTS: [&str; 5] = [
+/// The variables of sink components, which the host passes on with `--env`.
+const COMPONENT_VARIABLES: [&str; 5] = [
     "ALLDATA_PEER_DIRECTORY",
     "ALLDATA_PEER_FORWARD_URL",
     "ALLDATA_PEER_FORWARD_TIMEOUT_MS",
@@ -34,15 +34,15 @@ const OF_COMPONENTS: [&str; 5] = [
     "ALLDATA_PEER_KEYVALUE_BUCKET",
 ];
 
-/// What stands in the environment and does not count, to be told once there is a log.
+/// The variables that are ignored, to be logged once the log is started.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(crate) struct Ignored {
-    /// Links to a Service of Kubernetes that has the name of this program.
+pub(crate) struct IgnoredVariables {
+    /// Variables that Kubernetes sets for a Service with the name of this program.
     service_links: BTreeSet<String>,
     unknown: BTreeSet<String>,
 }
 
-/// Lets flags have no variable where that is set to nothing, or by Kubernetes for a Service.
+/// Ignores the variable of a flag if it is empty, or set by Kubernetes for a Service.
 pub(crate) fn prepare(command: Command) -> Command {
     command
         .mut_args(|flag| match flag.get_env() {
@@ -52,12 +52,12 @@ pub(crate) fn prepare(command: Command) -> Command {
         .mut_subcommands(prepare)
 }
 
-impl Ignored {
-    /// What there is beside the variables that `command` knows.
+impl IgnoredVariables {
+    /// Finds the ignored variables, given the flags of `command`.
     pub(crate) fn find(command: &Command) -> Self {
         let mut known = BTreeSet::new();
         add_variables(command, &mut known);
-        known.extend(OF_COMPONENTS.map(OsString::from));
+        known.extend(COMPONENT_VARIABLES.map(OsString::from));
         let mut ignored = Self::default();
         for (name, value) in env::vars_os() {
             let text = name.to_string_lossy().into_owned();
@@ -73,7 +73,7 @@ impl Ignored {
         ignored
     }
 
-    /// Says so in the log.
+    /// Logs the names of the variables.
     pub(crate) fn log(&self, is_server: bool) {
         let names = |names: &BTreeSet<String>| {
             let names: Vec<&str> = names.iter().map(String::as_str).collect();
@@ -87,7 +87,7 @@ impl Ignored {
         }
         if !self.unknown.is_empty() {
             tracing::warn!(
-                "unknown variables in the environment, which do nothing: {}",
+                "unknown environment variables, which have no effect: {}",
                 names(&self.unknown)
             );
         }
@@ -100,7 +100,7 @@ fn is_ignored(name: &OsStr) -> bool {
     env::var_os(name).is_some_and(is_ignored)
 }
 
-/// Whether a variable is one that Kubernetes sets for a Service whose name begins as this program's.
+/// Whether Kubernetes sets this variable for a Service whose name starts like this program.
 fn is_service_link(name: &str, value: &OsStr) -> bool {
     let is_url = |start: &str| value.as_encoded_bytes().starts_with(start.as_bytes());
     name.ends_with(PORT) && URLS.iter().any(|start| is_url(start))
@@ -112,7 +112,7 @@ fn is_service_link(name: &str, value: &OsStr) -> bool {
             .any(is_number_and_protocol)
 }
 
-/// Whether a text is such as `8080_TCP` or `8080_TCP_ADDR`.
+/// Whether a text has a form such as `8080_TCP` or `8080_TCP_ADDR`.
 fn is_number_and_protocol(text: &str) -> bool {
     let rest = text.trim_start_matches(|char: char| char.is_ascii_digit());
     let mut protocols = PROTOCOLS.iter();

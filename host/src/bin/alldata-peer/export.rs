@@ -29,7 +29,7 @@ pub(crate) fn export(arguments: &Export) -> Result<()> {
     let faults = store.replica_faults(arguments.all_replicas, |_| {})?;
     bar.finish_and_clear();
     for fault in &faults {
-        output::complain(fault);
+        output::report(fault);
     }
     if !faults.is_empty() {
         bail!("the replicas of the stream differ, so that what was exported may not be all");

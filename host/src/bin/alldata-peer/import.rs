@@ -146,7 +146,7 @@ impl Target {
 }
 
 fn complain(number: u64, reason: &str) {
-    output::complain(&format!("line {number}: {reason}"));
+    output::report(&format!("line {number}: {reason}"));
 }
 
 /// The put that a line is, or what it is instead.

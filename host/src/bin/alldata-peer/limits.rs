@@ -1,4 +1,4 @@
-//! The limits of `serve`: their flags, and what they set.
+//! The flags of `serve` that set limits.
 
 use alldata_peer_server_http::sinks::{
     DEFAULT_MAX_QUEUED_BYTES, DEFAULT_MAX_QUEUED_PUTS, MAX_QUEUED_PUTS, QueueLimits, SinkOptions,
@@ -10,7 +10,7 @@ use clap::{Args, value_parser};
 use crate::open_files;
 use crate::units::{self, TIME, Timeout};
 
-/// The heading of the limits in the help, by which they are known among all arguments.
+/// The heading of the limits in the help. It identifies them among all arguments.
 pub(crate) const HEADING: &str = "Limits";
 
 /// The limits of a server.
@@ -28,12 +28,12 @@ pub(crate) struct Limits {
         default_value_t = 0,
         value_parser = value_parser!(u32).range(0..=i64::from(peer::Limits::MAX.max_connections)))]
     max_connections_per_address: u32,
-    /// Bytes of a request line and header section; a larger one is answered with 431
+    /// Bytes of a request line and header section; the response to a larger one is 431
     #[arg(long, env = "ALLDATA_PEER_MAX_HEADER_SIZE", value_name = "BYTES",
         default_value_t = peer::Limits::DEFAULT.max_header_bytes,
         value_parser = units::bytes::<u32>(1..=u64::from(peer::Limits::MAX.max_header_bytes)))]
     max_header_size: u32,
-    /// Header fields of a request; one with more is answered with 431
+    /// Header fields of a request; the response to more is 431
     #[arg(long, env = "ALLDATA_PEER_MAX_HEADERS", value_name = "FIELDS",
         default_value_t = peer::Limits::DEFAULT.max_headers,
         value_parser = value_parser!(u32).range(1..=i64::from(peer::Limits::MAX.max_headers)))]
@@ -46,54 +46,53 @@ pub(crate) struct Limits {
     #[arg(long, env = "ALLDATA_PEER_IDLE_TIMEOUT", value_name = TIME,
         default_value_t = Timeout(peer::Limits::DEFAULT.idle_timeout), value_parser = units::timeout())]
     idle_timeout: Timeout,
-    /// Bytes of a body; a larger one is answered with 413
+    /// Bytes of a body; the response to a larger one is 413
     #[arg(long, env = "ALLDATA_PEER_MAX_BODY", value_name = "BYTES",
         default_value_t = peer::Limits::DEFAULT.max_body_bytes,
         value_parser = units::bytes::<u64>(1..=peer::Limits::DEFAULT.max_body_bytes))]
     max_body: u64,
-    /// Bytes of request bodies in memory; a body beyond that is answered with 503
+    /// Bytes of request bodies in memory; the response to a body beyond that is 503
     #[arg(long, env = "ALLDATA_PEER_MAX_BUFFERED_BYTES", value_name = "BYTES",
         default_value_t = peer::Limits::DEFAULT.max_buffered_bytes, value_parser = units::bytes::<u64>(1..=u64::MAX))]
     max_buffered_bytes: u64,
-    /// How long a body may take to arrive; a slower one is answered with 408
+    /// How long a body may take to arrive; the response to a slower one is 408
     #[arg(long, env = "ALLDATA_PEER_BODY_TIMEOUT", value_name = TIME,
         default_value_t = Timeout(peer::Limits::DEFAULT.body_timeout), value_parser = units::timeout())]
     body_timeout: Timeout,
-    /// Bytes of a body that have to arrive per second, averaged over 5 s, or 0 for any number; a slower
-    /// body is answered with 408
+    /// Bytes of a body that have to arrive per second, averaged over 5 s, or 0 for any number; the response
+    /// to a slower body is 408
     #[arg(long, env = "ALLDATA_PEER_MIN_BODY_RATE", value_name = "BYTES",
         default_value_t = peer::Limits::DEFAULT.min_body_rate, value_parser = units::bytes::<u64>(0..=u64::MAX))]
     min_body_rate: u64,
-    /// Requests that are handled at a time; further ones are answered with 503
+    /// Requests that are handled at a time; the response to further ones is 503
     #[arg(long, env = "ALLDATA_PEER_MAX_CONCURRENT_REQUESTS", value_name = "REQUESTS",
         default_value_t = peer::Limits::DEFAULT.max_concurrent_requests,
         value_parser = value_parser!(u32).range(1..=i64::from(peer::Limits::MAX.max_concurrent_requests)))]
     max_concurrent_requests: u32,
-    /// Puts in the queue of sqlite:, ndjson: or nats:; further ones are answered with 503
+    /// Puts in the queue of sqlite:, ndjson: or nats:; the response to further ones is 503
     #[arg(long, env = "ALLDATA_PEER_MAX_QUEUE", value_name = "PUTS",
         default_value_t = DEFAULT_MAX_QUEUED_PUTS as u64,
         value_parser = value_parser!(u64).range(1..=MAX_QUEUED_PUTS as u64))]
     max_queue: u64,
-    /// Bytes of puts in that queue; further ones are answered with 503
+    /// Bytes of puts in that queue; the response to further ones is 503
     #[arg(long, env = "ALLDATA_PEER_MAX_QUEUE_BYTES", value_name = "BYTES",
         default_value_t = DEFAULT_MAX_QUEUED_BYTES as u64, value_parser = units::bytes::<u64>(1..=u64::MAX))]
     max_queue_bytes: u64,
-    /// Bytes of the WAL of sqlite:, which grows during a long read; beyond that, puts are answered with
-    /// 503
+    /// Bytes of the WAL of sqlite:, which grows during a long read; the response to puts beyond that is 503
     #[arg(long, env = "ALLDATA_PEER_MAX_WAL", value_name = "BYTES",
         default_value_t = DEFAULT_MAX_WAL_BYTES,
         value_parser = units::bytes::<u64>(MIN_MAX_WAL_BYTES..=u64::MAX))]
     max_wal: u64,
-    /// How long the sink may take for a put; a slower one is answered with 504
+    /// How long the sink may take for a put; the response to a slower one is 504
     #[arg(long, env = "ALLDATA_PEER_SINK_TIMEOUT", value_name = TIME,
         default_value_t = Timeout(peer::Limits::DEFAULT.sink_timeout), value_parser = units::timeout())]
     sink_timeout: Timeout,
-    /// Bytes of memory of one instance of the component; beyond that it traps: 500
+    /// Bytes of memory of one instance of the component; beyond that it traps, and the response is 500
     #[arg(long, env = "ALLDATA_PEER_MAX_GUEST_MEMORY", value_name = "BYTES",
         default_value_t = peer::Limits::DEFAULT.max_guest_memory_bytes,
         value_parser = units::bytes::<u64>(1..=peer::Limits::DEFAULT.max_guest_memory_bytes))]
     max_guest_memory: u64,
-    /// Processor time of the component in one call; then it is stopped: 500
+    /// Processor time of the component in one call; then it is stopped, and the response is 500
     #[arg(long, env = "ALLDATA_PEER_MAX_GUEST_TIME", value_name = TIME,
         default_value_t = Timeout(peer::Limits::DEFAULT.max_guest_time), value_parser = units::timeout())]
     max_guest_time: Timeout,
@@ -109,9 +108,9 @@ pub(crate) struct Limits {
 
 impl Limits {
     /// Sets the limits of a server.
-    pub(crate) fn set(&self, server: PeerServerBuilder) -> PeerServerBuilder {
+    pub(crate) fn apply_to(&self, server: PeerServerBuilder) -> PeerServerBuilder {
         server.limits(peer::Limits {
-            max_connections: open_files::make_room(self.max_connections),
+            max_connections: open_files::raise_nofile_limit(self.max_connections),
             max_connections_per_address: self.max_connections_per_address,
             max_header_bytes: self.max_header_size,
             max_headers: self.max_headers,
@@ -131,7 +130,7 @@ impl Limits {
     }
 
     /// The limits of the sink.
-    pub(crate) fn of_sink(&self) -> SinkOptions {
+    pub(crate) fn sink_options(&self) -> SinkOptions {
         let number = |value| usize::try_from(value).unwrap_or(usize::MAX);
         SinkOptions {
             queue: QueueLimits {

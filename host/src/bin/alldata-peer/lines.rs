@@ -1,33 +1,31 @@
-//! The lines of an input, in batches that fit the memory whatever the input is.
-//!
-//! Never knows what a line means.
+//! Reads the lines of an input in batches of bounded size.
 
 use std::io::{self, BufRead, Read as _};
 
 use alldata_peer_protocol::decode::MAX_BODY_BYTES;
 
-/// The longest line in bytes, without its end: what a peer would take as a body.
+/// The longest line in bytes, without its line break: the longest body of a request.
 const MAX_LINE_BYTES: usize = MAX_BODY_BYTES;
 
-/// The longest end of a line in bytes, CRLF.
+/// The longest line break in bytes, CRLF.
 const MAX_END_BYTES: usize = 2;
 
-/// How many lines are put at a time, and share a transaction: enough that the cost of its sync
-/// no longer counts.
+/// The most lines of a batch, which share a transaction: with as many, the cost of its sync no longer
+/// matters.
 const BATCH_LINES: usize = 512;
 
-/// The size in bytes at which a batch takes no further line, so that it fits the memory.
+/// The size in bytes at which a batch is complete, so that it fits into memory.
 const BATCH_BYTES: usize = 4 * 1024 * 1024;
 
-/// A line without its end.
+/// A line without its line break.
 pub(crate) struct Line {
     number: u64,
-    /// `None` where it is too long to be kept.
+    /// `None` if it is too long.
     text: Option<Vec<u8>>,
     bytes: u64,
 }
 
-/// A line has more bytes than a peer takes.
+/// A line has more bytes than the body of a request may have.
 #[derive(Debug, thiserror::Error)]
 #[error("it has more than {MAX_LINE_BYTES} bytes")]
 pub(crate) struct TooLong;
@@ -38,7 +36,7 @@ impl Line {
         self.number
     }
 
-    /// How many bytes of the input it took.
+    /// The number of its bytes in the input, with the line break.
     pub(crate) fn bytes(&self) -> u64 {
         self.bytes
     }
@@ -52,8 +50,8 @@ impl Line {
 pub(crate) struct Lines {
     input: Box<dyn BufRead>,
     number: u64,
-    /// Why there are no more lines, to be told behind those that there are.
-    failed: Option<io::Error>,
+    /// The error after the lines of the last batch.
+    pending_error: Option<io::Error>,
 }
 
 impl Lines {
@@ -61,17 +59,17 @@ impl Lines {
         Self {
             input,
             number: 0,
-            failed: None,
+            pending_error: None,
         }
     }
 
-    /// The next lines that are not blank; none at the end.
+    /// The next lines that are not blank; none at the end of the input.
     ///
     /// # Errors
     ///
-    /// When the input can't be read further.
+    /// When the input cannot be read.
     pub(crate) fn next_batch(&mut self) -> io::Result<Vec<Line>> {
-        if let Some(error) = self.failed.take() {
+        if let Some(error) = self.pending_error.take() {
             return Err(error);
         }
         let mut batch = Vec::new();
@@ -88,7 +86,7 @@ impl Lines {
                 Ok(None) => break,
                 Err(error) if batch.is_empty() => return Err(error),
                 Err(error) => {
-                    self.failed = Some(error);
+                    self.pending_error = Some(error);
                     break;
                 }
             }
@@ -98,15 +96,15 @@ impl Lines {
 
     fn next_line(&mut self) -> io::Result<Option<Line>> {
         let mut text = Vec::new();
-        let most = (MAX_LINE_BYTES + MAX_END_BYTES) as u64;
-        let read = (&mut self.input).take(most).read_until(b'\n', &mut text)?;
+        let max = (MAX_LINE_BYTES + MAX_END_BYTES) as u64;
+        let read = (&mut self.input).take(max).read_until(b'\n', &mut text)?;
         if read == 0 {
             return Ok(None);
         }
         let mut bytes = read as u64;
         if text.pop_if(|last| *last == b'\n').is_some() {
             text.pop_if(|last| *last == b'\r');
-        } else if bytes == most {
+        } else if bytes == max {
             bytes += self.input.skip_until(b'\n')? as u64;
         }
         self.number += 1;
@@ -139,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn ends_of_lines_do_not_count_towards_the_limit() {
+    fn line_breaks_do_not_count_towards_limit() {
         let longest = vec![b'x'; MAX_LINE_BYTES];
         let longer = vec![b'x'; MAX_LINE_BYTES + 1];
         let most = Some(MAX_LINE_BYTES);
@@ -166,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn blank_lines_count_and_are_left_out() {
+    fn blank_lines_are_counted_and_skipped() {
         assert_eq!(
             lines(b"\n \r\na\n\nb".to_vec()),
             [(3, Some(1)), (5, Some(1))]
@@ -175,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_before_an_error_are_read() {
+    fn lines_before_error_are_read() {
         struct Broken;
         impl Read for Broken {
             fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {

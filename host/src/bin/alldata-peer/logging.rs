@@ -1,4 +1,4 @@
-//! The log: on standard error, as text or JSON, as much of it as `RUST_LOG` asks for.
+//! The log on standard error, as text or JSON, filtered by `RUST_LOG`.
 
 use std::ffi::OsStr;
 use std::io::IsTerminal as _;
@@ -9,23 +9,23 @@ use tracing_subscriber::filter::LevelFilter;
 
 use crate::arguments::LogFormat;
 
-/// What speaks of its connections at such length that the sink says in its place what is worth it,
-/// unless `RUST_LOG` asks for it by name.
-const TALKATIVE: &str = "async_nats";
+/// A library whose log about its connections is off unless `RUST_LOG` names it: the sink logs the relevant
+/// events itself.
+const VERBOSE_TARGET: &str = "async_nats";
 
 /// Starts the log of this process.
 pub(crate) fn start(format: LogFormat) {
     let mut filter = EnvFilter::builder()
         .with_default_directive(LevelFilter::INFO.into())
         .from_env_lossy();
-    let asked = env::var(EnvFilter::DEFAULT_ENV).unwrap_or_default();
-    if !asked.contains(TALKATIVE) {
-        let quiet = format!("{TALKATIVE}={}", LevelFilter::OFF);
-        filter = filter.add_directive(quiet.parse().expect("it is a target and a level"));
+    let directives = env::var(EnvFilter::DEFAULT_ENV).unwrap_or_default();
+    if !directives.contains(VERBOSE_TARGET) {
+        let off = format!("{VERBOSE_TARGET}={}", LevelFilter::OFF);
+        filter = filter.add_directive(off.parse().expect("it is a target and a level"));
     }
     let log = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        // A log that can't be written must not end what is logged.
+        // An error while writing the log must not end the process.
         .log_internal_errors(false)
         .with_writer(io::stderr);
     match format {
@@ -38,7 +38,7 @@ pub(crate) fn start(format: LogFormat) {
     }
 }
 
-/// Whether this value of `NO_COLOR` asks for text without colors: <https://no-color.org>.
+/// Whether this value of `NO_COLOR` disables colors: <https://no-color.org>.
 fn forbids_color(value: Option<&OsStr>) -> bool {
     value.is_some_and(|value| !value.is_empty())
 }

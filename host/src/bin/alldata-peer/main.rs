@@ -1,7 +1,6 @@
 //! The program `alldata-peer`: an AllData peer server on the command line.
 //!
-//! Turns flags into calls of the library and errors into one line and an exit code. Everything
-//! that is not the command line's own business is in the library.
+//! Maps flags to calls of the library, and errors to one line and an exit code.
 
 mod allocator;
 mod arguments;
@@ -31,23 +30,23 @@ use alldata_peer_server_http::Error;
 use clap::{CommandFactory as _, FromArgMatches as _};
 
 use arguments::{Arguments, Command};
-use environment::Ignored;
+use environment::IgnoredVariables;
 
-/// The exit code of wrong usage, which is also clap's.
-const USAGE: u8 = 2;
+/// The exit code of wrong usage, the same as that of clap.
+const EXIT_USAGE: u8 = 2;
 
 fn main() -> ExitCode {
     allocator::return_large_allocations();
-    panics::tell_limits();
-    let ignored = Ignored::find(&Arguments::command());
+    panics::report_resource_limits();
+    let ignored = IgnoredVariables::find(&Arguments::command());
     let Arguments {
         log_format,
         command,
     } = parse();
     logging::start(log_format);
     ignored.log(matches!(command, Command::Serve(_)));
-    if let Err(error) = signals::survive_file_size_limit() {
-        tracing::warn!(%error, "a file that grows beyond the limit of its size ends this process");
+    if let Err(error) = signals::ignore_file_size_signal() {
+        tracing::warn!(%error, "cannot ignore SIGXFSZ: a file that exceeds the file size limit ends this process");
     }
     let result = match command {
         Command::Serve(arguments) => serve::serve(*arguments),
@@ -62,15 +61,15 @@ fn main() -> ExitCode {
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) if output::is_reader_gone(&error) => ExitCode::SUCCESS,
+        Err(error) if output::is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            output::complain(&format!("error: {error:#}"));
+            output::report(&format!("error: {error:#}"));
             ExitCode::from(exit_code(&error))
         }
     }
 }
 
-/// The command line, and the variables that count.
+/// Parses the command line and the environment variables of flags.
 fn parse() -> Arguments {
     let mut command = environment::prepare(Arguments::command());
     let matches = command.get_matches_mut();
@@ -84,11 +83,11 @@ fn parse() -> Arguments {
 
 fn exit_code(error: &anyhow::Error) -> u8 {
     let is_usage = error.is::<put::NotJson>()
-        || error.is::<reader::NotAStore>()
+        || error.is::<reader::InvalidStoreUrl>()
         || error.is::<serve::UnusedSink>()
         || matches!(
             error.downcast_ref(),
-            Some(Error::SinkUrl { .. } | Error::Setting { .. })
+            Some(Error::SinkUrl { .. } | Error::InvalidSetting { .. })
         );
-    if is_usage { USAGE } else { 1 }
+    if is_usage { EXIT_USAGE } else { 1 }
 }

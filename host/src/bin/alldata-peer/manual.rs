@@ -1,6 +1,6 @@
-//! `completions` and `man`: what shells and manuals are told of the command line.
+//! `completions` and `man`: shell completions and manual pages of the command line.
 //!
-//! Made of the same definitions as the help. Never reads the environment.
+//! Generated from the same definitions as the help, independent of the environment.
 
 use std::path::Path;
 
@@ -12,7 +12,7 @@ use clap_mangen::Man;
 use crate::arguments::Arguments;
 use crate::output;
 
-/// Prints the script that completes commands and flags in a shell.
+/// Prints the completion script of a shell.
 pub(crate) fn completions(shell: Shell) -> Result<()> {
     let mut command = Arguments::command();
     let name = command.get_name().to_owned();

@@ -1,16 +1,13 @@
-//! Room for connections within the limit of open files of the process.
-//!
-//! Never takes more than the system's administrator allows.
+//! Raises the limit of open files of the process (`RLIMIT_NOFILE`), and limits the connections by it.
 
-/// How many files are left for all but connections: the store with its log, the standard streams, the
-/// runtime. Without them a crowd of clients could keep the store from working.
+/// How many files are reserved for other uses than connections: the store with its WAL, the standard
+/// streams, the runtime. Otherwise many clients could keep the store from working.
 #[cfg(unix)]
 const OTHER_FILES: u32 = 64;
 
-/// Asks the system for as many files as may be had, and returns how many connections there is room
-/// for, up to `connections`.
+/// Raises the soft limit to the hard limit, and returns how many connections fit, up to `connections`.
 #[cfg(unix)]
-pub(crate) fn make_room(connections: u32) -> u32 {
+pub(crate) fn raise_nofile_limit(connections: u32) -> u32 {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
@@ -21,24 +18,24 @@ pub(crate) fn make_room(connections: u32) -> u32 {
     let files = match setrlimit(Resource::Nofile, raised) {
         Ok(()) => maximum,
         Err(error) => {
-            tracing::info!(%error, "the limit of open files stays as it is");
+            tracing::info!(%error, "cannot raise the limit of open files");
             current
         }
     };
     let files = files.map_or(u32::MAX, |files| u32::try_from(files).unwrap_or(u32::MAX));
-    let room = connections.min(files.saturating_sub(OTHER_FILES)).max(1);
-    if room < connections {
+    let max_connections = connections.min(files.saturating_sub(OTHER_FILES)).max(1);
+    if max_connections < connections {
         tracing::warn!(
             files,
-            connections = room,
-            "fewer connections at a time than asked for: the limit of open files is too low"
+            connections = max_connections,
+            "fewer connections than configured: the limit of open files is too low"
         );
     }
-    room
+    max_connections
 }
 
-/// Elsewhere nobody counts.
+/// Other systems have no such limit.
 #[cfg(not(unix))]
-pub(crate) fn make_room(connections: u32) -> u32 {
+pub(crate) fn raise_nofile_limit(connections: u32) -> u32 {
     connections
 }

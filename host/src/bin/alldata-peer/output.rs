@@ -195,13 +195,13 @@ pub(crate) fn write_line(line: &str) -> Result<()> {
 
 /// Writes a line to standard error, with control characters escaped: what a peer or a file says
 /// may be in it. Nobody is left to tell when that fails.
-pub(crate) fn complain(line: &str) {
+pub(crate) fn report(line: &str) {
     // At once, so that no other thread's line comes into it.
     let _ = io::stderr().write_all(format!("{}\n", printable(line)).as_bytes());
 }
 
 /// Whether a command failed only because nobody reads its output any more, as with `| head`.
-pub(crate) fn is_reader_gone(error: &anyhow::Error) -> bool {
+pub(crate) fn is_broken_pipe(error: &anyhow::Error) -> bool {
     let is_gone = |error: &WriteError| error.source.kind() == ErrorKind::BrokenPipe;
     error.downcast_ref().is_some_and(is_gone)
 }

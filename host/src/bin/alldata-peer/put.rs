@@ -1,4 +1,4 @@
-//! `put`: one event to a peer, for people without a peer client.
+//! `put`: puts one event to a peer.
 
 use std::io::{self, Read as _};
 
@@ -9,12 +9,12 @@ use serde::de::IgnoredAny;
 use crate::arguments::Put;
 use crate::units::Timeout;
 
-/// The event on the command line is not JSON, and would only be refused.
+/// The event is not JSON, so a peer would refuse it.
 #[derive(Debug, thiserror::Error)]
-#[error("the event is not JSON: {0}; a text stands in quotes, as in '\"text\"'")]
+#[error("the event is not JSON: {0}; a string needs quotes, as in '\"text\"'")]
 pub(crate) struct NotJson(serde_json::Error);
 
-/// Puts one event, and says nothing where that succeeds.
+/// Puts one event. Prints nothing if that succeeds.
 pub(crate) fn put(arguments: Put) -> Result<()> {
     let sink = HttpSink::new(&arguments.to)?;
     let event = match arguments.event.as_str() {
@@ -22,22 +22,22 @@ pub(crate) fn put(arguments: Put) -> Result<()> {
         _ => arguments.event,
     };
     serde_json::from_str::<IgnoredAny>(&event).map_err(NotJson)?;
-    // Two threads, so that a peer that floods one connection does not keep the time-out from ending it.
+    // Two threads, so that a peer that floods one connection with data does not delay the time-out.
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
         .build()
         .context("cannot start the runtime")?;
     let Timeout(timeout) = arguments.timeout;
-    let answer = runtime.block_on(async {
+    let response = runtime.block_on(async {
         let put = sink.try_put(&arguments.key, &event);
         tokio::time::timeout(timeout, put).await
     });
-    // A name that is still being looked up is not waited for.
+    // A pending name resolution is not awaited.
     runtime.shutdown_background();
-    answer
-        .map_err(|_elapsed| anyhow!("no answer in {} s", timeout.as_secs_f64()))
-        .and_then(|answer| Ok(answer?))
+    response
+        .map_err(|_elapsed| anyhow!("no response in {} s", timeout.as_secs_f64()))
+        .and_then(|response| Ok(response?))
         .with_context(|| format!("the put to {} was not acknowledged", sink.name()))
 }
 

@@ -1,6 +1,4 @@
-//! A store of either kind, opened for reading by a command.
-//!
-//! Never makes a store.
+//! Opens a store of either kind for reading. It is never created.
 
 use std::path::PathBuf;
 
@@ -13,12 +11,12 @@ use anyhow::{Error, Result, bail};
 #[cfg(feature = "nats")]
 use tokio::runtime::Runtime;
 
-/// What was given as a store is none.
+/// The URL is not that of a store.
 #[derive(Debug, thiserror::Error)]
 #[error("a store is sqlite:PATH or nats://HOST:PORT,…/STREAM")]
-pub(crate) struct NotAStore;
+pub(crate) struct InvalidStoreUrl;
 
-/// Which store it is.
+/// The store of a command.
 pub(crate) enum Store {
     Sqlite(PathBuf),
     #[cfg(feature = "nats")]
@@ -30,7 +28,7 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// When it is none; the URL is not told, since it may have a password in it.
+    /// When it is not the URL of a store. The error does not contain the URL, which may contain a password.
     pub(crate) fn parse(url: &str) -> Result<Self> {
         #[cfg(feature = "nats")]
         if NatsUrl::is_one(url) {
@@ -38,7 +36,7 @@ impl Store {
         }
         match sqlite_path(url) {
             Some(path) => Ok(Self::Sqlite(path?.into())),
-            None => Err(NotAStore.into()),
+            None => Err(InvalidStoreUrl.into()),
         }
     }
 }
@@ -58,7 +56,7 @@ impl Reader {
                 let links = store.links();
                 if links > 1 {
                     let path = path.display();
-                    tracing::warn!("{path} has {links} hard links: no server takes it like that");
+                    tracing::warn!("{path} has {links} hard links: no server opens such a store");
                 }
                 Ok(Self::Sqlite(store))
             }
@@ -79,7 +77,7 @@ impl Reader {
         }
     }
 
-    /// For each key, whether there is an event under it.
+    /// Returns for each key whether it has an event.
     pub(crate) fn contains(&self, keys: &[&str]) -> Result<Vec<bool>> {
         match self {
             Self::Sqlite(store) => keys.iter().map(|key| Ok(store.contains(key)?)).collect(),
@@ -120,8 +118,8 @@ impl Reader {
         }
     }
 
-    /// What the replicas of a stream do not agree on, a line for each: by their numbers of messages, or by
-    /// all that they have. One that can't be read is among these lines where all are to be.
+    /// The differences between the replicas of a stream, one per line: in their numbers of messages, or
+    /// with `all` in all messages. With `all`, a replica that cannot be read is a difference.
     pub(crate) fn replica_faults(
         &self,
         all: bool,

@@ -1,4 +1,4 @@
-//! `serve`: a server from its flags to its end.
+//! `serve`: runs a server until a signal.
 
 use std::io::{self, Write as _};
 use std::sync::{Arc, OnceLock};
@@ -13,31 +13,32 @@ use crate::arguments::Serve;
 use crate::signals::{self, Signals};
 use crate::{component, output, panics, startup};
 
-/// Where events go unless something else is said.
+/// The default sink.
 const DEFAULT_SINK: &str = "sqlite:alldata.db";
 
-/// The exit code when a second signal cuts the end short: that of a program ended by SIGINT.
-const CUT_SHORT: i32 = 130;
+/// The exit code after a second signal during the shutdown: that of a program that SIGINT ended.
+const EXIT_SIGINT: i32 = 130;
 
-/// A sink was asked for that no event would reach.
+/// A sink is given, but the component does not use it.
 #[derive(Debug, thiserror::Error)]
 #[error("the component has a sink of its own: leave out --sink and ALLDATA_PEER_SINK")]
 pub(crate) struct UnusedSink;
 
 /// The server was closed without events that it has acknowledged.
 #[derive(Debug, thiserror::Error)]
-#[error(
-    "acknowledged events may be lost, of which no copy could be made: the log says of which file"
-)]
+#[error("acknowledged events may be lost: they could not be copied, see the log")]
 struct EventsLost;
 
-/// Serves until a signal comes, then answers what is in flight.
+/// Tells at the end whether the sink has lost events.
+type Losses = Arc<OnceLock<LossReport>>;
+
+/// Serves until a signal, then drains the server.
 pub(crate) fn serve(arguments: Serve) -> Result<()> {
     panics::server_starts();
-    signals::unblock();
+    signals::unblock_termination();
     let runtime = tokio::runtime::Runtime::new().context("cannot start the runtime")?;
     let result = runtime.block_on(run(arguments));
-    // What outlasted the drain time-out is not waited for: no signal would end that any more.
+    // Tasks that exceeded the drain time-out are not awaited: no signal could end that any more.
     runtime.shutdown_background();
     result
 }
@@ -47,9 +48,9 @@ async fn run(arguments: Serve) -> Result<()> {
     let arguments = Arc::new(arguments);
     let given = Arc::clone(&arguments);
     let (server, sink, losses) = tokio::select! {
-        listening = on_own_thread(move || listen(given)) => listening?,
-        // A large component takes a while to compile, a file may be on a mount that hangs, and nothing is
-        // in flight yet.
+        listening = run_on_blocking_thread(move || listen(given)) => listening?,
+        // Compiling a large component takes a while, and reading a file from a mount may block. No request
+        // is in service yet.
         signal = signals.next() => {
             tracing::info!(signal, "closed before it listened");
             return Ok(());
@@ -68,8 +69,8 @@ async fn run(arguments: Serve) -> Result<()> {
     tokio::select! {
         dropped = close => dropped.context("cannot close the server")?,
         signal = signals.next_after_pause() => {
-            tracing::warn!(signal, "not waiting any longer");
-            std::process::exit(CUT_SHORT);
+            tracing::warn!(signal, "exiting at once, without waiting for the shutdown");
+            std::process::exit(EXIT_SIGINT);
         }
     }
     tracing::info!("closed");
@@ -79,14 +80,11 @@ async fn run(arguments: Serve) -> Result<()> {
     }
 }
 
-/// What tells at the end whether the sink has lost events.
-type Losses = Arc<OnceLock<LossReport>>;
-
-/// A server, the URL of its sink where that is not the component's own, and what that has lost at the end.
+/// A server, the URL of its sink unless the component has its own, and the losses of that sink at the end.
 async fn listen(arguments: Arc<Serve>) -> Result<(PeerServer, Option<String>, Losses)> {
     let losses = Losses::default();
     let limits = &arguments.limits;
-    let mut builder = limits.set(PeerServer::builder().port(arguments.port));
+    let mut builder = limits.apply_to(PeerServer::builder().port(arguments.port));
     if let Some(hostname) = arguments.hostname.as_ref().filter(|name| !name.is_empty()) {
         builder = builder.hostname(hostname);
     }
@@ -104,7 +102,7 @@ async fn listen(arguments: Arc<Serve>) -> Result<(PeerServer, Option<String>, Lo
     for (path, name) in &arguments.dir {
         builder = builder.component_dir(path, name);
     }
-    // A component with a sink of its own leaves no store behind that nobody uses.
+    // No store is created that a component with a sink of its own would not use.
     let sink = match (&arguments.sink, needs_sink) {
         (Some(_), false) => return Err(UnusedSink.into()),
         (None, false) => None,
@@ -112,9 +110,9 @@ async fn listen(arguments: Arc<Serve>) -> Result<(PeerServer, Option<String>, Lo
             let url = url.as_deref().unwrap_or(DEFAULT_SINK).to_owned();
             let options = SinkOptions {
                 verify_store: arguments.verify_store,
-                ..limits.of_sink()
+                ..limits.sink_options()
             };
-            // A start that fails for another reason leaves no new store behind.
+            // A start that fails for another reason does not create a store.
             let opened = open_sink(url.clone(), options, Arc::clone(&losses));
             builder = builder.sink_when_bound(opened);
             Some(url)
@@ -123,20 +121,20 @@ async fn listen(arguments: Arc<Serve>) -> Result<(PeerServer, Option<String>, Lo
     Ok((builder.listen().await?, sink, losses))
 }
 
-/// Opens a sink on a thread that may be blocked by that.
+/// Opens a sink on a blocking thread.
 async fn open_sink(
     url: String,
     options: SinkOptions,
     losses: Losses,
 ) -> std::result::Result<BoxSink, Error> {
     let open = move || async move { sinks::open_with(&url, options).await };
-    let sink = on_own_thread(open).await?;
+    let sink = run_on_blocking_thread(open).await?;
     losses.get_or_init(|| sink.loss_report());
     Ok(sink)
 }
 
-/// Runs what may block on a thread of its own, which is not waited for at the end.
-async fn on_own_thread<T: Send + 'static, F: Future<Output = T>>(
+/// Runs a future that may block on a thread of its own, which is not awaited at the end.
+async fn run_on_blocking_thread<T: Send + 'static, F: Future<Output = T>>(
     begin: impl FnOnce() -> F + Send + 'static,
 ) -> T {
     let run = move || Handle::current().block_on(begin());
@@ -146,17 +144,17 @@ async fn on_own_thread<T: Send + 'static, F: Future<Output = T>>(
     }
 }
 
-/// Says where the server listens: one line on standard output, or on standard error where
-/// standard output is for events. A reader that is gone is no reason to stop.
-fn announce(server: &PeerServer, stdout_is_taken: bool) {
+/// Prints the addresses of the server: one line on standard output, or on standard error if standard output
+/// is the sink. An error is logged and the server continues.
+fn announce(server: &PeerServer, is_stdout_sink: bool) {
     let addresses: Vec<String> = server
         .local_addrs()
         .iter()
         .map(|address| format!("http://{address}"))
         .collect();
     let line = format!("listening on {}", addresses.join(", "));
-    if stdout_is_taken {
-        output::complain(&line);
+    if is_stdout_sink {
+        output::report(&line);
         return;
     }
     let mut stdout = io::stdout().lock();

@@ -1,21 +1,27 @@
-//! The signals of the process: which end a server, which are only logged, and which must not end
-//! any command.
+//! The signals of the process: which of them end a server, which are logged and ignored, and which must not
+//! end any command.
 
 use std::time::Duration;
 
-/// How long after the first signal another one does not cut the end short. GNU `timeout` sends
-/// SIGTERM to its command and then to its group, two within a millisecond; who wants the server to
-/// end at once takes longer to ask again.
+/// For this time after the first signal, further ones are ignored. GNU `timeout` sends SIGTERM to its
+/// command and then to its group, two within a millisecond; a user who wants the server to end at once
+/// waits longer before asking again.
 const REPEAT_PAUSE: Duration = Duration::from_secs(1);
 
 #[cfg(unix)]
-pub(crate) use unix::{Signals, end_by_signal, hold_back, survive_file_size_limit, unblock};
+pub(crate) use unix::{
+    Signals, clean_up_on_fatal_signal, ignore_fatal_signals, ignore_file_size_signal,
+    unblock_termination,
+};
 
 #[cfg(not(unix))]
-pub(crate) use other::{Signals, end_by_signal, hold_back, survive_file_size_limit, unblock};
+pub(crate) use other::{
+    Signals, clean_up_on_fatal_signal, ignore_fatal_signals, ignore_file_size_signal,
+    unblock_termination,
+};
 
 impl Signals {
-    /// Waits for a signal that cuts the end short: another one, after a pause.
+    /// Waits for a further signal after the pause, which ends the shutdown at once.
     pub(crate) async fn next_after_pause(&mut self) -> &'static str {
         let first = tokio::time::Instant::now();
         loop {
@@ -25,7 +31,7 @@ impl Signals {
             }
             tracing::info!(
                 signal,
-                "closing already; a signal later than {} s after the first one ends the server at once",
+                "already closing; a signal more than {} s after the first one ends the server at once",
                 REPEAT_PAUSE.as_secs()
             );
         }
@@ -45,15 +51,15 @@ mod unix {
     /// The signals that end a server.
     const ENDING: [(Number, &str); 2] = [(Number::INT, "SIGINT"), (Number::TERM, "SIGTERM")];
 
-    /// The signals that would end a server, and are only logged: a terminal that was closed, or
-    /// another program's habit, is no reason to drop what is in flight.
+    /// The signals that would end a server by default, and are only logged. A closed terminal, or a signal
+    /// that another program sends by habit, is no reason to drop requests in service.
     const IGNORED: [(Number, &str); 3] = [
         (Number::HUP, "SIGHUP"),
         (Number::USR1, "SIGUSR1"),
         (Number::USR2, "SIGUSR2"),
     ];
 
-    /// The signals that end a command unless it does something about them.
+    /// The signals that end a command by default.
     const FATAL: [(Number, &str); 8] = [
         (Number::HUP, "SIGHUP"),
         (Number::INT, "SIGINT"),
@@ -65,10 +71,11 @@ mod unix {
         (Number::XCPU, "SIGXCPU"),
     ];
 
-    /// What shells and service managers take for the end by a signal, plus its number.
-    const EXIT_BY_SIGNAL: i32 = 128;
+    /// The exit code of a program that a signal ended, by the convention of shells, minus the number of the
+    /// signal.
+    const EXIT_SIGNAL_BASE: i32 = 128;
 
-    /// The signals of a server, from when this was made.
+    /// Receives the signals of a server from its creation on.
     pub(crate) struct Signals {
         ending: Streams,
         ignored: Streams,
@@ -95,7 +102,7 @@ mod unix {
         }
     }
 
-    /// Signals that are listened for, each by its own stream.
+    /// Streams of signals.
     struct Streams(Vec<(Number, &'static str, Signal)>);
 
     impl Streams {
@@ -120,17 +127,17 @@ mod unix {
         }
     }
 
-    /// Lets the signals that end a server through, which the program that started it may have blocked. To be
-    /// called before anything starts a thread.
+    /// Unblocks the signals that end a server, which its parent process may have blocked. Must be called
+    /// before any thread is started.
     #[cfg(target_os = "linux")]
     #[expect(unsafe_code, reason = "a function of the C library")]
-    pub(crate) fn unblock() {
+    pub(crate) fn unblock_termination() {
         use std::mem::MaybeUninit;
         use std::ptr;
 
         let mut set = MaybeUninit::uninit();
-        // SAFETY: `sigemptyset` makes the set, which the others then have. Only the mask of this thread
-        // changes. None of them fails with the signals of the list.
+        // SAFETY: `sigemptyset` initializes the set before it is used. Only the mask of this thread
+        // changes. None of the calls fails with the signals of the list.
         unsafe {
             libc::sigemptyset(set.as_mut_ptr());
             for (number, _) in ENDING {
@@ -140,33 +147,34 @@ mod unix {
         }
     }
 
-    /// Elsewhere they stay as they were.
+    /// On other systems nothing is unblocked.
     #[cfg(not(target_os = "linux"))]
-    pub(crate) fn unblock() {}
+    pub(crate) fn unblock_termination() {}
 
-    /// Makes a write beyond the limit of the size of files (`ulimit -f`, `LimitFSIZE=`) an error,
-    /// which the system otherwise answers with the end of the process. Lasts until the process ends.
-    pub(crate) fn survive_file_size_limit() -> io::Result<()> {
-        // A signal that somebody listens for no longer does what it does by itself, also once the
-        // runtime is gone.
+    /// Makes a write beyond the file size limit (`ulimit -f`, `LimitFSIZE=`) an error. By default, SIGXFSZ
+    /// ends the process. In effect until the process ends.
+    pub(crate) fn ignore_file_size_signal() -> io::Result<()> {
+        // A handler of Tokio remains installed after its runtime is dropped.
         let runtime = listening_runtime()?;
         let _guard = runtime.enter();
         signal(SignalKind::from_raw(Number::XFSZ.as_raw())).map(drop)
     }
 
-    /// From now on signals that would end the process do not: for the last steps of a command, which
-    /// take no time and may not be left half done.
-    pub(crate) fn hold_back() -> io::Result<()> {
+    /// Makes fatal signals have no effect, for the last steps of a command, which take little time and must
+    /// not be interrupted.
+    pub(crate) fn ignore_fatal_signals() -> io::Result<()> {
         let runtime = listening_runtime()?;
         let _guard = runtime.enter();
         Streams::listen(&FATAL).map(drop)
     }
 
-    /// From now on a signal that would end the process does so only after `clean_up`.
-    pub(crate) fn end_by_signal(clean_up: impl FnOnce() + Send + 'static) -> io::Result<()> {
+    /// Makes a fatal signal end the process only after `clean_up`.
+    pub(crate) fn clean_up_on_fatal_signal(
+        clean_up: impl FnOnce() + Send + 'static,
+    ) -> io::Result<()> {
         let runtime = listening_runtime()?;
         let guard = runtime.enter();
-        // What `nohup` or a shell has the process ignore stays ignored.
+        // Signals that the process ignores, as with `nohup`, remain ignored.
         let ignored = ignored_signals();
         let is_fatal = |(number, _): &(Number, _)| ignored >> (number.as_raw() - 1) & 1 == 0;
         let fatal: Vec<_> = FATAL.into_iter().filter(is_fatal).collect();
@@ -176,7 +184,7 @@ mod unix {
             runtime.block_on(async {
                 let (number, _) = fatal.next().await;
                 clean_up();
-                std::process::exit(EXIT_BY_SIGNAL + number.as_raw());
+                std::process::exit(EXIT_SIGNAL_BASE + number.as_raw());
             })
         };
         thread::Builder::new()
@@ -185,7 +193,7 @@ mod unix {
         Ok(())
     }
 
-    /// The signals that the process ignores, one a bit; none where the system does not tell.
+    /// The signals that the process ignores, one per bit; none if the system does not provide this.
     fn ignored_signals() -> u64 {
         let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
         let mut lines = status.lines();
@@ -219,21 +227,21 @@ mod other {
         }
     }
 
-    /// Here nothing is blocked.
-    pub(crate) fn unblock() {}
+    /// Signals are not blocked on these systems.
+    pub(crate) fn unblock_termination() {}
 
-    /// Here no limit ends a process.
-    pub(crate) fn survive_file_size_limit() -> io::Result<()> {
+    /// There is no such signal on these systems.
+    pub(crate) fn ignore_file_size_signal() -> io::Result<()> {
         Ok(())
     }
 
-    /// Here nothing can be held back.
-    pub(crate) fn hold_back() -> io::Result<()> {
+    /// Ctrl-C cannot be ignored temporarily on these systems.
+    pub(crate) fn ignore_fatal_signals() -> io::Result<()> {
         Ok(())
     }
 
-    /// Here what is left behind has a name that says what it is.
-    pub(crate) fn end_by_signal(_: impl FnOnce() + Send + 'static) -> io::Result<()> {
+    /// On these systems a partial file remains, with a name that identifies it.
+    pub(crate) fn clean_up_on_fatal_signal(_: impl FnOnce() + Send + 'static) -> io::Result<()> {
         Ok(())
     }
 }

@@ -1,5 +1,5 @@
-//! The line of the log that says what `serve` runs: version, store, component, addresses and the limits
-//! that differ from their defaults.
+//! The first line of the log of `serve`: version, store, component, addresses and the limits that differ
+//! from their defaults.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -11,7 +11,7 @@ use clap::{ArgMatches, Command};
 use crate::arguments::Serve;
 use crate::{limits, units};
 
-/// Logs what `server` runs. `sink` is its URL, if it has one.
+/// Logs the configuration of `server`. `sink` is its URL, if it has one.
 pub(crate) fn log(server: &PeerServer, arguments: &Serve, sink: Option<&str>) {
     let (component, bytes) = component(arguments);
     let sink = sink.map(sinks::describe_url);
@@ -31,7 +31,7 @@ pub(crate) fn log(server: &PeerServer, arguments: &Serve, sink: Option<&str>) {
     );
 }
 
-/// The component, and its size where it can be told.
+/// The component, and its size if it is known.
 fn component(arguments: &Serve) -> (String, Option<u64>) {
     let Some(file) = &arguments.component else {
         return ("built-in".to_owned(), Some(BUILT_IN_COMPONENT.len() as u64));
@@ -41,7 +41,7 @@ fn component(arguments: &Serve) -> (String, Option<u64>) {
     (file.display().to_string(), bytes)
 }
 
-/// The limits whose values are not the defaults, as they are written on a command line.
+/// The limits that differ from their defaults, in the form of command-line flags.
 pub(crate) fn changed_limits(command: &Command, matches: &ArgMatches) -> String {
     let Some((name, matches)) = matches.subcommand() else {
         return String::new();

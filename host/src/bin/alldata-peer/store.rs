@@ -34,10 +34,10 @@ pub(crate) fn verify(arguments: &Verify) -> Result<()> {
     found.structure.extend(faults);
     bar.finish_and_clear();
     for key in &found.damaged {
-        output::complain(&format!("damaged: {key:?}"));
+        output::report(&format!("damaged: {key:?}"));
     }
     for line in &found.structure {
-        output::complain(&format!("structure: {line}"));
+        output::report(&format!("structure: {line}"));
     }
     if !found.is_clean() {
         bail!(
