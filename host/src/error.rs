@@ -73,7 +73,7 @@ pub enum Error {
         /// The error of the system.
         source: io::Error,
     },
-    /// A file is used by another program, and is not written to.
+    /// A file belongs to a store or to another program, and is not written to.
     #[error("cannot write to {}: it is {role}", path.display())]
     ForeignFile {
         /// The file.

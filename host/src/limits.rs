@@ -137,8 +137,38 @@ impl Limits {
 
     /// Checks that each limit is within its range.
     pub(crate) fn check(&self) -> Result<(), Error> {
+        for (setting, value, least, most) in self.ranges() {
+            if !(least..=most).contains(&value) {
+                return Err(Error::InvalidSetting {
+                    setting,
+                    value: value.to_string(),
+                    expected: format!("{least} to {most}"),
+                });
+            }
+        }
+        for (setting, timeout) in [
+            ("header_read_timeout", self.header_read_timeout),
+            ("idle_timeout", self.idle_timeout),
+            ("body_timeout", self.body_timeout),
+            ("sink_timeout", self.sink_timeout),
+            ("max_guest_time", self.max_guest_time),
+            ("drain_timeout", self.drain_timeout),
+        ] {
+            if timeout < MIN_TIMEOUT {
+                return Err(Error::InvalidSetting {
+                    setting,
+                    value: format!("{timeout:?}"),
+                    expected: format!("{MIN_TIMEOUT:?} or more"),
+                });
+            }
+        }
+        Ok(())
+    }
+
+    /// The name of each limit that is not a time-out, its value, and its range.
+    fn ranges(&self) -> [(&'static str, u64, u64, u64); 9] {
         let max = &Self::MAX;
-        for (setting, value, least, most) in [
+        [
             (
                 "max_connections",
                 self.max_connections.into(),
@@ -188,32 +218,7 @@ impl Limits {
                 1,
                 max.max_instance_reuse_count.into(),
             ),
-        ] {
-            if !(least..=most).contains(&value) {
-                return Err(Error::InvalidSetting {
-                    setting,
-                    value: value.to_string(),
-                    expected: format!("{least} to {most}"),
-                });
-            }
-        }
-        for (setting, timeout) in [
-            ("header_read_timeout", self.header_read_timeout),
-            ("idle_timeout", self.idle_timeout),
-            ("body_timeout", self.body_timeout),
-            ("sink_timeout", self.sink_timeout),
-            ("max_guest_time", self.max_guest_time),
-            ("drain_timeout", self.drain_timeout),
-        ] {
-            if timeout < MIN_TIMEOUT {
-                return Err(Error::InvalidSetting {
-                    setting,
-                    value: format!("{timeout:?}"),
-                    expected: format!("{MIN_TIMEOUT:?} or more"),
-                });
-            }
-        }
-        Ok(())
+        ]
     }
 }
 

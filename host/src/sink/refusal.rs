@@ -6,10 +6,10 @@ use serde::Deserialize;
 use crate::sink::PutError;
 use crate::sink::reason::Reason;
 
-/// The max_bytes bytes of a key that are logged: the longest key fits.
+/// The most bytes of a key that are logged: the longest key fits.
 const MAX_KEY_BYTES: usize = 1024;
 
-/// The max_bytes bytes of a detail that are logged. It may be the text of a component.
+/// The most bytes of a detail that are logged. It may be the text of a component.
 const MAX_DETAIL_BYTES: usize = 512;
 
 /// A refused request, as it is logged.

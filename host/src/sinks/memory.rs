@@ -40,7 +40,7 @@ struct Events {
 }
 
 impl MemorySink {
-    /// A store for `capacity_bytes` bytes of keys and events, with some overhead for each event.
+    /// A store for `capacity_bytes` bytes of keys and events, including some overhead for each event.
     #[must_use]
     pub fn new(capacity_bytes: usize) -> Self {
         let reasons = Arc::<UnavailableReasons>::default();
