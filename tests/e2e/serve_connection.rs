@@ -5,8 +5,9 @@
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver};
 
+use alldata_peer_server_http::sinks::MemorySink;
 use alldata_peer_server_http::{
-    BUILT_IN_COMPONENT, Limits, PeerServer, PeerServerBuilder, PutError,
+    BUILT_IN_COMPONENT, Limits, PeerServer, PeerServerBuilder, PutError, PutSink as _,
 };
 use tokio::runtime::Runtime;
 use tokio::sync::Notify;
@@ -81,6 +82,34 @@ fn put_over_any_stream_is_stored() {
         wire.ask(&Post::put("large", &large)).await.assert_created();
         let last = Post::put("last", "1").header("Connection: close");
         wire.ask(&last).await.assert_created();
+        assert_eq!(wire.rest().await, b"");
+    });
+}
+
+/// The host name and the port would make `listen` fail.
+#[test]
+fn server_without_listener_serves_given_connections() {
+    let busy = std::net::TcpListener::bind("127.0.0.1:0").expect("listens");
+    let runtime = Runtime::new().expect("starts a runtime");
+    let sink = Arc::new(MemorySink::new(1024));
+    let builder = PeerServer::builder()
+        .hostname("127.0.0.1")
+        .port(busy.local_addr().expect("has an address").port())
+        .on_put({
+            let sink = Arc::clone(&sink);
+            move |key, event| {
+                let sink = Arc::clone(&sink);
+                async move { sink.put(key, event).await }
+            }
+        });
+    let server = Arc::new(runtime.block_on(builder.build()).expect("starts"));
+    assert_eq!(server.local_addrs(), []);
+    runtime.block_on(async {
+        let mut wire = Wire::to(&server);
+        wire.ask(&Post::put("key1", "1")).await.assert_created();
+        assert_eq!(sink.get("key1").as_deref(), Some("1"));
+        let closing = timeout(DEADLINE, server.close());
+        closing.await.expect("closes");
         assert_eq!(wire.rest().await, b"");
     });
 }

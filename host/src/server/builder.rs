@@ -29,7 +29,7 @@ pub const DEFAULT_PORT: u16 = 8080;
 
 /// Configures a server; see [`PeerServer::builder`].
 #[derive(Debug)]
-#[must_use = "a server starts with `listen`"]
+#[must_use = "a server starts with `listen` or `build`"]
 pub struct PeerServerBuilder {
     hostname: Option<String>,
     port: u16,
@@ -97,8 +97,8 @@ impl PeerServerBuilder {
         self
     }
 
-    /// The sink for the events, opened by [`listen`](Self::listen) after the component is loaded and the port is
-    /// bound, so that a start that fails for one of these leaves no new store behind.
+    /// The sink for the events, opened by [`listen`](Self::listen) or [`build`](Self::build) after the component is
+    /// loaded and the port is bound, so that a start that fails for one of these leaves no new store behind.
     pub fn sink_when_bound(
         mut self,
         open: impl Future<Output = Result<BoxSink, Error>> + Send + 'static,
@@ -174,6 +174,22 @@ impl PeerServerBuilder {
     /// When there is no sink, a limit is out of its range, the host name does not resolve, an address cannot
     /// be listened on, the component cannot be loaded, or the compile cache cannot be used.
     pub async fn listen(self) -> Result<PeerServer, Error> {
+        self.start(true).await
+    }
+
+    /// Starts the server without a listener, on the Tokio runtime that this is awaited in. It serves the
+    /// connections that are passed to [`PeerServer::serve_connection`], and no others: host name and port are
+    /// not used.
+    ///
+    /// # Errors
+    ///
+    /// When there is no sink, a limit is out of its range, the component cannot be loaded, or the compile
+    /// cache cannot be used.
+    pub async fn build(self) -> Result<PeerServer, Error> {
+        self.start(false).await
+    }
+
+    async fn start(self, listens: bool) -> Result<PeerServer, Error> {
         let limits = self.limits;
         limits.check()?;
         if self.sink.is_none() && matches!(self.component, ComponentSource::BuiltIn) {
@@ -182,7 +198,11 @@ impl PeerServerBuilder {
         let cache = self.compile_cache.as_deref().map(CompileCache::open);
         let component = self.component.load(limits, cache.transpose()?, self.wasi);
         let component = component.await?;
-        let bound = listener::bind(self.hostname.as_deref(), self.port).await?;
+        let bound = if listens {
+            listener::bind(self.hostname.as_deref(), self.port).await?
+        } else {
+            Vec::new()
+        };
         let sink = open_sink(self.sink, component.needs_sink()).await?;
         let listeners = listener::listen(bound)?;
         let context = assemble(limits, component, sink.clone());

@@ -24,11 +24,11 @@ use crate::sink::{BoxSink, PutSink as _};
 /// The least time for the flush of the sink, even if the connections used up the drain time-out.
 const MIN_FLUSH_TIME: Duration = Duration::from_secs(1);
 
-/// An AllData peer server that is listening.
+/// A running AllData peer server.
 ///
 /// Dropped, it stops accepting connections and closes those it has once they are idle, without a time limit.
 /// [`close`](Self::close) does that within a time limit, flushes the sink, and returns afterwards.
-#[must_use = "a server that is dropped stops listening"]
+#[must_use = "a server that is dropped stops"]
 pub struct PeerServer {
     hostname: Option<String>,
     addresses: Vec<SocketAddr>,
@@ -74,14 +74,19 @@ impl PeerServer {
         }
     }
 
-    /// The address that the server listens on; the first if there are several.
+    /// The address that the server listens on, the first if there are several.
+    ///
+    /// # Panics
+    ///
+    /// If the server has no listener because [`build`](crate::PeerServerBuilder::build) started it.
     #[must_use]
     pub fn local_addr(&self) -> SocketAddr {
         let first = self.addresses.first();
-        *first.expect("`listener::bind` returns at least one listener")
+        *first.expect("a server that `PeerServerBuilder::build` started listens on no address")
     }
 
-    /// All addresses that the server listens on: one, unless its host name has several.
+    /// All addresses that the server listens on: one, unless its host name has several, and none if
+    /// [`build`](crate::PeerServerBuilder::build) started it.
     #[must_use]
     pub fn local_addrs(&self) -> &[SocketAddr] {
         &self.addresses
@@ -94,6 +99,10 @@ impl PeerServer {
     }
 
     /// The port that the server listens on, on all of its addresses.
+    ///
+    /// # Panics
+    ///
+    /// As [`local_addr`](Self::local_addr).
     #[must_use]
     pub fn port(&self) -> u16 {
         self.local_addr().port()
