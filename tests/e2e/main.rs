@@ -22,6 +22,7 @@ mod durability;
 mod embedding;
 mod entry_points;
 mod environment;
+mod examples;
 mod faults;
 mod floods;
 mod foreign_files;

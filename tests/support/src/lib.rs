@@ -5,6 +5,7 @@ mod composed;
 #[cfg(feature = "library")]
 mod embedded;
 mod event_files;
+mod example;
 mod files;
 #[cfg(feature = "library")]
 mod handler_only;
@@ -32,6 +33,7 @@ pub use composed::{SINKS, composed};
 #[cfg(feature = "library")]
 pub use embedded::Embedded;
 pub use event_files::EventFiles;
+pub use example::Example;
 pub use files::files_beside;
 #[cfg(feature = "library")]
 pub use handler_only::{handler_beside, handler_only, handler_only_file, peer_before};
