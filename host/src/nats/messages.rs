@@ -127,14 +127,20 @@ async fn open(stream: &Stream<()>, url: &NatsUrl, info: &Info) -> Result<pull::O
     loop {
         attempts += 1;
         let consumer = create_consumer(stream, url).await?;
-        let cluster = consumer.cached_info().cluster.as_ref();
-        let host = cluster.and_then(|cluster| cluster.leader.as_deref());
-        if host.is_none() || host == leader(info) || attempts >= MAX_CONSUMERS {
+        let is_usable = match &consumer.cached_info().cluster {
+            None => true,
+            // Without a leader it is on a server that can't be reached.
+            Some(cluster) => match cluster.leader.as_deref() {
+                None => attempts >= 2 * MAX_CONSUMERS,
+                host => host == leader(info) || attempts >= MAX_CONSUMERS,
+            },
+        };
+        if is_usable {
             return consumer.messages().await.map_err(|error| fail(&error));
         }
         if !delete_consumer(stream, &consumer.cached_info().name).await {
             // Consumers can't be deleted: use the next one.
-            attempts = MAX_CONSUMERS;
+            attempts = attempts.max(MAX_CONSUMERS);
         }
     }
 }

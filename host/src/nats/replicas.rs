@@ -78,11 +78,13 @@ pub(super) async fn open_replicas(
             Err(_) if !replicas.is_empty() => break,
             Err(error) => return Err(fail(&error)),
         };
-        let host = consumer.cached_info().cluster.as_ref();
-        let host = host.and_then(|cluster| cluster.leader.clone());
-        let position = unread
-            .iter()
-            .position(|name| host.as_ref().is_none_or(|host| host == name));
+        let position = match &consumer.cached_info().cluster {
+            None => Some(0),
+            // Without a leader it is on a server that can't be reached, which is not known.
+            Some(cluster) => unread
+                .iter()
+                .position(|name| cluster.leader.as_ref() == Some(name)),
+        };
         match position {
             Some(position) => replicas.push(Replica {
                 name: unread.swap_remove(position),

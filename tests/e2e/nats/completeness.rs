@@ -1,6 +1,6 @@
-//! Whether all of a stream was read, and whether each of its replicas has all of it.
+//! Whether commands notice that messages are missing, in what they read or on one of the replicas.
 //!
-//! On a server that only says what it has, since those of today lose nothing when asked to.
+//! On a fake server, since current servers lose nothing on request.
 
 use alldata_peer_server_http::store::digest;
 use base64::Engine as _;
@@ -30,6 +30,8 @@ struct Stream {
     offline: usize,
     /// How many of its servers the leader names.
     named: usize,
+    /// Whether every other consumer is created on a server that is down.
+    is_one_down: bool,
 }
 
 impl Stream {
@@ -46,6 +48,7 @@ impl Stream {
             last: 5,
             offline: 0,
             named: 3,
+            is_one_down: false,
         }
     }
 
@@ -66,7 +69,15 @@ impl Stream {
             ["STREAM", "MSG", "GET"] => self.last_message(),
             ["CONSUMER", "CREATE", ..] => {
                 // Its server is told by its number in its name.
-                let number = consumers.fetch_add(1, Ordering::Relaxed) % self.replicas.len();
+                let number = consumers.fetch_add(1, Ordering::Relaxed);
+                if self.is_one_down && number.is_multiple_of(2) {
+                    let mut consumer = self.consumer(name, 0, &parameters["config"]);
+                    consumer["cluster"] = json!({"name": "events"});
+                    consumer["num_pending"] = json!(0);
+                    return vec![Message::json(consumer.to_string())];
+                }
+                let number = if self.is_one_down { number / 2 } else { number };
+                let number = number % self.replicas.len();
                 self.consumer(&format!("{name}x{number}"), number, &parameters["config"])
             }
             ["CONSUMER", "INFO", ..] => {
@@ -246,6 +257,15 @@ fn replica_that_the_leader_does_not_name_counts_as_unread() {
     let output = stream.run(&["export"]);
     assert_eq!(output.code, Some(0));
     assert!(output.stderr.contains("1 of 3 replicas can't be read"));
+}
+
+/// Servers name no leader of such a consumer.
+#[test]
+fn consumer_on_a_server_that_is_down_is_not_taken_for_a_replica() {
+    let mut stream = Stream::whole();
+    stream.is_one_down = true;
+    let output = stream.run(&["verify", "--all-replicas"]);
+    assert_eq!(output.assert_ok(), "5 events, all as they were put\n");
 }
 
 /// On real servers, while events come.
