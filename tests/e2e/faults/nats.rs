@@ -1,7 +1,7 @@
-//! Three peers over three servers of NATS, under load: servers and peers that are killed, stopped or cut
-//! off, and acknowledgements that are lost.
+//! Three peers over three servers of NATS, under load: servers and peers are killed, stopped or cut off, and
+//! acknowledgements are lost.
 //!
-//! A put whose peer is gone may still be stored, as long as a server has it to store.
+//! A put whose peer was killed may still be stored.
 
 use rustix::process::Signal;
 

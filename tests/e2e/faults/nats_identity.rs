@@ -1,6 +1,6 @@
-//! One stream made by two peers at the same moment: it is the same to both, whoever leads it.
+//! One stream that two peers create at the same moment: both know it, under each leader.
 //!
-//! The peers are of the library, in one process, so that they do meet.
+//! The peers run in one process, so that they do meet.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};

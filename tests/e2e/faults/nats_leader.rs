@@ -1,7 +1,4 @@
-//! The server of NATS that leads the stream, under load: killed, stopped or cut off for certain, not as
-//! chance has it; and ways that take their time.
-//!
-//! Never two servers at once: that is in `nats`.
+//! Faults of the server that leads the stream, under load: killed, stopped or cut off; and slow links.
 
 use std::time::Duration;
 

@@ -1,8 +1,6 @@
-//! What faults of NATS are made against: three peers over three servers, their crowds, and a read of the
-//! stream under each of its servers.
+//! Three peers over three servers with their clients, for faults of NATS, and a read of the stream under each server.
 //!
-//! Which server is meant, and how often `sync_interval` has it sync, is said by the environment, so that
-//! what holds can be measured for each. Never makes a fault itself.
+//! The environment selects the version of the servers and their `sync_interval`.
 
 use std::env;
 use std::net::SocketAddr;

@@ -1,7 +1,7 @@
-//! The servers of NATS lose power under load, and what their disks have afterwards.
+//! The servers of NATS lose power under load: which events their disks have afterwards.
 //!
-//! With `sync_interval: always` that is all that was acknowledged. With the default it is not, which is
-//! measured: it also shows that the disks forget.
+//! With `sync_interval: always` these are all acknowledged ones. With the default some are lost, which is measured, and
+//! shows that the disks do lose power.
 
 use fastrand::Rng;
 

@@ -1,4 +1,4 @@
-//! What a conflict with a large event costs: it is read once.
+//! A conflict with a large event: the stored event is read once.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! The sink by itself: what every sink promises, and what this one adds.
+//! The sink alone: the contract of every sink, and what the documentation adds for this one.
 
 use alldata_peer_server_http::sinks::{self, QueueLimits};
 use alldata_peer_server_http::store::digest;

@@ -1,4 +1,4 @@
-//! Who is let in, and that nothing of that is told.
+//! Credentials and TLS: accepted, refused with the reason, and never printed.
 
 use std::fs;
 use std::path::Path;

@@ -1,6 +1,4 @@
-//! The largest events, the strangest keys, and more lines than may wait at a time.
-//!
-//! Never in trouble: each is answered at once, and holds up nobody.
+//! The largest events, unusual keys, and more lines than puts may be in progress.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;

@@ -1,7 +1,5 @@
-//! As much of a server of NATS as clients need that ask it something: what it is and what it answers is the test's
-//! to say.
-//!
-//! Never stores anything.
+//! A fake nats-server: as much of the protocol as clients need for requests. Each test defines its version and its
+//! answers.
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};

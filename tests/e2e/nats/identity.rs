@@ -1,4 +1,4 @@
-//! Which stream it is: one that several peers make at once, that is replaced, or that has less than it had.
+//! The identity of a stream: created by several peers at once, replaced, or with less than it had.
 
 use alldata_peer_server_http::sink::BoxSink;
 use alldata_peer_server_http::sinks;

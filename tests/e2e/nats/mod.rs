@@ -1,4 +1,4 @@
-//! Streams of NATS JetStream as the sink and the store, on real servers.
+//! The sink and the reader on streams of NATS JetStream, on real servers.
 //!
 //! Faults under load are in `faults`.
 

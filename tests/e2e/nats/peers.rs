@@ -1,4 +1,4 @@
-//! Three peers over three servers: whichever is put to, there is one store.
+//! Three peers over three servers are one store, and follow the leader.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -1,6 +1,6 @@
-//! What a peer makes of the answers of servers to its puts, and to its looks at the stream.
+//! How a peer interprets the answers of servers to its puts and probes.
 //!
-//! On a server whose answers, and their order, are the test's to say.
+//! On a fake server, which defines the answers and their order.
 
 use std::sync::Arc;
 use std::sync::Mutex;

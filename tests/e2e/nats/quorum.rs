@@ -1,6 +1,6 @@
-//! Two of three servers are gone: what is answered meanwhile, how soon, and what comes then.
+//! Two of three servers are down: how puts are answered, how soon, and after the servers are back.
 //!
-//! Never under load: that is in `faults`.
+//! Under load this is tested in `torture`.
 
 use std::time::{Duration, Instant};
 

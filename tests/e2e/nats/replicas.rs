@@ -1,6 +1,6 @@
-//! The replicas of a stream: which server leads them, and what each of them has.
+//! Reads each replica of a stream, and moves its leader, for tests.
 //!
-//! A server is read while it leads, when it alone answers. Never changes what the stream has.
+//! A server is read while it leads, since then it alone answers.
 
 use std::thread;
 use std::time::{Duration, Instant};

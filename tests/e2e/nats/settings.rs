@@ -1,4 +1,4 @@
-//! What a stream has to be: made where there is none, and refused where it could cost an event.
+//! The settings of a stream: created safe, and refused where they could lose events.
 
 use std::time::Duration;
 

@@ -1,6 +1,4 @@
-//! What a peer says where there is no stream to be had, and what it never says.
-//!
-//! Never about a stream that is there: that is in `settings`.
+//! The start of a peer where servers or the stream are missing, late or silent.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;

@@ -1,5 +1,4 @@
-//! A stream that is full, gone, another one, or unsafe while peers put into it, and connections that
-//! are lost.
+//! Streams that are full, deleted, replaced or unsafe while peers put into them, and lost connections.
 
 use alldata_peer_server_http::PutSink as _;
 use alldata_peer_server_http::sinks;

@@ -1,4 +1,4 @@
-//! Servers of versions that lose events: who refuses them, when, and who insists.
+//! Servers of unsupported versions: refused at the start and later, or allowed with a warning.
 
 use super::fake_server::{FakeServer, stream_info};
 use super::{Link, STREAM, Single, can_start};
