@@ -157,7 +157,7 @@ fn write_at(disk: &mut Vec<u8>, offset: usize, bytes: &[u8]) {
 }
 
 #[test]
-fn a_loss_takes_only_what_was_not_synced() {
+fn loss_takes_only_unsynced_writes() {
     let mut random = Rng::with_seed(1);
     let mut content = Content::default();
     content.write(0, &[1; 2000]);

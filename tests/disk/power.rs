@@ -224,7 +224,7 @@ impl Store {
 }
 
 #[test]
-fn a_retry_after_a_kill_is_synced() {
+fn retry_after_a_kill_is_synced() {
     for changes in 0.. {
         let mut random = Rng::with_seed(changes);
         let mut store = Store::new(&mut random);

@@ -24,7 +24,7 @@ const MANY: usize = 20_000;
 type Events = BTreeMap<String, String>;
 
 #[test]
-fn half_a_head_and_an_unread_answer_do_not_delay_the_end() {
+fn incomplete_request_and_unread_response_do_not_delay_shutdown() {
     let mut peer = Peer::builder()
         .arguments(&["--drain-timeout", "3600"])
         .start();
@@ -38,7 +38,7 @@ fn half_a_head_and_an_unread_answer_do_not_delay_the_end() {
 }
 
 #[test]
-fn a_thousand_puts_from_64_connections_are_all_exported() {
+fn concurrent_puts_are_all_exported() {
     let peer = Peer::start();
     let acknowledged = Load::start(peer.address(), "put", 64, 16).finish();
     assert_eq!(acknowledged.len(), 1024);
@@ -46,7 +46,7 @@ fn a_thousand_puts_from_64_connections_are_all_exported() {
 }
 
 #[test]
-fn what_was_acknowledged_survives_a_kill() {
+fn acknowledged_events_survive_a_kill() {
     let mut acknowledged = Events::new();
     let mut peer = Peer::start();
     let store = peer.store();
@@ -68,7 +68,7 @@ fn what_was_acknowledged_survives_a_kill() {
 }
 
 #[test]
-fn a_retry_after_a_kill_succeeds_and_another_event_does_not() {
+fn retry_after_a_kill_succeeds_and_other_event_conflicts() {
     let peer = Peer::start();
     let mut load = Load::start(peer.address(), "put", 8, MANY);
     load.wait_for(100);
@@ -89,15 +89,15 @@ fn a_retry_after_a_kill_succeeds_and_another_event_does_not() {
 
 #[test]
 fn sigterm_under_load_loses_nothing_that_was_acknowledged() {
-    a_signal_under_load_loses_nothing(Signal::TERM);
+    assert_signal_under_load_loses_nothing(Signal::TERM);
 }
 
 #[test]
 fn sigint_under_load_loses_nothing_that_was_acknowledged() {
-    a_signal_under_load_loses_nothing(Signal::INT);
+    assert_signal_under_load_loses_nothing(Signal::INT);
 }
 
-fn a_signal_under_load_loses_nothing(signal: Signal) {
+fn assert_signal_under_load_loses_nothing(signal: Signal) {
     let peer = Peer::start();
     let store = peer.store();
     let mut load = Load::start(peer.address(), "put", 16, MANY);
@@ -113,16 +113,16 @@ fn a_signal_under_load_loses_nothing(signal: Signal) {
 }
 
 #[test]
-fn what_a_sink_holds_at_sigterm_is_answered() {
-    what_a_sink_holds_at_a_signal_is_answered(Signal::TERM);
+fn puts_in_the_sink_at_sigterm_are_answered() {
+    assert_puts_in_the_sink_are_answered(Signal::TERM);
 }
 
 #[test]
-fn what_a_sink_holds_at_sigint_is_answered() {
-    what_a_sink_holds_at_a_signal_is_answered(Signal::INT);
+fn puts_in_the_sink_at_sigint_are_answered() {
+    assert_puts_in_the_sink_are_answered(Signal::INT);
 }
 
-fn what_a_sink_holds_at_a_signal_is_answered(signal: Signal) {
+fn assert_puts_in_the_sink_are_answered(signal: Signal) {
     let sink = SlowPeer::start();
     let mut peer = Peer::builder().sink(&sink.url()).start();
     let mut connections: Vec<Connection> = (0..32)
@@ -147,7 +147,7 @@ fn what_a_sink_holds_at_a_signal_is_answered(signal: Signal) {
 }
 
 #[test]
-fn what_the_store_holds_at_a_signal_is_stored_and_answered() {
+fn queued_puts_at_a_signal_are_stored_and_answered() {
     let mut peer = Peer::start();
     let lock = rusqlite::Connection::open(peer.file("alldata.db")).expect("opens");
     lock.execute_batch("BEGIN IMMEDIATE").expect("locks");
@@ -173,7 +173,7 @@ fn what_the_store_holds_at_a_signal_is_stored_and_answered() {
 }
 
 #[test]
-fn half_a_request_at_a_signal_is_not_put_and_does_not_hold_up_the_end() {
+fn incomplete_request_at_a_signal_is_not_put() {
     let drain = ["--drain-timeout", "1"];
     let mut peer = Peer::builder().arguments(&drain).start();
     let mut connection = peer.connect();
@@ -185,7 +185,7 @@ fn half_a_request_at_a_signal_is_not_put_and_does_not_hold_up_the_end() {
 }
 
 #[test]
-fn a_signal_ends_a_server_with_idle_connections() {
+fn signal_ends_server_with_idle_connections() {
     let mut peer = Peer::builder()
         .arguments(&["--drain-timeout", "3600"])
         .start();
@@ -201,7 +201,7 @@ fn a_signal_ends_a_server_with_idle_connections() {
 }
 
 #[test]
-fn a_clean_end_leaves_nothing_but_the_database() {
+fn clean_shutdown_leaves_only_the_database() {
     for signal in [Signal::TERM, Signal::INT] {
         let mut peer = Peer::start();
         Load::start(peer.address(), "put", 4, 25).finish();
@@ -217,7 +217,7 @@ fn a_clean_end_leaves_nothing_but_the_database() {
 }
 
 #[test]
-fn a_later_signal_ends_at_once_while_the_sink_hangs() {
+fn second_signal_ends_server_with_hanging_sink() {
     let pairs = [
         (Signal::TERM, Signal::TERM),
         (Signal::INT, Signal::INT),
@@ -246,7 +246,7 @@ fn a_later_signal_ends_at_once_while_the_sink_hangs() {
 }
 
 #[test]
-fn a_sink_that_hangs_holds_up_the_end_no_longer_than_it_may() {
+fn hanging_sink_delays_shutdown_only_until_timeout() {
     let sink = SlowPeer::start();
     let arguments = ["--drain-timeout", "1", "--sink-timeout", "3600"];
     let mut peer = Peer::builder()

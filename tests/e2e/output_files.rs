@@ -137,7 +137,7 @@ fn link_that_leads_nowhere_is_written_through() {
 }
 
 #[test]
-fn what_is_no_file_of_its_own_is_written_to() {
+fn special_files_are_written_in_place() {
     let store = Store::of(LINE);
     for path in ["/dev/stdout", "/dev/fd/1", "/proc/self/fd/1"] {
         // What the shell has open goes on behind what was written.

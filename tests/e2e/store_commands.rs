@@ -50,7 +50,7 @@ fn get_of_a_key_that_is_not_there_says_so() {
 }
 
 #[test]
-fn a_store_that_is_not_there_is_not_made_by_reading() {
+fn reading_creates_no_store() {
     let directory = directory();
     let store = store_in(&directory, "none.db");
     let commands = [&["get", "key1"][..], &["export"], &["verify"]];
@@ -63,7 +63,7 @@ fn a_store_that_is_not_there_is_not_made_by_reading() {
 }
 
 #[test]
-fn what_is_imported_is_exported_in_the_order_of_keys() {
+fn export_is_ordered_by_key() {
     let directory = directory();
     let store = store_in(&directory, "a.db");
     let backwards: Vec<&str> = LINES.lines().rev().collect();
@@ -73,7 +73,7 @@ fn what_is_imported_is_exported_in_the_order_of_keys() {
 }
 
 #[test]
-fn an_export_imports_into_the_same_store_again() {
+fn export_imports_into_equal_store() {
     let directory = directory();
     let file = directory.path().join("events.ndjson");
     let file = file.to_str().expect("is text");
@@ -129,7 +129,7 @@ fn export_is_bounded_by_keys_which_it_includes() {
 }
 
 #[test]
-fn an_event_of_several_lines_is_exported_as_one() {
+fn multiline_event_is_exported_as_one_line() {
     let peer = Peer::start();
     let event = "{\r\n  \"a\": [\n    1.50,\r    \"\\n\"\n  ]\n}";
     peer.put("key1", event).assert_created();
@@ -203,7 +203,7 @@ fn commands_and_a_running_server_share_a_store() {
 }
 
 #[test]
-fn the_store_may_stand_in_the_environment() {
+fn store_is_taken_from_environment() {
     let directory = directory();
     let store = store_in(&directory, "a.db");
     assert_eq!(import(&line("a"), &store).code, Some(0));
@@ -271,7 +271,7 @@ fn put_to_what_is_no_url_is_wrong_usage() {
 }
 
 #[test]
-fn the_store_of_a_server_that_has_ended_is_read() {
+fn closed_store_is_readable() {
     for signal in [Signal::KILL, Signal::TERM] {
         let peer = Peer::start();
         peer.put("a", "1").assert_created();

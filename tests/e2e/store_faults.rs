@@ -19,7 +19,7 @@ type Events = BTreeMap<String, String>;
 const MANY: usize = 2000;
 
 #[test]
-fn a_full_disk_fails_puts_until_there_is_room_again() {
+fn full_disk_fails_puts_until_there_is_room() {
     let mut peer = Peer::start();
     peer.limit_file_size(Some(256 << 10));
     let Filled {
@@ -40,7 +40,7 @@ fn a_full_disk_fails_puts_until_there_is_room_again() {
 }
 
 #[test]
-fn a_log_that_cannot_be_written_costs_no_answer() {
+fn unwritable_log_costs_no_response() {
     let mut peer = Peer::builder()
         .sink(&Peer::nobody().url())
         .log_to("/dev/full")
@@ -53,7 +53,7 @@ fn a_log_that_cannot_be_written_costs_no_answer() {
 }
 
 #[test]
-fn a_store_that_is_gone_is_not_begun_anew() {
+fn missing_store_is_not_created_again() {
     let peer = Peer::start();
     peer.put("key1", "1").assert_created();
     // An error of the disk, after which the store is opened again.
@@ -70,7 +70,7 @@ fn a_store_that_is_gone_is_not_begun_anew() {
 }
 
 #[test]
-fn a_damaged_event_fails_alone_and_is_found() {
+fn damaged_event_fails_alone_and_is_found() {
     let peer = Peer::start();
     peer.put("damaged", "\"text\"").assert_created();
     let database = Database::open(peer.file("alldata.db")).expect("opens");
@@ -95,7 +95,7 @@ fn a_damaged_event_fails_alone_and_is_found() {
 
 /// Keys are read in steps, each from the last key of the one before: here a damaged one.
 #[test]
-fn a_damaged_key_leads_no_reader_astray() {
+fn damaged_key_ends_the_export() {
     let lines: String = (0..600)
         .map(|number| format!("{{\"key\":\"key{number:04}\",\"event\":1}}\n"))
         .collect();
@@ -122,7 +122,7 @@ fn a_damaged_key_leads_no_reader_astray() {
 }
 
 #[test]
-fn a_large_event_is_compared_with_what_is_held() {
+fn large_event_is_compared_with_stored_one() {
     let peer = Peer::start();
     let large = format!("[\"{}\"]", "x".repeat(1 << 20));
     peer.put("large", &large).assert_created();
@@ -134,14 +134,14 @@ fn a_large_event_is_compared_with_what_is_held() {
 }
 
 #[test]
-fn a_file_is_a_file_whatever_its_name_means_to_sqlite() {
+fn special_names_of_sqlite_are_plain_files() {
     let peer = Peer::builder().sink("sqlite::memory:").start();
     peer.put("key1", "1").assert_created();
     assert!(peer.file(":memory:").exists());
 }
 
 #[test]
-fn a_disk_that_is_full_at_a_checkpoint_loses_nothing() {
+fn full_disk_at_a_checkpoint_loses_nothing() {
     // Beyond what SQLite has in its log before it moves it to the database.
     let mut peer = Peer::start();
     peer.limit_file_size(Some(6 << 20));
@@ -169,7 +169,7 @@ fn file_size_limit_within_a_checkpoint_loses_nothing_and_heals() {
             failed,
         } = fill(&peer, 64 << 10);
         assert!(!failed.is_empty());
-        peer.log_line("cannot move the log");
+        peer.log_line("cannot checkpoint the WAL");
         assert_same(&exported(&peer.store()), &acknowledged);
         let next = match signal {
             Signal::KILL => peer.end(Signal::KILL).1,
@@ -191,7 +191,7 @@ fn file_size_limit_within_a_checkpoint_loses_nothing_and_heals() {
 }
 
 #[test]
-fn a_kill_on_a_full_disk_loses_nothing_that_was_acknowledged() {
+fn kill_on_a_full_disk_loses_nothing() {
     let peer = Peer::start();
     peer.limit_file_size(Some(256 << 10));
     let Filled {
@@ -216,7 +216,7 @@ fn random_bytes_are_no_store() {
 }
 
 #[test]
-fn a_text_is_no_store() {
+fn text_is_no_store() {
     let directory = directory();
     let path = directory.path().join("notes.txt");
     fs::write(&path, "Bread, milk.\n").expect("is written");
@@ -224,7 +224,7 @@ fn a_text_is_no_store() {
 }
 
 #[test]
-fn the_database_of_another_program_is_no_store() {
+fn database_of_another_program_is_no_store() {
     for mode in ["DELETE", "WAL"] {
         let directory = directory();
         let path = directory.path().join("other.db");
@@ -241,7 +241,7 @@ fn the_database_of_another_program_is_no_store() {
 }
 
 #[test]
-fn a_store_of_a_newer_version_is_left_alone() {
+fn newer_store_is_left_unchanged() {
     let directory = directory();
     let path = directory.path().join("newer.db");
     let store = format!("sqlite:{}", path.display());
@@ -258,7 +258,7 @@ fn a_store_of_a_newer_version_is_left_alone() {
 
 /// Damage that SQLite sees when it opens a file, behind the mark of a store.
 #[test]
-fn a_store_that_is_cut_off_or_has_lost_its_schema_is_not_served() {
+fn truncated_store_is_not_served() {
     let directory = directory();
     let path = directory.path().join("damaged.db");
     let store = format!("sqlite:{}", path.display());
@@ -333,7 +333,7 @@ fn damage_behind_an_intact_beginning_is_found() {
 }
 
 #[test]
-fn a_store_that_another_process_locks_is_unavailable_until_it_is_not() {
+fn locked_store_is_unavailable_until_unlocked() {
     let peer = Peer::start();
     let lock = Database::open(peer.file("alldata.db")).expect("opens");
     lock.execute_batch("BEGIN IMMEDIATE").expect("locks");
@@ -350,7 +350,7 @@ fn a_store_that_another_process_locks_is_unavailable_until_it_is_not() {
 }
 
 #[test]
-fn a_put_waits_for_a_lock_to_be_released() {
+fn put_waits_for_lock() {
     let peer = Peer::start();
     let lock = Database::open(peer.file("alldata.db")).expect("opens");
     lock.execute_batch("BEGIN IMMEDIATE").expect("locks");
@@ -363,7 +363,7 @@ fn a_put_waits_for_a_lock_to_be_released() {
 }
 
 #[test]
-fn a_reader_of_the_store_holds_up_no_put() {
+fn reader_does_not_block_puts() {
     let peer = Peer::start();
     peer.put("key1", "1").assert_created();
     let reader = Database::open(peer.file("alldata.db")).expect("opens");

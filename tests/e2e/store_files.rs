@@ -43,7 +43,7 @@ fn moved_database_is_used_again_once_it_is_back() {
 }
 
 #[test]
-fn moved_database_beside_a_reader_is_completed_once_the_reader_ends() {
+fn moved_database_is_checkpointed_once_the_reader_ends() {
     let peer = with_one_event();
     let reader = Database::open(peer.file("alldata.db")).expect("opens");
     reader.execute_batch("BEGIN").expect("begins");
@@ -58,24 +58,24 @@ fn moved_database_beside_a_reader_is_completed_once_the_reader_ends() {
     assert_refused(&peer, "was moved");
     reader.execute_batch("COMMIT").expect("ends");
     drop(reader);
-    peer.log_line("is complete");
+    peer.log_line("all acknowledged events are in");
     let _next = end(peer, Signal::KILL);
     assert_holds(&away, "before");
     assert_holds(&away, "beside a reader");
 }
 
 #[test]
-fn database_moved_while_idle_is_completed_before_a_kill() {
+fn idle_moved_database_is_checkpointed_before_a_kill() {
     let peer = with_one_event();
     let away = peer.file("away.db");
     fs::rename(peer.file("alldata.db"), &away).expect("moves");
-    peer.log_line("is complete");
+    peer.log_line("all acknowledged events are in");
     let _next = end(peer, Signal::KILL);
     assert_holds(&away, "before");
 }
 
 #[test]
-fn database_moved_before_a_kill_is_not_begun_anew() {
+fn moved_database_is_not_created_again_after_a_kill() {
     let peer = with_one_event();
     peer.signal(Signal::STOP);
     let (here, away) = (peer.file("alldata.db"), peer.file("away.db"));

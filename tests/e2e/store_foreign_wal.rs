@@ -25,7 +25,7 @@ fn wal_of_another_store_beside_an_idle_reader_is_never_applied() {
             fs::rename(peer.file("foreign"), peer.file("alldata.db-wal")).expect("replaces");
             peer.log_line("was replaced");
             if signal == Signal::KILL {
-                peer.log_line("is complete");
+                peer.log_line("all acknowledged events are in");
             }
             let next = end(peer, signal);
             let peer = if reader_ends_first {
@@ -102,7 +102,7 @@ fn backup_moved_over_the_database_beside_a_reader_keeps_its_events() {
         put_all(&peer, "later");
         fs::copy(&backup, peer.file("backup.db")).expect("copies");
         fs::rename(peer.file("backup.db"), &database).expect("replaces");
-        peer.log_line("is rescued in");
+        peer.log_line("were copied to");
         let rescued = peer.file("alldata.db.rescued");
         let next = end(peer, signal);
         drop(reader);
@@ -128,7 +128,7 @@ fn wal_of_another_store_is_never_applied_once_the_reader_ends() {
     let reader = idle_reader(&peer, OpenFlags::SQLITE_OPEN_READ_ONLY);
     fs::copy(&foreign, peer.file("foreign")).expect("copies");
     fs::rename(peer.file("foreign"), peer.file("alldata.db-wal")).expect("replaces");
-    peer.log_line("is complete");
+    peer.log_line("all acknowledged events are in");
     drop(reader);
     wait_until("puts are taken", || peer.put("after", "1").status == 201);
     let peer = end(peer, Signal::KILL).start();

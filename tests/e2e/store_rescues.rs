@@ -99,7 +99,7 @@ fn damaged_store_that_is_removed_is_copied_as_it_is() {
     peer.put("after", "1").assert_created();
     fs::remove_file(&here).expect("removes");
     peer.log_line("was removed");
-    let line = peer.log_line("is rescued in");
+    let line = peer.log_line("were copied to");
     assert!(line.contains("alldata.db.rescued"), "{line}");
     let peer = end(peer, Signal::TERM).start();
     assert_eq!(peer.get("after"), "1\n");
@@ -118,8 +118,8 @@ fn end_without_a_copy_fails_and_says_what_is_lost() {
             true => fs::remove_file(&here).expect("removes"),
             false => fs::write(&here, "").expect("cuts off"),
         }
-        let line = peer.log_line("cannot rescue");
-        assert!(line.contains("is tried again"), "{line}");
+        let line = peer.log_line("cannot copy the acknowledged events");
+        assert!(line.contains("the server tries again"), "{line}");
         peer.signal(Signal::TERM);
         assert_eq!(peer.wait().code(), Some(1));
         let log = peer.rest_of_stderr();
@@ -132,7 +132,7 @@ fn end_without_a_copy_fails_and_says_what_is_lost() {
         let lost = lost.expect("it is told at the end");
         assert!(lost.contains("alldata.db"), "{lost}");
         let expected = match is_removed {
-            true => "is lost",
+            true => "are lost",
             false => "alldata.db-wal",
         };
         assert!(lost.contains(expected), "{lost}");
@@ -146,7 +146,7 @@ fn end_makes_the_copy_that_had_no_room_before() {
     let here = peer.file("alldata.db");
     peer.limit_file_size(Some(1));
     fs::remove_file(&here).expect("removes");
-    peer.log_line("cannot rescue");
+    peer.log_line("cannot copy the acknowledged events");
     peer.limit_file_size(None);
     let next = end(peer, Signal::TERM);
     assert_holds(&with_suffix(&here, ".rescued"), "before");

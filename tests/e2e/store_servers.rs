@@ -108,7 +108,7 @@ fn server_joins_another_that_has_new_shared_memory() {
     let count = reader.query_row("SELECT count(*) FROM events", (), |row| row.get(0));
     assert_eq!(count, Ok(1));
     fs::remove_file(left.file("alldata.db-shm")).expect("removes");
-    left.log_line("is complete");
+    left.log_line("all acknowledged events are in");
     let right = Peer::builder().sink(&left.store()).start();
     right.put("right", "1").assert_created();
     drop(reader);

@@ -11,7 +11,7 @@ use crate::store_files::{assert_whole, cut, end, with_one_event};
 use crate::support::{Peer, Post, can_make, no_own_disk, run, wait_until};
 
 #[test]
-fn removed_wal_and_shm_are_made_anew() {
+fn removed_wal_and_shm_are_created_again() {
     for names in [&["-wal"][..], &["-shm"], &["-wal", "-shm"]] {
         let peer = with_one_event();
         for name in names {
@@ -29,7 +29,7 @@ fn removed_wal_and_shm_are_made_anew() {
 fn removed_wal_of_an_idle_server_loses_nothing_in_a_kill() {
     let peer = with_one_event();
     fs::remove_file(peer.file("alldata.db-wal")).expect("removes");
-    peer.log_line("is complete");
+    peer.log_line("all acknowledged events are in");
     let peer = end(peer, Signal::KILL).start();
     assert_whole(&peer, &["before"]);
 }
@@ -51,7 +51,7 @@ fn put_right_after_a_removal_is_not_lost() {
 }
 
 #[test]
-fn wal_replaced_by_another_file_is_made_anew() {
+fn replaced_wal_is_created_again() {
     let peer = with_one_event();
     let other = with_one_event();
     other.put("other", "1").assert_created();
@@ -186,7 +186,7 @@ fn wal_removed_beside_a_reader_is_rescued() {
 }
 
 #[test]
-fn wal_removed_beside_a_reader_is_completed_once_the_reader_ends() {
+fn wal_removed_beside_a_reader_is_checkpointed_once_the_reader_ends() {
     let (peer, reader) = beside_a_reader();
     fs::remove_file(peer.file("alldata.db-wal")).expect("removes");
     peer.log_line("alldata.db.rescued-wal");
@@ -272,7 +272,7 @@ fn wal_removed_on_a_full_disk_leaves_the_database_whole() {
     peer.run_beside(&script);
     let wal = peer.file_on_disk("alldata.db-wal").display().to_string();
     peer.run_beside(&format!("rm {wal}"));
-    peer.log_line("has no room for what is in its WAL");
+    peer.log_line("no room to checkpoint the WAL");
     peer.put("full", "1").assert_problem(500);
     peer.run_beside(&format!("rm {}", filler.display()));
     wait_until("puts are taken", || peer.put("after", "1").status == 201);
@@ -293,7 +293,7 @@ fn wal_removed_under_a_file_size_limit_leaves_the_database_whole() {
     }
     peer.limit_file_size(Some(200_000));
     fs::remove_file(peer.file("alldata.db-wal")).expect("removes");
-    peer.log_line("has no room for what is in its WAL");
+    peer.log_line("no room to checkpoint the WAL");
     peer.put("full", "1").assert_problem(500);
     peer.limit_file_size(None);
     wait_until("puts are taken", || peer.put("after", "1").status == 201);

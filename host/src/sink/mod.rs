@@ -15,7 +15,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 
-pub use alldata_peer_guest::same_event::same_event;
+pub use alldata_peer_protocol::same_event::same_event;
 
 use crate::sink::reason::Reason;
 use crate::sink::unavailable_reasons::UnavailableReasons;

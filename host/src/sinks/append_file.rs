@@ -4,21 +4,16 @@
 //! what is written then is not where anybody looks for it. So that is checked before and after each write, and
 //! once a second. Pipes, terminals and sockets are not checked: they are at no path, or keep nothing.
 
-use std::fs::{self, File, Metadata, TryLockError};
-use std::io::{self, ErrorKind, Read as _, Seek as _, SeekFrom, Write as _};
+use std::fs::{self, File, TryLockError};
+use std::io::{self, ErrorKind, Seek as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use super::appended::{Acknowledged, Displacement, check_identity};
 use super::open_append::{explain_open, open};
 use crate::error::Error;
 use crate::store::FileRescue;
-#[cfg(unix)]
-use crate::store::is_hidden;
 use crate::util::file_lock::has_fcntl_lock;
-
-/// How many of the last bytes of a file are compared with what was written there: those of some puts, which
-/// another file does not have at the same place by chance.
-const COMPARED_BYTES: u64 = 4096;
 
 /// How long a copy that could not be made is not tried again: it reads the whole file.
 const RESCUE_PAUSE: Duration = Duration::from_secs(10);
@@ -39,15 +34,6 @@ pub(super) struct AppendFile {
     rescue_failed_at: Option<Instant>,
 }
 
-/// A file up to the end of the last line that was acknowledged, or that it had at the start.
-#[derive(Debug)]
-struct Acknowledged {
-    /// In bytes.
-    length: u64,
-    /// The last bytes before that.
-    tail: Vec<u8>,
-}
-
 /// Why a file was not written, or may have been written in vain.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum AppendError {
@@ -59,29 +45,6 @@ pub(super) enum AppendError {
     Displaced(Displacement),
     #[error("{0}; that was found after the write")]
     DisplacedMeanwhile(Displacement),
-}
-
-/// What became of a file that is open.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum Displacement {
-    #[error("it was removed: restart the server to begin a new file")]
-    Removed,
-    #[error(
-        "it was moved, or its directory was: move it back, or restart the server to begin a new file"
-    )]
-    Moved,
-    #[error("another file is at its path: move the first one back, or restart the server")]
-    Replaced,
-    #[error(
-        "it was truncated from {from} to {to} bytes, and has lost acknowledged events: restore it, or restart the server"
-    )]
-    Truncated { from: u64, to: u64 },
-    #[error(
-        "it was overwritten, and has lost acknowledged events: restore it, or restart the server"
-    )]
-    Overwritten,
-    #[error("its path can't be looked up: {0}")]
-    Hidden(io::Error),
 }
 
 impl AppendFile {
@@ -265,44 +228,6 @@ impl AppendFile {
     }
 }
 
-impl Acknowledged {
-    /// What a file has.
-    fn read(file: &mut File) -> io::Result<Self> {
-        let length = file.seek(SeekFrom::End(0))?;
-        let tail = read_before(file, length, length.min(COMPARED_BYTES))?;
-        Ok(Self { length, tail })
-    }
-
-    /// What a file has up to `length`, the last of which is `written`.
-    fn of(mut written: Vec<u8>, length: u64) -> Self {
-        let compared = usize::try_from(COMPARED_BYTES).unwrap_or(usize::MAX);
-        let tail = written.split_off(written.len().saturating_sub(compared));
-        Self { length, tail }
-    }
-
-    fn is_torn(&self) -> bool {
-        self.tail.last().is_some_and(|last| *last != b'\n')
-    }
-
-    /// Whether a file that is long enough has the last bytes where they have to be.
-    fn is_in(&self, file: &File) -> io::Result<bool> {
-        match read_before(file, self.length, self.tail.len() as u64) {
-            Ok(bytes) => Ok(bytes == self.tail),
-            // It became shorter just now.
-            Err(error) if error.kind() == ErrorKind::UnexpectedEof => Ok(false),
-            Err(error) => Err(error),
-        }
-    }
-}
-
-/// The bytes of a file before `end`.
-fn read_before(mut file: &File, end: u64, count: u64) -> io::Result<Vec<u8>> {
-    file.seek(SeekFrom::Start(end.saturating_sub(count)))?;
-    let mut bytes = vec![0; usize::try_from(count).unwrap_or(usize::MAX)];
-    file.read_exact(&mut bytes)?;
-    Ok(bytes)
-}
-
 /// Writes all, or tells how much of it was written.
 fn write_all(file: &mut File, bytes: &[u8]) -> Result<(), (usize, io::Error)> {
     let mut written = 0;
@@ -315,44 +240,6 @@ fn write_all(file: &mut File, bytes: &[u8]) -> Result<(), (usize, io::Error)> {
         }
     }
     Ok(())
-}
-
-#[cfg(unix)]
-fn check_identity(
-    file: &File,
-    open: &Metadata,
-    at_path: io::Result<Metadata>,
-) -> Result<(), Displacement> {
-    use std::os::unix::fs::MetadataExt as _;
-
-    if open.nlink() == 0 {
-        return Err(Displacement::Removed);
-    }
-    match at_path {
-        Ok(other) if (other.dev(), other.ino()) == (open.dev(), open.ino()) => Ok(()),
-        // Its last name is one that the file system made up.
-        Ok(_) if is_hidden(file) => Err(Displacement::Removed),
-        Ok(_) => Err(Displacement::Replaced),
-        Err(error) if error.kind() == ErrorKind::NotFound && is_hidden(file) => {
-            Err(Displacement::Removed)
-        }
-        Err(error) if error.kind() == ErrorKind::NotFound => Err(Displacement::Moved),
-        Err(error) => Err(Displacement::Hidden(error)),
-    }
-}
-
-/// Elsewhere files have no identity that could be compared.
-#[cfg(not(unix))]
-fn check_identity(
-    _file: &File,
-    _open: &Metadata,
-    at_path: io::Result<Metadata>,
-) -> Result<(), Displacement> {
-    match at_path {
-        Ok(_) => Ok(()),
-        Err(error) if error.kind() == ErrorKind::NotFound => Err(Displacement::Moved),
-        Err(error) => Err(Displacement::Hidden(error)),
-    }
 }
 
 fn explain_lock(error: TryLockError) -> io::Error {

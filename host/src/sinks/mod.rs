@@ -1,6 +1,7 @@
 //! The sinks that come with the crate, one file each, and the URLs that name them.
 
 mod append_file;
+mod appended;
 mod discard;
 mod http;
 mod memory;

@@ -11,7 +11,8 @@ use crate::sink::comparison::{Comparison, SMALL_BYTES};
 use crate::sink::group_commit::{GroupCommit, QueueLimits, Record};
 use crate::sink::{BoxSink, PutError, PutSink};
 use crate::store::{
-    self, Held, StoreReader, StoreWriter, Written, check_store_path, remove_new_on_error,
+    self, InsertOutcome, StoreReader, StoreWriter, StoredEvent, check_store_path,
+    remove_new_on_error,
 };
 
 /// A write-once store in a SQLite file; see [`store`](crate::store).
@@ -79,7 +80,7 @@ impl SqliteSink {
     }
 
     /// Whether an event has the value of the one that its key holds, which has other bytes.
-    async fn is_held(&self, sent: Record, held: Held) -> Result<bool, PutError> {
+    async fn is_held(&self, sent: Record, held: StoredEvent) -> Result<bool, PutError> {
         let Record { key, event } = sent;
         match held.event {
             Some(held) if event.len() <= SMALL_BYTES => Ok(same_event(&held, &event)),
@@ -121,10 +122,10 @@ fn check(path: &Path) -> Result<(), Error> {
 impl PutSink for SqliteSink {
     async fn put(&self, key: String, event: String) -> Result<(), PutError> {
         let is_same = match self.commits.put(Record { key, event }).await? {
-            Written::Stored => true,
+            InsertOutcome::Stored => true,
             // Its room would be part of each put's.
-            Written::Differs { sent, held } => Box::pin(self.is_held(sent, held)).await?,
-            Written::Damaged => {
+            InsertOutcome::Differs { sent, held } => Box::pin(self.is_held(sent, held)).await?,
+            InsertOutcome::Damaged => {
                 let reason = "what the key holds is damaged; `alldata-peer verify` finds all such";
                 return Err(PutError::Failed(reason.to_owned()));
             }

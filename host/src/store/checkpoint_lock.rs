@@ -1,4 +1,4 @@
-//! Whether somebody moves a WAL to its database at this moment, as the system's table of locks tells.
+//! Whether a checkpoint runs at this moment, as `/proc/locks` tells.
 //!
 //! Never takes a lock, and never opens a file that SQLite has locks on.
 

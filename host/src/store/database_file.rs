@@ -1,7 +1,7 @@
-//! Tells the files of a SQLite database from all others, so that nothing else writes into them.
+//! Recognizes the files of SQLite databases, so that no sink or output writes into them.
 //!
-//! Opens no database. A descriptor of a file that is found to be a database's is never closed:
-//! closing one drops the locks that SQLite may have on the file in this process.
+//! A descriptor of a file that belongs to a database is never closed: closing it would release the locks that
+//! SQLite may have on the file in this process.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
@@ -68,7 +68,7 @@ pub fn database_role(path: &Path) -> Result<Option<&'static str>, Error> {
 /// Holds that a file that is to be appended to belongs to no database, under none of its names.
 pub(crate) fn check_appendable(path: &Path) -> Result<(), Error> {
     writable_target(path)?;
-    // A log of a database is empty at times, and tells nothing then.
+    // A WAL may be empty, and is not recognized then.
     if fs::metadata(path).is_ok_and(|metadata| metadata.len() == 0 && names(&metadata) > 1) {
         return Err(refused(path, "an empty file of several names"));
     }
@@ -122,11 +122,11 @@ fn role(path: &Path, target: &Path) -> io::Result<Option<&'static str>> {
     if let Some(role) = role_by_content(path)? {
         return Ok(Some(role));
     }
-    // A database that was moved or emptied while its log is still there.
-    let log = beside(target, "-wal");
+    // A database that was moved or emptied while its WAL is still there.
+    let wal = beside(target, "-wal");
     let journal = beside(target, "-journal");
-    let has_log = role_by_content(&log)?.is_some() || role_by_content(&journal)?.is_some();
-    Ok(has_log.then_some("the place of a SQLite database, whose log is beside it"))
+    let has_wal = role_by_content(&wal)?.is_some() || role_by_content(&journal)?.is_some();
+    Ok(has_wal.then_some("the path of a SQLite database, whose WAL is beside it"))
 }
 
 /// What a file beside a database is, whatever is in it and whether or not it is there.
@@ -158,11 +158,11 @@ fn role_by_content(path: &Path) -> io::Result<Option<&'static str>> {
     (&mut file)
         .take(DATABASE_MAGIC.len() as u64)
         .read_to_end(&mut head)?;
-    let [log, shared_memory, journal] = SIDE_FILES.map(|(_, role)| role);
+    let [wal, shared_memory, journal] = SIDE_FILES.map(|(_, role)| role);
     let role = if head == DATABASE_MAGIC {
         "a SQLite database"
     } else if WAL_MAGICS.iter().any(|magic| head.starts_with(magic)) {
-        log
+        wal
     } else if head.starts_with(JOURNAL_MAGIC) {
         journal
     } else if head.starts_with(&SHARED_MEMORY_VERSION.to_ne_bytes()) {

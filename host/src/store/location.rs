@@ -1,16 +1,12 @@
-//! Where a store is: what a URL names, and what keeps SQLite from opening a file there.
-//!
-//! Never opens or makes a file.
+//! The path of a store: from its URL, made absolute, and why SQLite can't open a file there.
 
-use std::ffi::OsString;
 use std::fs;
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
 use rusqlite::ErrorCode;
 
-use super::identity::links;
-use super::{adopt, overwritten, store_error, wal_match};
+use super::store_error;
 use crate::error::Error;
 use crate::util::redaction::without_login;
 
@@ -55,7 +51,7 @@ pub fn sqlite_path(url: &str) -> Option<Result<&Path, Error>> {
 /// # Errors
 ///
 /// When there is no such directory, or what is there is no regular file.
-pub(super) fn locate(path: &Path) -> Result<PathBuf, Error> {
+pub(super) fn resolve_path(path: &Path) -> Result<PathBuf, Error> {
     let fail = |source: io::Error| Error::File {
         operation: "open",
         path: path.to_owned(),
@@ -98,58 +94,6 @@ pub(super) fn locate(path: &Path) -> Result<PathBuf, Error> {
         Ok(_) | Err(_) => {}
     }
     Ok(directory.join(name))
-}
-
-/// Holds that a store may be opened or made at a path.
-pub(super) fn check_place(path: &Path) -> Result<(), Error> {
-    let refuse = |reason: String| Error::StoreFormat {
-        path: path.to_owned(),
-        reason,
-    };
-    let place = locate(path)?;
-    let place = resolve(place);
-    adopt::adopt(&place)?;
-    overwritten::check(&place)?;
-    let wal = beside(&place, "-wal");
-    match fs::metadata(&place) {
-        Ok(found) if links(&found) > 1 => Err(refuse(format!(
-            "it has {} hard links, and servers that open it by different names lose events; leave it one",
-            links(&found)
-        ))),
-        Ok(found) if found.len() > 0 => wal_match::check_wal(&place),
-        // SQLite would delete the WAL, which has what the database lacks.
-        _ if bytes_in(&wal) > 0 => Err(refuse(format!(
-            "it is missing or empty, but {} has events of it: bring it back, or move that file away",
-            wal.display()
-        ))),
-        _ => Ok(()),
-    }
-}
-
-/// Where a link leads, also to a file that is not there.
-pub(super) fn resolve(place: PathBuf) -> PathBuf {
-    if let Ok(database) = fs::canonicalize(&place) {
-        return database;
-    }
-    match fs::read_link(&place) {
-        Ok(target) => {
-            let target = place.parent().unwrap_or(&place).join(target);
-            locate(&target).unwrap_or(target)
-        }
-        Err(_) => place,
-    }
-}
-
-/// A file beside a store's database, such as `-wal`.
-pub(super) fn beside(database: &Path, suffix: &str) -> PathBuf {
-    let mut path: OsString = database.into();
-    path.push(suffix);
-    path.into()
-}
-
-/// How many bytes there are in a file that may not be there.
-pub(super) fn bytes_in(path: &Path) -> u64 {
-    fs::metadata(path).map_or(0, |found| found.len())
 }
 
 /// Makes an [`Error`] of one that SQLite had when it opened a file, with the cause that it does not

@@ -1,6 +1,6 @@
-//! Puts the events of a rescued copy back into the store.
+//! Inserts the events of a rescued copy into the store again.
 //!
-//! Never overwrites one that the store has, and removes no copy before its events are on the disk.
+//! Overwrites no event of the store, and removes no copy before its events are on the disk.
 
 use std::fs;
 use std::path::Path;
@@ -8,31 +8,32 @@ use std::path::Path;
 use rusqlite::backup::{Backup, StepResult};
 use rusqlite::{Connection, OpenFlags, Transaction, ffi};
 
-use super::connected::Connected;
-use super::connection::{Connector, WriteError, spoils_connection};
-use super::copies::{OF_CONFLICTS, file_error, set_aside};
-use super::location::bytes_in;
+use super::copy_names::{OF_CONFLICTS, file_error, set_aside};
+use super::integrity::is_corruption;
+use super::open_store::OpenStore;
 use super::rescue::{ALL_PAGES, path_as_text};
-use super::wholeness::is_damage;
+use super::side_files::bytes_in;
+use super::write_error::{WriteError, needs_reconnect};
+use super::writer_connection::WriterConnection;
 use super::{format_error, open, store_error};
 use crate::error::Error;
 
-impl Connector {
-    /// Puts back what a WAL that was cut off had.
+impl WriterConnection {
+    /// Inserts the events of all copies of a WAL.
     pub(super) fn merge_rescued(&mut self) -> Result<(), WriteError> {
         while let Some(copy) = self.to_merge.last().cloned() {
-            let Some(connected) = &mut self.connected else {
+            let Some(open_store) = &mut self.open_store else {
                 return Ok(());
             };
-            let database = connected.files.database.clone();
+            let database = open_store.files.database.clone();
             if bytes_in(&copy) == 0 {
-                tracing::warn!("{} is gone, and nothing was read of it", copy.display());
+                tracing::warn!("{} was removed before it was read", copy.display());
             } else {
-                let merged = merge(connected, &self.path, &copy);
-                let conflicts = merged.map_err(|error| self.merge_failed(error))?;
+                let merged = merge(open_store, &self.path, &copy);
+                let conflicts = merged.map_err(|error| self.discard_if_spoiled(error))?;
                 // The copy stands for its events until they are where the next start looks for them.
                 self.inspect_commit()?;
-                if self.connected.is_none() {
+                if self.open_store.is_none() {
                     return Ok(());
                 }
                 end_copy(&copy, &database, conflicts).map_err(WriteError::Store)?;
@@ -42,35 +43,35 @@ impl Connector {
         Ok(())
     }
 
-    /// After a sync of the store that failed, nobody knows what of it is on the disk.
-    fn merge_failed(&mut self, error: WriteError) -> WriteError {
-        let spoils = match &error {
-            WriteError::Sqlite(error) => spoils_connection(error),
+    /// Drops the connection after errors such as a failed sync, after which nobody knows what is on the disk.
+    fn discard_if_spoiled(&mut self, error: WriteError) -> WriteError {
+        let needs_reconnect = match &error {
+            WriteError::Sqlite(error) => needs_reconnect(error),
             // The WAL could not be written again.
             WriteError::Store(error) => matches!(error, Error::File { .. }),
             WriteError::Changed(_) | WriteError::WalFull => false,
         };
-        if spoils {
-            self.abandon();
+        if needs_reconnect {
+            self.discard();
         }
         error
     }
 }
 
-/// Puts the events of a copy into the store that it is a copy of, synced as those of a put. Returns under how
-/// many keys the store has other events by now, which stay.
-fn merge(connected: &mut Connected, path: &Path, copy: &Path) -> Result<i64, WriteError> {
+/// Inserts the events of a copy into its store, synced as those of a put. Returns the number of conflicts: keys
+/// under which the store has other events, which stay.
+fn merge(open_store: &mut OpenStore, path: &Path, copy: &Path) -> Result<i64, WriteError> {
     read_all(copy).map_err(WriteError::Store)?;
-    if !is_sound(&connected.connection)? {
-        restore(connected, path, copy)?;
+    if !is_sound(&open_store.connection)? {
+        restore(open_store, path, copy)?;
         return Ok(0);
     }
-    (connected.connection)
+    (open_store.connection)
         .execute("ATTACH DATABASE ?1 AS rescued", [path_as_text(copy)])
         .map_err(|error| WriteError::Store(store_error(copy, "read")(error)))?;
-    let begun = connected.begin(path);
+    let begun = open_store.begin(path);
     let copied = begun.and_then(|transaction| copy_events(transaction).map_err(WriteError::Sqlite));
-    let detached = (connected.connection).execute_batch("DETACH DATABASE rescued");
+    let detached = (open_store.connection).execute_batch("DETACH DATABASE rescued");
     let conflicts = copied?;
     detached.map_err(WriteError::Sqlite)?;
     Ok(conflicts)
@@ -95,23 +96,23 @@ fn is_sound(connection: &Connection) -> Result<bool, WriteError> {
     });
     match check {
         Ok(found) => Ok(found == "ok"),
-        Err(error) if is_damage(&error) => Ok(false),
+        Err(error) if is_corruption(&error) => Ok(false),
         Err(error) => Err(WriteError::Sqlite(error)),
     }
 }
 
 /// Has a damaged store be what its copy is: all that this server had acknowledged.
-fn restore(connected: &mut Connected, path: &Path, copy: &Path) -> Result<(), WriteError> {
+fn restore(open_store: &mut OpenStore, path: &Path, copy: &Path) -> Result<(), WriteError> {
     tracing::error!(
         "the store {} is damaged: all of it is taken from {}",
         path.display(),
         copy.display()
     );
     // Syncs what another left in the WAL.
-    drop(connected.begin(path)?);
+    drop(open_store.begin(path)?);
     let source = open(copy, OpenFlags::SQLITE_OPEN_READ_ONLY).map_err(WriteError::Store)?;
     let copied =
-        Backup::new(&source, &mut connected.connection).and_then(|backup| backup.step(ALL_PAGES));
+        Backup::new(&source, &mut open_store.connection).and_then(|backup| backup.step(ALL_PAGES));
     match copied.map_err(WriteError::Sqlite)? {
         StepResult::Done => Ok(()),
         _ => {
@@ -138,7 +139,7 @@ fn end_copy(copy: &Path, database: &Path, conflicts: i64) -> Result<(), Error> {
     if conflicts > 0 {
         let kept = set_aside(copy, database, OF_CONFLICTS)?;
         tracing::error!(
-            "{conflicts} acknowledged events that were rescued have others under their keys in the store {} by now: they are kept in {}",
+            "{conflicts} rescued events conflict with events that the store {} has under the same keys by now: they are kept in {}",
             database.display(),
             kept.display()
         );
@@ -146,7 +147,7 @@ fn end_copy(copy: &Path, database: &Path, conflicts: i64) -> Result<(), Error> {
     }
     fs::remove_file(copy).map_err(file_error(copy, "remove"))?;
     tracing::warn!(
-        "what was rescued in {} is in the store {} again",
+        "the events of {} are in the store {} again",
         copy.display(),
         database.display()
     );
@@ -159,7 +160,7 @@ mod tests {
 
     use rusqlite::Connection;
 
-    use crate::store::connection::Connector;
+    use crate::store::writer_connection::WriterConnection;
     use crate::store::{
         APPLICATION_ID, DEFAULT_MAX_WAL_BYTES, SCHEMA, SCHEMA_VERSION, StoreReader, digest,
     };
@@ -190,7 +191,7 @@ mod tests {
         let copy = directory.path().join("s.db.rescued-wal");
         store_of(&database, &[("a", "1")]);
         store_of(&copy, &[("a", "2"), ("b", "3")]);
-        let mut store = Connector::new(&database, DEFAULT_MAX_WAL_BYTES).expect("merges");
+        let mut store = WriterConnection::new(&database, DEFAULT_MAX_WAL_BYTES).expect("merges");
         assert_eq!(event_of(&database, "a"), "1");
         assert_eq!(event_of(&database, "b"), "3");
         assert!(!copy.exists());
@@ -207,15 +208,15 @@ mod tests {
         let directory = tempfile::tempdir().expect("makes a directory");
         let database = directory.path().join("s.db");
         let copy = directory.path().join("s.db.rescued-wal");
-        let mut store = Connector::new(&database, DEFAULT_MAX_WAL_BYTES).expect("opens");
-        let connected = store.connected.as_mut().expect("is connected");
-        connected.forget_sync();
+        let mut store = WriterConnection::new(&database, DEFAULT_MAX_WAL_BYTES).expect("opens");
+        let open_store = store.open_store.as_mut().expect("is connected");
+        open_store.forget_sync();
         store_of(&copy, &[("a", "1")]);
         store.to_merge.push(copy.clone());
         store.connect().expect("merges");
         assert!(!copy.exists());
-        let connected = store.connected.as_ref().expect("is connected");
-        assert!(connected.may_checkpoint());
+        let open_store = store.open_store.as_ref().expect("is connected");
+        assert!(open_store.can_checkpoint());
     }
 
     /// As half a checkpoint leaves it: a page of the table is newer than one of its index.
@@ -238,7 +239,7 @@ mod tests {
         let at = usize::try_from((page - 1) * 4096 + 3).expect("is small");
         bytes[at..at + 2].fill(0);
         std::fs::write(&database, bytes).expect("writes");
-        let store = Connector::new(&database, DEFAULT_MAX_WAL_BYTES).expect("restores");
+        let store = WriterConnection::new(&database, DEFAULT_MAX_WAL_BYTES).expect("restores");
         assert!(store.to_merge.is_empty() && !copy.exists());
         drop(store);
         assert_eq!(event_of(&database, "a"), "1");
@@ -253,7 +254,7 @@ mod tests {
         let directory = tempfile::tempdir().expect("makes a directory");
         let database = directory.path().join("s.db");
         let copy = directory.path().join("s.db.rescued-wal");
-        let mut store = Connector::new(&database, DEFAULT_MAX_WAL_BYTES).expect("opens");
+        let mut store = WriterConnection::new(&database, DEFAULT_MAX_WAL_BYTES).expect("opens");
         let away = directory.path().join("away.db");
         std::fs::rename(&database, &away).expect("moves");
         store_of(&copy, &[("a", "1")]);

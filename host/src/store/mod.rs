@@ -14,32 +14,41 @@
 //!
 //! Rows are added and never changed. Never judges an event.
 
-mod adopt;
 mod checkpoint_lock;
-mod connected;
-mod connection;
-mod copies;
+mod closing;
+mod copy_names;
 mod database_file;
-mod guard;
-mod identity;
+mod event;
+mod fault_state;
+mod file_check;
+mod file_id;
+mod immutable;
+mod inspection;
+mod integrity;
 mod location;
-mod log;
-mod look;
 mod merge;
-mod opening;
-mod overwritten;
-mod quiet;
+mod open_for_write;
+mod open_store;
+mod overwritten_mark;
+mod promote_copy;
 mod reader;
-mod remedy;
-mod removed;
-mod renewal;
+mod recovery;
+mod recovery_copy;
+mod removed_file;
+mod reopen;
 mod rescue;
-mod wal_mark;
-mod wal_match;
+mod side_files;
+mod start_check;
+mod store_files;
+mod wal;
+mod wal_generation;
+mod wal_ownership;
 mod wal_pages;
+mod wal_position;
 mod wal_size;
-mod wholeness;
+mod write_error;
 mod writer;
+mod writer_connection;
 
 use std::path::Path;
 use std::time::Duration;
@@ -48,17 +57,18 @@ use rusqlite::{Connection, OpenFlags};
 
 pub(crate) use database_file::{check_appendable, check_store_path};
 pub use database_file::{database_role, is_locked_by_another, writable_target};
+pub use event::Event;
 pub(crate) use location::path_of_url;
 pub use location::sqlite_path;
-pub(crate) use opening::remove_new_on_error;
-pub use reader::{Event, StoreReader, Verification};
-pub(crate) use removed::is_hidden;
+pub(crate) use open_for_write::remove_new_on_error;
+pub use reader::{StoreReader, Verification};
+pub(crate) use removed_file::is_hidden;
 pub(crate) use rescue::FileRescue;
 pub use wal_size::{DEFAULT_MAX_WAL_BYTES, MIN_MAX_WAL_BYTES};
-pub(crate) use writer::{Held, StoreWriter, Written};
+pub(crate) use writer::{InsertOutcome, StoreWriter, StoredEvent};
 
 use crate::error::{Error, SqliteError};
-use location::{lack_of_descriptors, locate, open_error};
+use location::{lack_of_descriptors, open_error, resolve_path};
 
 /// What marks a file as a store, in SQLite's `application_id`: "ADpe" in ASCII.
 pub const APPLICATION_ID: i32 = 0x4144_7065;
@@ -97,7 +107,7 @@ fn open(path: &Path, flags: OpenFlags) -> Result<Connection, Error> {
     let flags = flags | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     // SQLite gives names such as `:memory:` and `file:…` a meaning of their own; an absolute path
     // has none.
-    let connection = Connection::open_with_flags(locate(path)?, flags)
+    let connection = Connection::open_with_flags(resolve_path(path)?, flags)
         .map_err(|error| open_error(path, error))?;
     connection
         .busy_timeout(BUSY_TIMEOUT)

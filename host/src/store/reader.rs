@@ -8,13 +8,14 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use rusqlite::types::{ToSqlOutput, ValueRef};
-use rusqlite::{Connection, OptionalExtension as _, Row, Rows, params};
+use rusqlite::{Connection, OptionalExtension as _, params};
 
-use super::quiet::Opened;
-use super::wholeness::is_damage;
-use super::{check_readable, digest, identity, location, overwritten, store_error};
+use super::event::{Event, RawEvent, read_step};
+use super::file_id::links;
+use super::immutable::ReadConnection;
+use super::integrity::is_corruption;
+use super::{check_readable, location, overwritten_mark, store_error};
 use crate::error::Error;
-use crate::event::put_line;
 
 /// How many events one step reads at the most: enough that looking up where it begins no longer
 /// counts.
@@ -22,27 +23,6 @@ const STEP_EVENTS: i64 = 256;
 
 /// How often a step is done again because a closed store was opened and written to meanwhile.
 const MAX_TRIES: u32 = 64;
-
-/// The size in bytes at which a step ends, so that it fits the memory whatever the events are.
-const STEP_BYTES: usize = 4 * 1024 * 1024;
-
-/// An event with its key.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Event {
-    /// The key.
-    pub key: String,
-    /// The JSON text as it was sent.
-    pub event: String,
-}
-
-impl Event {
-    /// The event as a line of NDJSON, `{"key":…,"event":…}` with its end. Line breaks between the
-    /// tokens of the event become spaces.
-    #[must_use]
-    pub fn to_line(&self) -> String {
-        put_line(&self.key, &self.event)
-    }
-}
 
 /// What [`StoreReader::verify`] found.
 #[derive(Debug, Default)]
@@ -68,7 +48,7 @@ impl Verification {
 pub struct StoreReader {
     path: PathBuf,
     /// Opened anew once the store is not what it was.
-    opened: RefCell<Opened>,
+    opened: RefCell<ReadConnection>,
 }
 
 impl StoreReader {
@@ -78,17 +58,17 @@ impl StoreReader {
     ///
     /// When the file can't be opened or is no store of a version that is known here.
     pub fn open(path: &Path) -> Result<Self, Error> {
-        location::locate(path)?;
+        location::resolve_path(path)?;
         fs::metadata(path).map_err(|source| Error::File {
             operation: "open",
             path: path.to_owned(),
             source,
         })?;
         for _ in 0..MAX_TRIES {
-            let opened = Opened::at(path)?;
+            let opened = ReadConnection::at(path)?;
             let checked = check_readable(&opened.connection, path);
             if opened.holds(path) {
-                if let Some(mark) = overwritten::found(path) {
+                if let Some(mark) = overwritten_mark::found(path) {
                     tracing::warn!("the store {}: {mark}", path.display());
                 }
                 return checked.map(|()| Self {
@@ -103,7 +83,7 @@ impl StoreReader {
     /// How many names the file has, all of which count: a store with several is not written to.
     #[must_use]
     pub fn links(&self) -> u64 {
-        fs::metadata(&self.path).map_or(0, |found| identity::links(&found))
+        fs::metadata(&self.path).map_or(0, |found| links(&found))
     }
 
     /// Does one step, and once more where it read what was being changed.
@@ -120,7 +100,7 @@ impl StoreReader {
                     return result.map_err(store_error(&self.path, operation));
                 }
             }
-            let opened = Opened::at(&self.path)?;
+            let opened = ReadConnection::at(&self.path)?;
             self.opened.replace(opened);
         }
         Err(changes_too_often(&self.path))
@@ -194,11 +174,11 @@ impl StoreReader {
     /// When the structure of the store can't be checked.
     pub fn verify(&self, mut progress: impl FnMut(u64)) -> Result<Verification, Error> {
         let mut found = Verification {
-            structure: overwritten::found(&self.path).into_iter().collect(),
+            structure: overwritten_mark::found(&self.path).into_iter().collect(),
             ..Verification::default()
         };
         let read = self.visit_rows(None, None, |row| {
-            if !row.is_whole() {
+            if !row.is_intact() {
                 let key = String::from_utf8_lossy(&row.key);
                 found.damaged.push(key.into_owned());
             }
@@ -240,7 +220,7 @@ impl StoreReader {
             });
             match checked {
                 // What it said before it met a page that it can't go beyond.
-                Err(error) if !lines.is_empty() && is_damage(&error) => {
+                Err(error) if !lines.is_empty() && is_corruption(&error) => {
                     lines.push(error.to_string());
                 }
                 checked => checked?,
@@ -304,54 +284,6 @@ fn changes_too_often(path: &Path) -> Error {
         path: path.to_owned(),
         reason: "it is opened and closed by others all the time".to_owned(),
     }
-}
-
-/// A row as it stands in the file, which time may have damaged.
-struct RawEvent {
-    key: Vec<u8>,
-    event: Vec<u8>,
-    digest: Vec<u8>,
-}
-
-impl RawEvent {
-    fn read(row: &Row<'_>) -> rusqlite::Result<Self> {
-        let bytes = |column| Ok::<_, rusqlite::Error>(row.get_ref(column)?.as_bytes()?.to_vec());
-        Ok(Self {
-            key: bytes(0)?,
-            event: bytes(1)?,
-            digest: bytes(2)?,
-        })
-    }
-
-    /// Whether key and event are those that were put.
-    fn is_whole(&self) -> bool {
-        digest(&self.key, &self.event)[..] == self.digest[..]
-    }
-
-    /// The event, or the key where it is not as it was put.
-    fn into_event(self) -> Result<Event, Vec<u8>> {
-        if !self.is_whole() {
-            return Err(self.key);
-        }
-        match (String::from_utf8(self.key), String::from_utf8(self.event)) {
-            (Ok(key), Ok(event)) => Ok(Event { key, event }),
-            (Ok(key), Err(_)) => Err(key.into_bytes()),
-            (Err(key), _) => Err(key.into_bytes()),
-        }
-    }
-}
-
-fn read_step(mut rows: Rows<'_>) -> rusqlite::Result<Vec<RawEvent>> {
-    let mut events = Vec::new();
-    let mut read = 0;
-    while read < STEP_BYTES
-        && let Some(row) = rows.next()?
-    {
-        let event = RawEvent::read(row)?;
-        read += event.key.len() + event.event.len();
-        events.push(event);
-    }
-    Ok(events)
 }
 
 /// An error in one line, with what it came of.

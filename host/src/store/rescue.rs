@@ -1,6 +1,6 @@
-//! Copies what is left of a store that was removed or cut off under a server.
+//! Copies a store that was removed, truncated or overwritten while a server had it open.
 //!
-//! Never overwrites a file, and never decides that a store is lost.
+//! Never overwrites a file.
 
 use std::ffi::c_int;
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
@@ -11,10 +11,10 @@ use rusqlite::backup::{Backup, StepResult};
 use rusqlite::types::{ToSqlOutput, ValueRef};
 use rusqlite::{Connection, OpenFlags, ffi};
 
-use super::copies::{
+use super::copy_names::{
     OF_DATABASE, OF_WAL, PARTIAL, copies_of, file_error, give_name, sync_directory, with_free_name,
 };
-use super::wholeness::is_damage;
+use super::integrity::is_corruption;
 use super::{StoreReader, open, store_error};
 use crate::error::Error;
 
@@ -123,7 +123,7 @@ fn write_copy(connection: &Connection, copy: &Path, wanted: Wanted<'_>) -> Resul
     let vacuum = vacuum.and_then(|mut vacuum| vacuum.execute([path_as_text(copy)]));
     match vacuum {
         // What is left of it is in its pages, and the rest can be read.
-        Err(error) if takes_damaged && is_damage(&error) => {
+        Err(error) if takes_damaged && is_corruption(&error) => {
             copy_pages(connection, copy)?;
             tracing::error!(
                 "the structure of the store was damaged, and is in its copy too: `alldata-peer verify` tells where ({error})"

@@ -7,7 +7,7 @@ use std::fs::File;
 use std::io::{self, BufReader, ErrorKind};
 use std::path::Path;
 
-use super::identity::read_at;
+use super::file_id::read_at;
 use super::wal_size::{FRAME_HEADER_BYTES, WAL_HEADER_BYTES};
 
 /// What a WAL begins with, but for the last bit, which tells the byte order of its checksums.

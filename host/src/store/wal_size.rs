@@ -1,6 +1,4 @@
-//! How large a WAL is, when that is told, and when it takes no further put.
-//!
-//! Never moves anything out of a WAL.
+//! The size of a WAL: when it is logged, and from which limit on puts are refused.
 
 use std::time::Duration;
 
@@ -15,7 +13,7 @@ pub(super) const KEPT_WAL_BYTES: u64 = 8 * 1024 * 1024;
 
 /// The size in bytes of a WAL that is told, and again whenever it has doubled: more than any load
 /// makes without a reader that holds it.
-const TOLD_WAL_BYTES: u64 = 64 * 1024 * 1024;
+const LOGGED_WAL_BYTES: u64 = 64 * 1024 * 1024;
 
 /// The size in bytes of a WAL beyond which no put is taken, unless another one is set: some minutes
 /// of a fast load beside a long reader, and little beside the store of such a load.
@@ -31,7 +29,7 @@ pub(super) const WAL_HEADER_BYTES: usize = 32;
 pub(super) const FRAME_HEADER_BYTES: usize = 24;
 
 /// Where a page of a WAL begins, the first of which is 1.
-pub(super) fn start_of(page: u64, page_bytes: u64) -> u64 {
+pub(super) fn frame_offset(page: u64, page_bytes: u64) -> u64 {
     WAL_HEADER_BYTES as u64 + page.saturating_sub(1) * (FRAME_HEADER_BYTES as u64 + page_bytes)
 }
 
@@ -39,24 +37,24 @@ pub(super) fn start_of(page: u64, page_bytes: u64) -> u64 {
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Frames {
     pub(super) written: u64,
-    pub(super) moved: u64,
+    pub(super) checkpointed: u64,
 }
 
 impl Frames {
     /// Asks SQLite, and with another mode than `NOOP` has it move what it can.
-    pub(super) fn after(connection: &Connection, mode: Mode) -> rusqlite::Result<Checkpoint> {
+    pub(super) fn after(connection: &Connection, mode: Mode) -> rusqlite::Result<CheckpointResult> {
         let mut checkpoint = connection.prepare_cached(mode.sql())?;
         checkpoint.query_row((), |row| {
             let number = |column| {
                 row.get::<_, i64>(column)
                     .map(|number| number.max(0).unsigned_abs())
             };
-            Ok(Checkpoint {
+            Ok(CheckpointResult {
                 is_busy: row.get::<_, i64>(0)? != 0,
                 is_known: row.get::<_, i64>(1)? >= 0,
                 frames: Self {
                     written: number(1)?,
-                    moved: number(2)?,
+                    checkpointed: number(2)?,
                 },
             })
         })
@@ -66,17 +64,20 @@ impl Frames {
     pub(super) fn bytes(self, page_bytes: u64) -> u64 {
         match self.written {
             0 => 0,
-            written => start_of(written + 1, page_bytes),
+            written => frame_offset(written + 1, page_bytes),
         }
     }
 
-    pub(super) fn is_all_moved(self) -> bool {
-        self.moved == self.written
+    pub(super) fn is_all_checkpointed(self) -> bool {
+        self.checkpointed == self.written
     }
 }
 
 /// A checkpoint that waits for nobody.
-pub(super) fn at_once(connection: &Connection, mode: Mode) -> rusqlite::Result<Checkpoint> {
+pub(super) fn try_checkpoint(
+    connection: &Connection,
+    mode: Mode,
+) -> rusqlite::Result<CheckpointResult> {
     connection.busy_timeout(Duration::ZERO)?;
     let done = Frames::after(connection, mode);
     connection.busy_timeout(BUSY_TIMEOUT)?;
@@ -85,7 +86,7 @@ pub(super) fn at_once(connection: &Connection, mode: Mode) -> rusqlite::Result<C
 
 /// What a checkpoint came to.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Checkpoint {
+pub(super) struct CheckpointResult {
     /// Whether somebody held what it needs.
     pub(super) is_busy: bool,
     /// Whether SQLite could tell the frames: it can't while another process is at the WAL.
@@ -114,7 +115,7 @@ impl Mode {
 #[derive(Debug)]
 pub(super) struct WalLimit {
     max_bytes: u64,
-    tell_at: u64,
+    log_at_bytes: u64,
     full: LogLimiter,
 }
 
@@ -122,7 +123,7 @@ impl WalLimit {
     pub(super) fn new(max_bytes: u64) -> Self {
         Self {
             max_bytes,
-            tell_at: TOLD_WAL_BYTES,
+            log_at_bytes: LOGGED_WAL_BYTES,
             full: LogLimiter::default(),
         }
     }
@@ -132,7 +133,7 @@ impl WalLimit {
     }
 
     /// Says that the limit is reached.
-    pub(super) fn say_full(&self, path: &std::path::Path, bytes: u64) {
+    pub(super) fn log_full(&self, path: &std::path::Path, bytes: u64) {
         if let Some(suppressed) = self.full.check("full") {
             let max = self.max_bytes;
             tracing::warn!(
@@ -144,13 +145,13 @@ impl WalLimit {
     }
 
     /// Says that a WAL has grown, once at each doubling.
-    pub(super) fn say_grown(&mut self, path: &std::path::Path, bytes: u64) {
-        if bytes < TOLD_WAL_BYTES {
-            self.tell_at = TOLD_WAL_BYTES;
-        } else if bytes >= self.tell_at {
-            self.tell_at = bytes.saturating_mul(2);
+    pub(super) fn log_growth(&mut self, path: &std::path::Path, bytes: u64) {
+        if bytes < LOGGED_WAL_BYTES {
+            self.log_at_bytes = LOGGED_WAL_BYTES;
+        } else if bytes >= self.log_at_bytes {
+            self.log_at_bytes = bytes.saturating_mul(2);
             tracing::warn!(
-                "the WAL of the store {} has grown to {bytes} bytes: a reader holds it back from being moved to the database",
+                "the WAL of the store {} has grown to {bytes} bytes: a reader prevents a checkpoint",
                 path.display()
             );
         }

@@ -8,8 +8,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use rusqlite::types::ValueRef;
 use rusqlite::{Row, Transaction, params};
 
-use super::connection::{Connector, WriteError, is_busy};
 use super::digest;
+use super::write_error::{WriteError, is_busy};
+use super::writer_connection::WriterConnection;
 use crate::error::Error;
 use crate::sink::PutError;
 use crate::sink::group_commit::{Closed, Record, Writer};
@@ -25,9 +26,9 @@ const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 /// The size in bytes up to which a held event is read with its digest: it fits one page then.
 const MAX_READ_BYTES: i64 = 2048;
 
-/// What became of a put.
+/// The outcome of a put.
 #[derive(Debug)]
-pub(crate) enum Written {
+pub(crate) enum InsertOutcome {
     /// Its event is stored, byte for byte.
     Stored,
     /// The key holds an event with other bytes, which may be the same value.
@@ -35,7 +36,7 @@ pub(crate) enum Written {
         /// What was to be put.
         sent: Record,
         /// What the key holds.
-        held: Held,
+        held: StoredEvent,
     },
     /// What the key holds is damaged.
     Damaged,
@@ -43,7 +44,7 @@ pub(crate) enum Written {
 
 /// What a key holds.
 #[derive(Debug)]
-pub(crate) struct Held {
+pub(crate) struct StoredEvent {
     /// The digest of key and event.
     pub(crate) digest: [u8; blake3::OUT_LEN],
     /// The event, unless it is large.
@@ -51,7 +52,7 @@ pub(crate) struct Held {
 }
 
 /// What a transaction found.
-enum Found {
+enum InsertAttempt {
     /// Nothing, and stored the event.
     Nothing,
     Row {
@@ -64,7 +65,7 @@ enum Found {
 /// The one writer of a store in this process.
 #[derive(Debug)]
 pub(crate) struct StoreWriter {
-    connector: Connector,
+    connection: WriterConnection,
     /// Why the last write was unavailable, where it was.
     unavailable: Reason,
 }
@@ -73,32 +74,32 @@ impl StoreWriter {
     /// Opens the store at `path`, which is made if it is not there.
     pub(crate) fn open(path: &Path, max_wal_bytes: u64) -> Result<Self, Error> {
         Ok(Self {
-            connector: Connector::new(path, max_wal_bytes)?,
+            connection: WriterConnection::new(path, max_wal_bytes)?,
             unavailable: Reason::StoreBusy,
         })
     }
 }
 
 impl Writer for StoreWriter {
-    type Written = Written;
+    type Written = InsertOutcome;
 
-    fn write(&mut self, records: &[Record]) -> Vec<Result<Written, PutError>> {
+    fn write(&mut self, records: &[Record]) -> Vec<Result<InsertOutcome, PutError>> {
         // Before the transaction, which other processes wait for.
         let digests: Vec<_> = records
             .iter()
             .map(|record| digest(&record.key, &record.event))
             .collect();
-        let last_new_key = |found: &Vec<Found>| {
+        let last_new_key = |found: &Vec<InsertAttempt>| {
             let mut puts = found.iter().zip(records).rev();
-            let last = puts.find(|(found, _)| matches!(found, Found::Nothing))?;
+            let last = puts.find(|(found, _)| matches!(found, InsertAttempt::Nothing))?;
             Some(last.1.key.clone())
         };
         let insert = |batch: Transaction<'_>| insert_all(batch, records, &digests);
-        let found = (self.connector).transact(insert, last_new_key);
+        let found = (self.connection).transact(insert, last_new_key);
         match found {
             Ok(found) => {
                 let puts = found.into_iter().zip(records).zip(&digests);
-                puts.map(|((found, sent), digest)| Ok(judge(found, sent, digest)))
+                puts.map(|((found, sent), digest)| Ok(classify(found, sent, digest)))
                     .collect()
             }
             Err(error) => {
@@ -121,11 +122,11 @@ impl Writer for StoreWriter {
     }
 
     fn idle(&mut self) {
-        self.connector.tick();
+        self.connection.inspect_idle();
     }
 
     fn close(&mut self) -> Closed {
-        match self.connector.finish() {
+        match self.connection.close() {
             true => Closed::EventsLost,
             false => Closed::Complete,
         }
@@ -156,7 +157,7 @@ fn insert_all(
     transaction: Transaction<'_>,
     records: &[Record],
     digests: &[[u8; blake3::OUT_LEN]],
-) -> rusqlite::Result<Vec<Found>> {
+) -> rusqlite::Result<Vec<InsertAttempt>> {
     let received_ms = unix_milliseconds();
     let found = {
         let mut insert = transaction.prepare_cached(
@@ -171,7 +172,7 @@ fn insert_all(
             let Record { key, event } = record;
             match insert.execute(params![key, digest, received_ms, event])? {
                 0 => select.query_row(params![key, MAX_READ_BYTES], read_row),
-                _ => Ok(Found::Nothing),
+                _ => Ok(InsertAttempt::Nothing),
             }
         };
         let records = records.iter().zip(digests);
@@ -181,39 +182,43 @@ fn insert_all(
     Ok(found)
 }
 
-fn read_row(row: &Row<'_>) -> rusqlite::Result<Found> {
+fn read_row(row: &Row<'_>) -> rusqlite::Result<InsertAttempt> {
     let bytes = |column| match row.get_ref(column)? {
         ValueRef::Text(bytes) | ValueRef::Blob(bytes) => Ok::<_, rusqlite::Error>(Some(bytes)),
         _ => Ok(None),
     };
-    Ok(Found::Row {
+    Ok(InsertAttempt::Row {
         digest: bytes(0)?.unwrap_or_default().to_vec(),
         event: bytes(1)?.map(<[u8]>::to_vec),
     })
 }
 
 /// Compares what a key holds with what was to be put, as far as digests tell.
-fn judge(found: Found, sent: &Record, sent_digest: &[u8; blake3::OUT_LEN]) -> Written {
-    let Found::Row {
+fn classify(
+    found: InsertAttempt,
+    sent: &Record,
+    sent_digest: &[u8; blake3::OUT_LEN],
+) -> InsertOutcome {
+    let InsertAttempt::Row {
         digest: held,
         event,
     } = found
     else {
-        return Written::Stored;
+        return InsertOutcome::Stored;
     };
     let Ok(held) = <[u8; blake3::OUT_LEN]>::try_from(held) else {
-        return Written::Damaged;
+        return InsertOutcome::Damaged;
     };
     let event = match event {
-        Some(event) if digest(&sent.key, &event) != held => return Written::Damaged,
+        Some(event) if digest(&sent.key, &event) != held => return InsertOutcome::Damaged,
         event => event.map(String::from_utf8),
     };
     match event.transpose() {
-        Err(_no_text) => Written::Damaged,
-        Ok(_) if held == *sent_digest => Written::Stored,
-        Ok(event) => Written::Differs {
+        Err(_no_text) => InsertOutcome::Damaged,
+        Ok(_) if held == *sent_digest => InsertOutcome::Stored,
+        Ok(event) => InsertOutcome::Differs {
             sent: sent.clone(),
-            held: Held {
+            held: StoredEvent {
                 digest: held,
                 event,
             },

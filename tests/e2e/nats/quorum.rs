@@ -1,6 +1,6 @@
 //! Two of three servers are down: how puts are answered, how soon, and after the servers are back.
 //!
-//! Under load this is tested in `torture`.
+//! Under load this is tested in `faults`.
 
 use std::time::{Duration, Instant};
 

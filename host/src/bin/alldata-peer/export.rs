@@ -4,8 +4,8 @@ use anyhow::{Result, bail};
 
 use crate::arguments::Export;
 use crate::output::{self, Output};
+use crate::progress::{PROGRESS_EVENTS, progress_bar};
 use crate::reader::Reader;
-use crate::store::{PROGRESS_EVENTS, progress_bar};
 
 /// Writes the events in the order that the store has them in.
 pub(crate) fn export(arguments: &Export) -> Result<()> {

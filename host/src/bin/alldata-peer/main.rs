@@ -8,6 +8,7 @@ mod atomic_file;
 mod component;
 mod environment;
 mod export;
+mod get;
 mod import;
 mod limits;
 mod lines;
@@ -16,13 +17,14 @@ mod manual;
 mod open_files;
 mod output;
 mod panics;
+mod progress;
 mod put;
 mod reader;
 mod serve;
 mod signals;
 mod startup;
-mod store;
 mod units;
+mod verify;
 
 use std::process::ExitCode;
 
@@ -50,10 +52,10 @@ fn main() -> ExitCode {
     }
     let result = match command {
         Command::Serve(arguments) => serve::serve(*arguments),
-        Command::Get(arguments) => store::get(&arguments),
+        Command::Get(arguments) => get::get(&arguments),
         Command::Export(arguments) => export::export(&arguments),
         Command::Import(arguments) => import::import(&arguments),
-        Command::Verify(arguments) => store::verify(&arguments),
+        Command::Verify(arguments) => verify::verify(&arguments),
         Command::Put(arguments) => put::put(arguments),
         Command::Component(arguments) => component::component(&arguments),
         Command::Completions { shell } => manual::completions(shell),

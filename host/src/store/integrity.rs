@@ -1,38 +1,39 @@
-//! Whether what is in a store's files is whole, read by a connection of its own.
-//!
-//! Never writes.
+//! Checks that the files of a store are intact, on a separate connection that only reads.
 
 use std::path::Path;
 
 use rusqlite::{Connection, ErrorCode, OpenFlags, ffi};
 
-use super::quiet::open_unchanging;
+use super::immutable::open_immutable;
 use super::{APPLICATION_ID, SCHEMA_VERSION, open};
 use crate::error::Error;
 
-/// A key that a database has to have, since it was moved to it.
+/// A key that a database is known to hold.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Witness<'a> {
+pub(super) struct ExpectedKey<'a> {
     pub(super) key: &'a str,
     /// Whether it has to be in the database itself, whatever the WAL has.
     pub(super) is_in_database: bool,
 }
 
-/// Whether the files are a store whose structure is whole, and it has a key, read anew.
-pub(super) fn is_whole(path: &Path, witness: Option<Witness<'_>>) -> rusqlite::Result<bool> {
-    match check(path, witness) {
-        Err(error) if is_damage(&error) => Ok(false),
+/// Whether the files are a store that is intact and holds a key.
+pub(super) fn is_intact(
+    path: &Path,
+    expected_key: Option<ExpectedKey<'_>>,
+) -> rusqlite::Result<bool> {
+    match check(path, expected_key) {
+        Err(error) if is_corruption(&error) => Ok(false),
         result => result,
     }
 }
 
-fn check(path: &Path, witness: Option<Witness<'_>>) -> rusqlite::Result<bool> {
+fn check(path: &Path, expected_key: Option<ExpectedKey<'_>>) -> rusqlite::Result<bool> {
     // The WAL of a store may have enough of the pages of a foreign database that it looks like the store.
-    if let Some(Witness {
+    if let Some(ExpectedKey {
         key,
         is_in_database: true,
-    }) = witness
-        && !has_key(&sqlite(open_unchanging(path))?, key)?
+    }) = expected_key
+        && !has_key(&sqlite(open_immutable(path))?, key)?
     {
         return Ok(false);
     }
@@ -42,8 +43,8 @@ fn check(path: &Path, witness: Option<Witness<'_>>) -> rusqlite::Result<bool> {
         return Ok(false);
     }
     let check = connection.query_row("PRAGMA quick_check(1)", (), |row| row.get::<_, String>(0))?;
-    let has_witness = match witness {
-        Some(Witness {
+    let has_witness = match expected_key {
+        Some(ExpectedKey {
             key,
             is_in_database: false,
         }) => has_key(&connection, key)?,
@@ -54,7 +55,7 @@ fn check(path: &Path, witness: Option<Witness<'_>>) -> rusqlite::Result<bool> {
 
 /// The key of the event that was put last into a database, whatever its WAL has.
 pub(super) fn last_key_of_database(path: &Path) -> rusqlite::Result<String> {
-    last_key(&sqlite(open_unchanging(path))?)
+    last_key(&sqlite(open_immutable(path))?)
 }
 
 /// The key of the event that was put last into a store.
@@ -83,8 +84,8 @@ fn sqlite(opened: Result<Connection, Error>) -> rusqlite::Result<Connection> {
     })
 }
 
-/// Whether an error says that what is in the files is wrong, not that they could not be read.
-pub(super) fn is_damage(error: &rusqlite::Error) -> bool {
+/// Whether an error means that the files are corrupt, not that they could not be read.
+pub(super) fn is_corruption(error: &rusqlite::Error) -> bool {
     let is_cut_off = (error.sqlite_error())
         .is_some_and(|error| error.extended_code == ffi::SQLITE_IOERR_SHORT_READ);
     is_cut_off

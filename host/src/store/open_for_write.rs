@@ -1,6 +1,4 @@
-//! Opens a store to be written to, or alone.
-//!
-//! Never keeps a connection.
+//! Opens a store for writing, or exclusively; makes a new one, and removes it if the start fails.
 
 use std::fs;
 use std::io::ErrorKind;
@@ -10,14 +8,14 @@ use std::time::Duration;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, MAIN_DB, OpenFlags, TransactionBehavior, ffi};
 
-use super::location::{beside, bytes_in};
+use super::side_files::{beside, bytes_in};
 use super::wal_size::{Frames, KEPT_WAL_BYTES, Mode};
 use super::{
-    APPLICATION_ID, SCHEMA, SCHEMA_VERSION, check_format, is_empty, log, open, store_error,
+    APPLICATION_ID, SCHEMA, SCHEMA_VERSION, check_format, is_empty, open, store_error, wal,
 };
 use crate::error::Error;
 
-/// Has the log checkpointed when a connection is closed, or not.
+/// Whether the last connection leaves the WAL as it is when it is closed, without a checkpoint.
 pub(super) const CHECKPOINT_NOT_ON_CLOSE: DbConfig = DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE;
 
 /// Connects if nobody else has the store open, which ends whatever its connections had in common. Until the
@@ -38,10 +36,10 @@ pub(super) fn lock_exclusive(path: &Path) -> Result<Connection, Error> {
 pub(super) fn remove_alone(path: &Path, removed: &Path) -> Result<(), Error> {
     let connection = lock_exclusive(path)?;
     if is_wal(removed) {
-        log::write_again(path)?;
-        let moved = Frames::after(&connection, Mode::Truncate);
-        let moved = moved.map_err(store_error(path, "empty the WAL of"))?;
-        if moved.is_busy || !moved.is_known || moved.frames.written > 0 {
+        wal::rewrite_and_sync(path)?;
+        let checkpointed = Frames::after(&connection, Mode::Truncate);
+        let checkpointed = checkpointed.map_err(store_error(path, "empty the WAL of"))?;
+        if checkpointed.is_busy || !checkpointed.is_known || checkpointed.frames.written > 0 {
             let busy = ffi::Error::new(ffi::SQLITE_BUSY);
             let busy = rusqlite::Error::SqliteFailure(busy, None);
             return Err(store_error(path, "empty the WAL of")(busy));
@@ -121,7 +119,7 @@ pub(super) fn connect(path: &Path, create: OpenFlags) -> Result<Connection, Erro
     if mode != "wal" {
         return Err(Error::StoreFormat {
             path: path.to_owned(),
-            reason: format!("it can't have a write-ahead log, its journal is {mode:?}"),
+            reason: format!("its journal mode is {mode:?}, and can't be set to WAL"),
         });
     }
     // Only now, since without a checkpoint files would stay beside a store that can't be used.

@@ -1,9 +1,9 @@
-//! Gets the write-ahead log that a store was left with onto the disk.
+//! Syncs the WAL that a previous process left.
 //!
-//! What a log holds may be in the system's memory only: its writer was killed before its sync, or
-//! the sync failed, after which the system may take for written what it could not write. SQLite
-//! reads that as committed, and syncs nothing when the log is opened again. So whoever acknowledges
-//! what stands in a log that another left has to write it once more. Never looks at what it says.
+//! Frames of a WAL may be in the page cache only: the writer was killed before its sync, or the sync failed,
+//! after which the system may mark pages clean that it could not write. SQLite reads such frames as
+//! committed, and syncs nothing when it opens the WAL. So before anything in such a WAL is acknowledged,
+//! all of it is written once more and synced.
 
 use std::ffi::OsString;
 use std::fs::{self, File};
@@ -15,33 +15,32 @@ use crate::error::Error;
 /// The size in bytes of what is written at a time.
 const STEP_BYTES: usize = 256 * 1024;
 
-/// Writes the log of a store again, byte for byte, and syncs it. The caller holds the lock under
-/// which alone a log is written.
-pub(super) fn write_again(store: &Path) -> Result<(), Error> {
-    let log = path_of_log(store).map_err(|source| Error::File {
+/// Writes the WAL of a store again, byte for byte, and syncs it. The caller holds SQLite's write lock.
+pub(super) fn rewrite_and_sync(store: &Path) -> Result<(), Error> {
+    let wal = path_of_wal(store).map_err(|source| Error::File {
         operation: "find",
         path: store.to_owned(),
         source,
     })?;
-    match write_file_again(&log) {
-        // A log is made by the first who writes.
+    match rewrite_file(&wal) {
+        // The first write creates it.
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         result => result.map_err(|source| Error::File {
             operation: "sync",
-            path: log,
+            path: wal,
             source,
         }),
     }
 }
 
 /// Beside the file itself, where a link leads to it.
-fn path_of_log(store: &Path) -> io::Result<PathBuf> {
+fn path_of_wal(store: &Path) -> io::Result<PathBuf> {
     let mut path: OsString = fs::canonicalize(store)?.into();
     path.push("-wal");
     Ok(path.into())
 }
 
-fn write_file_again(path: &Path) -> io::Result<()> {
+fn rewrite_file(path: &Path) -> io::Result<()> {
     let mut file = File::options().read(true).write(true).open(path)?;
     let mut bytes = vec![0; STEP_BYTES];
     let mut place = 0;

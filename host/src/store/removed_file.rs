@@ -1,4 +1,4 @@
-//! Whether a file that is open was removed, also where a file system gives it another name until it is closed.
+//! Whether an open file was removed, also where the file system gives it another name until it is closed.
 //!
 //! NFS and FUSE do so: the name goes when the last who has the file open closes it.
 
@@ -6,7 +6,7 @@ use std::fs::File;
 use std::io;
 use std::path::Path;
 
-use super::identity::links;
+use super::file_id::links;
 
 /// What such names begin with.
 #[cfg(target_os = "linux")]
@@ -38,10 +38,10 @@ pub(super) fn is_removed(file: &File) -> bool {
 /// Keeps hold of a database's file without opening it, so that its closing gives up no locks.
 #[cfg(target_os = "linux")]
 #[derive(Debug)]
-pub(super) struct Handle(File);
+pub(super) struct PathHandle(File);
 
 #[cfg(target_os = "linux")]
-impl Handle {
+impl PathHandle {
     pub(super) fn open(path: &Path) -> io::Result<Self> {
         use rustix::fs::{Mode, OFlags, open};
         let file = open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
@@ -56,10 +56,10 @@ impl Handle {
 /// Where nothing tells whether a file has still a name, it is taken to have none.
 #[cfg(not(target_os = "linux"))]
 #[derive(Debug)]
-pub(super) struct Handle;
+pub(super) struct PathHandle;
 
 #[cfg(not(target_os = "linux"))]
-impl Handle {
+impl PathHandle {
     #[expect(clippy::unnecessary_wraps, reason = "on Linux it may fail")]
     pub(super) fn open(_: &Path) -> io::Result<Self> {
         Ok(Self)

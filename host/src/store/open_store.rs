@@ -1,53 +1,52 @@
-//! One connection of a store's writer, with the files that it has open.
-//!
-//! Never opens a second one.
+//! An open connection of the writer, with the files that it has open and their last known state.
 
 use std::fs;
 use std::path::Path;
 
 use rusqlite::{Connection, MAIN_DB, OpenFlags, Transaction, TransactionBehavior};
 
-use super::connection::{WriteError, is_busy};
-use super::copies::{OF_FOREIGN_WAL, OF_OLD_WAL, set_aside};
-use super::identity::{Stamp, StoreFiles, links};
-use super::location::bytes_in;
-use super::opening::{CHECKPOINT_NOT_ON_CLOSE, connect};
+use super::copy_names::{OF_FOREIGN_WAL, OF_OLD_WAL, set_aside};
+use super::file_id::{FileStamp, links};
+use super::open_for_write::{CHECKPOINT_NOT_ON_CLOSE, connect};
 use super::rescue::Modes;
-use super::wal_mark::WalMark;
+use super::side_files::bytes_in;
+use super::store_files::StoreFiles;
+use super::wal_position::WalPosition;
 use super::wal_size::{Frames, Mode};
-use super::{log, store_error};
+use super::write_error::{WriteError, is_busy};
+use super::{store_error, wal};
 use crate::error::Error;
 
-/// At how many pages in the log they are moved to the database: as many as SQLite has by itself.
+/// The number of frames in the WAL at which it is checkpointed: SQLite's default.
 const CHECKPOINT_PAGES: u64 = 1000;
 
-/// How often a store is looked at until all that is seen is of the same moment.
-const LOOKS_TO_REMEMBER: usize = 3;
+/// The most attempts to read database and WAL in a consistent state.
+const MAX_SNAPSHOTS: usize = 3;
 
 #[derive(Debug)]
-pub(super) struct Connected {
+pub(super) struct OpenStore {
     pub(super) connection: Connection,
-    /// Whether all that stands in the log is on the disk. Until then nothing is acknowledged, and
-    /// nothing goes from the log to the database, which a loss of power would leave half done.
-    is_log_synced: bool,
+    /// Whether the whole WAL is on the disk. Until then nothing is acknowledged or checkpointed: a loss of power
+    /// would leave half of a checkpoint.
+    is_wal_synced: bool,
     has_checkpoints: bool,
     pub(super) files: StoreFiles,
     pub(super) modes: Modes,
     pub(super) page_bytes: u64,
-    /// What the WAL had when it was last looked at.
-    pub(super) wal: WalMark,
-    /// What the database was when it was last known to be what SQLite made.
-    pub(super) stamp: Stamp,
-    /// What the WAL had then, or later while the database was still the same.
-    pub(super) stamped: WalMark,
-    /// Whether somebody is changing the database, so that nothing may be moved to it until it is known
-    /// that this was SQLite.
+    /// The WAL when it was last checked.
+    pub(super) wal: WalPosition,
+    /// The database file when it was last known to be unchanged by other programs.
+    pub(super) stamp: FileStamp,
+    /// The WAL at that time, or later while the database file was still the same.
+    pub(super) stamped: WalPosition,
+    /// Whether the database file is changing for a reason that is not known yet. Until it is known to be a
+    /// checkpoint of another connection, none is made.
     pub(super) is_changing: bool,
     pub(super) links: u64,
 }
 
-impl Connected {
-    /// Connects, and syncs the log unless another process is writing to it.
+impl OpenStore {
+    /// Connects, and syncs the WAL unless another process is writing to it.
     pub(super) fn open(
         path: &Path,
         create: OpenFlags,
@@ -55,8 +54,8 @@ impl Connected {
     ) -> Result<Self, Error> {
         let fail = store_error(path, "open");
         let mut connection = connect(path, create)?;
-        let mut is_log_synced = false;
-        match begin(&mut connection, path, has_checkpoints, &mut is_log_synced) {
+        let mut is_wal_synced = false;
+        match begin(&mut connection, path, has_checkpoints, &mut is_wal_synced) {
             Ok(_) => {}
             Err(WriteError::Sqlite(error)) if is_busy(&error) => {}
             Err(WriteError::Store(error)) => return Err(error),
@@ -77,43 +76,43 @@ impl Connected {
             path: path.to_owned(),
             source,
         })?;
-        let mut connected = Self {
+        let mut open_store = Self {
             connection,
-            is_log_synced,
+            is_wal_synced,
             has_checkpoints,
             modes: Modes::of(&files.database),
             page_bytes: page_bytes.unsigned_abs(),
             files,
-            wal: WalMark::default(),
-            stamp: Stamp::of(&found),
-            stamped: WalMark::default(),
+            wal: WalPosition::default(),
+            stamp: FileStamp::of(&found),
+            stamped: WalPosition::default(),
             is_changing: false,
             links: links(&found),
         };
-        connected.remember();
-        Ok(connected)
+        open_store.remember();
+        Ok(open_store)
     }
 
     pub(super) fn begin(&mut self, path: &Path) -> Result<Transaction<'_>, WriteError> {
         let has_checkpoints = self.has_checkpoints;
-        let is_log_synced = &mut self.is_log_synced;
-        begin(&mut self.connection, path, has_checkpoints, is_log_synced)
+        let is_wal_synced = &mut self.is_wal_synced;
+        begin(&mut self.connection, path, has_checkpoints, is_wal_synced)
     }
 
-    /// As where another process wrote to the log while the store was opened.
+    /// As if another process had written to the WAL while the store was opened.
     #[cfg(test)]
     pub(super) fn forget_sync(&mut self) {
-        self.is_log_synced = false;
+        self.is_wal_synced = false;
     }
 
-    /// Whether what is in the log may go to the database.
-    pub(super) fn may_checkpoint(&self) -> bool {
-        self.has_checkpoints && self.is_log_synced && !self.is_changing
+    /// Whether the WAL may be checkpointed.
+    pub(super) fn can_checkpoint(&self) -> bool {
+        self.has_checkpoints && self.is_wal_synced && !self.is_changing
     }
 
-    /// Moves to the database what is in the log, if that is much and nobody is reading it.
+    /// Checkpoints a long WAL, as far as readers allow.
     pub(super) fn checkpoint(&mut self) -> rusqlite::Result<()> {
-        if self.may_checkpoint() && self.wal.frames.written >= CHECKPOINT_PAGES {
+        if self.can_checkpoint() && self.wal.frames.written >= CHECKPOINT_PAGES {
             let done = Frames::after(&self.connection, Mode::Passive);
             self.remember();
             done?;
@@ -121,33 +120,33 @@ impl Connected {
         Ok(())
     }
 
-    /// Takes what is there now for what SQLite made.
+    /// Takes the present state of database and WAL as made by SQLite.
     pub(super) fn remember(&mut self) {
-        // Of the same moment, although others may move pages in between.
-        for _ in 0..LOOKS_TO_REMEMBER {
-            let before = self.wal_mark().ok().flatten();
+        // Another process may checkpoint in between.
+        for _ in 0..MAX_SNAPSHOTS {
+            let before = self.wal_position().ok().flatten();
             if let Ok(found) = fs::metadata(&self.files.database) {
-                self.stamp = Stamp::of(&found);
+                self.stamp = FileStamp::of(&found);
             }
             let Some(before) = before else { continue };
             (self.wal, self.stamped) = (before, before);
-            let now = self.wal_mark().ok().flatten();
-            if now.is_some_and(|now| !before.has_moved_until(now)) {
+            let now = self.wal_position().ok().flatten();
+            if now.is_some_and(|now| !before.was_checkpointed_until(now)) {
                 break;
             }
         }
         self.is_changing = false;
     }
 
-    /// What the WAL has now; `None` where SQLite can't tell that at the moment.
-    pub(super) fn wal_mark(&self) -> rusqlite::Result<Option<WalMark>> {
-        for _ in 0..LOOKS_TO_REMEMBER {
-            let round = self.files.wal_round();
+    /// The WAL now; `None` while another process is changing it.
+    pub(super) fn wal_position(&self) -> rusqlite::Result<Option<WalPosition>> {
+        for _ in 0..MAX_SNAPSHOTS {
+            let generation = self.files.wal_generation();
             let asked = Frames::after(&self.connection, Mode::Noop)?;
-            // Another process may begin it anew in between.
-            if asked.is_known && round == self.files.wal_round() {
+            // Another process may restart it in between.
+            if asked.is_known && generation == self.files.wal_generation() {
                 let frames = asked.frames;
-                return Ok(Some(WalMark { frames, round }));
+                return Ok(Some(WalPosition { frames, generation }));
             }
         }
         Ok(None)
@@ -167,7 +166,7 @@ impl Connected {
     /// Gives a file another name that somebody has put in the place of the WAL. SQLite would recover the
     /// database from it, or remove it.
     pub(super) fn set_foreign_wal_aside(&self) {
-        if !self.files.has_foreign_wal(self.wal.round) {
+        if !self.files.has_foreign_wal(self.wal.generation) {
             return;
         }
         let (wal, database) = (&self.files.wal, &self.files.database);
@@ -199,7 +198,7 @@ impl Connected {
         }
     }
 
-    /// Closes the store; who is alone with it moves all to the database and removes the WAL.
+    /// Closes the store. The last connection checkpoints the WAL and removes it.
     pub(super) fn close_with_checkpoint(self) -> rusqlite::Result<()> {
         self.connection
             .set_db_config(CHECKPOINT_NOT_ON_CLOSE, false)?;
@@ -207,7 +206,7 @@ impl Connected {
     }
 }
 
-/// Whether SQLite finds another file than the database at its path, or none.
+/// Whether the database file is no longer at its path (`SQLITE_FCNTL_HAS_MOVED`).
 fn has_moved(connection: &Connection) -> bool {
     #[cfg(unix)]
     {
@@ -222,22 +221,22 @@ fn has_moved(connection: &Connection) -> bool {
     }
 }
 
-/// Begins a transaction, before which all is on the disk.
+/// Begins a transaction, after syncing a WAL that another process left.
 fn begin<'a>(
     connection: &'a mut Connection,
     path: &Path,
     has_checkpoints: bool,
-    is_log_synced: &mut bool,
+    is_wal_synced: &mut bool,
 ) -> Result<Transaction<'a>, WriteError> {
     let transaction = connection
         .transaction_with_behavior(TransactionBehavior::Immediate)
         .map_err(WriteError::Sqlite)?;
-    if !*is_log_synced {
-        log::write_again(path).map_err(WriteError::Store)?;
+    if !*is_wal_synced {
+        wal::rewrite_and_sync(path).map_err(WriteError::Store)?;
         transaction
             .set_db_config(CHECKPOINT_NOT_ON_CLOSE, !has_checkpoints)
             .map_err(WriteError::Sqlite)?;
-        *is_log_synced = true;
+        *is_wal_synced = true;
     }
     Ok(transaction)
 }

@@ -1,34 +1,34 @@
-//! Makes the copy of a store the store itself at the next start.
+//! Makes the rescued copy of a store the store itself at the next start, if there is no other file at its path.
 //!
-//! Never overwrites a file, and never decides that a store is lost.
+//! Never overwrites a file.
 
 use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
-use super::copies::{
+use super::copy_names::{
     OF_DATABASE, OF_OLD_WAL, copies_of, file_error, give_name, remove_second_names, set_aside,
     sync_directory,
 };
-use super::identity::id_at;
-use super::location::{beside, bytes_in};
+use super::file_id::id_at;
+use super::side_files::{beside, bytes_in};
 use crate::error::Error;
 
-/// Makes the copy of a store the store itself, where that is not there any more.
-pub(super) fn adopt(database: &Path) -> Result<(), Error> {
+/// Makes the copy of a missing store the store itself.
+pub(super) fn promote_copy(database: &Path) -> Result<(), Error> {
     remove_second_names(database);
     let copies = copies_of(database, OF_DATABASE);
     let [copy, others @ ..] = &copies[..] else {
         return Ok(());
     };
     if bytes_in(database) > 0 {
-        return refuse_beside_a_copy(database, &copies);
+        return refuse_beside_copy(database, &copies);
     }
     if !others.is_empty() {
         return Err(Error::StoreFormat {
             path: database.to_owned(),
             reason: format!(
-                "it is missing, and there are {} copies of what it had, from {}: rename the right one",
+                "it is missing, and there are {} copies of it, beginning with {}: rename the right one",
                 copies.len(),
                 copy.display()
             ),
@@ -41,7 +41,7 @@ pub(super) fn adopt(database: &Path) -> Result<(), Error> {
             return Err(Error::StoreFormat {
                 path: database.to_owned(),
                 reason: format!(
-                    "it is missing, and its WAL is later than {}: put the database back that the WAL belongs to",
+                    "it is missing, and its WAL is newer than the copy {}: put back the database that the WAL belongs to",
                     copy.display()
                 ),
             });
@@ -60,13 +60,13 @@ pub(super) fn adopt(database: &Path) -> Result<(), Error> {
             if [ErrorKind::NotFound, ErrorKind::AlreadyExists].contains(&error.kind())
                 && bytes_in(database) > 0 =>
         {
-            return adopt(database);
+            return promote_copy(database);
         }
         Err(error) => return Err(file_error(copy, "rename")(error)),
     }
     sync_directory(database).map_err(file_error(database, "sync"))?;
     tracing::warn!(
-        "the store {} was missing: it is {} now, which was rescued when it was removed or cut off",
+        "the store {} was missing, and was restored from its copy {}",
         database.display(),
         copy.display()
     );
@@ -75,7 +75,7 @@ pub(super) fn adopt(database: &Path) -> Result<(), Error> {
 
 /// Refuses a database beside a copy of what was at its path before: only a person can tell which of the two is
 /// the store, and the other one has events that were acknowledged.
-fn refuse_beside_a_copy(database: &Path, copies: &[PathBuf]) -> Result<(), Error> {
+fn refuse_beside_copy(database: &Path, copies: &[PathBuf]) -> Result<(), Error> {
     // Another process may have made one of them the store just now.
     let is_other = |copy: &&PathBuf| copy.exists() && id_at(copy) != id_at(database);
     let Some(copy) = copies.iter().find(is_other) else {
@@ -91,7 +91,7 @@ fn refuse_beside_a_copy(database: &Path, copies: &[PathBuf]) -> Result<(), Error
     Err(Error::StoreFormat {
         path: database.to_owned(),
         reason: format!(
-            "it was replaced or overwritten while a server had it open, and what was acknowledged until then is in {copy}: to use {path} as it is, rename {copy}; to use the copy, move {path}{wal} away"
+            "it was replaced or overwritten while a server had it open, and the events that were acknowledged until then are in {copy}: to use {path} as it is, rename {copy}; to use the copy, move {path}{wal} away"
         ),
     })
 }
@@ -113,7 +113,7 @@ mod tests {
 
     use rusqlite::Connection;
 
-    use super::adopt;
+    use super::promote_copy;
     use crate::store::{SCHEMA, digest};
 
     fn store_of(path: &Path, events: &[(&str, &str)]) -> Connection {
@@ -144,10 +144,10 @@ mod tests {
             wal.expect("opens").set_modified(time).expect("is set");
         };
         set_time(now + Duration::from_secs(3600));
-        adopt(&path("s.db")).expect_err("is refused");
+        promote_copy(&path("s.db")).expect_err("is refused");
         assert!(path("s.db-wal").exists() && !path("s.db").exists());
         set_time(now - Duration::from_secs(3600));
-        adopt(&path("s.db")).expect("is adopted");
+        promote_copy(&path("s.db")).expect("is adopted");
         let store = Connection::open(path("s.db")).expect("opens");
         assert_eq!(event_of(&store, "a"), "1");
         assert!(path("s.db.rescued-old-wal").exists());

@@ -8,11 +8,11 @@ use std::path::Path;
 
 use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension as _, Statement};
 
-use super::location::{beside, bytes_in};
-use super::opening::CHECKPOINT_NOT_ON_CLOSE;
-use super::quiet::open_unchanging;
+use super::immutable::open_immutable;
+use super::integrity::is_corruption;
+use super::open_for_write::CHECKPOINT_NOT_ON_CLOSE;
+use super::side_files::{beside, bytes_in};
 use super::wal_pages::{RowId, WalPages};
-use super::wholeness::is_damage;
 use super::{format_error, open};
 use crate::error::Error;
 
@@ -47,7 +47,7 @@ fn mismatch(database: &Path, wal: &Path) -> Result<Option<String>, Error> {
     let Ok(Some(pages)) = WalPages::read(wal) else {
         return Ok(None);
     };
-    let alone = open_unchanging(database)?;
+    let alone = open_immutable(database)?;
     let page_bytes = alone.pragma_query_value(None, "page_size", |row| row.get::<_, u32>(0));
     let Ok(page_bytes) = page_bytes else {
         return Ok(None);
@@ -106,7 +106,7 @@ fn sample(database: &Connection) -> rusqlite::Result<Vec<RowId>> {
         match event {
             Ok(event) => events.push(event),
             // Where a checkpoint was cut short, the database is nothing by itself.
-            Err(error) if is_damage(&error) => break,
+            Err(error) if is_corruption(&error) => break,
             Err(error) => return Err(error),
         }
     }
@@ -122,7 +122,7 @@ fn lost_events(
     let mut select = match store.prepare(sql) {
         Ok(select) => select,
         // Without the table, or what SQLite takes for a database.
-        Err(error) if is_damage(&error) || is_missing_table(&error) => {
+        Err(error) if is_corruption(&error) || is_missing_table(&error) => {
             return Ok(Some("with it, the database is no store".to_owned()));
         }
         Err(error) => return Err(error),
@@ -142,7 +142,7 @@ fn has(select: &mut Statement<'_>, event: &RowId) -> rusqlite::Result<bool> {
     let found = select.query_row((event.rowid, &event.key), |_| Ok(()));
     match found.optional() {
         Ok(found) => Ok(found.is_some()),
-        Err(error) if is_damage(&error) => Ok(false),
+        Err(error) if is_corruption(&error) => Ok(false),
         Err(error) => Err(error),
     }
 }

@@ -1,15 +1,14 @@
-//! The mark beside a store whose files were overwritten or cut off under a server, where nothing could be
-//! rescued: it may lack events that were acknowledged, and does not show it.
+//! The file `PATH.overwritten` beside a store that was overwritten or truncated while a server had it open, and of
+//! which no copy could be made: acknowledged events may be missing.
 //!
-//! A server removes it only where it has made a copy after all: else only who has looked at the store knows
-//! that it may be used.
+//! A server removes it only after it has made a copy after all. Otherwise an operator decides.
 
 use std::fs::{self, File};
 use std::io::{self, Write as _};
 use std::path::Path;
 
-use super::copies::sync_directory;
-use super::location::beside;
+use super::copy_names::sync_directory;
+use super::side_files::beside;
 use crate::error::Error;
 
 /// What its name has behind that of the database.

@@ -1,23 +1,11 @@
-//! `get` and `verify`: what is in a store, and whether it is as it was put.
+//! `verify`: checks that the events of a store are as they were put.
 
 use anyhow::{Result, bail};
-use indicatif::{ProgressBar, ProgressStyle};
 
-use crate::arguments::{Get, Verify};
+use crate::arguments::Verify;
 use crate::output;
+use crate::progress::{PROGRESS_EVENTS, progress_bar};
 use crate::reader::Reader;
-
-/// How many events pass between two changes of a progress bar.
-pub(crate) const PROGRESS_EVENTS: u64 = 1000;
-
-/// Prints the event under a key.
-pub(crate) fn get(arguments: &Get) -> Result<()> {
-    let store = Reader::open(&arguments.store.url)?;
-    let Some(event) = store.get(&arguments.key)? else {
-        bail!("no event under the key {:?}", arguments.key);
-    };
-    output::write_line(&event)
-}
 
 /// Recomputes every digest. What is damaged is listed on standard error.
 pub(crate) fn verify(arguments: &Verify) -> Result<()> {
@@ -48,10 +36,4 @@ pub(crate) fn verify(arguments: &Verify) -> Result<()> {
         );
     }
     output::write_line(&format!("{} events, all as they were put", found.events))
-}
-
-/// A bar on standard error; nothing where that is no terminal.
-pub(crate) fn progress_bar(events: u64) -> ProgressBar {
-    let style = ProgressStyle::with_template("{wide_bar} {human_pos} of {human_len} events, {eta}");
-    ProgressBar::new(events).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
 }

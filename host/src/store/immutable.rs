@@ -1,7 +1,7 @@
-//! A store that nobody has written to since it was closed, read without a lock and without a trace.
+//! Reads a closed store without locks and without creating files (`immutable=1`).
 //!
-//! Such a store is its database alone. SQLite is told that the file does not change, and whoever
-//! reads looks after each step whether it did.
+//! A closed store has no WAL. SQLite is told that the file does not change; readers check after each step that
+//! it did not.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -10,8 +10,9 @@ use std::thread;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode};
 use rusqlite::{Connection, OpenFlags};
 
-use super::identity::{FRESH, FileId, Stamp};
-use super::location::{beside, bytes_in, locate, may_be_opened};
+use super::file_id::{FRESH, FileId, FileStamp};
+use super::location::{may_be_opened, resolve_path};
+use super::side_files::{beside, bytes_in};
 use super::{open, open_error};
 use crate::error::Error;
 
@@ -24,45 +25,48 @@ const ENCODED: &AsciiSet = &NON_ALPHANUMERIC
 
 /// A connection for reading.
 #[derive(Debug)]
-pub(super) struct Opened {
+pub(super) struct ReadConnection {
     pub(super) connection: Connection,
-    /// What the database was, where it is read without locks.
-    quiet: Option<Quiet>,
+    /// The state of the database file, if it is read without locks.
+    immutable: Option<ImmutableFile>,
 }
 
-/// A database that has nothing beside it.
+/// The state of a database without a WAL or journal.
 #[derive(Debug, PartialEq, Eq)]
-struct Quiet {
+struct ImmutableFile {
     id: FileId,
-    stamp: Stamp,
+    stamp: FileStamp,
     changed: i128,
 }
 
-impl Opened {
+impl ReadConnection {
     /// Opens a store to be read.
     pub(super) fn at(path: &Path) -> Result<Self, Error> {
-        let mut quiet = Quiet::at(path);
-        if quiet.as_ref().is_some_and(|quiet| quiet.stamp.is_fresh()) {
+        let mut immutable = ImmutableFile::at(path);
+        if immutable
+            .as_ref()
+            .is_some_and(|immutable| immutable.stamp.is_fresh())
+        {
             thread::sleep(FRESH);
-            quiet = Quiet::at(path);
+            immutable = ImmutableFile::at(path);
         }
-        let connection = match &quiet {
-            Some(_) => open_unchanging(path),
+        let connection = match &immutable {
+            Some(_) => open_immutable(path),
             None => open_shared(path),
         };
         Ok(Self {
             connection: connection?,
-            quiet,
+            immutable,
         })
     }
 
     /// Whether what was read is what stood there, and stands there still.
     pub(super) fn holds(&self, path: &Path) -> bool {
-        self.quiet.is_none() || self.quiet == Quiet::at(path)
+        self.immutable.is_none() || self.immutable == ImmutableFile::at(path)
     }
 }
 
-impl Quiet {
+impl ImmutableFile {
     /// `None` where SQLite would read more than the database.
     fn at(path: &Path) -> Option<Self> {
         let database = fs::canonicalize(path).ok()?;
@@ -84,7 +88,7 @@ impl Quiet {
         let changed = 0;
         Some(Self {
             id: FileId::of(&found),
-            stamp: Stamp::of(&found),
+            stamp: FileStamp::of(&found),
             changed,
         })
     }
@@ -92,8 +96,8 @@ impl Quiet {
 
 /// Opens a database of which SQLite is told that nobody changes it: it takes no locks, and makes no
 /// files.
-pub(super) fn open_unchanging(path: &Path) -> Result<Connection, Error> {
-    let database = locate(path)?;
+pub(super) fn open_immutable(path: &Path) -> Result<Connection, Error> {
+    let database = resolve_path(path)?;
     #[cfg(unix)]
     let bytes = std::os::unix::ffi::OsStrExt::as_bytes(database.as_os_str());
     #[cfg(not(unix))]

@@ -1,13 +1,11 @@
-//! The names of what was rescued of a store, beside it.
-//!
-//! Never reads what is in a copy.
+//! The names of the copies and renamed files beside a store.
 
 use std::fs::{self, File};
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
-use super::identity::id_at;
-use super::location::beside;
+use super::file_id::id_at;
+use super::side_files::beside;
 use crate::error::Error;
 
 /// What the name of a copy ends with that stands for a database which is gone.
