@@ -15,7 +15,7 @@ use super::rescue::{ALL_PAGES, path_as_text};
 use super::side_files::bytes_in;
 use super::write_error::{WriteError, needs_reconnect};
 use super::writer_connection::WriterConnection;
-use super::{format_error, open, store_error};
+use super::{format_error, open, overwritten_mark, store_error};
 use crate::error::Error;
 
 impl WriterConnection {
@@ -37,6 +37,9 @@ impl WriterConnection {
                     return Ok(());
                 }
                 end_copy(&copy, &database, conflicts).map_err(WriteError::Store)?;
+                // Another server that could not read the WAL any more has made a mark. All servers share one
+                // snapshot of it, so the copy has their events too.
+                overwritten_mark::unmark(&database);
             }
             self.to_merge.retain(|other| *other != copy);
         }
