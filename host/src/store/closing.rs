@@ -1,11 +1,11 @@
-//! Closes the store of a writer: a last look at its files, and what is left of the WAL.
+//! Closes the writer's connection: checks the files once more, and decides whether the WAL stays.
 
 use super::fault_state::AfterCopy;
 use super::wal_size::{Mode, try_checkpoint};
 use super::writer_connection::WriterConnection;
 
 impl WriterConnection {
-    /// A last look before the end. Returns whether acknowledged events may be lost, of which there is no copy.
+    /// Checks the files once more. Returns whether acknowledged events may be lost, since no copy could be made.
     pub(super) fn close(&mut self) -> bool {
         if self.fault.is_closed {
             return self.fault.failed_copy.is_some();
@@ -20,7 +20,7 @@ impl WriterConnection {
         self.fault.failed_copy.is_some()
     }
 
-    /// Leaves the WAL as it has to be left.
+    /// Disconnects; the WAL stays where the next start, or another process, needs it.
     fn end_connection(&mut self, is_wrong: bool) {
         if self
             .open_store
@@ -54,7 +54,7 @@ impl WriterConnection {
         }
     }
 
-    /// Says at the end which copy there is not, and what is left.
+    /// Logs at the end which copy could not be made, and which data remains.
     fn log_losses(&self) {
         let path = self.path.display();
         match self.fault.failed_copy {

@@ -8,29 +8,28 @@ use super::file_id::id_at;
 use super::side_files::beside;
 use crate::error::Error;
 
-/// What the name of a copy ends with that stands for a database which is gone.
+/// The suffix of a copy that replaces a lost database.
 pub(super) const OF_DATABASE: &str = ".rescued";
 
-/// What the name of a copy ends with whose events belong into the database beside it.
+/// The suffix of a copy whose events are to be merged into the database beside it.
 pub(super) const OF_WAL: &str = ".rescued-wal";
 
-/// What the name of a copy ends with some of whose events have others in the store.
+/// The suffix of a copy with events that conflict with those of the store.
 pub(super) const OF_CONFLICTS: &str = ".rescued-conflicts";
 
-/// What the name of a WAL ends with that a copy of its database stands for.
+/// The suffix of a WAL whose database was replaced by a copy.
 pub(super) const OF_OLD_WAL: &str = ".rescued-old-wal";
 
-/// What the name of a WAL ends with that was put beside a database to which it does not belong.
+/// The suffix of a WAL of another database.
 pub(super) const OF_FOREIGN_WAL: &str = ".foreign-wal";
 
-/// What is added to the name of a copy until it is whole.
+/// The further suffix of a copy that is not complete yet.
 pub(super) const PARTIAL: &str = ".partial";
 
-/// How many copies there may be beside one store: each is of another accident, and somebody should
-/// have looked at them by then.
+/// The most copies of one kind beside a store: each is of another accident, which an operator should look at.
 const MAX_COPIES: u32 = 16;
 
-/// The copies of what a WAL had that are beside a database.
+/// The copies of a WAL beside a database.
 pub(super) fn copies_of_wal(database: &Path) -> Vec<PathBuf> {
     copies_of(database, OF_WAL)
 }
@@ -47,7 +46,7 @@ fn numbered(database: &Path, suffix: &str, number: u32) -> PathBuf {
     }
 }
 
-/// Does something with the first of the numbered names that is free.
+/// Calls `take` with numbered names until one is free.
 pub(super) fn with_free_name<T>(
     database: &Path,
     suffix: &str,
@@ -65,7 +64,7 @@ pub(super) fn with_free_name<T>(
     Err(file_error(&beside(database, suffix), "make")(error))
 }
 
-/// Gives a file another name, which no other has.
+/// Renames a file to a free name.
 pub(super) fn set_aside(file: &Path, database: &Path, suffix: &str) -> Result<PathBuf, Error> {
     let (aside, ()) = with_free_name(database, suffix, |path| give_name(file, path))?;
     match fs::remove_file(file) {
@@ -74,8 +73,7 @@ pub(super) fn set_aside(file: &Path, database: &Path, suffix: &str) -> Result<Pa
     }
 }
 
-/// Gives a file a further name, which no other has, and no longer its first one where a file can have only
-/// one.
+/// Links a file to a free name, or renames it on file systems without hard links.
 pub(super) fn give_name(file: &Path, name: &Path) -> io::Result<()> {
     match fs::hard_link(file, name) {
         // A file system without hard links.
@@ -86,8 +84,7 @@ pub(super) fn give_name(file: &Path, name: &Path) -> io::Result<()> {
     }
 }
 
-/// Removes names that a copy had before it was whole, or before it was the store: a crash may have
-/// left it both.
+/// Removes the previous name of a copy that was completed or promoted: a crash may have left both names.
 pub(super) fn remove_second_names(database: &Path) {
     let is_same = |path: &Path, other: &Path| id_at(path).is_some() && id_at(path) == id_at(other);
     let partial = copies_of(database, &format!("{OF_DATABASE}{PARTIAL}"));

@@ -73,8 +73,8 @@ pub(super) fn promote_copy(database: &Path) -> Result<(), Error> {
     Ok(())
 }
 
-/// Refuses a database beside a copy of what was at its path before: only a person can tell which of the two is
-/// the store, and the other one has events that were acknowledged.
+/// Refuses a database beside a copy of the one that was at its path before: only an operator can decide which of
+/// the two is the store.
 fn refuse_beside_copy(database: &Path, copies: &[PathBuf]) -> Result<(), Error> {
     // Another process may have made one of them the store just now.
     let is_other = |copy: &&PathBuf| copy.exists() && id_at(copy) != id_at(database);
@@ -96,7 +96,7 @@ fn refuse_beside_copy(database: &Path, copies: &[PathBuf]) -> Result<(), Error> 
     })
 }
 
-/// Whether a file was written to after another was. One whose time is not known may have been.
+/// Whether a file is newer than another, or may be since a time is not known.
 fn is_later(file: &Path, other: &Path) -> bool {
     let time = |path| fs::metadata(path).and_then(|found| found.modified());
     match (time(file), time(other)) {
@@ -133,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn copy_is_not_adopted_beside_a_later_wal() {
+    fn copy_is_not_promoted_beside_newer_wal() {
         let directory = tempfile::tempdir().expect("makes a directory");
         let path = |name: &str| directory.path().join(name);
         drop(store_of(&path("s.db.rescued"), &[("a", "1")]));

@@ -123,7 +123,7 @@ impl WriterConnection {
         }
     }
 
-    /// Empties the WAL of a database that is gone, as soon as no reader needs it.
+    /// Empties the WAL of a lost database, as soon as no reader needs it.
     pub(super) fn truncate_and_close(&mut self) {
         if self.open_store.is_some() && self.checkpoint_all() {
             self.discard();

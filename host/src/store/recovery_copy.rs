@@ -1,4 +1,4 @@
-//! Copies what was acknowledged where the files of a store can't be mended, and tries again where that fails.
+//! Copies all acknowledged events if the files of a store can't be repaired, and tries again if that fails.
 
 use std::time::{Duration, Instant};
 
@@ -10,7 +10,7 @@ use super::store_files::FileRole;
 use super::writer_connection::WriterConnection;
 use crate::error::Error;
 
-/// How long a copy that could not be made is not tried again: it reads all that there is.
+/// The time between two attempts to make a copy: each reads the whole store.
 const RESCUE_PAUSE: Duration = Duration::from_secs(10);
 
 impl WriterConnection {
@@ -90,7 +90,8 @@ impl WriterConnection {
         }
     }
 
-    /// Copies all, for a next start: nothing is put meanwhile, and what is open can still be completed.
+    /// Copies all events for the next start, in case the server ends before the WAL is checkpointed. No put is
+    /// taken meanwhile.
     pub(super) fn copy_for_the_end(&mut self) {
         let is_early =
             (self.fault.rescue_failed_at).is_some_and(|failed| failed.elapsed() < RESCUE_PAUSE);
@@ -130,7 +131,7 @@ impl WriterConnection {
         }
     }
 
-    /// All is where a next start looks for it after all.
+    /// Removes that copy: the database has all events after all.
     pub(super) fn discard_standby_copy(&mut self) {
         self.fault.copy_not_needed(&self.path);
         if let Some(copy) = self.fault.standby_copy.take()
@@ -142,7 +143,7 @@ impl WriterConnection {
     }
 }
 
-/// Whether what was to be copied can't be read any more, and never will be.
+/// Whether the data to be copied is lost for good.
 fn is_unreadable(error: &Error) -> bool {
     match error {
         Error::StoreFormat { .. } => true,

@@ -18,10 +18,10 @@ use super::integrity::is_corruption;
 use super::{StoreReader, open, store_error};
 use crate::error::Error;
 
-/// How many pages SQLite is asked to copy at once: as many as there are.
+/// Has SQLite's backup copy all pages in one step.
 pub(super) const ALL_PAGES: c_int = -1;
 
-/// What the files of a store may be done with, and by whom.
+/// The permissions of a store and its directory.
 #[derive(Debug, Clone)]
 pub(super) struct Modes {
     directory: Option<Permissions>,
@@ -38,7 +38,7 @@ impl Modes {
     }
 }
 
-/// The way to a copy of a file that is no store, where it is removed while it is open.
+/// Makes a copy of a file that is no store and was removed while it is open.
 #[derive(Debug)]
 pub(crate) struct FileRescue {
     path: PathBuf,
@@ -46,7 +46,7 @@ pub(crate) struct FileRescue {
 }
 
 impl FileRescue {
-    /// That of a file which is at `path` now.
+    /// For the file that is at `path` now.
     pub(crate) fn of(path: &Path) -> Self {
         Self {
             path: path.to_owned(),
@@ -54,12 +54,12 @@ impl FileRescue {
         }
     }
 
-    /// The copies that are there.
+    /// The existing copies.
     pub(crate) fn copies(&self) -> Vec<PathBuf> {
         copies_of(&self.path, OF_DATABASE)
     }
 
-    /// Copies all that the file has into a new one beside its path, which has its name once it is whole.
+    /// Copies the whole file to a new one beside its path, which gets its name once it is complete.
     pub(crate) fn copy(&self, file: &mut File) -> Result<PathBuf, Error> {
         make_directory(&self.path, &self.modes)?;
         let partial = make_partial(&self.path, &self.modes)?;
@@ -79,27 +79,27 @@ fn copy_synced(file: &mut File, copy: &Path) -> io::Result<()> {
     copy.sync_all()
 }
 
-/// What a copy is for.
+/// The purpose of a copy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Purpose {
-    /// To stand for a database that is gone.
+    /// To replace a database that is lost.
     Database,
-    /// To be put into the database, which lacks what its WAL had.
+    /// To be merged into the database, which lacks the events of its WAL.
     Wal,
 }
 
-/// What a copy has to have.
+/// What is expected of a copy.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Wanted<'a> {
     pub(super) purpose: Purpose,
-    /// Whether events that were damaged before are copied as they are, as where nothing else is left.
+    /// Whether events that were damaged before are copied as they are, as if nothing else is left.
     pub(super) takes_damaged: bool,
-    /// The key that was put last, as far as that is known.
+    /// The key that was put last, if known.
     pub(super) last_key: Option<&'a str>,
 }
 
-/// Copies all that a connection still reads into a new file beside the path of its database, which has
-/// its name once it is whole.
+/// Copies all that a connection can still read to a new file beside the path of its database, which gets its
+/// name once it is complete.
 pub(super) fn rescue(
     connection: &Connection,
     database: &Path,
@@ -150,8 +150,8 @@ fn write_copy(connection: &Connection, copy: &Path, wanted: Wanted<'_>) -> Resul
     sync(copy)
 }
 
-/// Holds that a copy has the event that was put last: what is left of a WAL that was cut off may be an older
-/// state, which is whole in itself.
+/// Checks that a copy holds the event that was put last: the rest of a truncated WAL may be an older state that
+/// is intact in itself.
 fn check_last_key(reader: &StoreReader, copy: &Path, wanted: Wanted<'_>) -> Result<(), Error> {
     let Some(key) = wanted.last_key else {
         return Ok(());
@@ -172,7 +172,7 @@ fn check_last_key(reader: &StoreReader, copy: &Path, wanted: Wanted<'_>) -> Resu
     })
 }
 
-/// Copies all pages as they are, from the WAL too.
+/// Copies all pages as they are, including those in the WAL.
 fn copy_pages(connection: &Connection, copy: &Path) -> Result<(), Error> {
     let fail = store_error(copy, "write");
     // What was copied before the damage.
@@ -195,7 +195,7 @@ fn sync(copy: &Path) -> Result<(), Error> {
     synced.map_err(file_error(copy, "sync"))
 }
 
-/// An empty file that only those may read who could read the database.
+/// Creates an empty file with the permissions of the database.
 fn make_partial(database: &Path, modes: &Modes) -> Result<PathBuf, Error> {
     let suffix = format!("{OF_DATABASE}{PARTIAL}");
     let (path, file) = with_free_name(database, &suffix, |path| File::create_new(path))?;
@@ -206,7 +206,7 @@ fn make_partial(database: &Path, modes: &Modes) -> Result<PathBuf, Error> {
     Ok(path)
 }
 
-/// Gives a whole copy a name that no other has.
+/// Gives a complete copy a free name.
 fn name_copy(partial: &Path, database: &Path, purpose: Purpose) -> Result<PathBuf, Error> {
     let suffix = match purpose {
         Purpose::Database => OF_DATABASE,
@@ -216,7 +216,7 @@ fn name_copy(partial: &Path, database: &Path, purpose: Purpose) -> Result<PathBu
     named.map(|(path, ())| path)
 }
 
-/// Makes the directory anew if that was removed too.
+/// Creates the directory again if it was removed too.
 fn make_directory(database: &Path, modes: &Modes) -> Result<(), Error> {
     let Some(directory) = database.parent().filter(|path| !path.exists()) else {
         return Ok(());
@@ -229,7 +229,7 @@ fn make_directory(database: &Path, modes: &Modes) -> Result<(), Error> {
     set.map_err(file_error(directory, "make"))
 }
 
-/// A path as SQLite takes it, whatever its bytes.
+/// A path as a value for SQLite, whatever its bytes.
 pub(super) fn path_as_text(path: &Path) -> ToSqlOutput<'_> {
     #[cfg(unix)]
     let bytes = std::os::unix::ffi::OsStrExt::as_bytes(path.as_os_str());

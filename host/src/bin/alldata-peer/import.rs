@@ -115,7 +115,7 @@ impl Target {
                 Ok(put) => puts.push((line.number(), put)),
                 Err(reason) => {
                     summary.bad += 1;
-                    complain(line.number(), &reason);
+                    report(line.number(), &reason);
                 }
             }
         }
@@ -137,7 +137,7 @@ impl Target {
                         PutError::Conflict => summary.conflicting += 1,
                         _ => summary.not_stored += 1,
                     }
-                    complain(*number, &format!("{:?}: {error}", put.key));
+                    report(*number, &format!("{:?}: {error}", put.key));
                 }
             }
         }
@@ -145,7 +145,7 @@ impl Target {
     }
 }
 
-fn complain(number: u64, reason: &str) {
+fn report(number: u64, reason: &str) {
     output::report(&format!("line {number}: {reason}"));
 }
 
