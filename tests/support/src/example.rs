@@ -11,7 +11,7 @@ use rustix::process::Signal;
 
 use super::DEADLINE;
 use super::lines::Lines;
-use super::process::{PROGRAM, finish, kill, target, wait};
+use super::process::{finish, kill, program_path, target, wait};
 
 /// How long the examples may take to build.
 const BUILD_DEADLINE: Duration = Duration::from_secs(1800);
@@ -92,7 +92,7 @@ impl Drop for Example {
 /// The path of an example. `cargo test` builds all of them, but not if it is asked for one test file.
 fn program(name: &str) -> PathBuf {
     static BUILDING: Mutex<()> = Mutex::new(());
-    let directory = Path::new(PROGRAM).with_file_name("examples");
+    let directory = Path::new(program_path()).with_file_name("examples");
     let program = directory.join(name);
     let _building = BUILDING.lock().unwrap_or_else(PoisonError::into_inner);
     if !is_current(&program) {
@@ -118,7 +118,7 @@ fn build() {
     let mut cargo = Command::new(env!("CARGO"));
     cargo
         .args(["build", "--locked", "--examples", "--manifest-path"])
-        .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml"))
+        .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/../../host/Cargo.toml"))
         .args(["--profile", &profile, "--target-dir"])
         .arg(target());
     let output = finish(&mut cargo, "", BUILD_DEADLINE);
@@ -127,7 +127,7 @@ fn build() {
 
 /// The profile that the tests are built with, by the name of its directory.
 fn target_profile() -> String {
-    let directory = Path::new(PROGRAM).parent().and_then(Path::file_name);
+    let directory = Path::new(program_path()).parent().and_then(Path::file_name);
     match directory.and_then(OsStr::to_str) {
         Some("debug") => "dev".to_owned(),
         profile => profile.expect("is a profile").to_owned(),
