@@ -2,7 +2,9 @@
 //!
 //! Never judges what a machine can't: it counts lines and looks for words.
 
+mod arrows;
 mod map;
+mod rooms;
 
 use std::fs;
 use std::path::{Path, PathBuf};
