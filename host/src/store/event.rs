@@ -2,7 +2,7 @@
 
 use rusqlite::{Row, Rows};
 
-use super::digest;
+use super::schema::digest;
 use crate::event::put_line;
 
 /// The size in bytes at which a step ends, so that it fits the memory whatever the events are.

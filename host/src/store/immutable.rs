@@ -11,9 +11,10 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode};
 use rusqlite::{Connection, OpenFlags};
 
 use super::file_id::{FRESH, FileId, FileStamp};
+use super::location::open_error;
 use super::location::{may_be_opened, resolve_path};
+use super::schema::open;
 use super::side_files::{beside, bytes_in};
-use super::{open, open_error};
 use crate::error::Error;
 
 /// What stands in the path of a URI as something else than itself.

@@ -5,7 +5,7 @@ use std::path::Path;
 use rusqlite::{Connection, ErrorCode, OpenFlags, ffi};
 
 use super::immutable::open_immutable;
-use super::{APPLICATION_ID, SCHEMA_VERSION, open};
+use super::schema::{APPLICATION_ID, SCHEMA_VERSION, open};
 use crate::error::Error;
 
 /// A key that a database is known to hold.

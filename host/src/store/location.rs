@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use rusqlite::ErrorCode;
 
-use super::store_error;
+use super::store_error::store_error;
 use crate::error::Error;
 use crate::util::redaction::without_login;
 
@@ -126,21 +126,4 @@ pub(super) fn may_be_opened(path: &Path) -> io::Result<()> {
 #[cfg(not(unix))]
 pub(super) fn may_be_opened(_: &Path) -> io::Result<()> {
     Ok(())
-}
-
-/// Why SQLite could not open a file where this process may open no further one. To be asked while the
-/// connection is still there: what it has open is part of it.
-pub(super) fn lack_of_descriptors(error: &rusqlite::Error) -> Option<io::Error> {
-    if error.sqlite_error_code() != Some(ErrorCode::CannotOpen) {
-        return None;
-    }
-    #[cfg(unix)]
-    {
-        use rustix::io::Errno;
-        let lacking = [Errno::MFILE, Errno::NFILE].map(|errno| Some(errno.raw_os_error()));
-        let error = fs::read_dir(std::path::MAIN_SEPARATOR_STR).err()?;
-        lacking.contains(&error.raw_os_error()).then_some(error)
-    }
-    #[cfg(not(unix))]
-    None
 }

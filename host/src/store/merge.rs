@@ -11,11 +11,13 @@ use rusqlite::{Connection, OpenFlags, Transaction, ffi};
 use super::copy_names::{OF_CONFLICTS, file_error, set_aside};
 use super::integrity::is_corruption;
 use super::open_store::OpenStore;
+use super::overwritten_mark;
 use super::rescue::{ALL_PAGES, path_as_text};
+use super::schema::{format_error, open};
 use super::side_files::bytes_in;
+use super::store_error::store_error;
 use super::write_error::{WriteError, needs_reconnect};
 use super::writer_connection::WriterConnection;
-use super::{format_error, open, overwritten_mark, store_error};
 use crate::error::Error;
 
 impl WriterConnection {
@@ -163,9 +165,10 @@ mod tests {
 
     use rusqlite::Connection;
 
+    use crate::store::schema::SCHEMA;
     use crate::store::writer_connection::WriterConnection;
     use crate::store::{
-        APPLICATION_ID, DEFAULT_MAX_WAL_BYTES, SCHEMA, SCHEMA_VERSION, StoreReader, digest,
+        APPLICATION_ID, DEFAULT_MAX_WAL_BYTES, SCHEMA_VERSION, StoreReader, digest,
     };
 
     fn store_of(path: &Path, events: &[(&str, &str)]) {

@@ -8,11 +8,11 @@ use std::time::Duration;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, MAIN_DB, OpenFlags, TransactionBehavior, ffi};
 
+use super::schema::{APPLICATION_ID, SCHEMA, SCHEMA_VERSION, check_format, is_empty, open};
 use super::side_files::{beside, bytes_in};
+use super::store_error::store_error;
+use super::wal;
 use super::wal_size::{Frames, KEPT_WAL_BYTES, Mode};
-use super::{
-    APPLICATION_ID, SCHEMA, SCHEMA_VERSION, check_format, is_empty, open, store_error, wal,
-};
 use crate::error::Error;
 
 /// Whether the last connection leaves the WAL as it is when it is closed, without a checkpoint.

@@ -10,11 +10,12 @@ use super::file_id::{FileStamp, links};
 use super::open_for_write::{CHECKPOINT_NOT_ON_CLOSE, connect};
 use super::rescue::Modes;
 use super::side_files::bytes_in;
+use super::store_error::store_error;
 use super::store_files::StoreFiles;
+use super::wal;
 use super::wal_position::WalPosition;
 use super::wal_size::{Frames, Mode};
 use super::write_error::{WriteError, is_busy};
-use super::{store_error, wal};
 use crate::error::Error;
 
 /// The number of frames in the WAL at which it is checkpointed: SQLite's default.

@@ -114,7 +114,8 @@ mod tests {
     use rusqlite::Connection;
 
     use super::promote_copy;
-    use crate::store::{SCHEMA, digest};
+    use crate::store::digest;
+    use crate::store::schema::SCHEMA;
 
     fn store_of(path: &Path, events: &[(&str, &str)]) -> Connection {
         let store = Connection::open(path).expect("opens");

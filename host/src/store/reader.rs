@@ -14,7 +14,9 @@ use super::event::{Event, RawEvent, read_step};
 use super::file_id::links;
 use super::immutable::ReadConnection;
 use super::integrity::is_corruption;
-use super::{check_readable, location, overwritten_mark, store_error};
+use super::schema::check_readable;
+use super::store_error::store_error;
+use super::{location, overwritten_mark};
 use crate::error::Error;
 
 /// How many events one step reads at the most: enough that looking up where it begins no longer

@@ -11,11 +11,13 @@ use rusqlite::backup::{Backup, StepResult};
 use rusqlite::types::{ToSqlOutput, ValueRef};
 use rusqlite::{Connection, OpenFlags, ffi};
 
+use super::StoreReader;
 use super::copy_names::{
     OF_DATABASE, OF_WAL, PARTIAL, copies_of, file_error, give_name, sync_directory, with_free_name,
 };
 use super::integrity::is_corruption;
-use super::{StoreReader, open, store_error};
+use super::schema::open;
+use super::store_error::store_error;
 use crate::error::Error;
 
 /// Has SQLite's backup copy all pages in one step.

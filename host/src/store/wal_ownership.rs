@@ -11,9 +11,9 @@ use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension as _, Stateme
 use super::immutable::open_immutable;
 use super::integrity::is_corruption;
 use super::open_for_write::CHECKPOINT_NOT_ON_CLOSE;
+use super::schema::{format_error, open};
 use super::side_files::{beside, bytes_in};
 use super::wal_pages::{RowId, WalPages};
-use super::{format_error, open};
 use crate::error::Error;
 
 /// How many events of the database, and how many of the WAL, are looked up. Of a WAL that does not belong to

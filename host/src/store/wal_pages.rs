@@ -194,7 +194,7 @@ mod tests {
     use rusqlite::Connection;
 
     use super::{RowId, WalPages};
-    use crate::store::SCHEMA;
+    use crate::store::schema::SCHEMA;
 
     #[test]
     fn committed_pages_and_their_rows_are_read() {

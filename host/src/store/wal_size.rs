@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use rusqlite::Connection;
 
-use super::BUSY_TIMEOUT;
+use super::schema::BUSY_TIMEOUT;
 use crate::util::log_limiter::LogLimiter;
 
 /// The size in bytes that a WAL keeps where nothing is in it that has still to be moved to the

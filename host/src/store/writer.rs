@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use rusqlite::types::ValueRef;
 use rusqlite::{Row, Transaction, params};
 
-use super::digest;
+use super::schema::digest;
 use super::write_error::{WriteError, is_busy};
 use super::writer_connection::WriterConnection;
 use crate::error::Error;

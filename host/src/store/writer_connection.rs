@@ -10,13 +10,14 @@ use rusqlite::{OpenFlags, Transaction};
 use super::copy_names::copies_of_wal;
 use super::fault_state::FaultState;
 use super::file_id::FileId;
+use super::integrity;
 use super::open_for_write::{CHECKPOINT_NOT_ON_CLOSE, lock_exclusive};
 use super::open_store::OpenStore;
 use super::start_check::{check_location, follow_link};
+use super::store_error::store_error;
 use super::wal_ownership::check_wal;
 use super::wal_size::{Frames, Mode, WalLimit, try_checkpoint};
 use super::write_error::{WriteError, is_busy, needs_reconnect};
-use super::{integrity, store_error};
 use crate::error::Error;
 
 /// The time between two attempts to checkpoint again after a checkpoint failed: each attempt rewrites the

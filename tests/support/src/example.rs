@@ -118,7 +118,10 @@ fn build() {
     let mut cargo = Command::new(env!("CARGO"));
     cargo
         .args(["build", "--locked", "--examples", "--manifest-path"])
-        .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/../../host/Cargo.toml"))
+        .arg(concat!(
+            env!("CARGO_MANIFEST_DIR"),
+            "/../../host/Cargo.toml"
+        ))
         .args(["--profile", &profile, "--target-dir"])
         .arg(target());
     let output = finish(&mut cargo, "", BUILD_DEADLINE);
