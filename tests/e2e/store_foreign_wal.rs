@@ -89,6 +89,51 @@ fn wal_of_another_store_beside_a_closed_store_refuses_the_start() {
     assert_own(&next.start());
 }
 
+/// It would take back what was acknowledged after it was saved.
+#[test]
+fn older_wal_of_the_same_store_refuses_the_start() {
+    let peer = Peer::start();
+    put_all(&peer, "own");
+    let (store, wal, saved) = (
+        peer.store(),
+        peer.file("alldata.db-wal"),
+        peer.file("saved"),
+    );
+    let peer = end(peer, Signal::TERM).start();
+    peer.put("earlier", "1").assert_created();
+    let next = end(peer, Signal::KILL);
+    fs::copy(&wal, &saved).expect("copies");
+    let peer = next.start();
+    put_all(&peer, "later");
+    let next = end(peer, Signal::TERM);
+    fs::copy(&saved, &wal).expect("copies");
+    let output = run(&serve(&store));
+    let sentence = output.assert_failed(1);
+    assert!(sentence.contains("alldata.db-wal"), "{sentence}");
+    fs::remove_file(&wal).expect("removes");
+    let peer = next.start();
+    assert_own(&peer);
+    assert_whole(&peer, &["earlier", "later0", "later299"]);
+}
+
+/// A store is open to other programs, which may have tables of their own in it.
+#[test]
+fn rows_of_other_tables_in_the_wal_are_no_reason_to_refuse() {
+    let peer = Peer::start();
+    put_all(&peer, "own");
+    let path = peer.file("alldata.db");
+    let peer = end(peer, Signal::TERM).start();
+    let other = Database::open(path).expect("opens");
+    let sql = "CREATE TABLE notes (note TEXT);
+        WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 3000)
+        INSERT INTO notes SELECT 'a note of some length, number ' || i FROM n;
+        ANALYZE;";
+    other.execute_batch(sql).expect("writes");
+    let next = end(peer, Signal::KILL);
+    drop(other);
+    assert_own(&next.start());
+}
+
 #[test]
 fn backup_moved_over_the_database_beside_a_reader_keeps_its_events() {
     for signal in [Signal::TERM, Signal::KILL] {

@@ -11,7 +11,7 @@ use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension as _, Stateme
 use super::immutable::open_immutable;
 use super::integrity::is_corruption;
 use super::open_for_write::CHECKPOINT_NOT_ON_CLOSE;
-use super::schema::{format_error, open};
+use super::schema::{APPLICATION_ID, format_error, open};
 use super::side_files::{beside, bytes_in};
 use super::wal_pages::{RowId, WalPages};
 use crate::error::Error;
@@ -33,7 +33,8 @@ pub(super) fn check_wal(database: &Path) -> Result<(), Error> {
         Ok(Some(reason)) => {
             let wal = wal.display();
             let reason = format!(
-                "{wal} is not the WAL of this database ({reason}), so one of the two files was replaced: put the right one back, or move {wal} away to use the database without it"
+                "{wal} is not the WAL of this database, or older than it ({reason}), so one of the two files was replaced: put the right one back. Move {wal} away only if it is the wrong one, since it may have acknowledged events. If events were deleted by hand and it is the right one, `sqlite3 {} 'PRAGMA wal_checkpoint(TRUNCATE)'` applies it",
+                database.display()
             );
             Err(format_error(database, reason))
         }
@@ -62,19 +63,33 @@ fn mismatch(database: &Path, wal: &Path) -> Result<Option<String>, Error> {
     if let Some(page) = missing_page(database, &pages) {
         return Ok(Some(format!("page {page} is in neither of them")));
     }
-    let events = sample(&alone).unwrap_or_default();
+    let mut events = sample(&alone).unwrap_or_default();
+    let is_store_alone = is_store(&alone);
     drop(alone);
     let both = open(database, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
     let kept = both.set_db_config(CHECKPOINT_NOT_ON_CLOSE, true);
     if kept.is_err() {
         return Ok(None);
     }
-    let lost = lost_events(&both, events);
-    let lost = match lost {
-        Ok(None) => lost_events(&both, pages.first_rows(MAX_LOOKUPS)),
-        lost => lost,
-    };
+    if !is_store_alone && !is_store(&both) {
+        return Ok(None);
+    }
+    // A WAL that was written before the last checkpoint takes the newest events away.
+    let newest = events.pop();
+    let mut lost = lost_events(&both, newest);
+    if let Ok(None) = lost {
+        lost = lost_events(&both, events);
+    }
+    if let Ok(None) = lost {
+        lost = lost_events(&both, pages.first_rows(MAX_LOOKUPS));
+    }
     Ok(lost.unwrap_or_default())
+}
+
+/// Whether a database is a store; not if it is that of another program, which is told later.
+fn is_store(database: &Connection) -> bool {
+    let id = database.pragma_query_value(None, "application_id", |row| row.get::<_, i32>(0));
+    id.is_ok_and(|id| id == APPLICATION_ID)
 }
 
 /// A page that the database has to have after the last commit, and that neither file has.
@@ -86,7 +101,7 @@ fn missing_page(database: &Path, pages: &WalPages) -> Option<u32> {
     beyond.find(|page| !pages.has(*page) && Some(*page) != of_lock)
 }
 
-/// Some events of a database, from the first to the last.
+/// Some events of a database in the order of their rows; the newest is always among them.
 fn sample(database: &Connection) -> rusqlite::Result<Vec<RowId>> {
     let last: Option<i64> =
         database.query_row("SELECT max(rowid) FROM events", (), |row| row.get(0))?;
@@ -96,7 +111,8 @@ fn sample(database: &Connection) -> rusqlite::Result<Vec<RowId>> {
     let mut select = database.prepare("SELECT rowid, key FROM events WHERE rowid >= ?1 LIMIT 1")?;
     let mut events = Vec::new();
     let count = i64::try_from(MAX_LOOKUPS).unwrap_or(i64::MAX);
-    for from in (0..=last).step_by(usize::try_from(last / count).unwrap_or(1).max(1)) {
+    let step = usize::try_from(last / count).unwrap_or(1).max(1);
+    for from in (1..last).step_by(step).chain([last]) {
         let event = select.query_row([from], |row| {
             Ok(RowId {
                 rowid: row.get(0)?,
@@ -104,7 +120,8 @@ fn sample(database: &Connection) -> rusqlite::Result<Vec<RowId>> {
             })
         });
         match event {
-            Ok(event) => events.push(event),
+            Ok(event) if events.last() != Some(&event) => events.push(event),
+            Ok(_again) => {}
             // Where a checkpoint was cut short, the database is nothing by itself.
             Err(error) if is_corruption(&error) => break,
             Err(error) => return Err(error),

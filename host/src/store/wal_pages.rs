@@ -16,6 +16,9 @@ const MAGIC: u32 = 0x377f_0682;
 /// The sizes in bytes that pages may have.
 const PAGE_BYTES: std::ops::RangeInclusive<u32> = 512..=65_536;
 
+/// SQLite's serial type of a digest: a BLOB of 32 bytes.
+const DIGEST: u64 = 12 + 2 * 32;
+
 /// The type of a page that holds rows of a table.
 const TABLE_LEAF: u8 = 13;
 
@@ -64,7 +67,11 @@ impl WalPages {
             if frame[8..16] != *salt || !checksum.is_at(&frame, 16) {
                 break;
             }
-            uncommitted.push((number_at(&frame, 0), place + FRAME_HEADER_BYTES as u64));
+            let page = number_at(&frame, 0);
+            if page == 0 {
+                break;
+            }
+            uncommitted.push((page, place + FRAME_HEADER_BYTES as u64));
             let after_commit = number_at(&frame, 4);
             if after_commit > 0 {
                 database_pages = after_commit;
@@ -99,7 +106,8 @@ impl WalPages {
     }
 }
 
-/// The first row of a page, if that has rows and their first column is a text that is all on the page.
+/// The first row of a page, if it is one of the table of events and its key is all on the page: a key, then
+/// a digest, or, in version 1 of the schema, a key, an event and a digest.
 fn first_row(page: &[u8]) -> Option<RowId> {
     let cells = u16::from_be_bytes(page.get(3..5)?.try_into().ok()?);
     if page[0] != TABLE_LEAF || cells == 0 {
@@ -112,12 +120,21 @@ fn first_row(page: &[u8]) -> Option<RowId> {
     let record = rest;
     let header_bytes = usize::try_from(varint(&mut rest)?).ok()?;
     let kind = varint(&mut rest)?;
-    // Odd numbers from 13 on are texts.
-    let key_bytes = kind.checked_sub(13).filter(|bytes| bytes % 2 == 0)? / 2;
+    let key_bytes = text_bytes(kind)?;
+    let second = varint(&mut rest)?;
+    let is_event = second == DIGEST || text_bytes(second).is_some() && varint(&mut rest)? == DIGEST;
+    if !is_event {
+        return None;
+    }
     let key = record.get(header_bytes..)?;
     let key = key.get(..usize::try_from(key_bytes).ok()?)?;
     let key = String::from_utf8(key.to_vec()).ok()?;
     Some(RowId { rowid, key })
+}
+
+/// The size of a text of this serial type; `None` for other types.
+fn text_bytes(kind: u64) -> Option<u64> {
+    Some(kind.checked_sub(13).filter(|bytes| bytes % 2 == 0)? / 2)
 }
 
 /// Takes a number of SQLite's variable length off the beginning.
@@ -206,8 +223,7 @@ mod tests {
         mode.expect("is set");
         store.execute_batch(SCHEMA).expect("makes the table");
         for number in 0..300 {
-            let sql =
-                "INSERT INTO events (key, event, digest, received_ms) VALUES (?1, ?2, x'', 0)";
+            let sql = "INSERT INTO events (key, event, digest, received_ms) VALUES (?1, ?2, zeroblob(32), 0)";
             let row = (format!("key{number}"), "x".repeat(100));
             store.execute(sql, row).expect("inserts");
         }

@@ -22,6 +22,7 @@ use crate::arguments::Import;
 use crate::lines::{Line, Lines};
 use crate::output;
 use crate::reader::{Reader, Store};
+use crate::serve::EventsLost;
 
 /// What stands for standard input, and its path, where systems have one.
 const STDIN: &str = "-";
@@ -59,6 +60,12 @@ pub(crate) fn import(arguments: &Import) -> Result<()> {
     };
     bar.finish_and_clear();
     let told = output::write_line(&summary.to_string());
+    // The sink is closed, and knows then what it has lost.
+    let losses = target.sink.loss_report();
+    drop(target);
+    if losses.has_lost_events() {
+        return Err(EventsLost.into());
+    }
     result?;
     let failed = summary.failed();
     ensure!(failed == 0, "{failed} lines were not imported");

@@ -27,7 +27,7 @@ pub(crate) struct UnusedSink;
 /// The server was closed without events that it has acknowledged.
 #[derive(Debug, thiserror::Error)]
 #[error("acknowledged events may be lost: they could not be copied, see the log")]
-struct EventsLost;
+pub(crate) struct EventsLost;
 
 /// Tells at the end whether the sink has lost events.
 type Losses = Arc<OnceLock<LossReport>>;
