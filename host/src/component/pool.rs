@@ -42,9 +42,13 @@ pub(crate) struct InstancePool<F: InstanceFactory> {
     factory: F,
     ticker: EpochTicker,
     config: PoolConfig,
-    permits_in_use: AtomicU32,
+    permits_in_use: SharedCounter,
     shards: Box<[Shard<F>]>,
 }
+
+/// A counter that each request changes, on any processor: on a cache line of its own.
+#[repr(align(128))]
+struct SharedCounter(AtomicU32);
 
 /// Idle instances. There is a shard for each processor, so that threads which run at the same time take
 /// different locks, on different cache lines.
@@ -96,7 +100,7 @@ impl<F: InstanceFactory> InstancePool<F> {
             factory,
             ticker,
             config,
-            permits_in_use: AtomicU32::new(0),
+            permits_in_use: SharedCounter(AtomicU32::new(0)),
             shards: (0..processors).map(|_| shard()).collect(),
         }
     }
@@ -111,7 +115,7 @@ impl<F: InstanceFactory> InstancePool<F> {
         let max = self.config.max_concurrent_requests;
         let one_more = |used| (used < max).then_some(used + 1);
         let (set, read) = (Ordering::Relaxed, Ordering::Relaxed);
-        let taken = self.permits_in_use.fetch_update(set, read, one_more);
+        let taken = self.permits_in_use.0.fetch_update(set, read, one_more);
         taken.is_ok().then(|| Permit(self))
     }
 
@@ -219,6 +223,6 @@ impl<F: InstanceFactory> Shard<F> {
 
 impl<F: InstanceFactory> Drop for Permit<'_, F> {
     fn drop(&mut self) {
-        self.0.permits_in_use.fetch_sub(1, Ordering::Relaxed);
+        self.0.permits_in_use.0.fetch_sub(1, Ordering::Relaxed);
     }
 }

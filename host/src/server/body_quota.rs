@@ -22,7 +22,10 @@ pub(crate) struct BodyLimits {
 }
 
 /// The number of bytes that the bodies of all requests may have in memory.
+///
+/// Each request changes it, on any processor, so it has a cache line of its own.
 #[derive(Debug)]
+#[repr(align(128))]
 pub(crate) struct BodyQuota {
     max_bytes: u64,
     /// The share of it for bodies that are not small; the rest is reserved for small ones.

@@ -198,15 +198,16 @@ impl PeerServerBuilder {
         let cache = self.compile_cache.as_deref().map(CompileCache::open);
         let component = self.component.load(limits, cache.transpose()?, self.wasi);
         let component = component.await?;
+        let hostname = self.hostname.filter(|_| listens);
         let bound = if listens {
-            listener::bind(self.hostname.as_deref(), self.port).await?
+            listener::bind(hostname.as_deref(), self.port).await?
         } else {
             Vec::new()
         };
         let sink = open_sink(self.sink, component.needs_sink()).await?;
         let listeners = listener::listen(bound)?;
         let context = assemble(limits, component, sink.clone());
-        Ok(PeerServer::start(self.hostname, listeners, context, sink))
+        Ok(PeerServer::start(hostname, listeners, context, sink))
     }
 }
 

@@ -58,15 +58,25 @@ impl ServerContext {
 
     /// Drops instances that are not needed, from time to time, for as long as the server exists.
     pub(crate) fn trim_in_background(self: &Arc<Self>) {
-        let context = Arc::downgrade(self);
+        let (context, tasks) = (Arc::downgrade(self), self.tasks.clone());
         tokio::spawn(async move {
             loop {
                 tokio::time::sleep(TRIM_INTERVAL).await;
+                // Taken before the check: a server that closes waits for the token, so that the context, and
+                // with it the sink, is not dropped after the server.
+                let token = tasks.token();
+                if tasks.is_closed() {
+                    return;
+                }
                 let Some(context) = context.upgrade() else {
                     return;
                 };
                 // Unmapping the memory of many instances blocks.
-                let trimmed = tokio::task::spawn_blocking(move || context.entry_point.trim());
+                let trimmed = tokio::task::spawn_blocking(move || {
+                    context.entry_point.trim();
+                    drop(context);
+                    drop(token);
+                });
                 if let Err(error) = trimmed.await {
                     tracing::error!(%error, "idle instances were not dropped");
                 }

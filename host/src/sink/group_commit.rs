@@ -186,7 +186,10 @@ impl<W: Writer> Drop for GroupCommit<W> {
     fn drop(&mut self) {
         self.queue = None;
         match self.thread.take().map(JoinHandle::join) {
-            Some(Err(_panic)) => tracing::error!("the writer's thread panicked"),
+            Some(Err(_panic)) => {
+                tracing::error!("the writer's thread panicked");
+                self.reasons.record_loss();
+            }
             Some(Ok(Closed::EventsLost)) => self.reasons.record_loss(),
             Some(Ok(Closed::Complete)) | None => {}
         }

@@ -32,6 +32,7 @@ pub(super) struct AppendFile {
     rescue: FileRescue,
     is_rescued: bool,
     rescue_failed_at: Option<Instant>,
+    is_finished: bool,
 }
 
 /// Why a file was not written, or may have been written in vain.
@@ -83,6 +84,7 @@ impl AppendFile {
             displaced: None,
             rescue,
             is_rescued: false,
+            is_finished: false,
             rescue_failed_at: None,
         })
     }
@@ -189,6 +191,7 @@ impl AppendFile {
 
     /// Says at the end what no put has met. Returns whether the file was removed, and there is no copy.
     pub(super) fn finish(&mut self) -> bool {
+        self.is_finished = true;
         let Err(displacement) = self.check() else {
             return false;
         };
@@ -224,6 +227,15 @@ impl AppendFile {
                     "{path} was removed, and what it had can't be copied: {error}: {source}"
                 );
             }
+        }
+    }
+}
+
+impl Drop for AppendFile {
+    /// After a panic of the writer a removed file is copied, too.
+    fn drop(&mut self) {
+        if !self.is_finished {
+            self.finish();
         }
     }
 }
