@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::ffi::c_int;
 use std::fs::{self, File};
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::SystemTime;
@@ -111,7 +112,15 @@ impl Disk {
         next.files.clone_from(&state.files);
         next.names.clone_from(&state.names);
         for (name, number) in state.names.seen() {
-            fs::copy(self.directory.join(name), into.join(name)).expect("copies");
+            let copied = fs::copy(self.directory.join(name), into.join(name));
+            match copied {
+                // A start that fails removes its new store as long as that is empty, without this disk. The
+                // process that is killed had no time for it.
+                Err(error) if error.kind() == ErrorKind::NotFound => {
+                    fs::write(into.join(name), []).expect("writes");
+                }
+                copied => drop(copied.expect("copies")),
+            }
             mark_forgotten(&into.join(name), &state.files[*number]);
         }
         Self::with(into, next)
