@@ -30,7 +30,7 @@ pub(super) const SCHEMA: &str = "
     ) STRICT;";
 
 /// The digest of an event: BLAKE3 over the number of bytes of the key as 8 bytes little-endian,
-/// the key, and the event's text. The number keeps key and event apart.
+/// the key, and the event's text. The number separates key and event.
 #[must_use]
 pub fn digest(key: impl AsRef<[u8]>, event: impl AsRef<[u8]>) -> [u8; blake3::OUT_LEN] {
     let key = key.as_ref();

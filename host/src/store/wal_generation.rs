@@ -6,7 +6,7 @@ use super::file_id::read_at;
 use super::wal_size::WAL_HEADER_BYTES;
 
 /// The most restarts of a WAL between two checks: hours of a fast load beside a stopped process. The salt of
-/// a WAL of another store is random, and seldom that close.
+/// a WAL of another store is random, and rarely that close.
 const MAX_GENERATIONS: u32 = 1 << 20;
 
 /// What SQLite changes in the header of a WAL whenever it restarts it.
