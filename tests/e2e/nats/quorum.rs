@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
-use super::{Cluster, STREAM, can_start, url};
+use super::{Cluster, Replicas, can_start, url};
 use crate::support::{Peer, Post, run, wait_until};
 
 /// How soon puts are refused at the latest, once that is known to be long.
@@ -23,7 +23,7 @@ fn puts_without_a_quorum_are_refused_and_taken_again() {
     let stays = Peer::builder().sink(&store).start();
     stays.put("before", "1").assert_created();
     // Who leads stays, and does not know for a while that it does no more.
-    let leader = cluster.leader(STREAM).expect("somebody has taken the put");
+    let leader = Replicas::of(&cluster).leader();
     cluster.kill((leader + 1) % 3);
     cluster.kill((leader + 2) % 3);
     for peer in [&ends, &stays] {

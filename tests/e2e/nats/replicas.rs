@@ -5,7 +5,7 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
-use async_nats::jetstream::stream::{LastRawMessageErrorKind, Stream};
+use async_nats::jetstream::stream::{LastRawMessageErrorKind, PeerInfo, Stream};
 use async_nats::jetstream::{self, Context};
 use async_nats::{Error, ServerAddr};
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
@@ -60,21 +60,16 @@ impl<'a> Replicas<'a> {
         leader.expect("was found")
     }
 
-    /// Has a server lead, without that any restarts. It has to have caught up with the leader: each change of the
-    /// leader would keep it from that.
+    /// Moves the leader to a server, without a restart of any. Waits until all replicas have caught up: nats-server may
+    /// elect no leader for minutes if one steps down while a replica is behind.
     pub(crate) fn lead(&self, node: usize) {
-        wait_until_within(
-            DEADLINE,
-            "the replica that is to lead has caught up",
-            || {
-                self.cluster.leader(STREAM) == Some(node)
-                    || self.runtime.block_on(is_current(&self.context, node))
-            },
-        );
+        let may_move = || self.runtime.block_on(may_move(&self.context, node));
+        wait_until_within(DEADLINE, "the replicas have caught up", || {
+            self.cluster.leader(STREAM) == Some(node) || may_move()
+        });
         wait_until_within(DEADLINE, "the leader has moved", || {
             let leader = self.cluster.leader(STREAM);
-            let is_current = || self.runtime.block_on(is_current(&self.context, node));
-            if let Some(leader) = leader.filter(|leader| *leader != node && is_current()) {
+            if let Some(leader) = leader.filter(|leader| *leader != node && may_move()) {
                 self.step_down(node);
                 // It may be another that leads then than the one that is wanted.
                 self.wait_for_other(leader);
@@ -152,18 +147,18 @@ impl<'a> Replicas<'a> {
     }
 }
 
-/// Whether the replica on a server has all that the leader has, by its word.
-async fn is_current(context: &Context, node: usize) -> bool {
+/// Whether the leader may move to a server: the replica there has all that the leader has, and no other is catching up.
+async fn may_move(context: &Context, node: usize) -> bool {
     let Ok(stream) = context.get_stream(STREAM).await else {
         return false;
     };
     let cluster = stream.cached_info().cluster.as_ref();
     cluster.is_some_and(|cluster| {
+        let is_current = |replica: &PeerInfo| replica.current && !replica.offline;
         let mut replicas = cluster.replicas.iter();
-        replicas.any(|replica| {
-            let is_complete = replica.current && !replica.offline && replica.lag.unwrap_or(0) == 0;
-            replica.name == node_name(node) && is_complete
-        })
+        replicas.clone().all(is_current)
+            && replicas
+                .any(|replica| replica.name == node_name(node) && replica.lag.unwrap_or(0) == 0)
     })
 }
 

@@ -213,12 +213,15 @@ impl Cluster {
         addresses.collect::<Vec<_>>().join(",")
     }
 
-    /// The server that leads a stream, by its own word; `None` while none does.
+    /// The server that leads a stream, by its own word and that of most servers; `None` while there is none, or while
+    /// another still takes itself for the leader, as one does for some seconds that was cut off.
     pub fn leader(&self, stream: &str) -> Option<usize> {
-        (0..self.nodes.len()).find(|node| {
-            let leader = self.nodes[*node].leader(stream);
-            leader.is_some_and(|leader| leader == name(*node))
-        })
+        let named: Vec<_> = self.nodes.iter().map(|node| node.leader(stream)).collect();
+        let names = |of: usize, leader| named[of] == Some(name(leader));
+        let mut leaders = (0..named.len()).filter(|node| names(*node, *node));
+        let leader = leaders.next().filter(|_| leaders.next().is_none())?;
+        let votes = (0..named.len()).filter(|node| names(*node, leader)).count();
+        (2 * votes > named.len()).then_some(leader)
     }
 
     /// How many clients that call themselves so are connected to a server.
