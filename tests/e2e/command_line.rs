@@ -94,14 +94,10 @@ fn limits_have_units() {
     body(1025).assert_problem(413);
     for (limit, value, reason) in [
         ("--max-body", "1MB", "such as 4096, 64K, 16M or 1G"),
-        ("--max-body", "17M", "17825792 is not in 1..=16777216"),
-        (
-            "--max-header-size",
-            "1G",
-            "1073741824 is not in 1..=1048576",
-        ),
+        ("--max-body", "17M", "17M is not in 1..=16M"),
+        ("--max-header-size", "1G", "1G is not in 1..=1M"),
         ("--max-buffered-bytes", "99999999999G", "such as 4096"),
-        ("--sink-timeout", "1d", "such as 30, 1500ms, 90s, 5m or 1h"),
+        ("--sink-timeout", "1x", "such as 30, 1500ms, 90s, 5m or 1h"),
         ("--sink-timeout", "2h", "7200s is not in 1s..=3600s"),
         ("--sink-timeout", "999ms", "999ms is not in 1s..=3600s"),
     ] {

@@ -8,7 +8,7 @@ use alldata_peer_server_http::{self as peer, PeerServerBuilder};
 use clap::{Args, value_parser};
 
 use crate::open_files;
-use crate::units::{self, TIME, Timeout};
+use crate::units::{self, Bytes, TIME, Timeout};
 
 /// The heading of the limits in the help. It identifies them among all arguments.
 pub(crate) const HEADING: &str = "Limits";
@@ -30,9 +30,9 @@ pub(crate) struct Limits {
     max_connections_per_address: u32,
     /// Bytes of a request line and header section; the response to a larger one is 431
     #[arg(long, env = "ALLDATA_PEER_MAX_HEADER_SIZE", value_name = "BYTES",
-        default_value_t = peer::Limits::DEFAULT.max_header_bytes,
-        value_parser = units::bytes::<u32>(1..=u64::from(peer::Limits::MAX.max_header_bytes)))]
-    max_header_size: u32,
+        default_value_t = Bytes(peer::Limits::DEFAULT.max_header_bytes.into()),
+        value_parser = units::bytes(1..=u64::from(peer::Limits::MAX.max_header_bytes)))]
+    max_header_size: Bytes,
     /// Header fields of a request; the response to more is 431
     #[arg(long, env = "ALLDATA_PEER_MAX_HEADERS", value_name = "FIELDS",
         default_value_t = peer::Limits::DEFAULT.max_headers,
@@ -48,13 +48,13 @@ pub(crate) struct Limits {
     idle_timeout: Timeout,
     /// Bytes of a body; the response to a larger one is 413
     #[arg(long, env = "ALLDATA_PEER_MAX_BODY", value_name = "BYTES",
-        default_value_t = peer::Limits::DEFAULT.max_body_bytes,
-        value_parser = units::bytes::<u64>(1..=peer::Limits::DEFAULT.max_body_bytes))]
-    max_body: u64,
+        default_value_t = Bytes(peer::Limits::DEFAULT.max_body_bytes),
+        value_parser = units::bytes(1..=peer::Limits::DEFAULT.max_body_bytes))]
+    max_body: Bytes,
     /// Bytes of request bodies in memory; the response to a body beyond that is 503
     #[arg(long, env = "ALLDATA_PEER_MAX_BUFFERED_BYTES", value_name = "BYTES",
-        default_value_t = peer::Limits::DEFAULT.max_buffered_bytes, value_parser = units::bytes::<u64>(1..=u64::MAX))]
-    max_buffered_bytes: u64,
+        default_value_t = Bytes(peer::Limits::DEFAULT.max_buffered_bytes), value_parser = units::bytes(1..=u64::MAX))]
+    max_buffered_bytes: Bytes,
     /// How long a body may take to arrive; the response to a slower one is 408
     #[arg(long, env = "ALLDATA_PEER_BODY_TIMEOUT", value_name = TIME,
         default_value_t = Timeout(peer::Limits::DEFAULT.body_timeout), value_parser = units::timeout())]
@@ -62,8 +62,8 @@ pub(crate) struct Limits {
     /// Bytes of a body that have to arrive per second, averaged over 5 s, or 0 for any number; the response
     /// to a slower body is 408
     #[arg(long, env = "ALLDATA_PEER_MIN_BODY_RATE", value_name = "BYTES",
-        default_value_t = peer::Limits::DEFAULT.min_body_rate, value_parser = units::bytes::<u64>(0..=u64::MAX))]
-    min_body_rate: u64,
+        default_value_t = Bytes(peer::Limits::DEFAULT.min_body_rate), value_parser = units::bytes(0..=u64::MAX))]
+    min_body_rate: Bytes,
     /// Requests that are handled at a time; the response to further ones is 503
     #[arg(long, env = "ALLDATA_PEER_MAX_CONCURRENT_REQUESTS", value_name = "REQUESTS",
         default_value_t = peer::Limits::DEFAULT.max_concurrent_requests,
@@ -76,22 +76,22 @@ pub(crate) struct Limits {
     max_queue: u64,
     /// Bytes of puts in that queue; the response to further ones is 503
     #[arg(long, env = "ALLDATA_PEER_MAX_QUEUE_BYTES", value_name = "BYTES",
-        default_value_t = DEFAULT_MAX_QUEUED_BYTES as u64, value_parser = units::bytes::<u64>(1..=u64::MAX))]
-    max_queue_bytes: u64,
+        default_value_t = Bytes(DEFAULT_MAX_QUEUED_BYTES as u64), value_parser = units::bytes(1..=u64::MAX))]
+    max_queue_bytes: Bytes,
     /// Bytes of the WAL of sqlite:, which grows during a long read; the response to puts beyond that is 503
     #[arg(long, env = "ALLDATA_PEER_MAX_WAL", value_name = "BYTES",
-        default_value_t = DEFAULT_MAX_WAL_BYTES,
-        value_parser = units::bytes::<u64>(MIN_MAX_WAL_BYTES..=u64::MAX))]
-    max_wal: u64,
+        default_value_t = Bytes(DEFAULT_MAX_WAL_BYTES),
+        value_parser = units::bytes(MIN_MAX_WAL_BYTES..=u64::MAX))]
+    max_wal: Bytes,
     /// How long the sink may take for a put; the response to a slower one is 504
     #[arg(long, env = "ALLDATA_PEER_SINK_TIMEOUT", value_name = TIME,
         default_value_t = Timeout(peer::Limits::DEFAULT.sink_timeout), value_parser = units::timeout())]
     sink_timeout: Timeout,
     /// Bytes of memory of one instance of the component; beyond that it traps, and the response is 500
     #[arg(long, env = "ALLDATA_PEER_MAX_GUEST_MEMORY", value_name = "BYTES",
-        default_value_t = peer::Limits::DEFAULT.max_guest_memory_bytes,
-        value_parser = units::bytes::<u64>(1..=peer::Limits::DEFAULT.max_guest_memory_bytes))]
-    max_guest_memory: u64,
+        default_value_t = Bytes(peer::Limits::DEFAULT.max_guest_memory_bytes),
+        value_parser = units::bytes(1..=peer::Limits::DEFAULT.max_guest_memory_bytes))]
+    max_guest_memory: Bytes,
     /// Processor time of the component in one call; then it is stopped, and the response is 500
     #[arg(long, env = "ALLDATA_PEER_MAX_GUEST_TIME", value_name = TIME,
         default_value_t = Timeout(peer::Limits::DEFAULT.max_guest_time), value_parser = units::timeout())]
@@ -112,17 +112,17 @@ impl Limits {
         server.limits(peer::Limits {
             max_connections: open_files::raise_nofile_limit(self.max_connections),
             max_connections_per_address: self.max_connections_per_address,
-            max_header_bytes: self.max_header_size,
+            max_header_bytes: u32::try_from(self.max_header_size.0).unwrap_or(u32::MAX),
             max_headers: self.max_headers,
             header_read_timeout: self.header_read_timeout.0,
             idle_timeout: self.idle_timeout.0,
-            max_body_bytes: self.max_body,
-            max_buffered_bytes: self.max_buffered_bytes,
+            max_body_bytes: self.max_body.0,
+            max_buffered_bytes: self.max_buffered_bytes.0,
             body_timeout: self.body_timeout.0,
-            min_body_rate: self.min_body_rate,
+            min_body_rate: self.min_body_rate.0,
             max_concurrent_requests: self.max_concurrent_requests,
             sink_timeout: self.sink_timeout.0,
-            max_guest_memory_bytes: self.max_guest_memory,
+            max_guest_memory_bytes: self.max_guest_memory.0,
             max_guest_time: self.max_guest_time.0,
             max_instance_reuse_count: self.max_instance_reuse_count,
             drain_timeout: self.drain_timeout.0,
@@ -135,9 +135,9 @@ impl Limits {
         SinkOptions {
             queue: QueueLimits {
                 puts: number(self.max_queue),
-                bytes: number(self.max_queue_bytes),
+                bytes: number(self.max_queue_bytes.0),
             },
-            max_wal_bytes: self.max_wal,
+            max_wal_bytes: self.max_wal.0,
             ..SinkOptions::default()
         }
     }

@@ -15,28 +15,36 @@ const MAX_TIMEOUT: Duration = Duration::from_secs(3600);
 /// The shortest time-out.
 const MIN_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// The units of bytes, each with what stands for it in capital letters. They are powers of 1024, as nginx
-/// and systemd have them.
+/// The units of bytes in capital letters, the largest first. They are powers of 1024, as in nginx and systemd.
+/// `KB` and `MB` are refused: for some they are powers of 1000.
 const BYTE_UNITS: [(&[&str], u64); 4] = [
-    (&["", "B"], 1),
-    (&["K", "KIB"], 1 << 10),
-    (&["M", "MIB"], 1 << 20),
     (&["G", "GIB"], 1 << 30),
+    (&["M", "MIB"], 1 << 20),
+    (&["K", "KIB"], 1 << 10),
+    (&["", "B"], 1),
 ];
 
-/// The units of time in milliseconds.
-const TIME_UNITS: [(&[&str], u64); 4] = [
-    (&["MS"], 1),
-    (&["", "S"], 1000),
-    (&["M", "MIN"], 60 * 1000),
-    (&["H"], 60 * 60 * 1000),
-];
+/// A number of bytes on the command line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Bytes(pub(crate) u64);
 
-/// A time-out as it stands on the command line.
+/// In the largest unit that it is a whole number of.
+impl fmt::Display for Bytes {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self(bytes) = self;
+        let is_whole = |(_, factor): &&(_, u64)| *bytes >= *factor && bytes.is_multiple_of(*factor);
+        match BYTE_UNITS.iter().find(is_whole) {
+            Some((names, factor)) => write!(formatter, "{}{}", bytes / factor, names[0]),
+            None => write!(formatter, "{bytes}"),
+        }
+    }
+}
+
+/// A time-out on the command line.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Timeout(pub(crate) Duration);
 
-/// What defaults are shown as, which are whole seconds.
+/// In seconds, since all defaults are whole ones.
 impl fmt::Display for Timeout {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(formatter, "{}s", self.0.as_secs())
@@ -44,57 +52,66 @@ impl fmt::Display for Timeout {
 }
 
 /// Parses a number of bytes within a range.
-pub(crate) fn bytes<T>(range: RangeInclusive<u64>) -> impl TypedValueParser<Value = T>
-where
-    T: TryFrom<u64> + Clone + Send + Sync + 'static,
-{
+pub(crate) fn bytes(range: RangeInclusive<u64>) -> impl TypedValueParser<Value = Bytes> {
     move |text: &str| {
-        let bytes =
-            parse(text, &BYTE_UNITS).ok_or("not a number of bytes such as 4096, 64K, 16M or 1G")?;
-        let outside = || format!("{bytes} is not in {}..={}", range.start(), range.end());
-        if !range.contains(&bytes) {
-            return Err(outside());
+        let bytes = parse_bytes(text)
+            .ok_or("not a number of bytes such as 4096, 64K, 16M or 1G (powers of 1024)")?;
+        if range.contains(&bytes) {
+            Ok(Bytes(bytes))
+        } else {
+            let (least, most) = (Bytes(*range.start()), Bytes(*range.end()));
+            Err(format!("{} is not in {least}..={most}", Bytes(bytes)))
         }
-        T::try_from(bytes).map_err(|_too_large| outside())
     }
 }
 
 /// Parses a time-out.
 pub(crate) fn timeout() -> impl TypedValueParser<Value = Timeout> {
     |text: &str| {
-        let milliseconds =
-            parse(text, &TIME_UNITS).ok_or("not a time such as 30, 1500ms, 90s, 5m or 1h")?;
-        let time = Duration::from_millis(milliseconds);
-        match (MIN_TIMEOUT..=MAX_TIMEOUT).contains(&time) {
-            true => Ok(Timeout(time)),
-            false => Err(format!(
+        let time = parse_time(text).ok_or("not a time such as 30, 1500ms, 90s, 5m or 1h")?;
+        if (MIN_TIMEOUT..=MAX_TIMEOUT).contains(&time) {
+            Ok(Timeout(time))
+        } else {
+            Err(format!(
                 "{time:?} is not in {MIN_TIMEOUT:?}..={MAX_TIMEOUT:?}"
-            )),
+            ))
         }
     }
 }
 
 /// Whether two values of a flag are the same time, or the same number of bytes or of anything else.
 pub(crate) fn are_same(left: &str, right: &str, is_time: bool) -> bool {
-    let units = match is_time {
-        true => &TIME_UNITS,
-        false => &BYTE_UNITS,
-    };
-    parse(left, units) == parse(right, units)
+    if is_time {
+        parse_time(left) == parse_time(right)
+    } else {
+        parse_bytes(left) == parse_bytes(right)
+    }
 }
 
-/// A number with one of these units, in the smallest.
-fn parse(text: &str, units: &[(&[&str], u64)]) -> Option<u64> {
+/// A number of bytes, with a unit or without.
+fn parse_bytes(text: &str) -> Option<u64> {
     let end = text.find(|char: char| !char.is_ascii_digit());
     let (number, unit) = text.split_at(end.unwrap_or(text.len()));
     let unit = unit.to_ascii_uppercase();
-    let (_, factor) = units.iter().find(|(names, _)| names.contains(&&*unit))?;
+    let (_, factor) = BYTE_UNITS
+        .iter()
+        .find(|(names, _)| names.contains(&&*unit))?;
     number.parse::<u64>().ok()?.checked_mul(*factor)
+}
+
+/// A time with units, or a number of seconds.
+fn parse_time(text: &str) -> Option<Duration> {
+    if text.bytes().all(|byte| byte.is_ascii_digit()) {
+        return text.parse().ok().map(Duration::from_secs);
+    }
+    humantime::parse_duration(text).ok()
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{BYTE_UNITS, TIME_UNITS, parse};
+    use std::time::Duration;
+
+    use super::{Bytes, parse_bytes, parse_time};
 
     #[test]
     fn numbers_have_units_of_bytes() {
@@ -104,11 +121,12 @@ mod tests {
             ("4096B", 4096),
             ("64K", 65_536),
             ("64k", 65_536),
+            ("64KiB", 65_536),
             ("16M", 16 << 20),
             ("16MiB", 16 << 20),
             ("3G", 3 << 30),
         ] {
-            assert_eq!(parse(text, &BYTE_UNITS), Some(bytes), "{text}");
+            assert_eq!(parse_bytes(text), Some(bytes), "{text}");
         }
         for text in [
             "",
@@ -117,13 +135,31 @@ mod tests {
             "+1",
             "1.5M",
             "16 M",
+            "16KB",
             "16MB",
             "1T",
             "1e3",
             "99999999999G",
             "١",
         ] {
-            assert_eq!(parse(text, &BYTE_UNITS), None, "{text}");
+            assert_eq!(parse_bytes(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn bytes_are_displayed_in_largest_whole_unit() {
+        for (bytes, text) in [
+            (0, "0"),
+            (256, "256"),
+            (1025, "1025"),
+            (32 << 10, "32K"),
+            (1536 << 10, "1536K"),
+            (16 << 20, "16M"),
+            (1 << 30, "1G"),
+            (u64::MAX, "18446744073709551615"),
+        ] {
+            assert_eq!(Bytes(bytes).to_string(), text);
+            assert_eq!(parse_bytes(text), Some(bytes));
         }
     }
 
@@ -133,14 +169,17 @@ mod tests {
             ("30", 30_000),
             ("30s", 30_000),
             ("1500ms", 1500),
+            ("1.5s", 1500),
             ("5m", 300_000),
             ("5min", 300_000),
+            ("1m30s", 90_000),
             ("1h", 3_600_000),
         ] {
-            assert_eq!(parse(text, &TIME_UNITS), Some(milliseconds), "{text}");
+            let time = Duration::from_millis(milliseconds);
+            assert_eq!(parse_time(text), Some(time), "{text}");
         }
-        for text in ["", "s", "1d", "1.5s", "1m30s", "-1s"] {
-            assert_eq!(parse(text, &TIME_UNITS), None, "{text}");
+        for text in ["", "s", "-1s", "30S", "30 seconds ago", "١"] {
+            assert_eq!(parse_time(text), None, "{text}");
         }
     }
 }
