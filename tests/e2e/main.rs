@@ -12,6 +12,7 @@ mod component;
 mod compose;
 mod composed_serve;
 mod concurrency;
+mod config_file;
 mod conflicts;
 mod connection_limits;
 mod connections;

@@ -69,6 +69,9 @@ pub(crate) enum Command {
 
 #[derive(Debug, Args)]
 pub(crate) struct Serve {
+    /// TOML file with the names of these flags as keys; a flag and its variable override it
+    #[arg(long, env = "ALLDATA_PEER_CONFIG", value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
     /// Host name or IP address to listen on [default: any IPv4 address]
     #[arg(long, env = "ALLDATA_PEER_HOSTNAME")]
     pub(crate) hostname: Option<String>,
@@ -105,6 +108,9 @@ pub(crate) struct Serve {
     /// The limits that differ from their defaults, for the log
     #[arg(skip)]
     pub(crate) changed_limits: String,
+    /// The configuration file, if it has a password and other users can read it
+    #[arg(skip)]
+    pub(crate) exposed_file: Option<PathBuf>,
 }
 
 /// The store of a command; a server may use it at the same time.

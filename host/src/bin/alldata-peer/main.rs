@@ -6,6 +6,7 @@ mod allocator;
 mod arguments;
 mod atomic_file;
 mod component;
+mod config;
 mod environment;
 mod export;
 mod get;
@@ -17,6 +18,7 @@ mod manual;
 mod open_files;
 mod output;
 mod panics;
+mod parse;
 mod progress;
 mod put;
 mod reader;
@@ -29,9 +31,10 @@ mod verify;
 use std::process::ExitCode;
 
 use alldata_peer_server_http::Error;
-use clap::{CommandFactory as _, FromArgMatches as _};
+use clap::CommandFactory as _;
 
 use arguments::{Arguments, Command};
+use config::ConfigError;
 use environment::IgnoredVariables;
 
 /// The exit code of wrong usage, the same as that of clap.
@@ -44,7 +47,10 @@ fn main() -> ExitCode {
     let Arguments {
         log_format,
         command,
-    } = parse();
+    } = match parse::parse() {
+        Ok(arguments) => arguments,
+        Err(error) => return fail(&error.into()),
+    };
     logging::start(log_format);
     ignored.log(matches!(command, Command::Serve(_)));
     if let Err(error) = signals::ignore_file_size_signal() {
@@ -64,29 +70,21 @@ fn main() -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) if output::is_broken_pipe(&error) => ExitCode::SUCCESS,
-        Err(error) => {
-            output::report(&format!("error: {error:#}"));
-            ExitCode::from(exit_code(&error))
-        }
+        Err(error) => fail(&error),
     }
 }
 
-/// Parses the command line and the environment variables of flags.
-fn parse() -> Arguments {
-    let mut command = environment::prepare(Arguments::command());
-    let matches = command.get_matches_mut();
-    let arguments = Arguments::from_arg_matches(&matches);
-    let mut arguments = arguments.unwrap_or_else(|error| error.format(&mut command).exit());
-    if let Command::Serve(serve) = &mut arguments.command {
-        serve.changed_limits = startup::changed_limits(&command, &matches);
-    }
-    arguments
+/// Reports an error, and returns its exit code.
+fn fail(error: &anyhow::Error) -> ExitCode {
+    output::report(&format!("error: {error:#}"));
+    ExitCode::from(exit_code(error))
 }
 
 fn exit_code(error: &anyhow::Error) -> u8 {
     let is_usage = error.is::<put::NotJson>()
         || error.is::<reader::InvalidStoreUrl>()
         || error.is::<serve::UnusedSink>()
+        || matches!(error.downcast_ref(), Some(ConfigError::Invalid { .. }))
         || matches!(
             error.downcast_ref(),
             Some(Error::SinkUrl { .. } | Error::InvalidSetting { .. })

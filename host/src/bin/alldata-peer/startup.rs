@@ -20,6 +20,14 @@ pub(crate) fn log(server: &PeerServer, arguments: &Serve, sink: Option<&str>) {
         .iter()
         .map(ToString::to_string)
         .collect();
+    if let Some(file) = &arguments.exposed_file {
+        tracing::warn!(
+            "the configuration file {} has a password, and other users can read it: chmod o-r, or set \
+             ALLDATA_PEER_SINK instead",
+            file.display()
+        );
+    }
+    let config = arguments.config.as_ref();
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
         sink = sink.as_deref().unwrap_or("that of the component"),
@@ -27,6 +35,7 @@ pub(crate) fn log(server: &PeerServer, arguments: &Serve, sink: Option<&str>) {
         component_bytes = bytes,
         addresses = addresses.join(", "),
         limits = arguments.changed_limits,
+        config = config.map(|file| file.display().to_string()),
         "serving"
     );
 }
