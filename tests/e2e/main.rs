@@ -45,6 +45,7 @@ mod lost_clients;
 #[cfg(target_os = "linux")]
 mod manual;
 mod memory;
+mod migration;
 mod nats;
 mod ndjson_files;
 mod ndjson_pipes;

@@ -3,7 +3,6 @@
 //! What jco consists of is installed below the target directory, once for all runs of the tests.
 //! Never into the tree, and never anything but what the lock file names.
 
-use std::fs::{self, File};
 use std::net::SocketAddr;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
@@ -16,7 +15,8 @@ use tempfile::TempDir;
 
 use super::Connection;
 use super::lines::Lines;
-use super::process::{finish, target};
+use super::npm;
+use super::process::finish;
 
 /// What is installed, and what jco loads beside it.
 const FILES: [(&str, &str); 4] = [
@@ -120,36 +120,7 @@ fn jco() -> Command {
 /// The directory that jco is installed in, by the first test that asks for it.
 fn installed() -> &'static Path {
     static INSTALLED: OnceLock<PathBuf> = OnceLock::new();
-    INSTALLED.get_or_init(|| {
-        assert_there("node");
-        assert_there("npm");
-        let directory = target().join("jco");
-        fs::create_dir_all(&directory).expect("makes a directory");
-        install(&directory);
-        directory
-    })
-}
-
-fn install(directory: &Path) {
-    // Another run of the tests may be at it. The lock ends with the file.
-    let lock = File::create(directory.join("lock")).expect("is created");
-    lock.lock().expect("locks");
-    for (name, text) in FILES {
-        let file = directory.join(name);
-        // Another run may be reading it.
-        if fs::read_to_string(&file).ok().as_deref() != Some(text) {
-            fs::write(file, text).expect("is written");
-        }
-    }
-    // npm starts by removing the folder, and so what says that it is whole.
-    let stamp = directory.join("node_modules/.installed");
-    let (_, wanted) = FILES[1];
-    if fs::read_to_string(&stamp).ok().as_deref() == Some(wanted) {
-        return;
-    }
-    let npm = ["ci", "--ignore-scripts", "--no-audit", "--no-fund"];
-    run(Command::new("npm").args(npm).current_dir(directory));
-    fs::write(stamp, wanted).expect("is written");
+    INSTALLED.get_or_init(|| npm::install("jco", &FILES))
 }
 
 /// Runs a program to its end, where it has to succeed.
@@ -157,14 +128,4 @@ fn install(directory: &Path) {
 fn run(command: &mut Command) {
     let output = finish(command, "", PREPARATION_DEADLINE);
     assert_eq!(output.code, Some(0), "{command:?}: {output:?}");
-}
-
-fn assert_there(program: &str) {
-    let mut command = Command::new(program);
-    let there = command.arg("--version").stdout(Stdio::null()).status();
-    assert!(
-        there.is_ok_and(|status| status.success()),
-        "{program} is missing: the tests of the component on Node need Node 20.19 or newer and \
-         its npm (https://nodejs.org)"
-    );
 }

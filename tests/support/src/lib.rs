@@ -13,6 +13,7 @@ mod jco;
 mod limits;
 mod lines;
 pub mod nats;
+mod npm;
 mod own_disk;
 mod peer;
 mod process;
@@ -38,9 +39,13 @@ pub use files::files_beside;
 #[cfg(feature = "library")]
 pub use handler_only::{handler_beside, handler_only, handler_only_file, peer_before};
 pub use jco::{Jco, componentize};
+pub use lines::Lines;
+pub use npm::install as install_npm;
 pub use own_disk::{no_own_disk, run_on_read_only_disk, serve_on_read_only_disk};
 pub use peer::{Peer, PeerBuilder};
-pub use process::{COMPILE_CACHE, Output, run, run_by, run_on_terminal, run_with_input, serve};
+pub use process::{
+    COMPILE_CACHE, Output, finish, run, run_by, run_on_terminal, run_with_input, serve,
+};
 pub use scripted::{Exchange, ScriptedPeer};
 pub use skip::can_make;
 pub use wasmtime_serve::{Wasmtime, WasmtimeServe};
