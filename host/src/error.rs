@@ -55,6 +55,24 @@ pub enum Error {
         /// The reason.
         reason: String,
     },
+    /// A file with certificates or a private key cannot be used.
+    #[cfg(feature = "tls")]
+    #[error("cannot use {} as {role}: {reason}", path.display())]
+    TlsFile {
+        /// What the file is given as, such as `TLS certificate`.
+        role: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// The reason.
+        reason: String,
+    },
+    /// The settings of TLS contradict each other, or a certificate cannot be used.
+    #[cfg(feature = "tls")]
+    #[error("cannot set up TLS: {reason}")]
+    Tls {
+        /// The reason.
+        reason: String,
+    },
     /// The URL of a sink is invalid.
     #[error("{url:?} is not the URL of a sink: {reason}")]
     SinkUrl {

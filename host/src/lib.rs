@@ -38,6 +38,9 @@ pub mod store;
 
 pub mod sink;
 
+#[cfg(feature = "tls")]
+mod tls;
+
 mod util;
 
 mod error;
@@ -51,3 +54,7 @@ pub use error::{Error, SqliteError};
 pub use limits::Limits;
 pub use server::{DEFAULT_PORT, PeerServer, PeerServerBuilder};
 pub use sink::{PutError, PutSink};
+#[cfg(feature = "tls")]
+pub use tls::{TlsConfig, TlsFiles};
+#[cfg(feature = "tls")]
+pub use tokio_rustls::rustls;

@@ -6,6 +6,7 @@ use alldata_peer_test_support as support;
 
 mod accepting;
 mod bad_guests;
+mod certificates;
 mod command_line;
 mod compile_cache;
 mod component;
@@ -80,6 +81,7 @@ mod store_servers;
 mod store_start;
 mod store_wal;
 mod store_wal_files;
+mod tls_files;
 mod trailers;
 mod unread_bodies;
 mod wasi;
