@@ -7,6 +7,7 @@ use alldata_peer_test_support as support;
 mod accepting;
 mod bad_guests;
 mod certificates;
+mod check;
 mod command_line;
 mod compile_cache;
 mod component;

@@ -72,6 +72,9 @@ pub(crate) struct Serve {
     /// TOML file with the names of these flags as keys; a flag and its variable override it
     #[arg(long, env = "ALLDATA_PEER_CONFIG", value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
+    /// Check the configuration, the component and the sink, and exit; listens on no address
+    #[arg(long)]
+    pub(crate) check: bool,
     /// Host name or IP address to listen on [default: any IPv4 address]
     #[arg(long, env = "ALLDATA_PEER_HOSTNAME")]
     pub(crate) hostname: Option<String>,

@@ -5,6 +5,7 @@
 mod allocator;
 mod arguments;
 mod atomic_file;
+mod check;
 mod component;
 mod config;
 mod environment;
@@ -57,6 +58,7 @@ fn main() -> ExitCode {
         tracing::warn!(%error, "cannot ignore SIGXFSZ: a file that exceeds the file size limit ends this process");
     }
     let result = match command {
+        Command::Serve(arguments) if arguments.check => check::check(*arguments),
         Command::Serve(arguments) => serve::serve(*arguments),
         Command::Get(arguments) => get::get(&arguments),
         Command::Export(arguments) => export::export(&arguments),

@@ -5,7 +5,7 @@ use std::sync::{Arc, OnceLock};
 
 use alldata_peer_server_http::sink::{BoxSink, LossReport};
 use alldata_peer_server_http::sinks::SinkOptions;
-use alldata_peer_server_http::{Error, PeerServer, sinks};
+use alldata_peer_server_http::{Error, PeerServer, PeerServerBuilder, sinks};
 use anyhow::{Context as _, Result};
 use tokio::runtime::Handle;
 
@@ -83,8 +83,19 @@ async fn run(arguments: Serve) -> Result<()> {
 /// A server, the URL of its sink unless the component has its own, and the losses of that sink at the end.
 async fn listen(arguments: Arc<Serve>) -> Result<(PeerServer, Option<String>, Losses)> {
     let losses = Losses::default();
-    let limits = &arguments.limits;
-    let mut builder = limits.apply_to(PeerServer::builder().port(arguments.port));
+    let (mut builder, sink) = configure(&arguments)?;
+    if let Some(url) = sink.clone() {
+        // A start that fails for another reason does not create a store.
+        let options = sink_options(&arguments);
+        builder = builder.sink_when_bound(open_sink(url, options, Arc::clone(&losses)));
+    }
+    Ok((builder.listen().await?, sink, losses))
+}
+
+/// A builder with all settings but the sink, and the URL of the sink unless the component has its own.
+pub(crate) fn configure(arguments: &Serve) -> Result<(PeerServerBuilder, Option<String>)> {
+    let builder = PeerServer::builder().port(arguments.port);
+    let mut builder = arguments.limits.apply_to(builder);
     if let Some(hostname) = arguments.hostname.as_ref().filter(|name| !name.is_empty()) {
         builder = builder.hostname(hostname);
     }
@@ -106,19 +117,17 @@ async fn listen(arguments: Arc<Serve>) -> Result<(PeerServer, Option<String>, Lo
     let sink = match (&arguments.sink, needs_sink) {
         (Some(_), false) => return Err(UnusedSink.into()),
         (None, false) => None,
-        (url, true) => {
-            let url = url.as_deref().unwrap_or(DEFAULT_SINK).to_owned();
-            let options = SinkOptions {
-                verify_store: arguments.verify_store,
-                ..limits.sink_options()
-            };
-            // A start that fails for another reason does not create a store.
-            let opened = open_sink(url.clone(), options, Arc::clone(&losses));
-            builder = builder.sink_when_bound(opened);
-            Some(url)
-        }
+        (url, true) => Some(url.as_deref().unwrap_or(DEFAULT_SINK).to_owned()),
     };
-    Ok((builder.listen().await?, sink, losses))
+    Ok((builder, sink))
+}
+
+/// The options of the sink.
+pub(crate) fn sink_options(arguments: &Serve) -> SinkOptions {
+    SinkOptions {
+        verify_store: arguments.verify_store,
+        ..arguments.limits.sink_options()
+    }
 }
 
 /// Opens a sink on a blocking thread.
@@ -134,7 +143,7 @@ async fn open_sink(
 }
 
 /// Runs a future that may block on a thread of its own, which is not awaited at the end.
-async fn run_on_blocking_thread<T: Send + 'static, F: Future<Output = T>>(
+pub(crate) async fn run_on_blocking_thread<T: Send + 'static, F: Future<Output = T>>(
     begin: impl FnOnce() -> F + Send + 'static,
 ) -> T {
     let run = move || Handle::current().block_on(begin());
