@@ -1,6 +1,6 @@
-//! The program on the command line: what it prints, its flags and variables, its exit codes.
+//! The program on the command line: its output, its flags and its variables.
 //!
-//! Never asks what a command does to a store: that is in `store_commands`.
+//! Its errors are in `command_line_errors`, the effect of a command on a store in `store_commands`.
 
 use std::fs;
 use std::net::TcpListener;
@@ -11,8 +11,8 @@ use tempfile::TempDir;
 
 use crate::support::{Output, Peer, Post, run};
 
-/// A server on a free port, which is to fail before it has one.
-const SERVE: [&str; 5] = ["serve", "--hostname", "127.0.0.1", "--port", "0"];
+/// A server on a free port.
+pub(crate) const SERVE: [&str; 5] = ["serve", "--hostname", "127.0.0.1", "--port", "0"];
 
 #[test]
 fn serve_prints_its_address_as_one_line() {
@@ -55,7 +55,7 @@ fn help_names_the_variable_of_each_flag_of_serve() {
         let (flag, rest) = line.trim_start().split_once("--")?;
         (flag.is_empty()).then(|| rest.split(' ').next().unwrap_or_default())
     });
-    // One is that of every command, two are given as often as one likes, and one is an action.
+    // `--log-format` belongs to every command, `--env` and `--dir` may be repeated, and `--check` is an action.
     let exempt = ["log-format", "env", "dir", "check"];
     let flags: Vec<&str> = flags.filter(|flag| !exempt.contains(flag)).collect();
     assert!(flags.len() >= 5, "{flags:?}");
@@ -74,12 +74,12 @@ fn flags_are_read_from_environment() {
         ("ALLDATA_PEER_MAX_BODY", "40"),
     ]);
     let peer = peer.start();
-    assert!(peer.address().ip().is_loopback(), "the host name is taken");
-    assert_ne!(peer.address().port(), 8080, "the port is taken");
+    assert!(peer.address().ip().is_loopback(), "the host name is used");
+    assert_ne!(peer.address().port(), 8080, "the port is used");
     peer.put("key1", "1").assert_created();
     peer.put("key1", "\"123456789012345678901234567890\"")
         .assert_problem(413);
-    assert!(!peer.file("alldata.db").exists(), "the sink is taken");
+    assert!(!peer.file("alldata.db").exists(), "the sink is used");
 }
 
 #[test]
@@ -164,139 +164,6 @@ fn variables_are_validated_like_flags() {
 }
 
 #[test]
-fn wrong_usage_is_exit_code_2() {
-    let cases: [&[&str]; 16] = [
-        &["serve", "--colour", "red"],
-        &["serve", "extra"],
-        &["serve", "--port", "65536"],
-        &["serve", "--port", "-1"],
-        &["serve", "--port", "http"],
-        &["serve", "--max-body", "0"],
-        &["serve", "--max-body", "16777217"],
-        &["serve", "--sink-timeout", "0"],
-        &["serve", "--max-concurrent-requests", "0"],
-        &["serve", "--log-format", "xml"],
-        &["dance"],
-        &["get"],
-        &["get", "key1", "--store", "alldata.db"],
-        &["export", "--store", "memory:"],
-        &["put", "key1"],
-        &["component"],
-    ];
-    for arguments in cases {
-        run(arguments).assert_failed(2);
-    }
-}
-
-#[test]
-fn unknown_sink_is_wrong_usage_and_lists_the_sinks() {
-    for url in [
-        "sqlite:",
-        "ndjson:",
-        "http:",
-        "http://",
-        "http:///_put",
-        "memory:a",
-    ] {
-        let output = run(&[&SERVE[..], &["--sink", url]].concat());
-        assert!(output.assert_failed(2).contains(url), "{output:?}");
-    }
-    for url in ["", "alldata.db", "cloud:", "https://localhost/"] {
-        let output = run(&[&SERVE[..], &["--sink", url]].concat());
-        let sentence = output.assert_failed(2);
-        for scheme in ["sqlite:", "memory:", "ndjson:", "http:", "discard:"] {
-            assert!(sentence.contains(scheme), "{url:?}: {sentence}");
-        }
-    }
-}
-
-#[test]
-fn store_that_cannot_be_opened_is_named() {
-    let directory = directory();
-    let path = |name: &str| directory.path().join(name).display().to_string();
-    let text = path("text");
-    fs::write(&text, "This is no component.\n").expect("is written");
-    let cases = [
-        (
-            "--sink",
-            format!("sqlite:{}", path("none/a.db")),
-            path("none/a.db"),
-        ),
-        ("--sink", format!("sqlite:{}", path("")), path("")),
-        (
-            "--sink",
-            format!("ndjson:{}", path("none/a")),
-            path("none/a"),
-        ),
-        ("--sink", format!("ndjson:{}", path("")), path("")),
-        ("--component", path("none.wasm"), path("none.wasm")),
-        ("--component", path(""), path("")),
-        ("--component", text.clone(), text),
-    ];
-    for (flag, value, named) in &cases {
-        let mut arguments = [&SERVE[..], &[flag, value]].concat();
-        if *flag != "--sink" {
-            arguments.extend(["--sink", "discard:"]);
-        }
-        let output = run(&arguments);
-        let sentence = output.assert_failed(1);
-        assert!(sentence.contains(named), "{flag} {value}: {sentence}");
-    }
-}
-
-#[test]
-fn core_module_is_refused() {
-    let directory = directory();
-    let file = directory.path().join("module.wasm");
-    let module = wat::parse_str("(module (func (export \"handle\")))").expect("parses");
-    let component = wat::parse_str("(component)").expect("parses");
-    for bytes in [module, component] {
-        fs::write(&file, bytes).expect("is written");
-        let file = file.to_str().expect("is text");
-        let flags = ["--sink", "discard:", "--component", file];
-        let output = run(&[&SERVE[..], &flags].concat());
-        assert!(output.assert_failed(1).contains(file), "{output:?}");
-    }
-}
-
-#[test]
-fn unresolvable_hostname_is_named() {
-    let flags = ["--hostname", "nothing.invalid", "--sink", "discard:"];
-    let output = run(&[&["serve", "--port", "0"], &flags[..]].concat());
-    let sentence = output.assert_failed(1);
-    assert!(sentence.contains("nothing.invalid"), "{sentence}");
-}
-
-#[test]
-fn busy_port_is_named() {
-    let other = TcpListener::bind("127.0.0.1:0").expect("binds");
-    let address = other.local_addr().expect("is bound");
-    let port = address.port().to_string();
-    let arguments = ["serve", "--hostname", "127.0.0.1", "--sink", "discard:"];
-    let output = run(&[&arguments[..], &["--port", &port]].concat());
-    let sentence = output.assert_failed(1);
-    assert!(sentence.contains(&address.to_string()), "{sentence}");
-    // The same where the port stands in the environment.
-    let variables = [("ALLDATA_PEER_PORT", port.as_str())];
-    let output = Output::with_environment(&arguments, &variables);
-    let sentence = output.assert_failed(1);
-    assert!(sentence.contains(&address.to_string()), "{sentence}");
-}
-
-#[test]
-fn unwritable_output_is_named() {
-    let directory = directory();
-    let file = directory.path().join("none/out").display().to_string();
-    let output = run(&["component", "-o", &file]);
-    assert!(output.assert_failed(1).contains(&file), "{output:?}");
-    let peer = Peer::start();
-    let output = run(&["export", "-o", &file, "--store", &peer.store()]);
-    assert!(output.assert_failed(1).contains(&file), "{output:?}");
-    let output = run(&["import", &file, "--store", &peer.store()]);
-    assert!(output.assert_failed(1).contains(&file), "{output:?}");
-}
-
-#[test]
 fn written_component_can_be_served() {
     let directory = directory();
     let file = directory.path().join("peer.wasm").display().to_string();
@@ -329,7 +196,7 @@ fn json_log_is_one_object_a_line() {
 #[test]
 fn standard_output_has_events_only() {
     let mut peer = Peer::builder().sink("ndjson:-").start();
-    // That it listens was read from standard error.
+    // The address was read from standard error.
     peer.put("key1", "{ \"a\":\n1.0 }").assert_created();
     let line = peer.stdout_line();
     assert!(line.contains("1.0"), "{line}");
@@ -365,7 +232,7 @@ fn appending_isolates_a_torn_line() {
     assert_eq!(peer.wait().code(), Some(0));
     text += "\n{\"key\":\"key2\",\"event\":2}\n";
     assert_eq!(fs::read_to_string(&file).expect("is text"), text);
-    // A line that is torn is no event; all others are.
+    // The torn line is no event; all others are.
     let store = format!("sqlite:{}", peer.file("b.db").display());
     let imported = run(&["import", file.to_str().expect("is text"), "--store", &store]);
     assert_eq!(imported.code, Some(1));
@@ -411,6 +278,6 @@ fn assert_json(lines: &[String]) {
     }
 }
 
-fn directory() -> TempDir {
+pub(crate) fn directory() -> TempDir {
     tempfile::tempdir().expect("makes a directory")
 }

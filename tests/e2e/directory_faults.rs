@@ -10,7 +10,7 @@ use std::time::Instant;
 
 use rustix::process::Signal;
 
-use crate::durability::Load;
+use crate::load::Load;
 use crate::support::{DEADLINE, EventFiles, Peer, Post, can_make, no_own_disk};
 
 /// What a crash may leave between the creation of a file and its removal, and worse.

@@ -1,25 +1,20 @@
 //! Guests whose export `protocol` is faulty: the client gets a 500 without details, and the next request
 //! is served.
 //!
-//! The guests are components in text form, each with one fault. Those that are called through
-//! `wasi:http` are in `bad_guests`.
+//! The guests are components in text form, each with one fault. Those of another type are in `protocol_types`,
+//! those that are called through `wasi:http` in `bad_guests`.
 
 use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, mpsc};
 use std::thread::available_parallelism;
 
-use alldata_peer_server_http::sinks::DiscardSink;
-use alldata_peer_server_http::{
-    BUILT_IN_COMPONENT, Error, Limits, PeerServer, PeerServerBuilder, PutError,
-};
+use alldata_peer_server_http::{Limits, PeerServerBuilder, PutError};
 
-use crate::component::names;
 use crate::support::protocol_guest::{
-    CREATED, DECODE, ERROR_TYPE, PUT_TYPE, REQUEST_ERROR_TYPE, RESPOND, RESPONSE_TYPE, STORED,
-    TEXT, Types, builder, guest_of_types, guest_that, guest_that_puts, guest_with_field,
+    CREATED, STORED, TEXT, builder, guest_that, guest_that_puts, guest_with_field,
 };
-use crate::support::{Embedded, Post, handler_beside, peer_before};
+use crate::support::{Embedded, Post};
 
 /// Asserts that every request on one connection is answered with a 500 without details.
 #[track_caller]
@@ -27,7 +22,7 @@ fn assert_fails(guest: &str) {
     assert_server_fails(builder(guest));
 }
 
-/// The same for `error-response` of a guest.
+/// The same for a guest whose `error-response` is faulty.
 #[track_caller]
 fn assert_error_response_fails(guest: &str) {
     assert_server_fails(builder(guest).on_put(|_, _| async { Err(PutError::Conflict) }));
@@ -51,7 +46,7 @@ fn assert_server_fails(builder: PeerServerBuilder) {
     server.close();
 }
 
-/// Without this, each of the others could fail for another reason.
+/// The base of all other tests here: a guest without a fault.
 #[test]
 fn correct_guest_responds() {
     let server = Embedded::start(builder(&guest_with_field(418, "x-name|a value")));
@@ -123,10 +118,10 @@ fn error_response_gets_the_error_of_the_sink() {
 
 #[test]
 fn faulty_error_response_is_a_500() {
-    let answers = |answer, text| guest_that_puts("", "", answer, text);
-    let status = answers([0; 8], "");
-    let place = answers([409, 0, 0, 0, 0, 0, 0, u32::MAX], "");
-    let text = answers([409, 0, 0, 0, 0, 0, TEXT, 1], "\u{e9}");
+    let responds = |answer, text| guest_that_puts("", "", answer, text);
+    let status = responds([0; 8], "");
+    let place = responds([409, 0, 0, 0, 0, 0, 0, u32::MAX], "");
+    let text = responds([409, 0, 0, 0, 0, 0, TEXT, 1], "\u{e9}");
     let traps = guest_that_puts("", "unreachable", CREATED, "");
     let loops = guest_that_puts("", "(loop (br 0))", CREATED, "");
     for guest in [status, place, text, traps, loops] {
@@ -189,7 +184,7 @@ fn invalid_status_is_a_500() {
     }
 }
 
-/// HTTP sends these before a response, never in its place.
+/// These precede a final response and can't replace it.
 #[test]
 fn interim_status_is_a_500() {
     for status in [100, 101, 103, 199] {
@@ -250,7 +245,7 @@ fn response_outside_memory_is_a_500() {
 #[test]
 fn text_that_is_not_unicode_is_a_500() {
     for answer in [[422, 0, 0, 0, 0, 0, TEXT, 1], [201, 1, TEXT, 1, 0, 0, 0, 0]] {
-        // The first byte of a character of two.
+        // The first byte of a two-byte character.
         assert_fails(&guest_that("", answer, "\u{e9}"));
     }
 }
@@ -265,7 +260,7 @@ fn body_without_memory_is_a_500() {
 
 #[test]
 fn memory_over_the_limit_is_a_500() {
-    // 1,600 pages are 100 MiB; the guest traps where it does not get them.
+    // 1,600 pages are 100 MiB; the guest traps if they are denied.
     let grow = "(if (i32.eq (memory.grow (i32.const 1600)) (i32.const -1)) (then unreachable))";
     assert_fails(&guest_that(grow, CREATED, ""));
 }
@@ -274,7 +269,7 @@ fn memory_over_the_limit_is_a_500() {
 fn endless_loop_is_stopped_and_delays_no_other_request() {
     let body_of_3 = "(if (i32.eq (local.get $bytes) (i32.const 3)) (then (loop (br 0))))";
     let server = Embedded::start(builder(&guest_that(body_of_3, CREATED, "")));
-    // More than there are threads to run them on.
+    // More calls than threads.
     let threads = available_parallelism().map_or(1, NonZeroUsize::get);
     let mut looping: Vec<_> = (0..=threads).map(|_| server.connect()).collect();
     for connection in &mut looping {
@@ -286,125 +281,6 @@ fn endless_loop_is_stopped_and_delays_no_other_request() {
         connection.ask(&Post::new("abcd")).assert_created();
     }
     server.close();
-}
-
-/// Functions that are never called.
-const NOT_CALLED: &str = r#"
-    (func (export "decode") (param i32 i32) (result i32) unreachable)
-    (func (export "error-response") (param i32 i32 i64 i32) (result i32) unreachable)"#;
-
-/// Components whose `protocol` has another type.
-fn guests_of_other_types() -> Vec<String> {
-    let known = Types::default();
-    let status = RESPONSE_TYPE.replace("u16", "s16");
-    let problem = RESPONSE_TYPE.replace("body", "problem");
-    let header = RESPONSE_TYPE.replace("(option (tuple string string))", "(option string)");
-    let responses = [&status, &problem, &header].map(|response| Types { response, ..known });
-    let event = PUT_TYPE.replace("event", "value");
-    let stored = PUT_TYPE.replace("$response", "u16");
-    let puts = [&event, &stored].map(|put| Types { put, ..known });
-    let string = DECODE.replace("(list u8)", "string");
-    let signed = DECODE.replace("u8", "s8");
-    let swapped = DECODE.replace("$put (error $response)", "$response (error $put)");
-    let decodes = [&string, &signed, &swapped].map(|decode| Types { decode, ..known });
-    let fewer = ERROR_TYPE.replace(r#"(case "unknown")"#, "");
-    let seconds = ERROR_TYPE.replace("u32", "s32");
-    let errors = [&fewer, &seconds].map(|error| Types { error, ..known });
-    let put = RESPOND.replace("(result $response)", "(result $put)");
-    let responds = [Types {
-        respond: &put,
-        ..known
-    }];
-    let limit = REQUEST_ERROR_TYPE.replace("u64", "s64");
-    let requests = [Types {
-        request: &limit,
-        ..known
-    }];
-    let all = [
-        &responses[..],
-        &puts,
-        &decodes,
-        &errors,
-        &responds,
-        &requests,
-    ]
-    .concat();
-    let guest = |types| guest_of_types(NOT_CALLED, types);
-    all.into_iter().map(guest).collect()
-}
-
-#[test]
-fn protocol_of_another_type_is_a_start_error() {
-    for guest in guests_of_other_types() {
-        let builder = builder(&guest).port(0);
-        let runtime = tokio::runtime::Runtime::new().expect("starts a runtime");
-        let error = runtime.block_on(builder.listen());
-        let error = error.expect_err("does not start");
-        assert!(matches!(error, Error::Component { .. }), "{error:?}");
-        let error = format!("{:#}", anyhow::Error::from(error));
-        assert!(error.contains("-handler"), "{error}");
-    }
-}
-
-/// An import that the host does not have is an error at the start, not for each client.
-#[test]
-fn unknown_sink_import_is_a_start_error() {
-    let known = r#""alldata:peer/put-sink@0.1.0" (instance)"#;
-    let guest = guest_of_types(NOT_CALLED, Types::default());
-    for other in [
-        r#""alldata:peer/put-sink@0.2.0" (instance)"#,
-        r#""alldata:peer/put-sink@0.1.0" (instance (export "take" (func)))"#,
-    ] {
-        let guest = guest.replace(known, other);
-        assert!(guest.contains(other));
-        let runtime = tokio::runtime::Runtime::new().expect("starts a runtime");
-        let error = runtime.block_on(builder(&guest).port(0).listen());
-        let error = error.expect_err("does not start");
-        assert!(matches!(error, Error::Component { .. }), "{error:?}");
-    }
-}
-
-/// A sink that answers every put with a conflict, and imports another sink.
-const SINK_BEFORE_ANOTHER: &str = r#"(component
-    (import "alldata:peer/put-sink@0.1.0" (instance
-        (type $variant (variant (case "conflict") (case "rejected" string)
-            (case "unavailable" u32) (case "unknown") (case "failed" string)))
-        (export "put-error" (type $error (eq $variant)))
-        (export "put" (func (param "key" string) (param "event" string)
-            (result (result (error $error)))))))
-    (core module $module
-        (memory (export "memory") 1)
-        (data (i32.const 0) "\01")
-        (func (export "realloc") (param i32 i32 i32 i32) (result i32) (i32.const 1024))
-        (func (export "put") (param i32 i32 i32 i32) (result i32) (i32.const 0)))
-    (core instance $core (instantiate $module))
-    (type $error (variant (case "conflict") (case "rejected" string)
-        (case "unavailable" u32) (case "unknown") (case "failed" string)))
-    (func $put (param "key" string) (param "event" string) (result (result (error $error)))
-        (canon lift (core func $core "put") (memory (core memory $core "memory"))
-            (realloc (core func $core "realloc"))))
-    (component $names
-        (type $error (variant (case "conflict") (case "rejected" string)
-            (case "unavailable" u32) (case "unknown") (case "failed" string)))
-        (import "error" (type $imported (eq $error)))
-        (import "put" (func (param "key" string) (param "event" string)
-            (result (result (error $imported)))))
-        (export $exported "put-error" (type $error))
-        (export "put" (func 0) (func (param "key" string) (param "event" string)
-            (result (result (error $exported))))))
-    (instance $sink (instantiate $names
-        (with "error" (type $error)) (with "put" (func $put))))
-    (export "alldata:peer/put-sink@0.1.0" (instance $sink)))"#;
-
-/// The composed component has the same imports and exports as the built-in one.
-#[test]
-fn composed_sink_before_the_hosts_is_called() {
-    let sink = wat::parse_str(SINK_BEFORE_ANOTHER).expect("is a component");
-    let component = peer_before(&sink);
-    assert_eq!(names(&component), names(BUILT_IN_COMPONENT));
-    let builder = PeerServer::builder().component(component);
-    let server = Embedded::start(builder.on_put(|_, _| async { Ok(()) }));
-    server.put("key1", "1").assert_problem(409);
 }
 
 #[test]
@@ -426,24 +302,9 @@ fn call_of_the_sink_by_decode_is_a_500() {
     assert_puts_nothing(&guest);
 }
 
-/// The event is stored by then, so the response says that it may be.
+/// The event is already stored, so the response has to say "unknown".
 #[test]
 fn invalid_response_to_a_stored_put_is_a_500() {
     let status = format!("(i32.store16 (i32.const {STORED}) (i32.const 0))");
     assert_fails(&guest_that_puts(&status, "", CREATED, ""));
-}
-
-/// A later version of the interface must not be mistaken for this one.
-#[test]
-fn protocol_of_another_type_falls_back_to_wasi_http() {
-    for guest in guests_of_other_types() {
-        let other = wat::parse_str(guest).expect("is a component");
-        let component = handler_beside(Some(&other));
-        let exports = names(&component).1;
-        assert!(exports.contains("alldata:peer/protocol@0.1.0"));
-        let builder = PeerServer::builder().sink(DiscardSink);
-        let server = Embedded::start(builder.component(component));
-        server.put("key1", "1").assert_created();
-        server.send(&Post::new("{")).assert_problem(400);
-    }
 }

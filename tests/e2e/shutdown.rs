@@ -1,7 +1,7 @@
 //! What a server still does when it closes: puts that have arrived in full are carried out, whether their
 //! clients wait for the answers or have gone.
 //!
-//! Signals and the store at the end are in `durability`, requests behind one another in `pipelining`.
+//! Signals are in `graceful_stop`, requests behind one another in `pipelining`.
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;

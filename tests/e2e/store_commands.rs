@@ -1,6 +1,6 @@
 //! The commands on a store and the command that puts: `get`, `export`, `import`, `verify`, `put`.
 //!
-//! Never starts a server in any other than the ordinary way: that is in `command_line`.
+//! The flags of a server are in `command_line`.
 
 use std::fs;
 use std::process::Command;

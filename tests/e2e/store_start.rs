@@ -1,6 +1,6 @@
 //! What stands in the way of a store at the start, and what a start that fails leaves behind.
 //!
-//! Never a file that is a damaged store: that is in `store_faults`.
+//! Damaged stores are in `store_damage`.
 
 use std::fs;
 use std::net::TcpListener;

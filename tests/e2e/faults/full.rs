@@ -1,6 +1,6 @@
 //! A disk that is full in the middle, and has room again.
 //!
-//! Never a limit of the process: that is in `store_faults`.
+//! Limits of the process are in `store_faults`.
 
 use std::net::SocketAddr;
 

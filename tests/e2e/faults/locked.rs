@@ -1,6 +1,6 @@
 //! A store that another process locks: at the start, and now and then under load.
 //!
-//! Never one that is damaged: that is in `store_faults`.
+//! Damaged stores are in `store_damage`.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;

@@ -1,7 +1,7 @@
 //! Faults, and random histories: what was acknowledged is there, and no answer was wrong.
 //!
 //! Each fault is a file, and its name is that of its tests. A run of all tests has a few rounds of
-//! each; `make faults` has many. Never breaks the store itself: that is in `store_faults`.
+//! each; `make faults` has many. Damaged stores are in `store_damage`.
 
 mod crowd;
 mod events;
