@@ -7,6 +7,7 @@ use std::path::Path;
 
 use rustix::process::Signal;
 
+use crate::store_files::end_with_loss;
 use crate::support::{Peer, run, serve};
 
 const NAME: &str = "dir/events.ndjson";
@@ -271,18 +272,11 @@ fn removed_file_is_copied_at_the_end() {
 
 #[test]
 fn removed_file_without_a_copy_fails_the_end() {
-    let mut peer = start();
+    let peer = start();
     peer.limit_file_size(Some(1));
     fs::remove_file(peer.file(NAME)).expect("removes");
     peer.log_line("can't be copied");
-    peer.signal(Signal::TERM);
-    assert_eq!(peer.wait().code(), Some(1));
-    let log = peer.rest_of_stderr();
-    let last = log.last().expect("it is told at the end");
-    assert!(
-        last.starts_with("error: acknowledged events may be lost"),
-        "{last}"
-    );
+    end_with_loss(peer);
 }
 
 #[test]

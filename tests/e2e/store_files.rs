@@ -11,6 +11,7 @@ use alldata_peer_server_http::store::StoreReader;
 use rusqlite::Connection as Database;
 use rustix::process::Signal;
 
+use crate::store_wal::long_reader;
 use crate::support::{Peer, PeerBuilder, can_make, no_own_disk, run, serve, wait_until};
 
 #[test]
@@ -45,13 +46,7 @@ fn moved_database_is_used_again_once_it_is_back() {
 #[test]
 fn moved_database_is_checkpointed_once_the_reader_ends() {
     let peer = with_one_event();
-    let reader = Database::open(peer.file("alldata.db")).expect("opens");
-    reader.execute_batch("BEGIN").expect("begins");
-    let count = "SELECT count(*) FROM events";
-    let events: i64 = reader
-        .query_row(count, (), |row| row.get(0))
-        .expect("reads");
-    assert_eq!(events, 1);
+    let reader = long_reader(&peer);
     peer.put("beside a reader", "1").assert_created();
     let (here, away) = (peer.file("alldata.db"), peer.file("away.db"));
     fs::rename(&here, &away).expect("moves");
@@ -381,4 +376,15 @@ pub(crate) fn assert_whole(peer: &Peer, keys: &[&str]) {
         peer.put(key, "2").assert_problem(409);
     }
     run(&["verify", "--store", &peer.store()]).assert_ok();
+}
+
+/// Ends a server that could not copy acknowledged events, and returns its remaining log.
+pub(crate) fn end_with_loss(mut peer: Peer) -> Vec<String> {
+    peer.signal(Signal::TERM);
+    assert_eq!(peer.wait().code(), Some(1));
+    let log = peer.rest_of_stderr();
+    let last = log.last().expect("the loss is logged");
+    let expected = "error: acknowledged events may be lost";
+    assert!(last.starts_with(expected), "{last}");
+    log
 }

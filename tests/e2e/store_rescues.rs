@@ -5,7 +5,9 @@ use std::path::Path;
 
 use rustix::process::Signal;
 
-use crate::store_files::{assert_holds, assert_refused, assert_whole, end, with_one_event};
+use crate::store_files::{
+    assert_holds, assert_refused, assert_whole, end, end_with_loss, with_one_event,
+};
 use crate::support::{Peer, run, serve};
 
 #[test]
@@ -27,6 +29,10 @@ fn copy_beside_another_store_refuses_the_start() {
         let sentence = output.assert_failed(1);
         assert!(sentence.contains("alldata.db.rescued"), "{sentence}");
     }
+    // Readers read the store at the path, and warn.
+    let output = run(&["get", "before", "--store", &store]);
+    assert_eq!(output.code, Some(0), "{output:?}");
+    assert!(output.stderr.contains("alldata.db.rescued"), "{output:?}");
     assert!(fs::read(&here).expect("reads") == backup);
     assert_holds(&rescued, "before");
     // The one way.
@@ -111,7 +117,7 @@ fn damaged_store_that_is_removed_is_copied_as_it_is() {
 #[test]
 fn end_without_a_copy_fails_and_says_what_is_lost() {
     for is_removed in [true, false] {
-        let mut peer = with_one_event();
+        let peer = with_one_event();
         let here = peer.file("alldata.db");
         peer.limit_file_size(Some(1));
         match is_removed {
@@ -120,16 +126,9 @@ fn end_without_a_copy_fails_and_says_what_is_lost() {
         }
         let line = peer.log_line("cannot copy the acknowledged events");
         assert!(line.contains("the server tries again"), "{line}");
-        peer.signal(Signal::TERM);
-        assert_eq!(peer.wait().code(), Some(1));
-        let log = peer.rest_of_stderr();
-        let last = log.last().expect("it is told at the end");
-        assert!(
-            last.starts_with("error: acknowledged events may be lost"),
-            "{last}"
-        );
+        let log = end_with_loss(peer);
         let lost = log.iter().rfind(|line| line.contains("ERROR"));
-        let lost = lost.expect("it is told at the end");
+        let lost = lost.expect("the loss is logged");
         assert!(lost.contains("alldata.db"), "{lost}");
         let expected = match is_removed {
             true => "are lost",

@@ -70,7 +70,8 @@ fn limit_of_the_wal_has_a_smallest_value() {
     }
 }
 
-fn long_reader(peer: &Peer) -> Database {
+/// A transaction that reads the one event of the store, and keeps the WAL from shrinking.
+pub(crate) fn long_reader(peer: &Peer) -> Database {
     let reader = Database::open(peer.file("alldata.db")).expect("opens");
     reader.execute_batch("BEGIN").expect("begins");
     let count = "SELECT count(*) FROM events";

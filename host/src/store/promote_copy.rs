@@ -76,24 +76,33 @@ pub(super) fn promote_copy(database: &Path) -> Result<(), Error> {
 /// Refuses a database beside a copy of the one that was at its path before: only an operator can decide which of
 /// the two is the store.
 fn refuse_beside_copy(database: &Path, copies: &[PathBuf]) -> Result<(), Error> {
-    // Another process may have made one of them the store just now.
-    let is_other = |copy: &&PathBuf| copy.exists() && id_at(copy) != id_at(database);
-    let Some(copy) = copies.iter().find(is_other) else {
+    let Some(copy) = other_than(database, copies) else {
         remove_second_names(database);
         return Ok(());
     };
     let (copy, path) = (copy.display(), database.display());
-    let wal = beside(database, "-wal");
-    let wal = match bytes_in(&wal) {
-        0 => String::new(),
-        _ => format!(" and {}", wal.display()),
-    };
+    let beside = ["-wal", "-shm"].map(|suffix| beside(database, suffix));
+    let beside = beside.iter().filter(|file| file.exists());
+    let beside: String = beside
+        .map(|file| format!(" and {}", file.display()))
+        .collect();
     Err(Error::StoreFormat {
         path: database.to_owned(),
         reason: format!(
-            "it was replaced or overwritten while a server had it open, and the events that were acknowledged until then are in {copy}: to use {path} as it is, rename {copy}; to use the copy, move {path}{wal} away"
+            "it was replaced or overwritten while a server had it open, and the events that were acknowledged until then are in {copy}: to use {path} as it is, rename {copy}; to use the copy, move {path}{beside} away"
         ),
     })
+}
+
+/// A rescued copy beside a database that is another file.
+pub(super) fn copy_beside(database: &Path) -> Option<PathBuf> {
+    other_than(database, &copies_of(database, OF_DATABASE)).cloned()
+}
+
+/// The first copy that is another file than the database. Another process may have made one of them the store just now.
+fn other_than<'a>(database: &Path, copies: &'a [PathBuf]) -> Option<&'a PathBuf> {
+    let is_other = |copy: &&PathBuf| copy.exists() && id_at(copy) != id_at(database);
+    copies.iter().find(is_other)
 }
 
 /// Whether a file is newer than another, or may be since a time is not known.

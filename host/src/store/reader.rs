@@ -14,6 +14,7 @@ use super::event::{Event, RawEvent, read_step};
 use super::file_id::links;
 use super::immutable::ReadConnection;
 use super::integrity::is_corruption;
+use super::promote_copy::copy_beside;
 use super::schema::check_readable;
 use super::store_error::store_error;
 use super::{location, overwritten_mark};
@@ -72,6 +73,13 @@ impl StoreReader {
             if opened.holds(path) {
                 if let Some(mark) = overwritten_mark::found(path) {
                     tracing::warn!("the store {}: {mark}", path.display());
+                }
+                if let Some(copy) = copy_beside(path) {
+                    tracing::warn!(
+                        "{} has acknowledged events of a store that was replaced by {}, which may lack them",
+                        copy.display(),
+                        path.display()
+                    );
                 }
                 return checked.map(|()| Self {
                     path: path.to_owned(),
