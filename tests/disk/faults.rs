@@ -10,7 +10,7 @@ use fastrand::Rng;
 
 use crate::disk::Disk;
 use crate::load::{History, Load, STORE, runtime};
-use crate::rounds::{Rounds, Tally};
+use crate::rounds::{RoundCounts, Rounds};
 use crate::trouble::Operation::{
     Access, Delete, Lock, Open, Read, ShmLock, ShmMap, Size, Sync, Truncate, Write,
 };
@@ -61,9 +61,9 @@ fn everything() {
 fn play(fault: &'static str, operations: &'static [Operation], roles: &'static [Role]) {
     let mut failed = 0;
     Rounds::of(fault, ROUNDS).play(|random| {
-        let (tally, failed_in_round) = round(operations, roles, random);
+        let (counts, failed_in_round) = round(operations, roles, random);
         failed += failed_in_round;
-        tally
+        counts
     });
     assert!(failed > 0, "nothing failed");
 }
@@ -72,7 +72,7 @@ fn round(
     operations: &'static [Operation],
     roles: &'static [Role],
     random: &mut Rng,
-) -> (Tally, u64) {
+) -> (RoundCounts, u64) {
     let runtime = runtime();
     let directory = tempfile::tempdir().expect("makes a directory");
     let disk = Disk::under(directory.path(), random.u64(..));
@@ -100,5 +100,5 @@ fn round(
     }
     drop(sink);
     history.assert_kept(directory.path());
-    (history.tally(), disk.failed())
+    (history.counts(), disk.failed())
 }

@@ -14,7 +14,7 @@ use rusqlite::{Connection, OpenFlags};
 use tokio::runtime::{Builder, Runtime};
 use tokio::task::JoinSet;
 
-use crate::rounds::Tally;
+use crate::rounds::RoundCounts;
 
 /// How many tasks put at a time.
 const TASKS: u64 = 12;
@@ -167,16 +167,16 @@ impl History {
         self.answers.iter().any(|(_, _, result)| result.is_ok())
     }
 
-    pub(crate) fn tally(&self) -> Tally {
-        let mut tally = Tally::default();
+    pub(crate) fn counts(&self) -> RoundCounts {
+        let mut counts = RoundCounts::default();
         for (_, _, result) in &self.answers {
             match result {
-                Ok(()) => tally.acknowledged += 1,
-                Err(PutError::Failed(_) | PutError::Unknown) => tally.unknown += 1,
-                Err(_) => tally.refused += 1,
+                Ok(()) => counts.acknowledged += 1,
+                Err(PutError::Failed(_) | PutError::Unknown) => counts.unknown += 1,
+                Err(_) => counts.refused += 1,
             }
         }
-        tally
+        counts
     }
 }
 

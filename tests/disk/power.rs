@@ -39,7 +39,7 @@ fn beginnings() {
         let mut store = Store::new(random);
         store.put_until_it_stops(random.u64(..BEGINNING_CHANGES), None, random);
         store.lose_power(random);
-        store.history.tally()
+        store.history.counts()
     });
 }
 
@@ -51,7 +51,7 @@ fn losses() {
             store.put_until_it_stops(random.u64(..MOST_CHANGES), None, random);
             store.lose_power(random);
         }
-        store.history.tally()
+        store.history.counts()
     });
 }
 
@@ -67,7 +67,7 @@ fn losses_after_kills() {
             store.put_until_it_stops(random.u64(..MOST_CHANGES / 8), None, random);
             store.lose_power(random);
         }
-        store.history.tally()
+        store.history.counts()
     });
 }
 
@@ -91,7 +91,7 @@ fn losses_after_failed_syncs() {
             }
             store.lose_power(random);
         }
-        store.history.tally()
+        store.history.counts()
     });
 }
 
@@ -133,7 +133,7 @@ fn losses_after_failed_checkpoints() {
         store.disk.stop();
         drop((sink, connected));
         store.lose_power(random);
-        store.history.tally()
+        store.history.counts()
     });
 }
 

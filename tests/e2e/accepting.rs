@@ -1,7 +1,6 @@
-//! Connections that can't be accepted: the system says why, and the server tries again.
+//! Connections that can't be accepted: the server logs the system's error and tries again.
 //!
-//! The system's answer is changed on its way by strace. Never uses up what the system has: for that
-//! see `faults`.
+//! strace injects the errors of `accept`. Resources that are really used up are in `faults`.
 
 use std::process::{Command, Stdio};
 
@@ -9,7 +8,7 @@ use rustix::process::Signal;
 
 use crate::support::{Peer, can_make};
 
-/// What the system may answer: Linux also tells what the network says of the new connection.
+/// Errors of `accept`. On Linux they include pending network errors of the new connection.
 const ERRORS: [&str; 6] = [
     "ECONNABORTED",
     "EMFILE",
@@ -33,7 +32,7 @@ fn failed_accept_is_retried() {
     }
     for error in ERRORS {
         let inject = format!("inject=accept4:error={error}:when=1..3");
-        // The program stays the test's own child.
+        // strace runs as a grandchild, so that the program stays a child of the test.
         let launcher = ["strace", "-D", "-f", "-qq", "-o", "/dev/null"];
         let launcher = [&launcher[..], &["-e", "trace=accept4", "-e", &inject]].concat();
         let mut peer = Peer::builder().launched_by(&launcher).start();
@@ -43,7 +42,7 @@ fn failed_accept_is_retried() {
         peer.signal(Signal::TERM);
         assert_eq!(peer.wait().code(), Some(0), "{error}");
         let log = peer.rest_of_stderr();
-        // A client that is gone by then is no trouble.
+        // Not an error: the client has already gone.
         let is_told = log.iter().any(|line| line.contains("cannot accept"));
         assert_eq!(is_told, error != "ECONNABORTED", "{error}: {log:#?}");
     }

@@ -1,6 +1,6 @@
-//! Guests that misbehave: the client gets a 500, and the next request is served.
+//! Faulty guests that are called through `wasi:http`: the client gets a 500, and the next request is served.
 //!
-//! The guests are components in text form, each with one fault. Never tests the built-in one.
+//! The guests are components in text form, each with one fault.
 
 use std::fs;
 
@@ -10,7 +10,7 @@ use rustix::process::Signal;
 use crate::support::protocol_guest::{self, CREATED, guest_that};
 use crate::support::{Connection, Embedded, Peer, Post};
 
-/// A component that exports the handler, with `handle` as the body of its only function.
+/// A component that exports `wasi:http/incoming-handler`, with `handle` as the body of its only function.
 fn guest(handle: &str) -> Vec<u8> {
     wat::parse_str(guest_text(handle)).expect("is a component")
 }
@@ -42,7 +42,7 @@ fn serve(handle: &str) -> Embedded {
     )
 }
 
-/// Holds that every request on one connection is answered with a 500 that tells nothing.
+/// Asserts that every request on one connection is answered with a 500 without details.
 fn assert_fails_and_lives_on(handle: &str) {
     let server = serve(handle);
     let mut connection = Connection::open(server.address());
@@ -73,7 +73,7 @@ fn stack_overflow_of_guest_is_500() {
 #[test]
 fn looping_guest_is_stopped_and_blocks_no_other_put() {
     let server = serve("(loop (br 0))");
-    // More than there are threads to run them on.
+    // More calls than threads.
     let mut looping: Vec<Connection> = (0..8).map(|_| server.connect()).collect();
     for connection in &mut looping {
         connection.send(Post::put("key1", "1").bytes());
@@ -95,17 +95,17 @@ fn guest_trapping_at_instantiation_is_500() {
 
 #[test]
 fn memory_beyond_limit_is_denied_to_guest() {
-    // 1,600 pages are 100 MiB; the guest traps where it gets them.
+    // 1,600 pages are 100 MiB; the guest traps if it gets them.
     let grow = "(if (i32.ne (memory.grow (i32.const 1600)) (i32.const -1)) (then unreachable))";
     let server = serve(grow);
     let detail = server.put("key1", "1").detail(500);
     assert!(detail.contains("log"), "{detail}");
 }
 
-/// It asks for all that it may have, and then for one page more.
+/// The guest grows its memory to the limit, and then by one page more.
 #[test]
 fn memory_limit_of_guest_is_exact_to_the_page() {
-    // It traps where either is other than it should be. It has a page from the start.
+    // It traps if the first growth fails or the second succeeds. It starts with one page.
     let grow = |pages: u32, wrong: &str| {
         format!(
             "(if ({wrong} (memory.grow (i32.const {pages})) (i32.const -1)) (then unreachable))"
@@ -187,7 +187,7 @@ fn unknown_import_is_named() {
     assert!(error.contains("acme:queue/send"), "{error}");
 }
 
-/// Why a server with this component does not start, with all causes.
+/// The error with which a server with this component does not start, with all causes.
 fn listen_error(component: Vec<u8>) -> String {
     let runtime = tokio::runtime::Runtime::new().expect("starts a runtime");
     let builder = PeerServer::builder().sink(DiscardSink).component(component);

@@ -1,7 +1,5 @@
-//! Where the program keeps compiled components, and that it runs nothing which others could have
-//! written or time has damaged.
-//!
-//! Never measures what keeping them saves.
+//! The compile cache: its files, and the refusal of files that another user could have written or that are
+//! damaged.
 
 use std::collections::BTreeMap;
 use std::fs::{self, Permissions};
@@ -13,16 +11,16 @@ use tempfile::TempDir;
 
 use crate::support::{Output, Peer, PeerBuilder, handler_only_file, run};
 
-/// A server on a free port, which is to fail before it has one.
+/// The arguments of a server that has to fail before it listens.
 const SERVE: [&str; 5] = ["serve", "--hostname", "127.0.0.1", "--port", "0"];
 
-/// How many places of a file are damaged, one after the other.
+/// The number of positions in a file that are damaged, one after the other.
 const DAMAGES: usize = 24;
 
 #[test]
 fn compiled_component_is_reused_by_next_start() {
     let directory = directory();
-    // It is made, also with what is above it, and its name is no matter.
+    // The directory is created with its parents, whatever its name.
     let kept = directory.path().join("not yet/k\u{e9}pt = 1");
     serve_and_put(keeping_in(&kept));
     let files = compiled(&kept);
@@ -66,7 +64,7 @@ fn damaged_file_is_recompiled_and_logged() {
         let (again, bytes) = only(directory.path());
         assert!(again == path && bytes == whole, "it is not replaced");
     }
-    // Something is in the place of the file, and stays there.
+    // The path of the file is taken by something that stays.
     fs::remove_file(&path).expect("removes");
     fs::create_dir(&path).expect("makes a directory");
     serve_and_put(keeping_in(directory.path()));
@@ -98,12 +96,12 @@ fn directory_writable_by_others_is_refused() {
     }
     fs::set_permissions(&kept, Permissions::from_mode(0o755)).expect("sets");
     serve_and_put(keeping_in(&kept));
-    // So is one that others can put another one in the place of.
+    // A directory in which others can replace a parent is refused too.
     fs::set_permissions(directory.path(), Permissions::from_mode(0o777)).expect("sets");
     assert_refused(&kept, "777");
     fs::set_permissions(directory.path(), Permissions::from_mode(0o1777)).expect("sets");
     serve_and_put(keeping_in(&kept));
-    // A file is not run, and another one takes its place.
+    // A damaged file is not run, and is replaced.
     fs::set_permissions(&path, Permissions::from_mode(0o666)).expect("sets");
     serve_and_put(keeping_in(&kept)).log_line("compiled again");
     let mode = fs::metadata(&path).expect("is there").mode() & 0o777;
@@ -159,7 +157,7 @@ fn component_is_compiled_ahead_for_serve() {
     serve_and_put(keeping_in(&kept));
     assert!(compiled(&kept) == before, "it was compiled again");
     fs::remove_file(built_in).expect("removes");
-    // One in a file, and one that is written at the same time.
+    // One component in a file, and one that is written at the same time.
     let other = handler_only_file().to_str().expect("is text");
     run(&["component", "--precompile", &kept_name, other]).assert_ok();
     let sink = ["component", "--sink", "directory", "-o", &written];
@@ -168,7 +166,7 @@ fn component_is_compiled_ahead_for_serve() {
     assert_eq!(before.len(), 2);
     serve_and_put(keeping_in(&kept).arguments(&["--component", other]));
     assert!(compiled(&kept) == before, "it was compiled again");
-    // A component that cannot be compiled or stored is an error.
+    // A component that can't be compiled or stored is an error.
     fs::write(&written, "This is no component.").expect("writes");
     let output = run(&["component", "--precompile", &kept_name, &written]);
     assert!(
@@ -183,7 +181,7 @@ fn component_is_compiled_ahead_for_serve() {
 fn compilation_of_large_component_is_logged_before_and_after() {
     let directory = directory();
     let file = directory.path().join("large.wasm");
-    // A custom section of so many bytes, which is not compiled.
+    // A custom section of `bytes` bytes, which is not compiled.
     let mut bytes = alldata_peer_server_http::BUILT_IN_COMPONENT.to_vec();
     let (section, length) = (1_u8, 2 * 1024 * 1024_usize);
     bytes.push(0);
@@ -215,7 +213,7 @@ fn keeping_in(directory: &Path) -> PeerBuilder {
     Peer::builder().arguments(&["--compile-cache", directory])
 }
 
-/// A server of somebody who has this directory for caches.
+/// A server with this directory as its compile cache.
 fn of_user(caches: &Path) -> PeerBuilder {
     let caches = caches.to_str().expect("is text");
     let builder = Peer::builder().own_env("XDG_CACHE_HOME", caches);
@@ -229,7 +227,7 @@ fn serve_and_put(builder: PeerBuilder) -> Peer {
     peer
 }
 
-/// Holds that a server does not start with this directory, and names it and the reason.
+/// Asserts that a server does not start with this directory, and that the error names it and the reason.
 #[track_caller]
 fn assert_refused(directory: &Path, reason: &str) {
     let path = directory.to_str().expect("is text");
@@ -244,8 +242,7 @@ fn assert_refused(directory: &Path, reason: &str) {
     }
 }
 
-/// The files of a directory, each by its path and its number, which is another one once it is
-/// written again.
+/// The files of a directory, each by its path and its inode, which differs after the file is written again.
 fn compiled(directory: &Path) -> BTreeMap<PathBuf, u64> {
     let entries = fs::read_dir(directory).expect("lists");
     let files = entries.map(|entry| entry.expect("lists").path());
@@ -255,7 +252,7 @@ fn compiled(directory: &Path) -> BTreeMap<PathBuf, u64> {
     files.map(|path| (path.clone(), number(&path))).collect()
 }
 
-/// The path and the bytes of the only one that is kept.
+/// The path and the bytes of the only cached file.
 fn only(directory: &Path) -> (PathBuf, Vec<u8>) {
     let files = compiled(directory);
     assert_eq!(files.len(), 1, "{files:?}");

@@ -1,14 +1,11 @@
-//! The built component from the outside: what it imports, exports and carries.
-//!
-//! Never runs it.
+//! The built-in component as a file: its imports, exports and custom sections. It is not run.
 
 use std::collections::BTreeSet;
 
 use alldata_peer_server_http::BUILT_IN_COMPONENT;
 use wasmparser::{Parser, Payload, Validator};
 
-/// The exports of the component, also where it is composed with a sink: the entry point of every platform,
-/// and the wire protocol as functions.
+/// The exports of the component, composed or not: the entry point for every platform, and `protocol`.
 pub(crate) const EXPORTS: [&str; 2] = [
     "alldata:peer/protocol@0.1.0",
     "wasi:http/incoming-handler@0.2.12",
@@ -51,7 +48,7 @@ fn component_contains_no_path_of_the_build_machine() {
     }
 }
 
-/// The names of the imports and exports of a component itself, not of what is nested in it.
+/// The names of the imports and exports of a component, without those of nested components.
 pub(crate) fn names(component: &[u8]) -> (BTreeSet<String>, BTreeSet<String>) {
     let (mut imports, mut exports) = (BTreeSet::new(), BTreeSet::new());
     let mut depth = 0;

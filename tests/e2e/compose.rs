@@ -1,6 +1,6 @@
-//! `alldata-peer component`: what it composes, and what it refuses to.
+//! `alldata-peer component`: the compositions that it makes, and those that it refuses.
 //!
-//! Never asks what a sink does with events: that is in `directory_sink` and `forward_sink`.
+//! What a composed sink does with events is in `directory_sink` and `forward_sink`.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -15,13 +15,13 @@ use wit_parser::{Resolve, WorldItem};
 use crate::component::{EXPORTS, names};
 use crate::support::{Peer, SINKS, composed, run};
 
-/// The most bytes of the component alone: it is to be fetched and compiled where that takes time.
+/// The largest size of the component alone, in bytes: hosts download and compile it.
 const MAX_BARE_BYTES: usize = 96 * 1024;
 
-/// The most bytes of a composed one: the sinks bring an allocator and a JSON reader of their own.
+/// The largest size of a composed component, in bytes: sinks add an allocator and a JSON parser.
 const MAX_COMPOSED_BYTES: usize = 192 * 1024;
 
-/// What every composed component imports: the peer's own, and where sinks are set and complain.
+/// The imports of every composed component: those of the peer, and variables and standard error for the sink.
 const IMPORTS: [&str; 5] = [
     "wasi:cli/environment@0.2.12",
     "wasi:cli/stderr@0.2.12",
@@ -213,9 +213,9 @@ fn the_wit_is_whole_and_has_the_world_of_a_sink() {
     assert_eq!(world("peer"), (put_sink, protocol));
 }
 
-/// A sink that takes everything and keeps nothing.
+/// A sink that accepts every put and stores nothing.
 fn sink() -> String {
-    // An exported function names its types by their exports, hence the component in between.
+    // An exported function refers to types by their exports, hence the nested component.
     let put = r#"(func (param "key" string) (param "event" string) (result (result (error"#;
     format!(
         r#"(component {CORE}
@@ -235,7 +235,7 @@ fn sink() -> String {
     )
 }
 
-/// A sink that hands on what it is given, to yet another sink.
+/// A sink that passes puts on to another sink.
 fn again() -> String {
     format!(
         r#"(component
@@ -248,7 +248,7 @@ fn again() -> String {
     )
 }
 
-/// Files for the program, in a directory of their own.
+/// Files for the program, in a temporary directory.
 struct Files(TempDir);
 
 impl Files {
@@ -267,14 +267,14 @@ impl Files {
         path
     }
 
-    /// A component in its binary form, from its text.
+    /// Writes a component from its text form.
     fn wat(&self, name: &str, text: &str) -> String {
         let bytes = wat::parse_str(text).unwrap_or_else(|error| panic!("{name}: {error}"));
         self.write(name, &bytes)
     }
 }
 
-/// A module whose put does nothing: the result at address 0 stays zero, which is `ok`.
+/// A module whose `put` does nothing: the result at address 0 stays zero, which is `ok`.
 const CORE: &str = r#"
     (core module $module
         (memory (export "memory") 1)
@@ -283,7 +283,7 @@ const CORE: &str = r#"
         (func (export "put-key") (param i32 i32)))
     (core instance $core (instantiate $module))"#;
 
-/// A put that takes a key alone.
+/// A `put` with a key and no event.
 const PUT_OF_A_KEY: &str = r#"
     (func $put (param "key" string)
         (canon lift (core func $core "put-key") (memory (core memory $core "memory")) (realloc (core func $core "realloc"))))

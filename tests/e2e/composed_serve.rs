@@ -1,6 +1,5 @@
-//! `alldata-peer serve` with a component that has a sink: what it is given, and what must not be.
-//!
-//! Never composes anything but the program's own sinks.
+//! `alldata-peer serve` with a component that has a sink: its variables and directories, and the flags that are
+//! refused.
 
 use std::fs;
 use std::process::Command;
@@ -67,7 +66,7 @@ fn env_and_dir_are_validated_before_start() {
     for arguments in [["--env", "A=b"], ["--dir", "."]] {
         let output = run(&[&serve[..], &arguments].concat());
         output.assert_failed(2);
-        // What is missing stands in the next line.
+        // The next line of the log names the missing setting.
         assert!(output.stderr.contains("--component <FILE>"), "{output:?}");
     }
     for missing in ["/nowhere/events", component] {
@@ -81,7 +80,7 @@ fn env_and_dir_are_validated_before_start() {
     }
 }
 
-/// A pipe where an event's file is to be lets the sink wait for ever, like a disk that hangs.
+/// A pipe at the path of an event's file blocks the sink without end, like a disk that hangs.
 #[test]
 fn hanging_component_is_504_and_releases_its_slot() {
     let events = EventFiles::new();
@@ -106,8 +105,8 @@ fn hanging_component_is_504_and_releases_its_slot() {
     peer.put("key1", "1").assert_created();
 }
 
-/// A store in two directories would be no store. One instance for each request shows at once what
-/// a kept one would show later.
+/// Two directories would be two stores. With an instance for each request the fault would show at once, with a
+/// reused one later.
 #[test]
 fn duplicate_directory_name_is_refused() {
     let events = EventFiles::new();

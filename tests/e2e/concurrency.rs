@@ -1,6 +1,4 @@
-//! Many connections that put at once: each put that is acknowledged reached the sink once.
-//!
-//! Never measures how fast that is.
+//! Concurrent puts on many connections: each acknowledged put reached the sink once.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -14,13 +12,13 @@ use tokio::task::yield_now;
 
 use crate::support::{Connection, DEADLINE, Embedded, Post, handler_only};
 
-/// How many clients put at a time, each on a connection of its own.
+/// The number of clients, each with its own connection.
 const CLIENTS: usize = 64;
 
-/// How many puts each of them has acknowledged.
+/// The number of acknowledged puts of each client.
 const PUTS: usize = 40;
 
-/// The puts that reached a sink, and how many it had at a time.
+/// The puts that reached a sink, and the largest number of concurrent ones.
 #[derive(Default)]
 struct Reached {
     puts: Mutex<HashMap<String, Vec<String>>>,
@@ -28,7 +26,7 @@ struct Reached {
     most: AtomicUsize,
 }
 
-/// A server whose sink takes its time, so that others come in between.
+/// A server whose sink yields before it stores, so that puts interleave.
 fn serve(builder: PeerServerBuilder) -> (Embedded, Arc<Reached>) {
     let reached = Arc::new(Reached::default());
     let sink = Arc::clone(&reached);
@@ -46,7 +44,7 @@ fn serve(builder: PeerServerBuilder) -> (Embedded, Arc<Reached>) {
             Ok(())
         }
     });
-    // More threads than processors, as on a machine that has other work too.
+    // More threads than processors, as on a busy machine.
     let mut runtime = Builder::new_multi_thread();
     let runtime = runtime.worker_threads(6).enable_all().build();
     let runtime = runtime.expect("starts a runtime");
@@ -55,7 +53,7 @@ fn serve(builder: PeerServerBuilder) -> (Embedded, Arc<Reached>) {
     (Embedded { runtime, server }, reached)
 }
 
-/// The event of a put, between a few bytes and a hundred thousand.
+/// The event of a put, of a few bytes to 100,000.
 fn event(client: usize, put: usize) -> String {
     let bytes = match (client + put) % 16 {
         0 => 100_000 + client,
@@ -64,7 +62,7 @@ fn event(client: usize, put: usize) -> String {
     format!("\"{client} {put} {}\"", "\u{e9}".repeat(bytes / 2))
 }
 
-/// Puts until all is acknowledged, and returns how many times that was put off.
+/// Puts until all puts are acknowledged, and returns the number of 503s.
 fn put_all(connection: &mut Connection, client: usize) -> usize {
     let (mut refused, start) = (0, Instant::now());
     for number in 0..PUTS {
@@ -83,9 +81,8 @@ fn put_all(connection: &mut Connection, client: usize) -> usize {
     refused
 }
 
-/// Has all clients put, holds that the sink has just what they put, and returns how often they
-/// were refused.
-fn crowd(builder: PeerServerBuilder, most: usize) -> usize {
+/// Runs all clients, asserts that the sink has exactly their puts, and returns the number of 503s.
+fn run_clients(builder: PeerServerBuilder, most: usize) -> usize {
     let (server, reached) = serve(builder);
     let refused = thread::scope(|scope| {
         let clients = (0..CLIENTS).map(|client| {
@@ -118,13 +115,13 @@ fn crowd(builder: PeerServerBuilder, most: usize) -> usize {
 fn clients_within_capacity_are_never_refused() {
     for places in [u32::try_from(CLIENTS).expect("is small"), 1024] {
         let builder = PeerServer::builder().limits(concurrent(places));
-        assert_eq!(crowd(builder, CLIENTS), 0, "{places} places");
+        assert_eq!(run_clients(builder, CLIENTS), 0, "{places} places");
     }
 }
 
 #[test]
 fn clients_beyond_capacity_put_acknowledged_events_once() {
-    crowd(PeerServer::builder().limits(concurrent(4)), 4);
+    run_clients(PeerServer::builder().limits(concurrent(4)), 4);
 }
 
 #[test]
@@ -136,8 +133,8 @@ fn short_lived_instances_lose_nothing() {
         })
     };
     let places = u32::try_from(CLIENTS).expect("is small");
-    assert_eq!(crowd(reused(3, places), CLIENTS), 0);
-    crowd(reused(1, 8), 8);
+    assert_eq!(run_clients(reused(3, places), CLIENTS), 0);
+    run_clients(reused(1, 8), 8);
 }
 
 #[test]
@@ -145,12 +142,12 @@ fn wasi_http_component_loses_nothing() {
     let builder = || PeerServer::builder().component(handler_only());
     let places = u32::try_from(CLIENTS).expect("is small");
     let crowded = builder().limits(concurrent(places));
-    assert_eq!(crowd(crowded, CLIENTS), 0);
+    assert_eq!(run_clients(crowded, CLIENTS), 0);
     let short_lived = Limits {
         max_instance_reuse_count: 3,
         ..concurrent(4)
     };
-    crowd(builder().limits(short_lived), 4);
+    run_clients(builder().limits(short_lived), 4);
 }
 
 fn concurrent(max_concurrent_requests: u32) -> Limits {
@@ -160,8 +157,8 @@ fn concurrent(max_concurrent_requests: u32) -> Limits {
     }
 }
 
-/// Puts until the server ends the connection, and returns how many it acknowledged. Only the last
-/// answer says that it is the last.
+/// Puts until the server closes the connection, and returns the number of acknowledged puts. Only the last
+/// response says `Connection: close`.
 fn put_until_the_end(connection: &mut Connection, client: usize) -> usize {
     for number in 0.. {
         let put = Post::put(&format!("{client}-{number}"), "\"any\"");

@@ -1,4 +1,4 @@
-//! Puts under a key that holds another event: what is the same value, and at whose cost that is found.
+//! Puts under a key that already has an event: which events are the same, and how much a comparison costs.
 
 use std::time::Instant;
 
@@ -6,20 +6,20 @@ use rusqlite::Connection as Database;
 
 use crate::support::{DEADLINE, Peer, Post, run, run_with_input};
 
-/// How many elements the large event has: enough for 4 MiB.
+/// The number of elements of the large event, which has 4 MiB.
 const LARGE_ELEMENTS: usize = 2 * 1024 * 1024;
 
-/// How many clients put another event under its key at the same time.
+/// The number of clients that put another event under its key at once.
 const CLIENTS: usize = 1100;
 
-/// The default sink, and one that compares in memory.
+/// The sink `sqlite:`, and one that compares in memory.
 const SINKS: [&[&str]; 2] = [&[], &["--sink", "memory:"]];
 
 fn large(separator: &str) -> String {
     format!("[{}1]", ["1", separator].concat().repeat(LARGE_ELEMENTS))
 }
 
-/// Puts until there is room for a comparison.
+/// Puts until there is a place for the comparison.
 #[track_caller]
 fn put_in_turn(peer: &Peer, key: &str, event: &str) -> u16 {
     let start = Instant::now();
@@ -39,14 +39,14 @@ fn small_conflicts_with_large_event_stall_nobody() {
         peer.put("large", &large(",")).assert_created();
         let conflict = Post::put("large", "2").bytes();
         for _ in 0..CLIENTS {
-            // Closed at once: what is complete is put all the same.
+            // The connection is closed at once: a complete request is put all the same.
             peer.connect().send(&conflict);
         }
         for number in 0..100 {
             peer.put(&format!("good-{number}"), "1").assert_created();
         }
         assert_eq!(put_in_turn(&peer, "large", "2"), 409);
-        // From now on the value of the held event is known.
+        // From here on the value digest of the stored event is cached.
         for _ in 0..CLIENTS {
             peer.put("large", "3").assert_problem(409);
         }
@@ -96,7 +96,7 @@ fn same_value_has_no_limit_of_exponent_or_depth() {
     }
 }
 
-/// The event is read for a comparison only, which then fails, as the digest of its text is another.
+/// The event is read only for a comparison, which fails because the digest of its text does not match.
 #[test]
 fn conflict_with_damaged_large_event_is_an_error() {
     let peer = Peer::start();

@@ -1,6 +1,6 @@
-//! As many connections as there may be: which are closed, and which wait.
+//! The limits on connections: which connections are closed for new ones, and which wait.
 //!
-//! Never tests what a connection may send: that is in `limits`.
+//! The limits of a request are in `limits`.
 
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
@@ -14,22 +14,22 @@ use alldata_peer_server_http::{
 
 use crate::support::{Connection, DEADLINE, Embedded, Peer, Post, handler_only, wait_until};
 
-/// How many clients keep all connections that there are.
+/// The number of clients that use up all connections.
 const CLIENTS: usize = 60;
 
-/// How many clients of a crowd come back at once, many times as many as there are connections.
-const CROWD: usize = 1100;
+/// The number of clients that reconnect at once, many times the number of connections.
+const RETURNING_CLIENTS: usize = 1100;
 
-/// How long a client may take for the first byte of its request, in a crowd too.
+/// The time for the first byte of a request, also under this load.
 const THINKING_TIME: Duration = Duration::from_millis(30);
 
-/// How often a client tries whose connection may be closed all the same, on a machine that is busy.
+/// The number of attempts of a client whose connection may be closed again, on a busy machine.
 const TRIES: usize = 5;
 
-/// More than two sockets hold of an answer that is not read.
+/// More bytes than two sockets buffer of a response that is not read.
 const LARGE_REASON_BYTES: usize = 8 * 1024 * 1024;
 
-/// Long enough for an answer that should not come.
+/// The time for which no response must arrive.
 const PAUSE: Duration = Duration::from_millis(200);
 
 fn put() -> Post {
@@ -40,7 +40,7 @@ fn get() -> Post {
     Post::new(Vec::new()).method("GET")
 }
 
-/// A server that has few connections.
+/// A server with few connections.
 fn serve(max_connections: usize) -> Peer {
     let max_connections = max_connections.to_string();
     Peer::builder()
@@ -66,7 +66,7 @@ fn idle_clients_at_the_limit_block_no_new_client() {
         let mut new = peer.connect();
         new.ask(&Post::put(&format!("key{round}"), "1"))
             .assert_created();
-        // Its request was the first of the round, so that it has been idle the longest.
+        // Its request was the first of the round, so it has been idle the longest.
         assert_eq!(kept.remove(0).rest(), b"");
         kept.push(new);
     }
@@ -92,7 +92,7 @@ fn started_requests_are_never_cut_off() {
     let (first, rest) = halves();
     let head = first.len() / 2;
     let mut busy: Vec<Connection> = (0..3).map(|_| peer.connect()).collect();
-    // Within the head, within the body, and within the head behind another request.
+    // Within the header section, within the body, and within the header section of a pipelined request.
     busy[0].send(&first[..head]);
     busy[1].send(&first);
     busy[2].ask(&put()).assert_created();
@@ -127,8 +127,8 @@ fn waiting_client_does_not_delay_shutdown() {
     assert!(answer.is_none_or(|answer| answer.status == 201));
 }
 
-/// An answer that its client reads slowly is not cut off, whether the host has it as a whole or a guest
-/// still writes it.
+/// A response that its client reads slowly is not cut off, whether the host has all of it or a guest is still
+/// writing it.
 #[test]
 fn unread_response_keeps_its_connection() {
     for component in [BUILT_IN_COMPONENT, handler_only()] {
@@ -149,7 +149,7 @@ fn unread_response_keeps_its_connection() {
         let server = Embedded::start(builder);
         let mut slow = server.connect();
         slow.send(Post::put("large", "1").bytes());
-        // Its first bytes are there.
+        // Its first bytes have arrived.
         assert!(!slow.is_quiet_for(DEADLINE));
         let mut waiting = server.connect();
         waiting.send(put().bytes());
@@ -159,7 +159,7 @@ fn unread_response_keeps_its_connection() {
     }
 }
 
-/// A client that has its last answer and keeps the connection is the first to make room.
+/// A client that has its last response and keeps the connection open is closed first.
 #[test]
 fn lingering_connection_makes_room_before_an_idle_one() {
     let peer = serve(2);
@@ -175,7 +175,7 @@ fn lingering_connection_makes_room_before_an_idle_one() {
     idle.ask(&put()).assert_created();
 }
 
-/// A put whose body has a trailer section, behind which nothing is read.
+/// A put whose body has a trailer section; the server reads nothing after it.
 fn chunked_with_trailer() -> Vec<u8> {
     let body = "{\"key\":\"key1\",\"event\":1}";
     let body = format!("{:x}\r\n{body}\r\n0\r\nX: y\r\n\r\n", body.len());
@@ -183,8 +183,8 @@ fn chunked_with_trailer() -> Vec<u8> {
     [head, &body].concat().into_bytes()
 }
 
-/// While a connection waits, the others are told to end where they are answered, so that none loses a
-/// request on its way.
+/// While a connection waits, each response says `Connection: close`, so that no client loses a request that it
+/// has just sent.
 #[test]
 fn answer_is_the_last_while_another_connection_waits() {
     let peer = serve(1);
@@ -193,7 +193,7 @@ fn answer_is_the_last_while_another_connection_waits() {
     let mut waiting = peer.connect();
     waiting.send(put().bytes());
     assert!(waiting.is_quiet_for(PAUSE), "there was a place");
-    // What is pipelined does not spoil the answer.
+    // Pipelined requests do not change the response.
     served.send(halves().1).send(put().bytes());
     let answer = served.answer();
     answer.assert_created();
@@ -205,8 +205,8 @@ fn answer_is_the_last_while_another_connection_waits() {
     waiting.ask(&put()).assert_created();
 }
 
-/// Clients that come back as soon as they are closed: each third says nothing, asks once and stays, or
-/// asks and goes.
+/// Clients that reconnect as soon as they are closed: one third sends nothing, one sends a request and stays,
+/// one sends a request and closes.
 fn come_back(address: SocketAddr, clients: usize, is_over: &AtomicBool) {
     let mut open: Vec<Option<TcpStream>> = (0..clients).map(|_| None).collect();
     while !is_over.load(Ordering::Relaxed) {
@@ -230,7 +230,7 @@ fn come_back(address: SocketAddr, clients: usize, is_over: &AtomicBool) {
     }
 }
 
-/// Puts as a client does that takes a while for its first byte.
+/// Puts like a client that takes a while until its first byte.
 fn put_after_thinking(address: SocketAddr, put: &Post) {
     for _ in 0..TRIES {
         let mut connection = Connection::open(address);
@@ -250,7 +250,7 @@ fn puts_succeed_beside_reconnecting_clients() {
     let (address, is_over) = (peer.address(), AtomicBool::new(false));
     thread::scope(|scope| {
         for _ in 0..4 {
-            scope.spawn(|| come_back(address, CROWD / 4, &is_over));
+            scope.spawn(|| come_back(address, RETURNING_CLIENTS / 4, &is_over));
         }
         peer.log_line("too many connections at a time");
         let good = (0..4).map(|client| {

@@ -1,7 +1,7 @@
-//! How requests travel: framing, keep-alive, pipelining, and clients that are slow.
+//! How requests are transferred: framing, keep-alive, pipelining, and slow clients.
 //!
-//! Never tests what a body may hold (`protocol.rs`) nor the end of a server (`shutdown.rs`). Clients that
-//! go away are in `lost_clients`, bodies that are not taken in `unread_bodies`.
+//! Bodies are in `protocol`, the end of a server in `shutdown`, clients that go away in `lost_clients`, bodies
+//! that are not read in `unread_bodies`.
 
 use std::sync::mpsc::{Receiver, TryRecvError};
 use std::time::{Duration, Instant};
@@ -10,10 +10,10 @@ use alldata_peer_server_http::{PeerServer, PutError};
 
 use crate::support::{Connection, DEADLINE, Embedded, Peer, Post, chunked};
 
-/// How long a slow client waits between two bytes.
+/// The pause of a slow client between two bytes.
 const PAUSE: Duration = Duration::from_millis(5);
 
-/// The head that the original client of Node sends.
+/// The header section that the original Node client sends.
 const NODE_HEAD: &str = "POST /_put HTTP/1.1\r\nHost: peer\r\nConnection: keep-alive\r\nTransfer-Encoding: chunked\r\n\r\n";
 
 pub(crate) const EVENT: &str = "{\"n\u{e4}me\":\"\u{20ac} \u{1F600}\",\"n\":12345678901234567890}";
@@ -23,14 +23,14 @@ pub(crate) fn body() -> Vec<u8> {
     format!("{{\"key\":\"cl\u{e9}\",\"event\":{EVENT}}}").into_bytes()
 }
 
-/// Holds that the put of [`body`] is the next one that reached the sink.
+/// Asserts that the put of [`body`] is the next one that reached the sink.
 #[track_caller]
 pub(crate) fn assert_put(puts: &Receiver<(String, String)>) {
     let put = ("cl\u{e9}".to_owned(), EVENT.to_owned());
     assert_eq!(puts.try_recv(), Ok(put));
 }
 
-/// A put of [`body`], with its length announced and in chunks.
+/// A put of [`body`], with `Content-Length` and chunked.
 pub(crate) fn both() -> [Post; 2] {
     [Post::new(body()), Post::chunks(&[&body()])]
 }
@@ -49,7 +49,7 @@ fn body_split_at_any_byte_is_put_whole() {
         let post = Post::chunks(&[&body[..at], &body[at..]]);
         connection.ask(&post).assert_created();
         assert_put(&puts);
-        // The same split once more, where the second half comes in a packet of its own.
+        // The same split, with the second part in a packet of its own.
         let post = Post::new(body.clone());
         connection.send(post.head()).send(&body[..at]);
         connection.send(&body[at..]);
@@ -87,7 +87,7 @@ fn chunk_extensions_and_trailers_are_no_part_of_the_body() {
         connection.send(NODE_HEAD).send(&framed);
         connection.answer().assert_created();
         assert_put(&puts);
-        // Others may see the end of such a body elsewhere: see `trailers`.
+        // Other servers may see the end of such a body elsewhere: see `trailers`.
         assert_eq!(connection.rest(), b"");
     }
 }
@@ -105,7 +105,7 @@ fn headers_of_original_client_suffice() {
 
 #[test]
 fn pipelined_puts_are_answered_in_order() {
-    // The sink answers with the key, which tells one answer from another.
+    // The sink returns the key in its error, which identifies the response.
     let builder = PeerServer::builder().on_put(|key, _| async { Err(PutError::Rejected(key)) });
     let server = Embedded::start(builder);
     let requests = (0..30).flat_map(|number| match number {
@@ -192,7 +192,7 @@ fn expect_100_gets_continue() {
     let impatient = Post::new(body()).header("Expect: 100-continue");
     connection.ask(&impatient).assert_created();
     assert_put(&puts);
-    // HTTP/1.0 does not know interim answers.
+    // HTTP/1.0 has no interim responses.
     let old = Post::new(body()).http10().header("Expect: 100-continue");
     connection
         .send(old.bytes())
@@ -225,7 +225,7 @@ fn stalled_body_is_408_and_closes_connection() {
         sized.head(),
         sized_bytes[..sized_bytes.len() - 1].to_vec(),
         chunks.head(),
-        // All but the last chunk, which says that this was the body.
+        // Everything but the last chunk, which ends the body.
         chunks_bytes[..chunks_bytes.len() - 5].to_vec(),
     ];
     let mut connections: Vec<Connection> = stalls.iter().map(|_| peer.connect()).collect();

@@ -1,7 +1,6 @@
-//! Where the protocol differs from the original peer server on purpose, row by row.
+//! Deliberate differences from the original peer server, row by row of the table in the changelog.
 //!
-//! Never tests host names, busy ports, a missing sink or closing (`embedding.rs`), nor a sink that
-//! never answers (`protocol.rs`).
+//! Host names, busy ports, a missing sink and closing are in `embedding`, a sink that hangs in `protocol`.
 
 use std::panic::panic_any;
 use std::thread;
@@ -29,7 +28,7 @@ fn port_0_is_a_free_port_and_is_reported() {
 fn asynchronous_sink_is_answered() {
     let server = Embedded::start(PeerServer::builder().on_put(|key, event| async move {
         let (answer, answered) = oneshot::channel();
-        // Nothing answers before this put has been polled and waits.
+        // No response is sent before this put was polled and waits.
         tokio::task::yield_now().await;
         thread::spawn(move || answer.send((key, event)));
         match answered.await {
@@ -60,7 +59,7 @@ fn character_split_over_two_chunks_is_stored_unchanged() {
 #[test]
 fn invalid_utf8_is_400_anywhere() {
     let peer = Peer::start();
-    // A lone byte, one that is cut off, an overlong one, a surrogate, beyond the last character.
+    // A lone continuation byte, a truncated character, an overlong one, a surrogate, one beyond U+10FFFF.
     let invalid: [&[u8]; 5] = [
         b"\xFF",
         b"\xE2\x82",
@@ -171,7 +170,7 @@ fn body_limit_of_16_mib_is_exact() {
     let chunks = body("chunks", MOST);
     let parts: Vec<&[u8]> = chunks.chunks(100_000).collect();
     peer.send(&Post::chunks(&parts)).assert_created();
-    // The event, its quotes and the line end.
+    // The event, its quotes and the line break.
     assert_eq!(
         peer.get("sized").len(),
         MOST - r#"{"key":"sized","event":}"#.len() + 1

@@ -1,6 +1,6 @@
-//! The sink `directory` in trouble: kills, full disks, damaged files, directories it may not use.
+//! Faults of the sink `directory`: kills, full disks, damaged files, missing permissions.
 //!
-//! Never asks where an event stands in good health: that is in `directory_sink`.
+//! Its files without a fault are in `directory_sink`.
 
 use std::collections::BTreeMap;
 use std::fs::{self, Permissions};
@@ -13,7 +13,7 @@ use rustix::process::Signal;
 use crate::load::Load;
 use crate::support::{DEADLINE, EventFiles, Peer, Post, can_make, no_own_disk};
 
-/// What a crash may leave between the creation of a file and its removal, and worse.
+/// Files that a crash may leave between the creation of a file and its removal, and worse ones.
 #[test]
 fn leftover_files_are_harmless() {
     let store = EventFiles::new();
@@ -22,7 +22,7 @@ fn leftover_files_are_harmless() {
     fs::write(tmp.join("0123456789abcdef"), "{\"half").expect("writes");
     symlink("/nowhere", tmp.join("fedcba9876543210")).expect("links");
     let before = store.temporaries();
-    // Of a put that was cut off before its event was linked, and after.
+    // From a put that was interrupted before its event was linked, and after.
     fs::create_dir_all(store.place("key1").parent().expect("has one")).expect("creates");
     fs::create_dir_all(store.place("key2").parent().expect("has one")).expect("creates");
     fs::write(tmp.join("0000000000000000"), "2").expect("writes");
@@ -46,7 +46,7 @@ fn acknowledged_events_survive_kill_under_load() {
         let (status, _directory) = peer.end(Signal::KILL);
         assert_eq!(status.code(), None, "it ended before the kill");
         acknowledged.append(&mut load.finish());
-        // Also one that was not acknowledged is whole where it is to be seen.
+        // Events that were not acknowledged are complete too, if they are visible.
         let files = store.files();
         for (path, bytes) in &files {
             serde_json::from_slice::<serde_json::Value>(bytes)
@@ -77,7 +77,7 @@ fn kill_during_write_leaves_no_event() {
         thread::yield_now();
     }
     drop(peer.end(Signal::KILL));
-    // Unless the kill came too late.
+    // Unless the kill was too late.
     let held = store.held("key1");
     assert!(held.is_none_or(|held| held == event), "half of it is there");
     let peer = store.serve().start();
@@ -104,7 +104,7 @@ fn damaged_file_is_a_conflict_and_stays() {
     assert_eq!(store.temporaries(), [""; 0]);
 }
 
-/// What stands at an event's place and is no file is not followed, replaced nor acknowledged.
+/// Anything but a file at an event's path is neither followed nor replaced, and its put is not acknowledged.
 #[test]
 fn non_file_in_place_of_event_is_a_failure() {
     let store = EventFiles::new();
@@ -189,7 +189,7 @@ fn partially_written_file_is_never_visible() {
     assert_eq!(store.held("key1"), Some(large));
 }
 
-/// On a file system of its own, where the system lets the test have one.
+/// Runs on a file system of its own, if the test may mount one.
 #[test]
 fn full_disk_is_reported_until_space_is_freed() {
     if !can_make("a full disk", no_own_disk()) {

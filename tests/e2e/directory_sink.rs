@@ -1,6 +1,6 @@
-//! The sink `directory`, composed and served: where events stand, to the byte, and who wins.
+//! The sink `directory`, composed and served: its files, to the byte, and races for a key.
 //!
-//! Never damages anything: that is in `directory_faults`.
+//! Faults are in `directory_faults`.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -10,7 +10,7 @@ use std::thread;
 
 use crate::support::{Answer, EventFiles, Peer, Post};
 
-/// Puts that race for one key.
+/// The number of puts that race for one key.
 const RACERS: usize = 32;
 
 #[test]
@@ -67,7 +67,7 @@ fn keys_that_differ_in_case_have_files_that_differ_without_it() {
     assert_eq!(lower.len(), keys.len());
 }
 
-/// The longest keys, and those where one is the beginning of the other's path.
+/// The longest keys, and keys of which one is the beginning of the other's path.
 #[test]
 fn long_keys_are_kept_in_names_that_file_systems_take() {
     let store = EventFiles::new();
@@ -160,7 +160,7 @@ fn exactly_one_of_many_wins_also_between_two_servers() {
     peers[1].put("key1", "2").assert_problem(409);
 }
 
-/// Such a comparison would cost as much as the held event.
+/// The comparison would cost as much as the stored event.
 #[test]
 fn event_much_longer_than_what_is_put_is_not_compared() {
     let store = EventFiles::new();
@@ -192,8 +192,8 @@ fn put(peer: &Peer, key: &str, event: &str) -> Answer {
     peer.put(&key[1..key.len() - 1], event)
 }
 
-/// Has different events race for a key, each on a connection of its own, and holds that one
-/// is acknowledged and kept.
+/// Lets different events race for a key, each on its own connection, and asserts that one is acknowledged and
+/// stored.
 #[track_caller]
 fn assert_one_wins(store: &EventFiles, peers: &[&Peer], key: &str) {
     let start = Barrier::new(RACERS);

@@ -1,4 +1,4 @@
-//! The library as its users see it: starting, listening, closing, and what is an error.
+//! The library as embedders use it: starting, listening, closing, and errors.
 
 use std::net::{IpAddr, Ipv4Addr, TcpListener};
 use std::sync::mpsc::{self, Receiver};
@@ -114,7 +114,7 @@ fn puts_in_flight_are_answered_before_shutdown() {
     server.runtime.block_on(async {
         let close = server.server.close();
         tokio::pin!(close);
-        // Closing has begun once it is polled, and does not end before the put does.
+        // Closing has begun once the future is polled, and does not complete before the put does.
         assert!(futures_util::poll!(&mut close).is_pending());
         gate.open();
         tokio::time::timeout(DEADLINE, close).await.expect("closes");
@@ -234,7 +234,7 @@ fn bytes_beyond_limit_are_503_until_others_end() {
     server.put("other", &large).assert_created();
 }
 
-/// 16 pauses of 100 ms are more than the second that this guest may compute; it only waits.
+/// 16 pauses of 100 ms are longer than the second of processor time that this guest has; it only waits.
 #[test]
 fn trickling_body_outlasting_cpu_limit_is_put() {
     for component in [BUILT_IN_COMPONENT, handler_only()] {
@@ -272,7 +272,7 @@ fn fresh_instance_per_request_serves() {
     }
 }
 
-/// Holds back the puts of the key `waits` until it is opened, each time for one of them.
+/// Holds back the puts of the key `waits` until the gate opens, which lets one of them pass each time.
 struct Gate {
     entered: Receiver<()>,
     ended: Receiver<()>,
@@ -280,7 +280,7 @@ struct Gate {
 }
 
 impl Gate {
-    /// A server whose sink takes everything, behind a gate.
+    /// A server whose sink accepts everything, behind a gate.
     fn before(builder: PeerServerBuilder) -> (Embedded, Self) {
         let (enter, entered) = mpsc::channel();
         let (end, ended) = mpsc::channel();
@@ -292,7 +292,7 @@ impl Gate {
                 if key == "waits" {
                     enter.send(()).expect("the test waits");
                     gate.notified().await;
-                    // A server may have begun to end while this was polled: now it knows.
+                    // The server may have begun to close while this was polled: now it has noticed.
                     tokio::task::yield_now().await;
                     end.send(()).expect("the test waits");
                 }

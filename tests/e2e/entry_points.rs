@@ -1,5 +1,5 @@
-//! The two entry points of a component that uses the host's sink, `protocol` and `wasi:http`: a client
-//! cannot distinguish them.
+//! The two entry points of a component that uses the host's sink, `protocol` and `wasi:http`: a client can't
+//! distinguish them.
 
 use std::collections::BTreeSet;
 
@@ -11,7 +11,7 @@ use crate::protocol::{FIELDS, HOSTS, TARGETS};
 use crate::request_table::MALFORMED;
 use crate::support::{Answer, Embedded, Post, handler_only};
 
-/// The largest body that the servers take, in bytes.
+/// The largest body that the servers accept, in bytes.
 const MAX_BODY_BYTES: usize = 4000;
 
 #[test]
@@ -49,7 +49,7 @@ fn responses_on_one_connection_are_the_same() {
     assert_eq!(protocol, wasi_http);
 }
 
-/// A request is over once it is answered, so that the next one needs no second permit.
+/// A request ends with its response, so that the next one needs no second permit.
 #[test]
 fn sequential_requests_need_one_permit() {
     for builder in both_entry_points() {
@@ -105,7 +105,7 @@ fn both_entry_points() -> [PeerServerBuilder; 2] {
     [protocol, wasi_http]
 }
 
-/// A server whose sink keeps events, except that some keys name the error to return.
+/// A server whose sink stores events, except that some keys name the error to return.
 fn serve(builder: PeerServerBuilder) -> Embedded {
     let memory = MemorySink::new(1 << 20).boxed();
     let builder = builder.on_put(move |key, event| {
@@ -129,7 +129,7 @@ fn serve(builder: PeerServerBuilder) -> Embedded {
     }))
 }
 
-/// Requests that leave the connection to the next one.
+/// Requests that leave the connection open for the next one.
 fn ordinary() -> impl Iterator<Item = Post> {
     let malformed = MALFORMED.iter().map(|(body, _)| Post::new(*body));
     let methods = ["GET", "PUT", "BREW", "post"];
@@ -153,7 +153,7 @@ fn ordinary() -> impl Iterator<Item = Post> {
     table.chain(outcomes).chain(others)
 }
 
-/// Requests after which the connection may end, or whose answer has no body.
+/// Requests after which the connection may be closed, or whose response has no body.
 fn peculiar() -> impl Iterator<Item = Post> {
     let over = "x".repeat(MAX_BODY_BYTES + 1);
     let posts = [
@@ -173,7 +173,7 @@ fn peculiar() -> impl Iterator<Item = Post> {
     posts.into_iter()
 }
 
-/// Puts with heads that the component has to be given through `wasi:http`, whatever is in them.
+/// Puts whose header fields must not prevent that the component gets the request through `wasi:http`.
 fn travelling() -> impl Iterator<Item = Post> {
     let put = || Post::put("key1", "1");
     let targets = TARGETS.lines().map(move |target| put().target(target));
@@ -185,7 +185,7 @@ fn travelling() -> impl Iterator<Item = Post> {
         .chain(hosts.map(move |host| put().host(host)))
 }
 
-/// An answer without what differs from second to second. The order of fields means nothing.
+/// A response without fields that vary, such as `Date`. The order of fields is ignored.
 fn told(mut answer: Answer) -> Answer {
     answer.headers.retain(|(name, _)| name != "date");
     answer.headers.sort();

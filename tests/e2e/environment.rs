@@ -1,10 +1,10 @@
-//! The variables of flags: what is set to nothing, by Kubernetes, or by mistake.
+//! The variables of flags: empty ones, those that Kubernetes sets, and misspelled ones.
 
 use rustix::process::Signal;
 
 use crate::support::{Output, Peer, run, serve};
 
-/// What Kubernetes sets beside a Service `alldata-peer` with a port that is named `http`.
+/// The variables that Kubernetes sets beside a Service `alldata-peer` with a port named `http`.
 const SERVICE_LINKS: [(&str, &str); 8] = [
     ("ALLDATA_PEER_PORT", "tcp://10.96.0.10:8080"),
     ("ALLDATA_PEER_PORT_8080_TCP", "tcp://10.96.0.10:8080"),
@@ -19,7 +19,7 @@ const SERVICE_LINKS: [(&str, &str); 8] = [
 #[test]
 fn service_links_of_kubernetes_are_ignored_and_named() {
     let mut builder = Peer::builder().sink("memory:");
-    // The port of the command line wins anyway, so the default is what is left to this.
+    // The flag on the command line wins, so this only shows that the variable is ignored.
     for (name, value) in SERVICE_LINKS {
         builder = builder.own_env(name, value);
     }
@@ -34,19 +34,19 @@ fn service_links_of_kubernetes_are_ignored_and_named() {
     assert_eq!(peer.wait().code(), Some(0));
     let rest = peer.rest_of_stderr().join("\n");
     assert!(!rest.contains("ALLDATA_PEER"), "{rest}");
-    // As for every command.
+    // The same for every command.
     let output = Output::with_environment(&["component", "--wit"], &SERVICE_LINKS);
     assert!(output.assert_ok().contains("put-sink"));
 }
 
 #[test]
 fn service_link_as_port_keeps_the_default() {
-    // Wrong usage is found after the variables, which would be told first.
+    // Wrong usage is reported after the variables.
     let serve = ["serve", "--sink", "no-sink:"];
     let output = Output::with_environment(&serve, &SERVICE_LINKS);
     assert_eq!(output.code, Some(2), "{output:?}");
     assert!(output.stderr.contains("no-sink:"), "{output:?}");
-    // What only looks like one is not ignored.
+    // A variable that only resembles one of Kubernetes is not ignored.
     for (name, value) in [
         ("ALLDATA_PEER_PORT", "http://10.96.0.10"),
         ("ALLDATA_PEER_PORT", "tcp"),
@@ -78,7 +78,7 @@ fn empty_variable_counts_as_unset() {
     }
     let peer = builder.start();
     peer.put("key1", "1").assert_created();
-    // The sink is the default one, which is beside the server.
+    // The sink is the default one, in the directory of the server.
     assert!(peer.file("alldata.db").exists());
     let variables: Vec<(&str, &str)> = names.iter().map(|name| (*name, "")).collect();
     let commands: [&[&str]; 3] = [

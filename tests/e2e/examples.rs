@@ -1,4 +1,4 @@
-//! The programs of `host/examples/`: each is started, takes a put, and ends by SIGINT.
+//! The programs of `host/examples/`: each is started, stores a put, and ends by SIGINT.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -94,7 +94,7 @@ fn write_certificate(certificate: &Path, key: &Path) -> CertificateDer<'static> 
     made.cert.der().clone()
 }
 
-/// Puts over TLS, and returns what the server sends until it ends the connection.
+/// Puts over TLS, and returns the bytes that the server sends until it closes the connection.
 async fn put_over_tls(address: SocketAddr, root: CertificateDer<'static>, put: &[u8]) -> Vec<u8> {
     let mut roots = RootCertStore::empty();
     roots.add(root).expect("is a certificate");
@@ -109,7 +109,7 @@ async fn put_over_tls(address: SocketAddr, root: CertificateDer<'static>, put: &
     assert_eq!(stream.get_ref().1.alpn_protocol(), Some(&b"http/1.1"[..]));
     stream.write_all(put).await.expect("sends");
     let mut response = Vec::new();
-    // An error if the server ends the connection without `close_notify`.
+    // An error if the server closes the connection without `close_notify`.
     stream.read_to_end(&mut response).await.expect("reads");
     response
 }

@@ -1,7 +1,7 @@
-//! Bytes without an end, sent as fast as the server takes them: each ends by a limit of bytes or of
-//! time, and a client that behaves well is served meanwhile.
+//! Data without end, sent as fast as the server reads it: a limit of bytes or time ends each, and other clients
+//! are served meanwhile.
 //!
-//! Bytes that come slowly are in `hostile` and `pace`.
+//! Slow clients are in `hostile` and `pace`.
 
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{Shutdown, SocketAddr, TcpStream};
@@ -9,21 +9,21 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Instant;
 
-use crate::support::{Connection, DEADLINE, Peer, Post, handler_only_file};
+use crate::support::{Connection, DEADLINE, Peer, Post, handler_only_file, try_connect};
 
-/// How many clients flood the server at a time: as many as it has threads, or more.
+/// The number of flooding clients: at least as many as the server has threads.
 const FLOODS: usize = 4;
 
-/// Less framing than a body may have data, and more than there may be for a little of it.
+/// Less framing than a body may have data, and more than is allowed for little data.
 const MUCH_FRAMING_BYTES: usize = 2 << 20;
 
-/// How much is sent at a time.
+/// The size of each write.
 const PIECE_BYTES: usize = 64 * 1024;
 
-/// More than is read behind a last answer, with what the system has in its buffers.
+/// More than is read after a last response, including the buffers of the system.
 const MAX_FLOOD_BYTES: usize = 128 << 20;
 
-/// A request that begins like this and goes on with this.
+/// The beginning of a request, and the bytes that follow without end.
 type Flood = (&'static str, &'static [u8]);
 
 const BLANKS: Flood = ("2", b" ");
@@ -35,20 +35,14 @@ fn head(method: &str) -> String {
     format!("{method} /_put HTTP/1.1\r\nHost: peer\r\nTransfer-Encoding: chunked\r\n\r\n")
 }
 
-/// Sends the request and goes on until the server ends the connection. Returns what it answered.
+/// Sends the request without end until the server closes the connection. Returns the response.
 fn flood(address: SocketAddr, method: &str, kind: Flood) -> String {
     go_on(begin(address, method, kind), kind)
 }
 
-/// Sends the beginning of a request on a connection of its own.
+/// Sends the beginning of a request on a new connection.
 fn begin(address: SocketAddr, method: &str, (begin, _): Flood) -> TcpStream {
-    let mut stream = TcpStream::connect_timeout(&address, DEADLINE).expect("connects");
-    stream
-        .set_read_timeout(Some(DEADLINE))
-        .expect("sets an option");
-    stream
-        .set_write_timeout(Some(DEADLINE))
-        .expect("sets an option");
+    let mut stream = try_connect(address).expect("connects");
     stream
         .write_all((head(method) + begin).as_bytes())
         .expect("sends");
@@ -57,7 +51,7 @@ fn begin(address: SocketAddr, method: &str, (begin, _): Flood) -> TcpStream {
 
 fn go_on(mut stream: TcpStream, (_, piece): Flood) -> String {
     let mut reader = stream.try_clone().expect("is cloned");
-    // Who reads at once reads the answer before the connection is reset.
+    // A client that reads at once gets the response before the connection is reset.
     let reading = thread::spawn(move || {
         let (mut read, mut buffer) = (Vec::new(), [0; 4096]);
         loop {
@@ -82,7 +76,7 @@ fn go_on(mut stream: TcpStream, (_, piece): Flood) -> String {
     reading.join().expect("is answered")
 }
 
-/// Floods a server, and puts meanwhile. Returns all answers.
+/// Floods a server, and puts meanwhile. Returns all responses.
 fn flood_beside_good_client(peer: &Peer, method: &str, kind: Flood) -> Vec<String> {
     let (address, is_over) = (peer.address(), AtomicBool::new(false));
     thread::scope(|scope| {
@@ -108,7 +102,7 @@ fn flood_beside_good_client(peer: &Peer, method: &str, kind: Flood) -> Vec<Strin
     })
 }
 
-/// Servers for both entry points, where a body may be a megabyte and take this long.
+/// Servers for both entry points, with bodies up to 1 MiB and this time-out.
 fn both(body_timeout: &str) -> [Peer; 2] {
     let component = handler_only_file().to_str().expect("is text");
     let set = ["--max-body", "1000000", "--body-timeout", body_timeout];
@@ -144,7 +138,7 @@ fn flood_of_framing_ends_and_blocks_no_other_put() {
     }
 }
 
-/// Whichever limit comes first.
+/// Whichever limit is reached first.
 #[test]
 fn flood_of_framing_ends_in_time() {
     for peer in both("1") {
@@ -155,7 +149,7 @@ fn flood_of_framing_ends_in_time() {
     }
 }
 
-/// What nobody reads is drained, but not for ever.
+/// A refused body is read and dropped, within limits.
 #[test]
 fn flood_behind_refusal_ends_and_blocks_no_other_put() {
     for peer in both("1") {
@@ -168,7 +162,7 @@ fn flood_behind_refusal_ends_and_blocks_no_other_put() {
     }
 }
 
-/// No time ends it, and no data wakes who reads it.
+/// No time-out ends it, and the reader gets no data.
 #[test]
 fn flood_of_framing_behind_refusal_ends_by_its_bytes() {
     let component = handler_only_file().to_str().expect("is text");
@@ -182,7 +176,7 @@ fn flood_of_framing_behind_refusal_ends_by_its_bytes() {
     }
 }
 
-/// The last answer is there by then, and what still comes is thrown away.
+/// The last response was sent, and further bytes are dropped.
 #[test]
 fn flood_behind_last_answer_is_cut_off() {
     let peer = Peer::builder().sink("discard:").start();
@@ -197,7 +191,7 @@ fn flood_behind_last_answer_is_cut_off() {
     }
 }
 
-/// A flood is no reason for a server not to end.
+/// A flood does not delay the end of a server.
 #[test]
 fn flood_does_not_block_shutdown() {
     let [mut peer, _] = both("1");
@@ -214,7 +208,7 @@ fn flood_does_not_block_shutdown() {
     }
 }
 
-/// Long before it is as much as a body may have.
+/// Long before the body reaches its limit.
 #[test]
 fn framing_without_data_is_refused() {
     let component = handler_only_file().to_str().expect("is text");
@@ -262,7 +256,7 @@ fn body_in_small_chunks_is_put() {
     }
 }
 
-/// A client, or a proxy, that reads its answer once it has sent all.
+/// A client, or a proxy, that reads the response only after it has sent everything.
 #[test]
 fn client_sending_40_mib_before_reading_gets_413() {
     let peer = Peer::builder().sink("discard:").start();

@@ -1,7 +1,7 @@
 //! A `-wal` beside a database that it does not belong to, put there under a server or while none runs.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use rusqlite::{Connection as Database, OpenFlags};
 use rustix::process::Signal;
@@ -21,8 +21,7 @@ fn wal_of_another_store_beside_an_idle_reader_is_never_applied() {
             put_all(&peer, "own");
             // One that does not remove the WAL at its end.
             let reader = idle_reader(&peer, OpenFlags::SQLITE_OPEN_READ_ONLY);
-            fs::copy(&foreign, peer.file("foreign")).expect("copies");
-            fs::rename(peer.file("foreign"), peer.file("alldata.db-wal")).expect("replaces");
+            replace_wal(&peer, &foreign);
             peer.log_line("was replaced");
             if signal == Signal::KILL {
                 peer.log_line("all acknowledged events are in");
@@ -49,8 +48,7 @@ fn wal_of_another_store_is_set_aside_while_the_server_runs() {
     let (_directory, foreign) = foreign_wal();
     let peer = Peer::start();
     put_all(&peer, "own");
-    fs::copy(&foreign, peer.file("foreign")).expect("copies");
-    fs::rename(peer.file("foreign"), peer.file("alldata.db-wal")).expect("replaces");
+    replace_wal(&peer, &foreign);
     peer.log_line("alldata.db.foreign-wal");
     wait_until("puts are taken", || peer.put("after", "1").status == 201);
     let aside = fs::read(peer.file("alldata.db.foreign-wal")).expect("reads");
@@ -171,8 +169,7 @@ fn wal_of_another_store_is_never_applied_once_the_reader_ends() {
     let peer = Peer::start();
     put_all(&peer, "own");
     let reader = idle_reader(&peer, OpenFlags::SQLITE_OPEN_READ_ONLY);
-    fs::copy(&foreign, peer.file("foreign")).expect("copies");
-    fs::rename(peer.file("foreign"), peer.file("alldata.db-wal")).expect("replaces");
+    replace_wal(&peer, &foreign);
     peer.log_line("all acknowledged events are in");
     drop(reader);
     wait_until("puts are taken", || peer.put("after", "1").status == 201);
@@ -214,6 +211,12 @@ fn foreign_wal() -> (PeerBuilder, PathBuf) {
     put_all(&other, "other");
     let wal = other.file("alldata.db-wal");
     (end(other, Signal::KILL), wal)
+}
+
+/// Replaces the WAL of a server by a copy of another one, at once.
+fn replace_wal(peer: &Peer, foreign: &Path) {
+    fs::copy(foreign, peer.file("foreign")).expect("copies");
+    fs::rename(peer.file("foreign"), peer.file("alldata.db-wal")).expect("replaces");
 }
 
 fn put_all(peer: &Peer, prefix: &str) {

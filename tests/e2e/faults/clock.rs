@@ -1,6 +1,6 @@
 //! A clock that goes backwards, under load and between two servers of one store.
 //!
-//! Only what the time of day is: no system lets the time since its start go backwards.
+//! Only the time of day: the monotonic clock of a system never goes backwards.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -9,17 +9,17 @@ use fastrand::Rng;
 use rusqlite::Connection as Database;
 use rustix::process::Signal;
 
-use super::{History, Load, Outcome, Rounds, Tally, conclude};
+use super::{History, Load, Outcome, RoundCounts, Rounds, conclude};
 use crate::support::{Peer, PeerBuilder, can_make};
 
-/// Where Debian has libraries, each architecture in a folder of its own.
+/// The library directories of Debian, one for each architecture.
 const LIBRARIES: &str = "/usr/lib";
 
-/// What gives a program another time, below that folder.
+/// The library that gives a program another time, below such a directory.
 const LIBRARY: &str = "faketime/libfaketimeMT.so.1";
 
-/// The furthest that the clock goes back in one step: never to before 1970 in all, of which HTTP has
-/// no dates.
+/// The most seconds by which the clock goes back in one step: in all never to before 1970, since HTTP dates
+/// can't express that.
 const MAX_STEP_SECONDS: i64 = 4 * 365 * 24 * 60 * 60;
 
 #[test]
@@ -32,27 +32,27 @@ fn set_back_loses_nothing() {
     }
 }
 
-fn round(library: &Path, rng: &mut Rng) -> Tally {
+fn round(library: &Path, rng: &mut Rng) -> RoundCounts {
     let mut history = History::default();
     let mut clock = FakeClock::start(library);
     let mut peer = clock.given_to(Peer::builder()).start();
     let kills = rng.usize(1..=2);
     for phase in 0..=kills {
         let load = Load::of_own_keys(&format!("{phase}"), rng.usize(2..=8));
-        let crowd = history.crowd(peer.address(), &load, rng);
+        let clients = history.start_clients(peer.address(), &load, rng);
         for _ in 0..rng.usize(1..=3) {
-            crowd.forget_outcomes();
-            crowd.wait_for_answers(rng.usize(50..150));
+            clients.forget_outcomes();
+            clients.wait_for_answers(rng.usize(50..150));
             clock.go_back(rng);
         }
-        crowd.forget_outcomes();
-        crowd.wait_for_answers(50);
+        clients.forget_outcomes();
+        clients.wait_for_answers(50);
         if phase == kills {
-            history.add(crowd);
+            history.add(clients);
             break;
         }
         let (_, next) = peer.end(Signal::KILL);
-        history.add_ended(crowd);
+        history.add_ended(clients);
         clock.go_back(rng);
         peer = clock.given_to(next).start();
         history.read(&peer);
@@ -68,7 +68,7 @@ fn round(library: &Path, rng: &mut Rng) -> Tally {
     conclude(history, &peer, rng)
 }
 
-/// The time of day as a server is told it.
+/// The time of day that a server sees.
 struct FakeClock<'a> {
     library: &'a Path,
     directory: tempfile::TempDir,
@@ -92,7 +92,7 @@ impl<'a> FakeClock<'a> {
         self.directory.path().join("offset")
     }
 
-    /// Says what time it is, at once and as a whole.
+    /// Sets the time, atomically.
     fn write(&self) {
         let new = self.directory.path().join("new");
         fs::write(&new, format!("{:+}\n", self.offset_seconds)).expect("writes");
@@ -115,7 +115,7 @@ impl<'a> FakeClock<'a> {
     }
 }
 
-/// How often an event was stored long before the one that was stored before it.
+/// The number of events with a much earlier time than the event stored before them.
 fn steps_back(path: &Path) -> u64 {
     let database = Database::open(path).expect("opens");
     let sql = "SELECT count(*) FROM events AS one JOIN events AS next ON next.rowid = one.rowid + 1

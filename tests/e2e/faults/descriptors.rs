@@ -1,13 +1,12 @@
-//! File descriptors that are used up under load.
-//!
-//! Never the connections that a server takes by its own limit.
+//! File descriptors that are used up under load. Connections that a server limits itself are in
+//! `connection_limits`.
 
 use fastrand::Rng;
 
-use super::{History, Load, Outcome, Rounds, Tally, conclude};
+use super::{History, Load, Outcome, RoundCounts, Rounds, conclude};
 use crate::support::{Connection, Peer, Post};
 
-/// More connections than there are descriptors left.
+/// More connections than free descriptors.
 const CONNECTIONS: usize = 16;
 
 #[test]
@@ -15,20 +14,20 @@ fn exhausted_delay_only_new_connections() {
     Rounds::of("descriptors", 3).play(round);
 }
 
-fn round(rng: &mut Rng) -> Tally {
+fn round(rng: &mut Rng) -> RoundCounts {
     let mut history = History::default();
     let peer = Peer::start();
     let load = Load::of_own_keys("kept", rng.usize(2..=8));
-    let crowd = history.crowd(peer.address(), &load, rng);
-    crowd.wait_for_answers(rng.usize(1..200));
+    let clients = history.start_clients(peer.address(), &load, rng);
+    clients.wait_for_answers(rng.usize(1..200));
     peer.limit_open_files(Some(peer.open_files() + rng.u64(..8)));
     let connections: Vec<Connection> = (0..CONNECTIONS).map(|_| peer.connect()).collect();
     peer.log_line("cannot accept");
     let load = Load::of_own_keys("waiting", 4);
-    let waiting = history.crowd(peer.address(), &load, rng);
+    let waiting = history.start_clients(peer.address(), &load, rng);
     waiting.wait_for_sent(4);
-    crowd.forget_outcomes();
-    crowd.wait_for_outcomes(100, Outcome::Acknowledged);
+    clients.forget_outcomes();
+    clients.wait_for_outcomes(100, Outcome::Acknowledged);
     peer.limit_open_files(None);
     waiting.wait_for_outcomes(20, Outcome::Acknowledged);
     for mut connection in connections {
@@ -36,7 +35,7 @@ fn round(rng: &mut Rng) -> Tally {
         let refused = connection.ask(&Post::new("nonsense"));
         refused.assert_problem(400);
     }
-    history.add(crowd);
+    history.add(clients);
     history.add(waiting);
     assert_eq!(history.count(Outcome::Unanswered), 0);
     conclude(history, &peer, rng)

@@ -1,4 +1,4 @@
-//! Events for histories: which are the same is said here, not by what is tested.
+//! Events for histories. The table here defines which are the same, independently of the code under test.
 
 use std::iter;
 use std::sync::{Arc, LazyLock};
@@ -7,8 +7,8 @@ use fastrand::Rng;
 
 use super::model::Event;
 
-/// Different events, each in spellings that are the same event. They have no line breaks, of which an
-/// export makes spaces.
+/// Different events, each in several spellings of the same value. Without line breaks, which an export replaces
+/// by spaces.
 const SPELLINGS: [&[&str]; 12] = [
     &["1", "1.0", "10e-1", "0.1E1"],
     &["-1", "-1.00"],
@@ -28,10 +28,10 @@ const SPELLINGS: [&[&str]; 12] = [
     &[r#""1""#],
 ];
 
-/// The characters of a large event: more bytes than a writer copies to compare them.
+/// The number of characters of a large event: more bytes than the writer copies to compare.
 const LARGE_CHARS: usize = 40_000;
 
-/// Of so many events one is large.
+/// One of this many events is large.
 const LARGE_EVERY: u32 = 100;
 
 /// All events: the index is the value.
@@ -49,7 +49,7 @@ static EVENTS: LazyLock<Vec<Vec<Arc<str>>>> = LazyLock::new(|| {
     small.chain(large).collect()
 });
 
-/// Any event.
+/// A random event.
 pub(crate) fn any(rng: &mut Rng) -> Event {
     let small = SPELLINGS.len();
     match rng.u32(..LARGE_EVERY) {
@@ -58,7 +58,7 @@ pub(crate) fn any(rng: &mut Rng) -> Event {
     }
 }
 
-/// Any event for the key of this number: every other time the same as others put under it.
+/// A random event for the key of this number: every other time the same as others put under it.
 pub(crate) fn likely(key: usize, rng: &mut Rng) -> Event {
     match rng.bool() {
         true => spelled(key % EVENTS.len(), rng),
@@ -66,7 +66,7 @@ pub(crate) fn likely(key: usize, rng: &mut Rng) -> Event {
     }
 }
 
-/// The same event, maybe in another spelling.
+/// The same event, possibly in another spelling.
 pub(crate) fn again(event: &Event, rng: &mut Rng) -> Event {
     spelled(event.value, rng)
 }
@@ -79,7 +79,7 @@ fn spelled(value: usize, rng: &mut Rng) -> Event {
     }
 }
 
-/// The table is right about itself: read by another program's rules, where those are exact.
+/// Checks the table with another JSON parser, for the numbers that it reads exactly.
 #[test]
 fn each_spelling_is_json_and_stands_in_the_table_once() {
     let all: Vec<&Arc<str>> = EVENTS.iter().flatten().collect();

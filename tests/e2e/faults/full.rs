@@ -1,4 +1,4 @@
-//! A disk that is full in the middle, and has room again.
+//! A disk that becomes full, and later has room again.
 //!
 //! Limits of the process are in `store_faults`.
 
@@ -6,10 +6,10 @@ use std::net::SocketAddr;
 
 use fastrand::Rng;
 
-use super::{History, Load, Outcome, Rounds, Store, Tally, conclude};
+use super::{History, Load, Outcome, RoundCounts, Rounds, Store, conclude};
 use crate::support::{Peer, can_make, no_own_disk};
 
-/// Enough for all that is put once there is room again.
+/// Enough for everything that is put once there is room again.
 const ROOM: &str = "size=256m";
 
 #[test]
@@ -19,23 +19,23 @@ fn fails_puts_until_there_is_room_again() {
     }
 }
 
-fn round(rng: &mut Rng) -> Tally {
+fn round(rng: &mut Rng) -> RoundCounts {
     let mut history = History::default();
     let peer = Peer::builder().on_own_disk(rng.u64(300..1500)).start();
     let store = OnOwnDisk(&peer);
     let load = Load::of_own_keys("put", rng.usize(2..=16));
-    let crowd = history.crowd(peer.address(), &load, rng);
-    crowd.wait_for_outcomes(rng.usize(1..200), Outcome::Unknown);
+    let clients = history.start_clients(peer.address(), &load, rng);
+    clients.wait_for_outcomes(rng.usize(1..200), Outcome::Unknown);
     peer.log_line("database or disk is full");
     history.read(&store);
     peer.remount(ROOM).expect("has room");
-    crowd.forget_outcomes();
-    crowd.wait_for_outcomes(200, Outcome::Acknowledged);
-    history.add(crowd);
+    clients.forget_outcomes();
+    clients.wait_for_outcomes(200, Outcome::Acknowledged);
+    history.add(clients);
     conclude(history, &store, rng)
 }
 
-/// The store that a server has on a file system of its own.
+/// The store of a server on a file system of its own.
 pub(crate) struct OnOwnDisk<'a>(pub(crate) &'a Peer);
 
 impl Store for OnOwnDisk<'_> {

@@ -1,7 +1,6 @@
-//! Random histories: many clients, few keys, kills in between, against the model of write-once.
+//! Random histories: many clients, few keys and kills, checked against the model of write-once.
 //!
-//! What they are played against is a [`Subject`]. Never looks into a store but through what anybody
-//! has to read it with.
+//! The history runs against a [`Subject`], whose store is read only by public means.
 
 use std::net::SocketAddr;
 
@@ -10,17 +9,17 @@ use rustix::process::Signal;
 use tempfile::TempDir;
 
 use super::model::Outcome;
-use super::{Crowd, History, Load, Rounds, Tally};
+use super::{Clients, History, Load, RoundCounts, Rounds};
 use crate::support::{EventFiles, Peer, PeerBuilder, run};
 
 /// One store, and one or more servers that put into it.
 pub(crate) trait Store {
     fn addresses(&self) -> Vec<SocketAddr>;
 
-    /// All that is stored, each event as often as it is there.
+    /// All stored events, including duplicates.
     fn events(&self) -> Vec<(String, String)>;
 
-    /// Holds that the store finds nothing wrong with itself.
+    /// Asserts that the store reports no damage.
     fn verify(&self);
 }
 
@@ -48,31 +47,31 @@ impl Store for Peer {
     }
 }
 
-/// Plays a history with some kills, and holds that the model allows it.
-pub(crate) fn play<S: Subject>(subject: &mut S, rng: &mut Rng) -> Tally {
+/// Plays a history with some kills, and asserts that the model allows it.
+pub(crate) fn play<S: Subject>(subject: &mut S, rng: &mut Rng) -> RoundCounts {
     let mut history = History::default();
     for phase in 0..rng.usize(2..=3) {
         let load = Load::of_few_keys(&format!("{phase}"), rng.usize(2..=8), rng.usize(1..=4));
-        let mut crowds = Vec::new();
+        let mut all_clients = Vec::new();
         for address in subject.addresses() {
-            crowds.push(history.crowd(address, &load, rng));
+            all_clients.push(history.start_clients(address, &load, rng));
         }
-        let victim = rng.usize(..crowds.len());
-        crowds[victim].wait_for_answers(rng.usize(1..200));
+        let victim = rng.usize(..all_clients.len());
+        all_clients[victim].wait_for_answers(rng.usize(1..200));
         if rng.bool() {
             history.read(subject);
         }
-        Crowd::let_go_on(rng);
+        Clients::let_go_on(rng);
         subject.kill(victim);
-        history.add_ended(crowds.remove(victim));
+        history.add_ended(all_clients.remove(victim));
         if rng.bool() {
             history.read(subject);
         }
-        for crowd in crowds {
-            // Whoever shared the store with the one that is gone goes on.
-            crowd.forget_outcomes();
-            crowd.wait_for_answers(20);
-            history.add(crowd);
+        for clients in all_clients {
+            // The other server of the store, if there is one, continues.
+            clients.forget_outcomes();
+            clients.wait_for_answers(20);
+            history.add(clients);
         }
         subject.restart(victim);
         history.read(subject);
@@ -80,13 +79,13 @@ pub(crate) fn play<S: Subject>(subject: &mut S, rng: &mut Rng) -> Tally {
     conclude(history, &*subject, rng)
 }
 
-/// Holds that all servers answer again, that the store is whole, and that the model allows all.
-pub(crate) fn conclude(mut history: History, store: &dyn Store, rng: &mut Rng) -> Tally {
+/// Asserts that all servers respond again, that the store is undamaged, and that the model allows the history.
+pub(crate) fn conclude(mut history: History, store: &dyn Store, rng: &mut Rng) -> RoundCounts {
     for (server, address) in store.addresses().into_iter().enumerate() {
         let load = Load::of_own_keys(&format!("last-{server}"), 2);
-        let crowd = history.crowd(address, &load, rng);
-        crowd.wait_for_outcomes(10, Outcome::Acknowledged);
-        history.add(crowd);
+        let clients = history.start_clients(address, &load, rng);
+        clients.wait_for_outcomes(10, Outcome::Acknowledged);
+        history.add(clients);
     }
     history.read(store);
     store.verify();
@@ -166,7 +165,7 @@ impl Store for SqliteServers {
     }
 }
 
-/// A server whose component keeps events in files.
+/// A server whose component stores events in files.
 struct DirectoryServer {
     peer: Peer,
     files: EventFiles,
@@ -199,7 +198,7 @@ impl Store for DirectoryServer {
     fn events(&self) -> Vec<(String, String)> {
         let files = self.files.files().into_iter();
         let events = files.map(|(path, bytes)| {
-            // The keys of histories are names of files as they are.
+            // The keys of histories are file names without encoding.
             let key = path.file_name().expect("has a name").to_string_lossy();
             assert_eq!(self.files.place(&key), self.files.root().join(&path));
             let text = String::from_utf8(bytes).expect("is text");
@@ -208,6 +207,6 @@ impl Store for DirectoryServer {
         events.collect()
     }
 
-    /// What is seen of a file is whole: that is what reading it has shown.
+    /// Reading has shown that each visible file is complete.
     fn verify(&self) {}
 }

@@ -1,7 +1,4 @@
-//! A history as it grows: what crowds of clients did, what was read meanwhile, and whether all of it
-//! is allowed.
-//!
-//! Never decides what happens next.
+//! A growing history: the puts of clients, the reads meanwhile, and the check that the model allows them.
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -9,39 +6,44 @@ use std::net::SocketAddr;
 use fastrand::Rng;
 
 use super::Store;
-use super::crowd::{Clock, Crowd, Load, Unsettled};
+use super::clients::{Clients, Clock, Load, Unsettled};
 use super::model::{NEVER, Outcome, Put, Read, violations};
-use super::rounds::Tally;
+use super::rounds::RoundCounts;
 
-/// The most violations that are told: more say nothing new.
+/// The most violations that are reported.
 const MAX_TOLD: usize = 5;
 
-/// What happened so far.
+/// All puts and reads so far.
 #[derive(Default)]
 pub(crate) struct History {
     clock: Clock,
     puts: Vec<Put>,
     reads: Vec<Read>,
-    /// What the next crowd puts again.
+    /// The puts that the next clients repeat.
     unsettled: Vec<Unsettled>,
 }
 
 impl History {
-    /// Has clients put to a server, first what nobody knows the outcome of.
-    pub(crate) fn crowd(&mut self, address: SocketAddr, load: &Load, rng: &mut Rng) -> Crowd {
+    /// Starts clients that put to a server, beginning with the puts whose outcome is unknown.
+    pub(crate) fn start_clients(
+        &mut self,
+        address: SocketAddr,
+        load: &Load,
+        rng: &mut Rng,
+    ) -> Clients {
         let unsettled = std::mem::take(&mut self.unsettled);
-        Crowd::start(address, load, &self.clock, unsettled, rng)
+        Clients::start(address, load, &self.clock, unsettled, rng)
     }
 
-    /// Ends clients whose server goes on.
-    pub(crate) fn add(&mut self, crowd: Crowd) {
-        self.add_puts(crowd.finish());
+    /// Ends clients whose server continues.
+    pub(crate) fn add(&mut self, clients: Clients) {
+        self.add_puts(clients.finish());
     }
 
-    /// Adds what clients did whose server has ended: from now on it stores nothing.
-    pub(crate) fn add_ended(&mut self, crowd: Crowd) {
+    /// Adds the puts of clients whose server has ended: from now on it stores nothing.
+    pub(crate) fn add_ended(&mut self, clients: Clients) {
         let moment = self.clock.now();
-        let mut puts = crowd.finish();
+        let mut puts = clients.finish();
         for put in &mut puts {
             put.end = match put.end {
                 NEVER => moment,
@@ -65,7 +67,7 @@ impl History {
         self.read_by(|| vec![store.events()]);
     }
 
-    /// Reads the whole store one or more times at once, in some way.
+    /// Reads the whole store one or more times at once, by `read`.
     pub(crate) fn read_by(&mut self, read: impl FnOnce() -> Vec<Vec<(String, String)>>) {
         let start = self.clock.now();
         let reads = read();
@@ -75,29 +77,29 @@ impl History {
             .extend(reads.map(|events| Read { start, end, events }));
     }
 
-    /// How many keys of acknowledged events are not among others.
+    /// The number of acknowledged keys that are not in `events`.
     pub(crate) fn lacking(&self, events: &[(String, String)]) -> u64 {
         let found: BTreeSet<&str> = events.iter().map(|(key, _)| key.as_str()).collect();
         let acknowledged = self.acknowledged_keys();
         acknowledged.difference(&found).count() as u64
     }
 
-    /// The keys of events that were acknowledged.
+    /// The keys of acknowledged events.
     pub(crate) fn acknowledged_keys(&self) -> BTreeSet<&str> {
         let puts = self.puts.iter();
         let puts = puts.filter(|put| put.outcome == Outcome::Acknowledged);
         puts.map(|put| put.key.as_str()).collect()
     }
 
-    /// How many puts had this outcome.
+    /// The number of puts with this outcome.
     pub(crate) fn count(&self, outcome: Outcome) -> u64 {
         let puts = self.puts.iter().filter(|put| put.outcome == outcome);
         puts.count() as u64
     }
 
-    /// Holds that the model allows all that happened.
+    /// Asserts that the model allows the history.
     #[track_caller]
-    pub(crate) fn check(&self) -> Tally {
+    pub(crate) fn check(&self) -> RoundCounts {
         let found = violations(&self.puts, &self.reads);
         let told = &found[..found.len().min(MAX_TOLD)];
         let all = found.len();
@@ -108,11 +110,11 @@ impl History {
         );
         let acknowledged = self.count(Outcome::Acknowledged);
         assert!(acknowledged > 0, "nothing was acknowledged");
-        Tally {
+        RoundCounts {
             acknowledged,
             refused: self.count(Outcome::Refused) + self.count(Outcome::Conflict),
             unknown: self.count(Outcome::Unknown) + self.count(Outcome::Unanswered),
-            ..Tally::default()
+            ..RoundCounts::default()
         }
     }
 }

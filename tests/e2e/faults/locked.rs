@@ -1,4 +1,4 @@
-//! A store that another process locks: at the start, and now and then under load.
+//! A store that another process locks: at the start, and repeatedly under load.
 //!
 //! Damaged stores are in `store_damage`.
 
@@ -11,7 +11,7 @@ use fastrand::Rng;
 use rusqlite::Connection as Database;
 use rustix::process::Signal;
 
-use super::{History, Load, Outcome, Rounds, Tally, conclude};
+use super::{History, Load, Outcome, RoundCounts, Rounds, conclude};
 use crate::support::{DEADLINE, Peer, files_beside, run, serve};
 
 #[test]
@@ -19,32 +19,32 @@ fn delays_puts_or_refuses_them() {
     Rounds::of("locked", 1).play(round);
 }
 
-fn round(rng: &mut Rng) -> Tally {
+fn round(rng: &mut Rng) -> RoundCounts {
     let mut history = History::default();
     let peer = Peer::start();
     let load = Load::of_own_keys("put", rng.usize(2..=8));
-    let crowd = history.crowd(peer.address(), &load, rng);
+    let clients = history.start_clients(peer.address(), &load, rng);
     let other = Database::open(peer.file("alldata.db")).expect("opens");
     other.busy_timeout(DEADLINE).expect("is set");
     let locks = rng.usize(2..=6);
     let longest = rng.usize(..locks);
     for number in 0..locks {
-        crowd.wait_for_answers(rng.usize(1..100));
+        clients.wait_for_answers(rng.usize(1..100));
         other.execute_batch("BEGIN EXCLUSIVE").expect("locks");
         if number == longest {
-            crowd.forget_outcomes();
-            crowd.wait_for_outcomes(1, Outcome::Refused);
+            clients.forget_outcomes();
+            clients.wait_for_outcomes(1, Outcome::Refused);
             history.read(&peer);
         }
         other.execute_batch("ROLLBACK").expect("unlocks");
-        // Another writer may also move what is in the log to the database.
+        // Another writer may also checkpoint the WAL.
         other
             .query_row("PRAGMA wal_checkpoint(TRUNCATE)", (), |_| Ok(()))
             .expect("is done");
     }
-    crowd.forget_outcomes();
-    crowd.wait_for_outcomes(50, Outcome::Acknowledged);
-    history.add(crowd);
+    clients.forget_outcomes();
+    clients.wait_for_outcomes(50, Outcome::Acknowledged);
+    history.add(clients);
     conclude(history, &peer, rng)
 }
 
@@ -64,7 +64,7 @@ fn at_start_is_an_error_and_changes_nothing() {
     peer.put("key1", "2").assert_problem(409);
 }
 
-/// What another process has begun to make is not made by this one.
+/// A database that another process has begun to create is not created by this one.
 #[test]
 fn empty_file_at_start_is_unchanged() {
     let directory = tempfile::tempdir().expect("makes a directory");
@@ -78,7 +78,7 @@ fn empty_file_at_start_is_unchanged() {
     peer.put("key1", "1").assert_created();
 }
 
-/// Holds that the program gives up on a store by itself, says why, and leaves everything as it is.
+/// Asserts that the program gives up on a store by itself, says why, and changes nothing.
 #[track_caller]
 fn assert_locked(path: &Path, store: &str) {
     let before = copies_beside(path);
@@ -92,8 +92,8 @@ fn assert_locked(path: &Path, store: &str) {
     assert!(copies_beside(path) == before, "a file was changed");
 }
 
-/// The files of a directory with their bytes, read by another process: in this one, whoever closes a
-/// file gives up all locks on it.
+/// The files of a directory with their bytes, read by another process: if this process closed a file of a
+/// database, it would release all of its locks on it.
 fn copies_beside(path: &Path) -> BTreeMap<OsString, Vec<u8>> {
     let copies = tempfile::tempdir().expect("makes a directory");
     let directory = path.parent().expect("is in a directory").join(".");

@@ -1,9 +1,9 @@
-//! Faults, and random histories: what was acknowledged is there, and no answer was wrong.
+//! Faults and random histories: acknowledged events are stored, and no response was wrong.
 //!
-//! Each fault is a file, and its name is that of its tests. A run of all tests has a few rounds of
-//! each; `make faults` has many. Damaged stores are in `store_damage`.
+//! Each fault is a file, and its name is that of its tests. `cargo test` runs a few rounds of each, `make
+//! faults` many. Damaged stores are in `store_damage`.
 
-mod crowd;
+mod clients;
 mod events;
 mod history;
 mod model;
@@ -26,8 +26,8 @@ mod sink;
 mod stop;
 
 use alldata_peer_test_support::rounds;
-use crowd::{Crowd, Load};
+use clients::{Clients, Load};
 use histories::{Store, conclude};
 use history::History;
 use model::Outcome;
-use rounds::{Rounds, Tally};
+use rounds::{RoundCounts, Rounds};

@@ -1,52 +1,51 @@
-//! What write-once allows: a model of a store, and whether it explains what clients saw.
+//! The model of write-once, which checks whether a history of puts and reads is possible.
 //!
-//! Every operation takes effect at one moment between its start and its end. Of a key there is only
-//! one such moment that matters: that at which its event is stored. A history is allowed if for each
-//! key there is one, or none, that explains all answers and all that was read.
-//! Never talks to a server.
+//! Every operation takes effect at one moment between its start and its end. For each key only one such moment
+//! matters: when its event is stored. A history is allowed if for each key one put, or none, explains all
+//! responses and reads.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-/// The end of what may still take effect at any time to come.
+/// The end of an operation that may still take effect at any later time.
 pub(crate) const NEVER: u64 = u64::MAX;
 
-/// An event as it is sent. Those of one value are the same event, however they are spelled.
+/// An event as it is sent. Events with the same `value` are the same event in different spellings.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Event {
     pub(crate) value: usize,
     pub(crate) text: Arc<str>,
 }
 
-/// What a client knows of its put.
+/// The outcome of a put, as far as its client knows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Outcome {
-    /// 201: the event is stored, be it by another put.
+    /// 201: the event is stored, by this or another put.
     Acknowledged,
-    /// 409: the key holds a different event.
+    /// 409: the key has a different event.
     Conflict,
-    /// Any answer but a 409 that says that this put has not stored its event.
+    /// A response other than 409 with `"stored":"no"`.
     Refused,
-    /// An answer that says that nobody knows.
+    /// A response with `"stored":"unknown"`.
     Unknown,
-    /// The connection ended without an answer.
+    /// The connection ended without a response.
     Unanswered,
 }
 
-/// A put that was sent whole, or may have been.
+/// A put that was sent completely, or may have been.
 #[derive(Debug, Clone)]
 pub(crate) struct Put {
     pub(crate) key: String,
     pub(crate) event: Event,
     /// The moment before it was sent.
     pub(crate) start: u64,
-    /// The moment after its answer. Without one that says what became of it: a moment at which its
-    /// server has ended, or [`NEVER`].
+    /// The moment after a response that tells the outcome; otherwise the moment at which its server had ended,
+    /// or [`NEVER`].
     pub(crate) end: u64,
     pub(crate) outcome: Outcome,
 }
 
-/// All that was in the store between two moments, each event as often as it was there.
+/// All stored events between two moments, including duplicates.
 #[derive(Debug, Clone)]
 pub(crate) struct Read {
     pub(crate) start: u64,
@@ -54,14 +53,14 @@ pub(crate) struct Read {
     pub(crate) events: Vec<(String, String)>,
 }
 
-/// What a read says of one key.
+/// The result of a read for one key.
 struct Seen<'a> {
     start: u64,
     end: u64,
     text: Option<&'a str>,
 }
 
-/// Why the model does not allow a history, key by key; empty where it does.
+/// The reasons why the model does not allow a history, key by key; empty if it does.
 pub(crate) fn violations(puts: &[Put], reads: &[Read]) -> Vec<String> {
     let mut found: Vec<String> = reads.iter().flat_map(keys_held_twice).collect();
     let reads: Vec<(&Read, BTreeMap<&str, &str>)> = reads
@@ -81,7 +80,7 @@ pub(crate) fn violations(puts: &[Put], reads: &[Read]) -> Vec<String> {
         .flat_map(|(_, events)| events.keys().copied())
         .collect();
     for key in held {
-        // So that what nobody put is looked at too.
+        // Includes keys that nobody put.
         by_key.entry(key).or_default();
     }
     for (key, puts) in by_key {
@@ -103,8 +102,8 @@ fn keys_held_twice(read: &Read) -> Vec<String> {
         .collect()
 }
 
-/// Why neither any of the puts that may have stored its event nor none explains what is known of a
-/// key; `None` where one does.
+/// The reason why no put explains the responses and reads of a key, nor that none has stored its event; `None`
+/// if one does.
 fn violation(key: &str, puts: &[&Put], reads: &[Seen<'_>]) -> Option<String> {
     let mut reasons = vec![format!(
         "none is stored, but {}",
@@ -117,7 +116,7 @@ fn violation(key: &str, puts: &[&Put], reads: &[Seen<'_>]) -> Option<String> {
     Some(format!("{key:?}:\n  {}", reasons.join("\n  ")))
 }
 
-/// What shows that something is stored; `None` where nothing does.
+/// Evidence that something is stored; `None` if there is none.
 fn stored_after_all(puts: &[&Put], reads: &[Seen<'_>]) -> Option<String> {
     let shows = |put: &&&Put| matches!(put.outcome, Outcome::Acknowledged | Outcome::Conflict);
     let read = reads.iter().find_map(|read| Some((read, read.text?)));
@@ -128,13 +127,13 @@ fn stored_after_all(puts: &[&Put], reads: &[Seen<'_>]) -> Option<String> {
     }
 }
 
-/// What shows that a put is not the one that has stored its event; `None` where nothing does.
+/// Evidence that a put is not the one that has stored its event; `None` if there is none.
 fn cannot_be_first(first: &Put, puts: &[&Put], reads: &[Seen<'_>]) -> Option<String> {
     match first.outcome {
         Outcome::Acknowledged | Outcome::Unknown | Outcome::Unanswered => {}
         Outcome::Conflict | Outcome::Refused => return Some("it was told otherwise".to_owned()),
     }
-    // It is stored after the one, and before the other.
+    // It would have to be stored after the first moment and before the second.
     let mut after = (first.start, "it was sent".to_owned());
     let mut before = (first.end, "it ended".to_owned());
     for put in puts {
@@ -181,9 +180,9 @@ fn told(put: &Put) -> String {
     format!("{text} [{}, {end}] {:?}", put.start, put.outcome)
 }
 
-/// As much of an event as tells one from another.
+/// Enough of an event to identify it.
 fn short(text: &str) -> String {
-    /// Longer than those that are not large.
+    /// Longer than all but the large events.
     const MAX_CHARS: usize = 80;
     match text.char_indices().nth(MAX_CHARS) {
         Some((end, _)) => format!("{}…", &text[..end]),

@@ -1,6 +1,4 @@
-//! The rules of the model, each with a history that keeps it and one that breaks it.
-//!
-//! Never plays a history: these are written by hand.
+//! The rules of the model, each with a history that it allows and one that it does not.
 
 use std::slice::from_ref;
 
@@ -110,7 +108,7 @@ fn acknowledged_event_is_stored() {
     let puts = [put(1, 2, ONE, Acknowledged)];
     allowed(&puts, &[read(3, 4, &["1"])]);
     forbidden(&puts, &[read(3, 4, &[])]);
-    // A read that begins before may miss it, and one that ends before it began does.
+    // A read that begins before the acknowledgement may miss the event; one that begins after it may not.
     allowed(&[put(2, 4, ONE, Acknowledged)], &[read(3, 5, &[])]);
     allowed(&[put(3, 4, ONE, Acknowledged)], &[read(1, 2, &[])]);
 }
@@ -136,7 +134,7 @@ fn refused_event_is_not_stored() {
     let refused = put(1, 2, ONE, Refused);
     allowed(from_ref(&refused), &[read(3, 4, &[])]);
     forbidden(from_ref(&refused), &[read(3, 4, &["1"])]);
-    // Unless somebody else stored it.
+    // Unless another put stored it.
     allowed(
         &[refused.clone(), put(3, 4, ONE, Acknowledged)],
         &[read(5, 6, &["1"])],
@@ -155,11 +153,11 @@ fn conflict_needs_another_event() {
     forbidden(from_ref(&conflict), &[]);
     forbidden(&[conflict.clone(), put(1, 2, ONE_TOO, Unknown)], &[]);
     forbidden(&[conflict.clone(), put(1, 2, TWO, Refused)], &[]);
-    // One that came later.
+    // A later one.
     forbidden(&[conflict.clone(), put(5, 6, TWO, Acknowledged)], &[]);
     allowed(&[conflict.clone(), put(1, 2, TWO, Acknowledged)], &[]);
     allowed(&[conflict.clone(), put(1, NEVER, TWO, Unknown)], &[]);
-    // A conflict that was told before its reason was read.
+    // A conflict that was reported before the event that explains it was read.
     allowed(
         &[conflict.clone(), put(1, NEVER, TWO, Unknown)],
         &[read(5, 6, &["2"])],
@@ -187,7 +185,7 @@ fn nothing_is_stored_after_its_server_ended() {
 
 #[test]
 fn acknowledged_event_is_stored_at_its_acknowledgement() {
-    // It is the answer to a put that none has stored yet.
+    // The response to a put cannot come before the event is stored.
     forbidden(
         &[put(1, 2, ONE, Acknowledged)],
         &[read(3, 4, &[]), read(5, 6, &["1"])],

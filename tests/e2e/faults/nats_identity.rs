@@ -1,6 +1,6 @@
-//! One stream that two peers create at the same moment: both know it, under each leader.
+//! One stream that two peers create at the same moment: both recognize it, under each leader.
 //!
-//! The peers run in one process, so that they do meet.
+//! The peers run in one process, so that the creations do coincide.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -14,11 +14,11 @@ use tokio::runtime::Runtime;
 use super::nats_peers::{
     NODES, configuration, export, finish, read_each_replica, store_at, verify,
 };
-use super::{Crowd, History, Load, Outcome, Rounds, Store, Tally, conclude};
+use super::{Clients, History, Load, Outcome, RoundCounts, Rounds, Store, conclude};
 use crate::nats::{Cluster, Replicas, can_start};
 use crate::support::Embedded;
 
-/// How long there are puts after a change of the leader: peers look at the stream every 10 s.
+/// How long puts continue after a change of the leader: peers check the stream every 10 s.
 const TIME_FOR_A_LOOK: Duration = Duration::from_secs(12);
 
 #[test]
@@ -29,38 +29,38 @@ fn two_peers_create_the_stream_at_once() {
     }
 }
 
-fn round(rng: &mut Rng) -> Tally {
+fn round(rng: &mut Rng) -> RoundCounts {
     let peers = Creators::start();
     let mut history = History::default();
-    let mut crowds = Vec::new();
+    let mut all_clients = Vec::new();
     for (number, address) in peers.addresses().into_iter().enumerate() {
         let load = Load::of_own_keys(&format!("made-{number}"), rng.usize(1..=4));
-        crowds.push(history.crowd(address, &load, rng));
+        all_clients.push(history.start_clients(address, &load, rng));
     }
-    go_on(&crowds);
+    go_on(&all_clients);
     let replicas = Replicas::of(&peers.cluster);
     let first = replicas.leader();
     for next in 1..NODES {
         replicas.lead((first + next) % NODES);
-        go_on(&crowds);
+        go_on(&all_clients);
     }
     let start = Instant::now();
     while start.elapsed() < TIME_FOR_A_LOOK {
-        go_on(&crowds);
+        go_on(&all_clients);
     }
-    finish(&mut history, crowds);
+    finish(&mut history, all_clients);
     read_each_replica(&peers.cluster, &mut history);
     conclude(history, &peers, rng)
 }
 
-fn go_on(crowds: &[Crowd]) {
-    for crowd in crowds {
-        crowd.forget_outcomes();
-        crowd.wait_for_outcomes(20, Outcome::Acknowledged);
+fn go_on(all_clients: &[Clients]) {
+    for clients in all_clients {
+        clients.forget_outcomes();
+        clients.wait_for_outcomes(20, Outcome::Acknowledged);
     }
 }
 
-/// Peers of which each found no stream.
+/// Peers that each found no stream.
 struct Creators {
     peers: Vec<Embedded>,
     store: String,

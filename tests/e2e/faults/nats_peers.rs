@@ -1,6 +1,7 @@
-//! Three peers over three servers with their clients, for faults of NATS, and a read of the stream under each server.
+//! Three peers on three nats-servers with their clients, for faults of NATS, and a read of the stream under
+//! each leader.
 //!
-//! The environment selects the version of the servers and their `sync_interval`.
+//! Environment variables select the version of the nats-servers and their `sync_interval`.
 
 use std::env;
 use std::net::SocketAddr;
@@ -11,17 +12,17 @@ use std::time::{Duration, Instant};
 use fastrand::Rng;
 use rustix::process::Signal;
 
-use super::{Crowd, History, Load, Outcome, Rounds, Store, Tally, conclude};
+use super::{Clients, History, Load, Outcome, RoundCounts, Rounds, Store, conclude};
 use crate::nats::{Cluster, Link, Replicas, STREAM, can_start, is_pinned};
 use crate::support::{DEADLINE, Output, Peer, run, wait_until, wait_until_within};
 
-/// How many servers and peers there are.
+/// The number of nats-servers, and of peers.
 pub(super) const NODES: usize = 3;
 
-/// The environment variable with the servers' `sync_interval`, where that is not to be their default.
+/// The environment variable with the `sync_interval` of the nats-servers, instead of their default.
 const SYNC_INTERVAL: &str = "FAULTS_NATS_SYNC_INTERVAL";
 
-/// How many puts of each peer show that it goes on after a fault.
+/// The number of puts of each peer that show that it continues after a fault.
 const PUTS_AFTER: usize = 50;
 
 /// Plays rounds of a fault under load.
@@ -29,31 +30,31 @@ pub(super) fn play(fault: &'static str, round: impl Fn(&mut Peers, &mut History,
     if !can_start(fault) {
         return;
     }
-    Rounds::of(fault, 1).play(|rng| -> Tally {
+    Rounds::of(fault, 1).play(|rng| -> RoundCounts {
         let cluster = Cluster::start(NODES, &configuration());
         play_one(Peers::of(cluster), rng, &round)
     });
 }
 
-/// One round, after which each server has to have all that was acknowledged.
+/// One round, after which each server must have all acknowledged events.
 pub(super) fn play_one(
     mut peers: Peers,
     rng: &mut Rng,
     round: impl Fn(&mut Peers, &mut History, &mut Rng),
-) -> Tally {
+) -> RoundCounts {
     let mut history = History::default();
     round(&mut peers, &mut history, rng);
     peers.cluster.wait();
     peers.take_puts();
     read_each_replica(&peers.cluster, &mut history);
-    let tally = conclude(history, &peers, rng);
-    Tally {
+    let counts = conclude(history, &peers, rng);
+    RoundCounts {
         longest_wait: peers.longest_wait,
-        ..tally
+        ..counts
     }
 }
 
-/// What servers are set to, by the environment.
+/// The configuration of the servers, from the environment.
 pub(super) fn configuration() -> String {
     match env::var(SYNC_INTERVAL) {
         Ok(interval) if !interval.is_empty() => synced(&interval),
@@ -61,12 +62,12 @@ pub(super) fn configuration() -> String {
     }
 }
 
-/// What has servers sync so often.
+/// The configuration line for a `sync_interval`.
 pub(super) fn synced(interval: &str) -> String {
     format!("jetstream {{ sync_interval: {interval} }}")
 }
 
-/// The URL of the stream on these servers. Versions that peers refuse are insisted on, to measure them.
+/// The URL of the stream. It allows unsafe versions, so that they can be measured.
 pub(super) fn store_at(hosts: &str) -> String {
     match is_pinned() {
         true => format!("nats://{hosts}/{STREAM}"),
@@ -74,13 +75,13 @@ pub(super) fn store_at(hosts: &str) -> String {
     }
 }
 
-pub(super) fn finish(history: &mut History, crowds: Vec<Crowd>) {
-    for crowd in crowds {
-        history.add(crowd);
+pub(super) fn finish(history: &mut History, all_clients: Vec<Clients>) {
+    for clients in all_clients {
+        history.add(clients);
     }
 }
 
-/// Reads what each server has, as the leader, and says which lacks how much.
+/// Reads the stream under each server as the leader, and reports how many events each lacks.
 pub(super) fn read_each_replica(cluster: &Cluster, history: &mut History) {
     let mut replicas = Replicas::of(cluster).events();
     for (node, replica) in replicas.iter_mut().enumerate() {
@@ -98,10 +99,10 @@ fn tell_lacking(node: usize, lacking: u64, history: &History) {
     }
 }
 
-/// All events of a stream, as the program reads it.
+/// All events of a stream, read by the program.
 pub(super) fn export(store: &str) -> Vec<(String, String)> {
     let mut events = Vec::new();
-    // Where servers are gone, there is nothing to be read until they have a new leader.
+    // After the loss of a server nothing can be read until there is a new leader.
     wait_until_within(3 * DEADLINE, "the stream is read", || {
         let output = read("export", store);
         let is_read = output.code == Some(0);
@@ -114,10 +115,10 @@ pub(super) fn export(store: &str) -> Vec<(String, String)> {
     events
 }
 
-/// Holds that the program finds a stream whole.
+/// Asserts that `verify` finds nothing wrong with a stream.
 pub(super) fn verify(store: &str) {
     let mut output = read("verify", store);
-    // Servers that have just found one another again may not know yet who leads.
+    // Servers that have just reconnected may not know the leader yet.
     wait_until_within(3 * DEADLINE, "the stream can be read", || {
         let is_read = !output.stderr.contains("cannot read the stream");
         if !is_read {
@@ -128,8 +129,7 @@ pub(super) fn verify(store: &str) {
     output.assert_ok();
 }
 
-/// Runs a command that reads. What it says of a version that is insisted on is known, and that a server is
-/// gone.
+/// Runs a command that reads. Warnings about an unsafe version or an unreachable server are expected.
 fn read(command: &str, store: &str) -> Output {
     let mut output = run(&[command, "--store", store]);
     let is_known = |line: &str| !is_pinned() || line.contains("can't be read");
@@ -147,10 +147,10 @@ fn is_of_history((key, _): &(String, String)) -> bool {
 /// Peers that put into one stream.
 pub(super) struct Peers {
     pub(super) peers: Vec<Peer>,
-    /// To each server, for all peers.
+    /// One link to each server, shared by all peers.
     pub(super) links: Vec<Link>,
     pub(super) cluster: Cluster,
-    /// From a fault until all peers went on.
+    /// The time from a fault until all peers continued.
     longest_wait: Duration,
 }
 
@@ -180,33 +180,38 @@ impl Peers {
         Peer::builder().sink(&self.store()).start()
     }
 
-    /// A crowd for each peer, which has some answers already.
-    pub(super) fn crowds(&self, history: &mut History, name: &str, rng: &mut Rng) -> Vec<Crowd> {
-        let mut crowds = Vec::new();
+    /// Clients for each peer, which already have some responses.
+    pub(super) fn start_clients(
+        &self,
+        history: &mut History,
+        name: &str,
+        rng: &mut Rng,
+    ) -> Vec<Clients> {
+        let mut all_clients = Vec::new();
         for (number, address) in self.addresses().into_iter().enumerate() {
             let load = Load::of_own_keys(&format!("{name}-{number}"), rng.usize(1..=8));
-            crowds.push(history.crowd(address, &load, rng));
+            all_clients.push(history.start_clients(address, &load, rng));
         }
-        for crowd in &crowds {
-            crowd.wait_for_answers(rng.usize(1..100));
+        for clients in &all_clients {
+            clients.wait_for_answers(rng.usize(1..100));
         }
-        Crowd::let_go_on(rng);
-        crowds
+        Clients::let_go_on(rng);
+        all_clients
     }
 
-    /// Waits until puts of each peer are taken that were sent from now on, but for a few.
-    pub(super) fn go_on(&mut self, crowds: &[Crowd]) {
+    /// Waits until each peer acknowledges puts that were sent from now on, except for a few.
+    pub(super) fn go_on(&mut self, all_clients: &[Clients]) {
         let start = Instant::now();
-        for crowd in crowds {
-            crowd.forget_outcomes();
+        for clients in all_clients {
+            clients.forget_outcomes();
         }
-        for crowd in crowds {
-            crowd.wait_for_outcomes(PUTS_AFTER, Outcome::Acknowledged);
+        for clients in all_clients {
+            clients.wait_for_outcomes(PUTS_AFTER, Outcome::Acknowledged);
         }
         self.longest_wait = self.longest_wait.max(start.elapsed());
     }
 
-    /// Waits until each peer takes puts.
+    /// Waits until each peer acknowledges puts.
     fn take_puts(&self) {
         for (number, peer) in self.peers.iter().enumerate() {
             let takes = || peer.put(&format!("again-{number}"), "null").status == 201;
@@ -216,10 +221,10 @@ impl Peers {
 }
 
 impl Drop for Peers {
-    /// Says what the peers have said, where a round has failed.
+    /// Prints the logs of the peers if a round has failed.
     fn drop(&mut self) {
         if thread::panicking() {
-            // One that has ended already has nothing to be killed.
+            // A peer that has already ended can't be killed.
             let told = |peer| drop(catch_unwind(AssertUnwindSafe(|| tell_log(peer))));
             self.peers.iter_mut().for_each(told);
         }

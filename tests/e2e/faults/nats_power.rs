@@ -1,12 +1,12 @@
-//! The servers of NATS lose power under load: which events their disks have afterwards.
+//! All nats-servers lose power under load: which events their disks have afterwards.
 //!
-//! With `sync_interval: always` these are all acknowledged ones. With the default some are lost, which is measured, and
-//! shows that the disks do lose power.
+//! With `sync_interval: always` they have all acknowledged ones. With the default some are lost: this is
+//! measured, and shows that the simulated disks do lose data.
 
 use fastrand::Rng;
 
 use super::nats_peers::{NODES, Peers, configuration, finish, play_one, synced};
-use super::{History, Rounds, Tally};
+use super::{History, RoundCounts, Rounds};
 use crate::nats::{Cluster, Replicas, can_start, no_disks};
 use crate::support::can_make;
 
@@ -18,68 +18,68 @@ fn all_servers_that_sync_lose_power() {
     play("nats_power::all_servers_that_sync", |rng| {
         let cluster = Cluster::start_on_disks(NODES, &synced("always"));
         play_one(Peers::of(cluster), rng, |peers, history, rng| {
-            let crowds = peers.crowds(history, "power", rng);
+            let all_clients = peers.start_clients(history, "power", rng);
             for _ in 0..2 {
                 peers.cluster.lose_power(&ALL);
-                peers.go_on(&crowds);
+                peers.go_on(&all_clients);
             }
-            finish(history, crowds);
+            finish(history, all_clients);
         })
     });
 }
 
-/// What its disk has lost it has again from the others.
+/// It gets the lost events from the others.
 #[test]
 fn one_server_loses_power() {
     play("nats_power::one_server", |rng| {
         let cluster = Cluster::start_on_disks(NODES, &configuration());
         play_one(Peers::of(cluster), rng, |peers, history, rng| {
-            let crowds = peers.crowds(history, "power", rng);
+            let all_clients = peers.start_clients(history, "power", rng);
             peers.cluster.lose_power(&[rng.usize(..NODES)]);
-            peers.go_on(&crowds);
+            peers.go_on(&all_clients);
             peers.cluster.wait();
-            finish(history, crowds);
+            finish(history, all_clients);
         })
     });
 }
 
-/// This is what the documentation says of the default: it is no promise that is broken.
+/// The documentation says this of the default: it is not a broken promise.
 #[test]
 fn all_servers_with_defaults_lose_power_and_events() {
     play("nats_power::all_servers_with_defaults", |rng| {
         let peers = Peers::of(Cluster::start_on_disks(NODES, ""));
-        let tally = measure(peers, rng);
+        let counts = measure(peers, rng);
         assert!(
-            tally.lost > 0,
+            counts.lost > 0,
             "a disk has not forgotten what was not synced"
         );
-        tally
+        counts
     });
 }
 
-/// What is acknowledged until the power is lost, and how much of it the stream lacks afterwards. The
-/// stream itself and its first events are on the disks by then, as after half a minute.
-fn measure(mut peers: Peers, rng: &mut Rng) -> Tally {
+/// The number of acknowledged events until the loss of power, and how many of them the stream lacks afterwards.
+/// The stream itself and its first events were synced before, as after half a minute.
+fn measure(mut peers: Peers, rng: &mut Rng) -> RoundCounts {
     let mut history = History::default();
-    let crowds = peers.crowds(&mut history, "first", rng);
-    peers.go_on(&crowds);
-    finish(&mut history, crowds);
+    let all_clients = peers.start_clients(&mut history, "first", rng);
+    peers.go_on(&all_clients);
+    finish(&mut history, all_clients);
     peers.cluster.sync_disks();
-    let crowds = peers.crowds(&mut history, "power", rng);
-    peers.go_on(&crowds);
+    let all_clients = peers.start_clients(&mut history, "power", rng);
+    peers.go_on(&all_clients);
     peers.cluster.lose_power(&ALL);
-    // Without peers nothing more is acknowledged, and nothing lost is put again.
+    // Without peers no more events are acknowledged, and no lost event is put again.
     peers.peers.clear();
-    finish(&mut history, crowds);
+    finish(&mut history, all_clients);
     peers.cluster.wait();
     let found = Replicas::of(&peers.cluster).events_of_leader();
     if found.is_none() {
         tell("the stream is gone, or has no leader any more");
     }
-    Tally {
+    RoundCounts {
         acknowledged: history.acknowledged_keys().len() as u64,
         lost: history.lacking(&found.unwrap_or_default()),
-        ..Tally::default()
+        ..RoundCounts::default()
     }
 }
 
@@ -88,7 +88,7 @@ fn tell(line: &str) {
     println!("{line}");
 }
 
-fn play(fault: &'static str, round: impl FnMut(&mut Rng) -> Tally) {
+fn play(fault: &'static str, round: impl FnMut(&mut Rng) -> RoundCounts) {
     if can_start(fault) && can_make(fault, no_disks()) {
         Rounds::of(fault, 1).play(round);
     }

@@ -1,6 +1,4 @@
-//! A file system that is read-only at the start, or from some moment on.
-//!
-//! Never a file that only some may write to, but for what a server makes of one at the start.
+//! A file system that is read-only at the start, or becomes so.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt as _;
@@ -12,13 +10,13 @@ use fastrand::Rng;
 use rustix::process::Signal;
 
 use super::full::OnOwnDisk;
-use super::{History, Load, Outcome, Rounds, Tally, conclude};
+use super::{History, Load, Outcome, RoundCounts, Rounds, conclude};
 use crate::support::{
     DEADLINE, Output, Peer, PeerBuilder, can_make, files_beside, no_own_disk, run_by, serve,
     serve_on_read_only_disk,
 };
 
-/// More room than any load takes.
+/// More space than any load uses.
 const ROOM_KIBIBYTES: u64 = 256 * 1024;
 
 #[test]
@@ -28,27 +26,27 @@ fn fails_puts_until_writable_again() {
     }
 }
 
-fn round(rng: &mut Rng) -> Tally {
+fn round(rng: &mut Rng) -> RoundCounts {
     let mut history = History::default();
     let peer = Peer::builder().on_own_disk(ROOM_KIBIBYTES).start();
     let store = OnOwnDisk(&peer);
     let load = Load::of_own_keys("put", rng.usize(2..=8));
-    let crowd = history.crowd(peer.address(), &load, rng);
-    crowd.wait_for_answers(rng.usize(1..400));
+    let clients = history.start_clients(peer.address(), &load, rng);
+    clients.wait_for_answers(rng.usize(1..400));
     make_read_only(&peer);
-    crowd.forget_outcomes();
-    crowd.wait_for_outcomes(rng.usize(1..100), Outcome::Unknown);
+    clients.forget_outcomes();
+    clients.wait_for_outcomes(rng.usize(1..100), Outcome::Unknown);
     peer.log_line("readonly");
     peer.remount("rw").expect("is no more read-only");
-    crowd.forget_outcomes();
-    crowd.wait_for_outcomes(100, Outcome::Acknowledged);
+    clients.forget_outcomes();
+    clients.wait_for_outcomes(100, Outcome::Acknowledged);
     history.read(&store);
-    history.add(crowd);
+    history.add(clients);
     conclude(history, &store, rng)
 }
 
-/// No file system becomes read-only while a file is open to be written to, and a store has such. An
-/// error has the server close them, between one try to open them again and the next.
+/// A file system can't become read-only while a file is open for writing, as that of a store is. An error makes
+/// the server close its files until it reconnects.
 fn make_read_only(peer: &Peer) {
     peer.limit_file_size(Some(1));
     let start = Instant::now();
@@ -69,7 +67,7 @@ fn at_start_is_an_error() {
         &serve_on_read_only_disk(nothing.path()),
         "Read-only file system",
     );
-    // One that ended in good order, and one that has still to be recovered.
+    // One that was closed properly, and one that still has to be recovered.
     for signal in [Signal::TERM, Signal::KILL] {
         let (store, _ended) = store_with_a_put(signal);
         let directory = store.parent().expect("is in a directory");
@@ -95,12 +93,12 @@ fn at_start_changes_nothing() {
         let url = format!("sqlite:{}", store.display());
         assert_says(&run_by(launcher, &serve(&url)), "readonly");
         assert!(files_beside(&store) == before, "a file was changed");
-        // So that it can be removed.
+        // So that the directory can be removed.
         fs::set_permissions(directory, Permissions::from_mode(0o755)).expect("sets");
     }
 }
 
-/// A store whose server was ended by a signal, and what keeps its directory.
+/// A store whose server was ended by a signal, and its directory.
 fn store_with_a_put(signal: Signal) -> (PathBuf, PeerBuilder) {
     let peer = Peer::start();
     peer.put("key1", "1").assert_created();

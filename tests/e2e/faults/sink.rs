@@ -1,6 +1,4 @@
-//! A sink that hangs, panics or fails every other time, before or after it has stored the event.
-//!
-//! It keeps events in memory, in the sink of the library for that. Never one that keeps a thread.
+//! A sink that hangs, panics or fails every other time, before or after it has stored the event in memory.
 
 use std::collections::BTreeSet;
 use std::future;
@@ -16,10 +14,10 @@ use fastrand::Rng;
 use super::{History, Load, Outcome, Rounds, Store, conclude};
 use crate::support::Embedded;
 
-/// How long the server waits for the sink: short, since the sink hangs often.
+/// The sink time-out: short, since the sink hangs often.
 const SINK_TIMEOUT: Duration = Duration::from_millis(50);
 
-/// More than all histories take.
+/// More than all histories need.
 const CAPACITY_BYTES: usize = 1 << 30;
 
 #[test]
@@ -29,24 +27,24 @@ fn failing_every_other_time_loses_nothing() {
         let server = MoodyServer::start(rng.fork());
         for phase in 0..3 {
             let load = Load::of_few_keys(&format!("{phase}"), rng.usize(2..=8), rng.usize(1..=4));
-            let crowd = history.crowd(server.embedded.address(), &load, rng);
-            crowd.wait_for_outcomes(rng.usize(1..10), Outcome::Unknown);
-            crowd.wait_for_outcomes(rng.usize(1..40), Outcome::Acknowledged);
+            let clients = history.start_clients(server.embedded.address(), &load, rng);
+            clients.wait_for_outcomes(rng.usize(1..10), Outcome::Unknown);
+            clients.wait_for_outcomes(rng.usize(1..40), Outcome::Acknowledged);
             history.read(&server);
-            history.add(crowd);
+            history.add(clients);
         }
         conclude(history, &server, rng)
     });
 }
 
-/// What a sink does every other time.
+/// The fault of the sink, every other time.
 #[derive(Clone, Copy)]
 enum Mood {
     Hangs,
     Panics,
     Fails,
     DoesNotKnow,
-    /// The only one in which it says that it has not stored the event.
+    /// The only fault in which the sink says that it has not stored the event.
     IsUnavailable,
 }
 
@@ -58,12 +56,12 @@ const MOODS: [Mood; 5] = [
     Mood::IsUnavailable,
 ];
 
-/// When it stores the event of a put for which it is in a mood.
+/// When the sink stores the event of a put that fails.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum When {
     Never,
     Before,
-    /// With some later put, long after this one was answered.
+    /// With a later put, long after this one was answered.
     Later,
 }
 
@@ -76,14 +74,14 @@ struct State {
     rng: Rng,
     is_well: bool,
     keys: BTreeSet<String>,
-    /// What is still to be stored.
+    /// The events that are still to be stored.
     late: Vec<(String, String)>,
 }
 
 impl MoodySink {
     async fn put(&self, key: String, event: String) -> Result<(), PutError> {
         if let Some((key, event)) = self.late() {
-            // Its put was answered long ago.
+            // The put was answered long ago.
             let _ = self.memory.put(key, event).await;
         }
         let Some((mood, when)) = self.mood(&key, &event) else {
@@ -94,7 +92,7 @@ impl MoodySink {
         }
         match mood {
             Mood::Hangs => future::pending().await,
-            // As a panic does, but for its message on standard error.
+            // Unwinds like a panic, without its message on standard error.
             Mood::Panics => panic::resume_unwind(Box::new("a mood")),
             Mood::Fails => Err(PutError::Failed("a mood".to_owned())),
             Mood::DoesNotKnow => Err(PutError::Unknown),
@@ -108,7 +106,7 @@ impl MoodySink {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What an earlier put has left to be stored now.
+    /// Stores the events that earlier puts have left.
     fn late(&self) -> Option<(String, String)> {
         let state = &mut *self.lock();
         let is_now = !state.late.is_empty() && state.rng.bool();
@@ -116,7 +114,7 @@ impl MoodySink {
         Some(state.late.swap_remove(index))
     }
 
-    /// The mood for this put, if any.
+    /// The fault for this put, if any.
     fn mood(&self, key: &str, event: &str) -> Option<(Mood, When)> {
         let state = &mut *self.lock();
         state.keys.insert(key.to_owned());

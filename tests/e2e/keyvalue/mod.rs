@@ -5,6 +5,7 @@
 
 mod memory;
 mod spin;
+mod store_host;
 mod wasmcloud;
 
 use std::future::Future;

@@ -8,6 +8,18 @@ use serde_json::{Value, json};
 
 use super::DEADLINE;
 
+/// A connection whose reads and writes have a deadline; `None` if it is refused.
+pub fn try_connect(address: SocketAddr) -> Option<TcpStream> {
+    let stream = TcpStream::connect_timeout(&address, DEADLINE).ok()?;
+    stream
+        .set_read_timeout(Some(DEADLINE))
+        .expect("sets an option");
+    stream
+        .set_write_timeout(Some(DEADLINE))
+        .expect("sets an option");
+    Some(stream)
+}
+
 /// A connection to a server.
 pub struct Connection(BufReader<TcpStream>);
 
@@ -18,14 +30,8 @@ impl Connection {
 
     /// A connection, unless nobody takes it.
     pub fn try_open(address: SocketAddr) -> Option<Self> {
-        let stream = TcpStream::connect_timeout(&address, DEADLINE).ok()?;
+        let stream = try_connect(address)?;
         stream.set_nodelay(true).expect("sets an option");
-        stream
-            .set_read_timeout(Some(DEADLINE))
-            .expect("sets an option");
-        stream
-            .set_write_timeout(Some(DEADLINE))
-            .expect("sets an option");
         Some(Self(BufReader::new(stream)))
     }
 

@@ -33,7 +33,7 @@ pub struct Rounds {
 
 /// What became of the puts of a round.
 #[derive(Debug, Default, Clone, Copy)]
-pub struct Tally {
+pub struct RoundCounts {
     /// Answered with 201. Each was found again, once and unchanged, or the round has failed.
     pub acknowledged: u64,
     /// Answered that they are not stored.
@@ -46,7 +46,7 @@ pub struct Tally {
     pub longest_wait: Duration,
 }
 
-impl AddAssign for Tally {
+impl AddAssign for RoundCounts {
     fn add_assign(&mut self, other: Self) {
         self.acknowledged += other.acknowledged;
         self.refused += other.refused;
@@ -70,15 +70,15 @@ impl Rounds {
 
     /// Plays one round after the other, and says what came of them. One that fails says how to see it
     /// again.
-    pub fn play(self, mut round: impl FnMut(&mut Rng) -> Tally) {
+    pub fn play(self, mut round: impl FnMut(&mut Rng) -> RoundCounts) {
         let (start, mut played, mut failed) = (Instant::now(), 0, 0);
-        let mut tally = Tally::default();
+        let mut counts = RoundCounts::default();
         while played < self.rounds && (played == 0 || start.elapsed() < self.time) {
             let seed = self.seed + played;
             let outcome = catch_unwind(AssertUnwindSafe(|| round(&mut Rng::with_seed(seed))));
             played += 1;
             match outcome {
-                Ok(outcome) => tally += outcome,
+                Ok(outcome) => counts += outcome,
                 Err(panic) => {
                     let fault = self.fault;
                     tell(&format!(
@@ -91,26 +91,26 @@ impl Rounds {
                 }
             }
         }
-        tell(&self.summary(played, failed, start.elapsed(), tally));
+        tell(&self.summary(played, failed, start.elapsed(), counts));
         assert_eq!(failed, 0, "rounds of {} have failed", self.fault);
     }
 
-    fn summary(&self, played: u64, failed: u64, time: Duration, tally: Tally) -> String {
+    fn summary(&self, played: u64, failed: u64, time: Duration, counts: RoundCounts) -> String {
         let mut summary = format!(
             "{}: {played} rounds from seed {} in {} s: {} acknowledged, {} refused, {} unknown, {} lost",
             self.fault,
             self.seed,
             time.as_secs(),
-            tally.acknowledged,
-            tally.refused,
-            tally.unknown,
-            match tally.lost {
+            counts.acknowledged,
+            counts.refused,
+            counts.unknown,
+            match counts.lost {
                 0 => "none".to_owned(),
                 lost => lost.to_string(),
             },
         );
-        if tally.longest_wait > Duration::ZERO {
-            let seconds = tally.longest_wait.as_secs_f64();
+        if counts.longest_wait > Duration::ZERO {
+            let seconds = counts.longest_wait.as_secs_f64();
             summary += &format!(", acknowledged again after {seconds:.1} s at the most");
         }
         if failed > 0 {

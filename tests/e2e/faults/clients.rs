@@ -1,8 +1,7 @@
-//! Clients that put at random on connections that they keep, and write down what they saw.
+//! Clients that put at random on kept connections, and record each put with its outcome.
 //!
-//! They end when they are told to, or when their server does. What a client does is decided by a
-//! seed; how those of a crowd meet is not. Never judges an answer beyond that it is one of the
-//! protocol.
+//! They end when they are told to, or with their server. A seed decides the puts of each client, not how the
+//! clients interleave. The outcomes are judged in `model`.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -17,21 +16,21 @@ use super::events;
 use super::model::{Event, NEVER, Outcome, Put};
 use crate::support::{Answer, Connection, DEADLINE, Post};
 
-/// More puts than a client gets through before it is told to end.
+/// More puts than a client makes before it is told to end.
 const MAX_PUTS: usize = 100_000;
 
-/// After so many puts a client goes on to the next of the keys that all share, so that there is
-/// always one that few have put.
+/// The number of puts after which a client moves on to the next shared key, so that there is always a key with
+/// few puts.
 const PUTS_OF_A_KEY: usize = 12;
 
-/// Of so many puts of shared keys one is of a key of before.
+/// One of this many puts of shared keys has an earlier key.
 const BEFORE_EVERY: u32 = 4;
 
-/// Of so many puts of an impatient client, for one it does not wait.
+/// An impatient client does not wait for the response to one of this many puts.
 const IMPATIENT_EVERY: u32 = 40;
 
-/// How often a test lets its clients go first, at the most: a fraction of a millisecond on a machine
-/// that has nothing else to do, and many where each time another takes its turn.
+/// The most times a test yields before its next step: a fraction of a millisecond on an idle machine, and many
+/// on a busy one.
 const MAX_YIELDS: usize = 500;
 
 /// The one counter of all moments of a history.
@@ -85,14 +84,14 @@ impl Load {
 pub(crate) type Unsettled = (String, Event);
 
 /// The clients of one server.
-pub(crate) struct Crowd {
+pub(crate) struct Clients {
     clients: Vec<JoinHandle<Vec<Put>>>,
     outcomes: Receiver<Outcome>,
     sent: Arc<AtomicUsize>,
     stop: Arc<AtomicBool>,
 }
 
-impl Crowd {
+impl Clients {
     pub(crate) fn start(
         address: SocketAddr,
         load: &Load,
