@@ -1,6 +1,6 @@
-//! What the parts of a put cost, each alone: decoding, and a put without a network.
+//! The cost of the parts of a put, each by itself: decoding, and a put without a network.
 //!
-//! Never sends over a socket: `make bench` has what a put costs as a whole.
+//! `make bench` measures a put as a whole.
 
 use std::hint::black_box;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 /// The sizes of events, in bytes: those of `make bench`.
 const EVENT_BYTES: [usize; 2] = [100, 4096];
 
-/// What a connection in memory holds, in bytes: more than a request.
+/// The capacity of a connection in memory, in bytes: more than a request.
 const CONNECTION_BYTES: usize = 64 * 1024;
 
 fn decoding(criterion: &mut Criterion) {
@@ -29,7 +29,7 @@ fn decoding(criterion: &mut Criterion) {
     group.finish();
 }
 
-/// A put over a connection in memory: HTTP, one call of the guest, and the answer.
+/// A put over a connection in memory: HTTP, one call of the guest, and the response.
 fn put(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("put");
     for (instances, reuse) in [("kept", u32::MAX), ("fresh", 1)] {

@@ -1,6 +1,6 @@
-//! The processor time of a put on each server, as a chart.
+//! A chart of the processor time of a put on each server.
 //!
-//! Its background is white, so that it reads the same on a page of any colour.
+//! Its background is white, so that it looks the same on a page of any colour.
 
 use anyhow::{Context as _, Result};
 use plotters::coord::Shift;
@@ -11,22 +11,22 @@ use crate::results::{CONNECTIONS, EVENT_BYTES, Figure, Load, Results};
 use crate::server::Server;
 use crate::spread::Spread;
 
-// Measures of the chart, in pixels.
+// The dimensions of the chart, in pixels.
 const WIDTH: i32 = 860;
 const MARGIN: i32 = 16;
 const TITLE_HEIGHT: i32 = 44;
 const CAPTION_HEIGHT: i32 = 40;
 const ROW_HEIGHT: i32 = 26;
 const BAR_HEIGHT: i32 = 18;
-/// Where bars begin; their names are to the left.
+/// The left end of the bars; the names are to the left of it.
 const BARS_LEFT: i32 = 280;
-/// To where the longest bar goes; its number is to the right.
+/// The right end of the longest bar; the numbers are to the right of it.
 const BARS_RIGHT: i32 = 740;
 const TITLE_SIZE: i32 = 20;
 const TEXT_SIZE: i32 = 17;
 
 const INK: RGBColor = RGBColor(0x22, 0x26, 0x2b);
-/// Bars of our own server, of what it is held against, and of all others.
+/// The colours of our own server, of the native twin, and of all others.
 const OURS: RGBColor = RGBColor(0xd0, 0x5a, 0x1e);
 const TWIN: RGBColor = RGBColor(0x4f, 0x7f, 0xa8);
 const OTHERS: RGBColor = RGBColor(0xad, 0xb3, 0xba);
@@ -48,7 +48,7 @@ pub(crate) fn svg(results: &Results) -> Result<String> {
     let size = (WIDTH.unsigned_abs(), height.unsigned_abs());
     let area = SVGBackend::with_string(&mut svg, size).into_drawing_area();
     draw(&area, &groups).context("cannot draw the chart")?;
-    // It writes the end of the text.
+    // Ends the text.
     drop(area);
     Ok(svg)
 }
@@ -94,7 +94,7 @@ fn draw(area: &Area<'_>, groups: &[Group]) -> Result<()> {
     Ok(())
 }
 
-/// Draws a bar as long as the median, with a line from the least value to the greatest.
+/// Draws a bar up to the median, with a line from the minimum to the maximum.
 fn draw_bar(
     area: &Area<'_>,
     server: Server,
@@ -133,7 +133,7 @@ fn draw_bar(
     )
 }
 
-/// Writes a line that is centred on the height of `at`, and begins or ends there.
+/// Writes text that is vertically centred at `at`, and begins or ends there.
 fn text(area: &Area<'_>, text: &str, size: i32, side: HPos, at: (i32, i32)) -> Result<()> {
     let style = TextStyle::from(("sans-serif", size).into_font())
         .color(&INK)

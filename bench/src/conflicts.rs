@@ -1,7 +1,7 @@
-//! What a put costs whose key is taken, with small and large events held.
+//! The cost of puts under a key that already has an event, for small and large stored events.
 //!
-//! On one connection, one put after the other: what is measured is the server's processor time, so that
-//! whoever sends them does not count.
+//! On one connection, one put after the other: only the server's processor time is measured, so that the client
+//! does not count.
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;
@@ -14,19 +14,19 @@ use crate::results::{Figure, Load, Results};
 use crate::server::{Running, Server};
 use crate::tools::Tools;
 
-/// The sizes of held events in bytes: the largest one leaves room in a body for what is beside it.
-pub(crate) const HELD_BYTES: [usize; 3] = [100, 64 * 1024, 16 * 1024 * 1024 - 1024];
+/// The sizes of stored events in bytes: the largest one leaves room for the rest of a body.
+pub(crate) const STORED_BYTES: [usize; 3] = [100, 64 * 1024, 16 * 1024 * 1024 - 1024];
 
-/// How many bytes are sent in one measurement, about, where the event that is sent is large.
+/// The approximate number of bytes sent in one measurement, if the event that is sent is large.
 const SENT_BYTES: usize = 256 * 1024 * 1024;
 
 /// The most puts of one measurement.
 const MAX_PUTS: usize = 5000;
 
-/// How long an answer may take.
+/// The time-out of a response.
 const DEADLINE: Duration = Duration::from_secs(30);
 
-/// How often the cost of conflicts is measured.
+/// The number of rounds.
 #[derive(Debug, Args)]
 pub(crate) struct Conflicts {
     /// How often conflicts are measured; 0 leaves this out
@@ -38,31 +38,31 @@ impl Conflicts {
     pub(crate) fn measure(&self, tools: &Tools, results: &mut Results) -> Result<()> {
         for round in 1..=self.conflict_rounds {
             eprintln!("round {round} of {}: conflicts", self.conflict_rounds);
-            for held_bytes in HELD_BYTES {
-                measure_one(tools, held_bytes, results)?;
+            for stored_bytes in STORED_BYTES {
+                measure_one(tools, stored_bytes, results)?;
             }
         }
         Ok(())
     }
 }
 
-/// What the results of a held event stand under.
-pub(crate) fn load(held_bytes: usize) -> Load {
+/// The label of the results for a stored event.
+pub(crate) fn load(stored_bytes: usize) -> Load {
     Load {
-        event_bytes: held_bytes,
+        event_bytes: stored_bytes,
         connections: 1,
     }
 }
 
-fn measure_one(tools: &Tools, held_bytes: usize, results: &mut Results) -> Result<()> {
-    let elements = "1,".repeat(held_bytes / 2 - 1);
-    let held = format!("[{elements}1]");
+fn measure_one(tools: &Tools, stored_bytes: usize, results: &mut Results) -> Result<()> {
+    let elements = "1,".repeat(stored_bytes / 2 - 1);
+    let stored = format!("[{elements}1]");
     // The last element in another spelling.
     let same_value = format!("[{elements}1.0]");
     let running = Server::PeerSqlite.start(tools)?;
     let mut client = Client::connect(&running)?;
-    client.put("held", &held, 201)?;
-    let large = SENT_BYTES / held_bytes;
+    client.put("stored", &stored, 201)?;
+    let large = SENT_BYTES / stored_bytes;
     for (figures, event, status, puts) in [
         (
             [Figure::CpuOfConflict, Figure::RateOfConflicts],
@@ -72,7 +72,7 @@ fn measure_one(tools: &Tools, held_bytes: usize, results: &mut Results) -> Resul
         ),
         (
             [Figure::CpuOfSameBytes, Figure::RateOfSameBytes],
-            &*held,
+            &*stored,
             201,
             large.min(MAX_PUTS),
         ),
@@ -83,12 +83,12 @@ fn measure_one(tools: &Tools, held_bytes: usize, results: &mut Results) -> Resul
             large.min(MAX_PUTS),
         ),
     ] {
-        // The first one of a kind may have to read what is held.
-        client.put("held", event, status)?;
+        // The first put of each kind may have to read the stored event.
+        client.put("stored", event, status)?;
         let cpu = running.cpu_seconds()?;
         let start = Instant::now();
         for _ in 0..puts {
-            client.put("held", event, status)?;
+            client.put("stored", event, status)?;
         }
         let seconds = start.elapsed().as_secs_f64();
         let cpu = running.cpu_seconds()? - cpu;
@@ -96,11 +96,16 @@ fn measure_one(tools: &Tools, held_bytes: usize, results: &mut Results) -> Resul
         let server = Server::PeerSqlite;
         results.add(
             server,
-            load(held_bytes),
+            load(stored_bytes),
             cpu_figure,
             cpu * 1e6 / puts as f64,
         );
-        results.add(server, load(held_bytes), rate_figure, puts as f64 / seconds);
+        results.add(
+            server,
+            load(stored_bytes),
+            rate_figure,
+            puts as f64 / seconds,
+        );
     }
     Ok(())
 }
@@ -116,7 +121,7 @@ impl Client {
         Ok(Self(BufReader::new(stream)))
     }
 
-    /// Puts an event, which has to be answered with this status.
+    /// Puts an event, and checks the status of the response.
     fn put(&mut self, key: &str, event: &str, expected: u16) -> Result<()> {
         let body = format!(r#"{{"key":"{key}","event":{event}}}"#);
         let length = body.len();

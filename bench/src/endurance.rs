@@ -1,4 +1,4 @@
-//! Millions of puts, to see whether their cost or the server's memory grows.
+//! Millions of puts, to check that neither their cost nor the server's memory grows.
 
 use std::fmt::Write as _;
 
@@ -14,24 +14,24 @@ use crate::throughput::Sample;
 use crate::tools::Tools;
 use crate::wrk;
 
-/// How many puts there are, about, in one step.
+/// The approximate number of puts in one step.
 const STEP_PUTS: f64 = 1e6;
 
-/// How many events are put.
+/// The number of puts.
 #[derive(Debug, Args)]
 pub(crate) struct Endurance {
     /// How many are put into a SQLite file; 0 leaves this out
     #[arg(long, default_value_t = 10_000_000)]
     sqlite_puts: u64,
-    /// How many are put into no store; 0 leaves this out
+    /// How many are put into the sink `discard:`; 0 leaves this out
     #[arg(long, default_value_t = 5_000_000)]
     discard_puts: u64,
 }
 
-/// About a million puts.
+/// The measurements of about a million puts.
 pub(crate) struct Step {
     server: Server,
-    /// How many there were by then.
+    /// The number of puts so far.
     puts: u64,
     cpu_micros: f64,
     puts_per_second: f64,
@@ -57,7 +57,7 @@ fn endure(tools: &Tools, server: Server, puts: u64) -> Result<Vec<Step>> {
     let load = Load::of_events(EVENT_BYTES[0]);
     let mut running = server.start(tools)?;
     running.put("key")?;
-    // wrk counts seconds and no puts, so it is told how many seconds a step took before.
+    // wrk runs for a time, not for a number of puts, so the duration is derived from the previous step.
     let mut last = wrk::run(tools, running.address(), load, 1)?;
     let mut done = last.puts;
     let mut steps = Vec::new();
@@ -91,7 +91,7 @@ impl Step {
     }
 }
 
-/// A table for each server, with what changed from its first step to its last.
+/// A table for each server, with the change from its first step to its last.
 pub(crate) fn markdown(series: &[Vec<Step>]) -> String {
     series.iter().map(|steps| of_server(steps)).collect()
 }

@@ -1,6 +1,4 @@
-//! What was to be reached, and whether it was.
-//!
-//! Only says so: nothing fails because of it.
+//! Performance goals, and whether they were reached. A missed goal is reported, and fails nothing.
 
 use crate::latency;
 use crate::results::{CONNECTIONS, EVENT_BYTES, Figure, Load, Results};
@@ -8,25 +6,25 @@ use crate::server::Server;
 use crate::spread::Spread;
 use crate::{conflicts, nats, startup, sweep, waiting};
 
-/// One goal with what was measured.
+/// A goal with its measured value.
 pub(crate) struct Goal {
     pub(crate) what: String,
-    /// `None` where it was not measured.
+    /// `None` if it was not measured.
     pub(crate) measured: Option<Spread>,
     pub(crate) limit: Limit,
 }
 
-/// What is good enough.
+/// The bound of a goal.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) enum Limit {
     AtMost(f64),
     AtLeast(f64),
 }
 
-/// How much the processor time of a put may be of the native twin's.
+/// The largest processor time of a put, relative to the native twin.
 const CPU_OF_TWIN: f64 = 1.3;
 
-/// How much the processor time of one server's put may be of another's.
+/// The largest processor time of one server's put, relative to another server.
 const CPU: [(Server, Server, f64); 6] = [
     (Server::PeerDiscard, Server::TwinDiscard, CPU_OF_TWIN),
     (Server::PeerSqlite, Server::TwinSqlite, 1.15),
@@ -36,30 +34,29 @@ const CPU: [(Server, Server, f64); 6] = [
     (Server::PeerFresh, Server::Wasmtime, 0.4),
 ];
 
-/// How many of the twin's puts per second a durable server makes at least.
+/// The fewest puts per second of a durable server, relative to its native twin.
 const RATE: f64 = 0.9;
 
-/// How many puts per second a peer makes at least of those that NATS takes without one.
+/// The fewest puts per second of a peer, relative to NATS without a peer.
 const RATE_OF_NATS: f64 = 0.8;
 
-/// How much the slowest answers may be slower than the twin's, at a rate that both can take.
+/// The largest p99 latency, relative to the native twin, at a rate that both can serve.
 const P99: f64 = 2.0;
 
 /// The most memory with all connections busy, in MB.
 const MEMORY_MB: f64 = 40.0;
 
-/// The most memory for one more put that waits, in KiB.
+/// The most memory for each further put that waits, in KiB.
 const MEMORY_OF_PUT_KIB: f64 = 64.0;
 
 /// The most time to the first 201, in milliseconds.
 const START_MILLIS: f64 = 15.0;
 const COLD_START_MILLIS: f64 = 80.0;
 
-/// How much dearer a conflict with the largest held event may be than one with the smallest.
+/// The largest cost of a conflict with the largest stored event, relative to the smallest.
 const CONFLICT: f64 = 1.5;
 
-/// How much dearer a put may be at its dearest than at its cheapest, whatever the number of
-/// connections or of puts before it.
+/// The largest cost of a put, relative to the smallest, over all numbers of connections or of earlier puts.
 pub(crate) const FLAT: f64 = 1.1;
 
 impl Limit {
@@ -72,7 +69,7 @@ impl Limit {
 }
 
 impl Goal {
-    /// Whether the median reaches it, in a word.
+    /// Whether the median reaches the goal, in a word.
     pub(crate) fn verdict(&self) -> &'static str {
         match self.measured {
             None => "not measured",
@@ -119,7 +116,7 @@ pub(crate) fn all(results: &Results) -> Vec<Goal> {
         limit: Limit::AtMost(FLAT),
     });
     goals.push(Goal {
-        what: "CPU per conflict: largest / smallest event held".to_owned(),
+        what: "CPU per conflict: largest / smallest stored event".to_owned(),
         measured: conflict_ratio(results),
         limit: Limit::AtMost(CONFLICT),
     });
@@ -137,7 +134,7 @@ pub(crate) fn all(results: &Results) -> Vec<Goal> {
     goals
 }
 
-/// The goals for one load alone.
+/// The goals for a single load.
 fn one_load(results: &Results) -> [Goal; 6] {
     let small = Load::of_events(EVENT_BYTES[0]);
     let at_rate = |figure| {
@@ -184,14 +181,14 @@ fn one_load(results: &Results) -> [Goal; 6] {
     ]
 }
 
-/// How much dearer a conflict with the largest held event is than one with the smallest.
+/// The cost of a conflict with the largest stored event, relative to the smallest.
 fn conflict_ratio(results: &Results) -> Option<Spread> {
-    let [small, _, large] = conflicts::HELD_BYTES.map(conflicts::load);
+    let [small, _, large] = conflicts::STORED_BYTES.map(conflicts::load);
     let values = |load| results.values(Server::PeerSqlite, load, Figure::CpuOfConflict);
     Spread::of_ratios(values(large), values(small))
 }
 
-/// How much dearer a put is on the dearest number of connections than on the cheapest.
+/// The cost of a put with the most expensive number of connections, relative to the cheapest.
 pub(crate) fn flatness(results: &Results, server: Server) -> Option<Spread> {
     let medians: Option<Vec<f64>> = sweep::CONNECTIONS
         .iter()

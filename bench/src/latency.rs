@@ -1,5 +1,5 @@
-//! The slowest answers at half of the highest rate, where no server is short of anything, and what a
-//! put costs there: a server with time left wakes its client for each answer, whatever else it does.
+//! The p99 latency at half of the highest rate, where no server is at its limit, and the cost of a put there:
+//! an idle server has to be woken for each request, and wakes its client for each response.
 
 use anyhow::Result;
 use clap::Args;
@@ -9,16 +9,16 @@ use crate::results::{EVENT_BYTES, Figure, Load, Results};
 use crate::server::Server;
 use crate::tools::Tools;
 
-/// Those that are compared. Both get the same rate, which is half of what the latter reached.
+/// The compared servers. Both get the same rate, half of the highest rate of the second.
 pub(crate) const SERVERS: [Server; 2] = [Server::TwinDiscard, Server::PeerDiscard];
 
-/// How long and how often the servers get that rate.
+/// The duration and the number of rounds at that rate.
 #[derive(Debug, Args)]
 pub(crate) struct Latency {
     /// How often both servers get a fixed rate; 0 leaves this out
     #[arg(long, default_value_t = 5)]
     rate_rounds: u32,
-    /// How long each gets it each time
+    /// The seconds of each measurement
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..))]
     rate_seconds: u64,
 }

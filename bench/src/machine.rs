@@ -1,4 +1,4 @@
-//! On what was measured, and with what.
+//! The machine and the versions of a measurement.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -7,7 +7,7 @@ use std::thread;
 
 use crate::tools::Tools;
 
-/// A line for each thing that figures depend on.
+/// A line for each property that affects the figures.
 pub(crate) fn describe(tools: &Tools) -> String {
     let unknown = || "unknown".to_owned();
     let run = |program: &str, arguments: &[&str]| {
@@ -20,7 +20,7 @@ pub(crate) fn describe(tools: &Tools) -> String {
     let cores = thread::available_parallelism().map_or(0, usize::from);
     let processor = proc_field("cpuinfo", "model name").unwrap_or_else(unknown);
     let memory = proc_field("meminfo", "MemTotal").unwrap_or_else(unknown);
-    // Its version is the first line of its usage.
+    // Its version is in the first line of its usage.
     let wrk = first_line(&tools.wrk, &["-v"]).unwrap_or_else(unknown);
     let wrk = wrk.split(" [").next().unwrap_or_default();
     [
@@ -39,7 +39,7 @@ pub(crate) fn describe(tools: &Tools) -> String {
     .concat()
 }
 
-/// The first line that a program writes, if it is there and writes one.
+/// The first line of a program's output, if it exists and prints one.
 fn first_line(program: &Path, arguments: &[&str]) -> Option<String> {
     let output = Command::new(program).args(arguments).output().ok()?;
     let text = String::from_utf8_lossy(&output.stdout);

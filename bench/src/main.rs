@@ -1,8 +1,8 @@
 //! Measures AllData peer servers side by side on one machine.
 //!
-//! Never asserts anything about time: it fails only where a server does not do what it is measured
-//! for. What loads the servers is wrk and oha, so that none is measured with a generator of our own;
-//! only the soak has one, since it has to know which put each 201 was for.
+//! It makes no assertions about time: it fails only if a server does not do the work. The load generators are
+//! wrk and oha, which are independent of this project; only the soak test has its own, since it has to know
+//! which put each 201 was for.
 
 #![expect(
     clippy::print_stdout,
@@ -72,10 +72,9 @@ struct Arguments {
 enum Command {
     /// Compare all servers
     Compare(Compare),
-    /// Put millions of events, and look whether cost or memory grow
+    /// Put millions of events, and check that cost and memory do not grow
     Endurance(Endurance),
-    /// Load a server for a long time and kill it now and then, and look whether anything is lost or
-    /// grows
+    /// Load a server for a long time with kills, and check that nothing is lost or grows
     Soak(Soak),
 }
 
@@ -105,7 +104,7 @@ fn main() -> Result<()> {
         Command::Compare(compare) => {
             let mut results = Results::default();
             let measured = compare.run(&tools, &mut results);
-            // What there is, also where something could not be measured.
+            // The results so far, also if a measurement failed.
             println!("{}", report::markdown(&results));
             fs::write(output.join("performance.csv"), results.csv())?;
             fs::write(output.join("performance.svg"), chart::svg(&results)?)?;

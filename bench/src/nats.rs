@@ -1,8 +1,8 @@
-//! Puts into a stream of NATS that three servers keep, beside publishing to such a stream without a
-//! peer.
+//! Puts into a stream of NATS with three replicas, compared with publishing to such a stream without a peer.
 //!
-//! Once with everything on all processors, where whatever a peer and its load take is taken from
-//! the servers, and once with the servers on processors of their own, as they have where they run on
+//! Once with all processes on all processors, where a peer and its load generator compete with the
+//! nats-servers, and once with the nats-servers on processors of their own, as if they ran on machines of their
+//! own. Rounds are interleaved, and each measurement has its own stream.
 //! machines of their own. Rounds are interleaved, and each measurement has a stream of its own.
 
 use std::sync::Arc;
@@ -26,26 +26,27 @@ use crate::throughput::Sample;
 use crate::tools::Tools;
 use crate::wrk;
 
-/// How many servers keep each event.
+/// The number of replicas of each event.
 const NODES: usize = 3;
 
-/// How many puts are in flight.
+/// The number of puts in flight.
 const IN_FLIGHT: usize = 256;
 
-/// Where the servers of NATS run.
+/// The processors of the nats-servers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Layout {
-    /// On all processors, as all else does.
+    /// All processors, shared with everything else.
     Shared,
-    /// On the first half of them, and all else on the other.
-    Apart,
+    /// The first half of them; everything else has the other half.
+    SeparateCores,
 }
 
 /// All layouts.
-pub(crate) const LAYOUTS: [Layout; 2] = [Layout::Shared, Layout::Apart];
+pub(crate) const LAYOUTS: [Layout; 2] = [Layout::Shared, Layout::SeparateCores];
 
 impl Layout {
-    /// Those that are compared: a peer, what is published without one to any server, and to the leader.
+    /// The compared publishers: a peer, a client that publishes to any server, and a client that publishes to
+    /// the leader.
     pub(crate) fn servers(self) -> [Server; 3] {
         match self {
             Self::Shared => [
@@ -53,33 +54,33 @@ impl Layout {
                 Server::NatsAlone,
                 Server::NatsAloneAtLeader,
             ],
-            Self::Apart => [
-                Server::PeerNatsApart,
-                Server::NatsAloneApart,
-                Server::NatsAloneAtLeaderApart,
+            Self::SeparateCores => [
+                Server::PeerNatsSeparateCores,
+                Server::NatsAloneSeparateCores,
+                Server::NatsAloneAtLeaderSeparateCores,
             ],
         }
     }
 }
 
-/// How long each is loaded before it is measured.
+/// The warm-up of each.
 const WARM_UP_SECONDS: u64 = 1;
 
-/// The subject of all events.
+/// The subject prefix of all events.
 const SUBJECT: &str = "alldata";
 
-/// How long and how often they are loaded.
+/// The duration and the number of rounds.
 #[derive(Debug, Args)]
 pub(crate) struct Nats {
     /// How often peers on NATS are measured; 0 leaves this out
     #[arg(long, default_value_t = 5)]
     nats_rounds: u32,
-    /// How long each is measured each time
+    /// The seconds of each measurement
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..))]
     nats_seconds: u64,
 }
 
-/// The load of all.
+/// The load of all measurements.
 pub(crate) fn load() -> Load {
     Load::on_connections(IN_FLIGHT)
 }
@@ -99,14 +100,14 @@ impl Nats {
         for layout in LAYOUTS {
             let [for_nats, for_others] = match layout {
                 Layout::Shared => [&processors[..]; 2],
-                Layout::Apart if for_nats.is_empty() => {
+                Layout::SeparateCores if for_nats.is_empty() => {
                     eprintln!("there is one processor: nothing is on others");
                     continue;
                 }
-                Layout::Apart => [for_nats, for_others],
+                Layout::SeparateCores => [for_nats, for_others],
             };
             eprintln!("NATS on the processors {for_nats:?}, all else on {for_others:?}");
-            // What is started has the processors of the thread that starts it.
+            // A child process inherits the processors of the thread that starts it.
             run_on(for_nats)?;
             let cluster = Cluster::start_unlinked(NODES, "");
             run_on(for_others)?;
@@ -128,7 +129,7 @@ impl Nats {
         let [peer, alone, _] = layout.servers();
         for round in 1..=self.nats_rounds {
             eprintln!("round {round} of {}: NATS, {layout:?}", self.nats_rounds);
-            // What runs first changes from round to round.
+            // The order changes from round to round.
             let mut servers = layout.servers();
             let first = round as usize % servers.len();
             servers.rotate_left(first);
@@ -143,7 +144,7 @@ impl Nats {
                     rate.map(|rate| results.add(server, load(), Figure::Rate, rate))
                 };
                 measured.with_context(|| format!("cannot measure {}", server.name()))?;
-                // All streams have the same subjects, and no round has to do with those before.
+                // All streams have the same subjects, and the earlier one is not needed.
                 runtime.block_on(delete(cluster, &stream))?;
             }
         }
@@ -173,11 +174,11 @@ impl Nats {
         Ok(())
     }
 
-    /// The same messages into the same kind of stream, each sent once the one before it is
-    /// acknowledged, by as many tasks as puts are in flight.
+    /// Publishes the same messages to a stream of the same kind, each when the previous one is acknowledged,
+    /// from as many tasks as puts are in flight.
     async fn measure_alone(&self, cluster: &Cluster, stream: &str, at_leader: bool) -> Result<f64> {
         let url: NatsUrl = url(cluster, stream).parse()?;
-        // It makes the stream as a peer does.
+        // It creates the stream as a peer does.
         drop(NatsSink::connect(&url).await?);
         let servers = match at_leader {
             true => {
@@ -193,7 +194,7 @@ impl Nats {
     }
 }
 
-/// Publishes for some seconds, and says how many a second were acknowledged.
+/// Publishes for some seconds, and returns the number of acknowledged messages per second.
 async fn publish_for(
     seconds: u64,
     context: &Context,
@@ -255,7 +256,7 @@ async fn delete(cluster: &Cluster, stream: &str) -> Result<()> {
     Ok(())
 }
 
-/// Has this thread run on these processors alone, and with it whatever it starts from then on.
+/// Restricts this thread, and the processes that it starts from now on, to these processors.
 fn run_on(processors: &[usize]) -> Result<()> {
     let mut set = CpuSet::new();
     for processor in processors {

@@ -1,7 +1,7 @@
 //! The load generator oha: puts at a fixed rate.
 //!
-//! It counts the time of a put from when it was due, so that a server that is slow for a moment is
-//! charged for all the puts that it kept waiting.
+//! It measures the latency of a put from its scheduled time, so that a server that stalls is charged for all
+//! the puts that had to wait (coordinated omission).
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -13,10 +13,10 @@ use serde::Deserialize;
 
 use crate::results::Load;
 
-/// What oha finds when it stops with puts on their way. Nothing else may go wrong.
+/// The errors of puts in flight when oha stops. No other error is allowed.
 const STOPPED: &str = "aborted due to deadline";
 
-/// What a run of oha came to.
+/// The result of a run of oha.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Report {
     pub(crate) puts: u64,
@@ -24,11 +24,11 @@ pub(crate) struct Report {
     pub(crate) p99_millis: f64,
 }
 
-/// Puts `rate` events a second, all under one key.
+/// Puts `rate` events per second, all under one key.
 ///
 /// # Errors
 ///
-/// When an answer was anything but 201, or did not come.
+/// If a response was not 201, or did not arrive.
 pub(crate) fn run(
     oha: &Path,
     address: SocketAddr,
@@ -53,7 +53,7 @@ pub(crate) fn run(
     parse(&text)
 }
 
-/// The part of oha's report that is looked at.
+/// The part of oha's report that is used.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Json {

@@ -1,4 +1,4 @@
-//! What Linux tells about a process: the time it computed, its memory, its threads and open files.
+//! A process as Linux reports it: its processor time, memory, threads and open files.
 
 use std::fs;
 
@@ -7,14 +7,13 @@ use anyhow::{Context as _, Result};
 /// The memory of a process, in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Memory {
-    /// The most that was ever resident.
+    /// The peak resident memory.
     pub(crate) peak: u64,
-    /// What is resident.
+    /// The resident memory.
     pub(crate) resident: u64,
 }
 
-/// The processor time that all threads of a process took so far, in seconds, those that have ended
-/// among them.
+/// The processor time of all threads of a process so far, in seconds, including those that have ended.
 pub(crate) fn cpu_seconds(id: u32) -> Result<f64> {
     let text = read(id, "stat")?;
     let ticks = parse_stat(&text).with_context(|| format!("no processor time in {text:?}"))?;
@@ -27,13 +26,13 @@ pub(crate) fn memory(id: u32) -> Result<Memory> {
     parse_status(&text).with_context(|| format!("no memory in {text:?}"))
 }
 
-/// How many threads a process has.
+/// The number of threads of a process.
 pub(crate) fn threads(id: u32) -> Result<u64> {
     let text = read(id, "status")?;
     parse_threads(&text).with_context(|| format!("no threads in {text:?}"))
 }
 
-/// How many file descriptors a process has open.
+/// The number of open file descriptors of a process.
 pub(crate) fn open_files(id: u32) -> Result<u64> {
     let path = format!("/proc/{id}/fd");
     let files = fs::read_dir(&path).with_context(|| format!("cannot read {path}"))?;
@@ -45,8 +44,8 @@ fn read(id: u32, name: &str) -> Result<String> {
     fs::read_to_string(&path).with_context(|| format!("cannot read {path}"))
 }
 
-/// User and system time of `/proc/PID/stat`, in ticks. The name of the program stands in
-/// parentheses before them, and may itself have any of the characters around it.
+/// User and system time of `/proc/PID/stat`, in ticks. The name of the program is in parentheses before them,
+/// and may itself contain any of these characters.
 fn parse_stat(text: &str) -> Option<u64> {
     let (_, fields) = text.rsplit_once(')')?;
     // `man 5 proc` counts from 1, two of them before the parenthesis.

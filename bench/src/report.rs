@@ -1,4 +1,4 @@
-//! What was measured, as tables in Markdown.
+//! The results as tables in Markdown.
 
 use crate::goals::{self, Limit};
 use crate::nats::Layout;
@@ -7,13 +7,13 @@ use crate::server::Server;
 use crate::spread::Spread;
 use crate::{conflicts, latency, nats, startup, sweep};
 
-/// What stands in a cell that nothing was measured for.
+/// The text of a cell without a measurement.
 const NOTHING: &str = "–";
 
-/// A figure in a column, with so many digits after the point.
+/// A figure in a column, with its number of decimals.
 type Column = (Figure, usize);
 
-/// Everything. Figures are medians, with the least and the greatest value in parentheses.
+/// The whole report. Figures are medians, with the minimum and the maximum in parentheses.
 pub(crate) fn markdown(results: &Results) -> String {
     let mut sections: Vec<String> = EVENT_BYTES.map(|bytes| compared(results, bytes)).into();
     sections.extend([
@@ -110,18 +110,18 @@ fn conflicts(results: &Results) -> String {
         (Figure::CpuOfSameValue, 1),
         (Figure::RateOfSameValues, 0),
     ];
-    let mut header = vec!["bytes held".to_owned()];
+    let mut header = vec!["bytes stored".to_owned()];
     header.extend(columns.iter().map(|(figure, _)| {
         let (name, unit) = figure.name();
         format!("{name}, {unit}")
     }));
-    let rows = conflicts::HELD_BYTES.map(|bytes| {
+    let rows = conflicts::STORED_BYTES.map(|bytes| {
         let spread = |figure| results.spread(Server::PeerSqlite, conflicts::load(bytes), figure);
         let cells = columns.map(|(figure, digits)| cell(spread(figure), digits));
         [bytes.to_string()].into_iter().chain(cells).collect()
     });
     format!(
-        "## Puts under a key that is taken, 1 connection\n\n{}",
+        "## Puts under a key that has an event, 1 connection\n\n{}",
         table(&header, rows)
     )
 }
@@ -165,7 +165,7 @@ fn cell(spread: Option<Spread>, digits: usize) -> String {
     spread.map_or(NOTHING.to_owned(), |spread| format!("{spread:.digits$}"))
 }
 
-/// A table in Markdown, its first column to the left and all others to the right.
+/// A table in Markdown, with the first column aligned left and all others right.
 pub(crate) fn table(header: &[String], rows: impl IntoIterator<Item = Vec<String>>) -> String {
     let rule = format!("| --- |{}\n", " ---: |".repeat(header.len() - 1));
     let line = |cells: &[String]| format!("| {} |\n", cells.join(" | "));

@@ -1,29 +1,27 @@
-//! All that was measured: for each server, load and figure the values of all rounds.
-//!
-//! What is reported is read from here. Never measures.
+//! All results: the values of all rounds for each server, load and figure.
 
 use std::fmt::Write as _;
 
 use crate::server::Server;
 use crate::spread::Spread;
 
-/// What a server is given to do.
+/// The load of a server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Load {
-    /// The bytes of an event.
+    /// The size of an event in bytes.
     pub(crate) event_bytes: usize,
-    /// The connections that are kept open, each of which waits for one answer at a time.
+    /// The number of open connections, each of which waits for one response at a time.
     pub(crate) connections: usize,
 }
 
-/// The sizes of events that servers are compared with, in bytes: a small one, and one of a page.
+/// The sizes of events in comparisons, in bytes: a small one, and one of a page.
 pub(crate) const EVENT_BYTES: [usize; 2] = [100, 4096];
 
-/// How many connections servers are compared with.
+/// The number of connections in comparisons.
 pub(crate) const CONNECTIONS: usize = 64;
 
 impl Load {
-    /// The load that servers are compared with.
+    /// The load of comparisons.
     pub(crate) fn of_events(event_bytes: usize) -> Self {
         Self {
             event_bytes,
@@ -31,7 +29,7 @@ impl Load {
         }
     }
 
-    /// The smallest events, on as many connections.
+    /// The smallest events, on this number of connections.
     pub(crate) fn on_connections(connections: usize) -> Self {
         Self {
             event_bytes: EVENT_BYTES[0],
@@ -40,44 +38,44 @@ impl Load {
     }
 }
 
-/// What is measured.
+/// A measured figure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Figure {
-    /// Processor time of the server's process for each put.
+    /// The processor time of the server's process for each put.
     Cpu,
     Rate,
     P50,
     P99,
-    /// The most resident memory.
+    /// The peak resident memory.
     PeakMemory,
     Memory,
-    /// At a rate of puts that both servers can take.
+    /// The latency at a rate of puts that both servers can serve.
     P99AtRate,
     /// [`Self::Cpu`] at that rate.
     CpuAtRate,
-    /// That rate, as it was reached.
+    /// That rate, as it was achieved.
     RateReached,
-    /// [`Self::Cpu`], where the number of connections is what changes.
+    /// [`Self::Cpu`], by the number of connections.
     CpuInSweep,
-    /// From the start of the process to its first 201.
+    /// The time from the start of the process to its first 201.
     Start,
-    /// The same with nothing compiled before.
+    /// The same without compiled components from before.
     ColdStart,
     /// Memory for each further put that waits.
     MemoryOfPut,
-    /// Of a put under a key that holds an event of another value.
+    /// [`Self::Cpu`] of a put under a key that has an event of another value.
     CpuOfConflict,
     RateOfConflicts,
-    /// Of a put of the very event that its key holds.
+    /// [`Self::Cpu`] of a put of the stored event itself.
     CpuOfSameBytes,
     RateOfSameBytes,
-    /// Of one of the same value in another spelling.
+    /// [`Self::Cpu`] of a put of the same value in another spelling.
     CpuOfSameValue,
     RateOfSameValues,
 }
 
 impl Figure {
-    /// Its name and its unit.
+    /// The name and the unit.
     pub(crate) fn name(self) -> (&'static str, &'static str) {
         match self {
             Self::Cpu => ("CPU per put", "µs"),
@@ -130,7 +128,7 @@ impl Results {
         }
     }
 
-    /// The values of all rounds; none of what was not measured.
+    /// The values of all rounds; empty if the figure was not measured.
     pub(crate) fn values(&self, server: Server, load: Load, figure: Figure) -> &[f64] {
         let series = self.0.iter().find(|it| it.is(server, load, figure));
         series.map_or(&[], |series| &series.values)

@@ -1,6 +1,4 @@
-//! The servers that are compared, and one of them while it runs.
-//!
-//! Knows how each is started and what it says once it listens; nothing of what is measured.
+//! The compared servers: how each is started, its first line of output, and its process.
 
 use std::env;
 use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
@@ -19,20 +17,20 @@ use tempfile::TempDir;
 use crate::process::{self, Memory};
 use crate::tools::Tools;
 
-/// How long a server may take to start, or to answer one put.
+/// The time-out for a server to start, or to answer one put.
 const DEADLINE: Duration = Duration::from_secs(30);
 
-/// How long a server may take to end once it is told to: what `alldata-peer` waits for what is in
-/// flight, and then some to put its store away.
+/// The time-out for a server to end: the default drain time-out of `alldata-peer`, and some time to close its
+/// store.
 const END_DEADLINE: Duration = Duration::from_secs(60);
 
-/// How often it is looked whether it has ended.
+/// The interval at which the end is checked.
 const END_TICK: Duration = Duration::from_millis(10);
 
-/// The original's documented behaviour on Node.
+/// The documented behaviour of the original on Node.
 const NODE_SERVER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/node/server.js");
 
-/// The name of a store's file in its directory.
+/// The file name of the store in its directory.
 pub(crate) const STORE: &str = "store.db";
 
 /// A server that can be measured.
@@ -46,22 +44,22 @@ pub(crate) enum Server {
     PeerFresh,
     TwinSqlite,
     PeerSqlite,
-    /// The library with a sink that never answers.
+    /// The library with a sink that never completes a put.
     SlowSink,
-    /// A stream of NATS.
+    /// The sink `nats:`.
     PeerNats,
-    /// Such a stream without a peer, which is no server of ours.
+    /// A stream without a peer, to which the benchmark itself publishes.
     NatsAlone,
     /// The same, connected to the server that leads the stream, as a peer is.
     NatsAloneAtLeader,
-    /// All three with the servers of NATS on processors of their own.
-    PeerNatsApart,
-    NatsAloneApart,
-    NatsAloneAtLeaderApart,
+    /// These three, with the nats-servers on processors of their own.
+    PeerNatsSeparateCores,
+    NatsAloneSeparateCores,
+    NatsAloneAtLeaderSeparateCores,
 }
 
 impl Server {
-    /// Those that are compared, in the order of the table.
+    /// The compared servers, in the order of the table.
     pub(crate) const COMPARED: [Self; 8] = [
         Self::TwinDiscard,
         Self::PeerDiscard,
@@ -88,13 +86,15 @@ impl Server {
             Self::PeerNats => "alldata-peer, nats",
             Self::NatsAlone => "async-nats alone",
             Self::NatsAloneAtLeader => "async-nats alone, at the leader",
-            Self::PeerNatsApart => "alldata-peer, nats apart",
-            Self::NatsAloneApart => "async-nats alone, nats apart",
-            Self::NatsAloneAtLeaderApart => "async-nats alone, at the leader, nats apart",
+            Self::PeerNatsSeparateCores => "alldata-peer, nats on separate cores",
+            Self::NatsAloneSeparateCores => "async-nats alone, nats on separate cores",
+            Self::NatsAloneAtLeaderSeparateCores => {
+                "async-nats alone, at the leader, nats on separate cores"
+            }
         }
     }
 
-    /// Whether what it is made of is on this machine.
+    /// Whether its files are on this machine.
     pub(crate) fn is_there(self, tools: &Tools) -> bool {
         match self {
             Self::Node => tools.node.is_some(),
@@ -103,12 +103,12 @@ impl Server {
         }
     }
 
-    /// Starts it with the compiled components that earlier runs have left.
+    /// Starts it with the compiled components of earlier runs.
     pub(crate) fn start(self, tools: &Tools) -> Result<Running> {
         self.start_with_cache(tools, &tools.cache())
     }
 
-    /// Starts it with this directory for what it compiles.
+    /// Starts it with this directory for compiled components.
     pub(crate) fn start_with_cache(self, tools: &Tools, cache: &Path) -> Result<Running> {
         let store = Arc::new(tempfile::tempdir_in(tools.scratch.path())?);
         let command = self.command(tools, &store.path().join(STORE))?;
@@ -116,7 +116,7 @@ impl Server {
             .with_context(|| format!("cannot start {}", self.name()))
     }
 
-    /// Starts `alldata-peer` on this port, with a store that may be that of an earlier one.
+    /// Starts `alldata-peer` on this port, possibly with an existing store.
     pub(crate) fn start_peer(tools: &Tools, store: &Arc<TempDir>, port: u16) -> Result<Running> {
         let sink = format!("sqlite:{}", store.path().join(STORE).display());
         let command = serve(tools, &sink, port);
@@ -124,7 +124,7 @@ impl Server {
             .with_context(|| format!("cannot start alldata-peer on port {port}"))
     }
 
-    /// Starts `alldata-peer` with a sink that is elsewhere.
+    /// Starts `alldata-peer` with a sink on another server.
     pub(crate) fn start_with_sink(tools: &Tools, sink: &str) -> Result<Running> {
         let store = Arc::new(tempfile::tempdir_in(tools.scratch.path())?);
         Running::start(serve(tools, sink, 0), store, &tools.cache())
@@ -168,9 +168,9 @@ impl Server {
             Self::PeerNats
             | Self::NatsAlone
             | Self::NatsAloneAtLeader
-            | Self::PeerNatsApart
-            | Self::NatsAloneApart
-            | Self::NatsAloneAtLeaderApart => bail!("it needs a stream"),
+            | Self::PeerNatsSeparateCores
+            | Self::NatsAloneSeparateCores
+            | Self::NatsAloneAtLeaderSeparateCores => bail!("it needs a stream"),
         })
     }
 }
@@ -182,8 +182,8 @@ fn serve(tools: &Tools, sink: &str, port: u16) -> Command {
     command
 }
 
-/// A server that listens. It is killed when this is dropped, and its store goes away with the last
-/// that holds it.
+/// A server that listens. It is killed when this is dropped, and its store is removed with the last reference
+/// to it.
 pub(crate) struct Running {
     child: Child,
     started: Instant,
@@ -200,9 +200,9 @@ impl Running {
             }
         }
         command.env("XDG_CACHE_HOME", cache);
-        // Beside what others keep there: nobody else may write to it.
+        // The shared directory for caches: no other user may write to it.
         command.env("ALLDATA_PEER_COMPILE_CACHE", cache.join("alldata-peer"));
-        // What it says about itself stands on either stream.
+        // The address may be on either stream.
         let (reader, writer) = io::pipe()?;
         command
             .stdin(Stdio::piped())
@@ -210,12 +210,12 @@ impl Running {
             .stderr(writer);
         let started = Instant::now();
         let child = command.spawn()?;
-        // The pipe ends with the server only once nobody else can write to it.
+        // The pipe ends with the server only if no other process can write to it.
         drop(command);
         let (sender, lines) = mpsc::channel();
         thread::spawn(move || {
             for line in BufReader::new(reader).lines().map_while(Result::ok) {
-                // Read to the end whether or not anyone listens, so that the server never waits.
+                // Read to the end in any case, so that the server never blocks.
                 let _ = sender.send(line);
             }
         });
@@ -230,7 +230,7 @@ impl Running {
         Ok(running)
     }
 
-    /// Waits for the line that says where it listens.
+    /// Waits for the line with its address.
     fn announced(&self) -> Result<SocketAddr> {
         let mut others = Vec::new();
         while let Ok(line) = self.lines.recv_timeout(DEADLINE) {
@@ -246,12 +246,12 @@ impl Running {
         self.address
     }
 
-    /// How long ago it was started.
+    /// The time since its start.
     pub(crate) fn age(&self) -> Duration {
         self.started.elapsed()
     }
 
-    /// The processor time that it took so far, in seconds.
+    /// Its processor time so far, in seconds.
     pub(crate) fn cpu_seconds(&self) -> Result<f64> {
         process::cpu_seconds(self.child.id())
     }
@@ -260,7 +260,7 @@ impl Running {
         process::memory(self.child.id())
     }
 
-    /// How many file descriptors it has open.
+    /// The number of its open file descriptors.
     pub(crate) fn open_files(&self) -> Result<u64> {
         process::open_files(self.child.id())
     }
@@ -269,20 +269,20 @@ impl Running {
         process::threads(self.child.id())
     }
 
-    /// The bytes of all files of its store.
+    /// The size of all files of its store, in bytes.
     pub(crate) fn store_bytes(&self) -> Result<u64> {
         let files = self.store.path().read_dir()?;
         files.map(|file| Ok(file?.metadata()?.len())).sum()
     }
 
-    /// Sends it a line, and returns the next that it writes.
+    /// Sends it a line, and returns the next line of its output.
     pub(crate) fn ask(&mut self, line: &str) -> Result<String> {
         let stdin = self.child.stdin.as_mut();
         writeln!(stdin.context("its input is closed")?, "{line}")?;
         Ok(self.lines.recv_timeout(DEADLINE)?)
     }
 
-    /// Sends one put on a connection of its own, which is returned: the answer is yet to come.
+    /// Sends one put on a new connection, which is returned: the response is yet to come.
     pub(crate) fn send(&self, key: &str) -> Result<TcpStream> {
         let body = format!(r#"{{"key":"{key}","event":{{"customer":1}}}}"#);
         let mut stream = TcpStream::connect(self.address)?;
@@ -293,7 +293,7 @@ impl Running {
         Ok(stream)
     }
 
-    /// Puts one event, which has to be answered with 201: wrk takes any 2xx for a success.
+    /// Puts one event and checks for 201: wrk counts any 2xx as a success.
     pub(crate) fn put(&self, key: &str) -> Result<()> {
         let mut status = [0; "HTTP/1.1 201".len()];
         self.send(key)?.read_exact(&mut status)?;
@@ -302,7 +302,7 @@ impl Running {
         Ok(())
     }
 
-    /// Fails if it has ended.
+    /// Fails if the server has ended.
     pub(crate) fn check(&mut self) -> Result<()> {
         match self.child.try_wait()? {
             None => Ok(()),
@@ -313,10 +313,10 @@ impl Running {
         }
     }
 
-    /// Tells it to end, with SIGTERM, and waits until it has.
+    /// Sends SIGTERM, and waits until it has ended.
     pub(crate) fn terminate(mut self) -> Result<ExitStatus> {
         let signalled = Instant::now();
-        // The number of one that has ended may by now be somebody else's.
+        // The process id of one that has ended may be in use again.
         self.check()?;
         kill_process(Pid::from_child(&self.child), Signal::TERM)?;
         loop {
@@ -331,13 +331,13 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        // It may have ended by itself.
+        // It may have ended already.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 }
 
-/// Whether a variable of whoever measures would change what is measured.
+/// Whether a variable of the environment would change the measurement.
 fn changes_figures(variable: &str) -> bool {
     let others = ["NODE_OPTIONS", "RUST_LOG", "TOKIO_WORKER_THREADS"];
     variable.starts_with("ALLDATA_PEER_") || others.contains(&variable)

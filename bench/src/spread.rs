@@ -1,8 +1,8 @@
-//! A figure that was measured several times, in short: its median, and how far it was off.
+//! A figure that was measured several times: its median and its range.
 
 use std::fmt;
 
-/// The median of some values, with the least and the greatest of them.
+/// The median of some values, with their minimum and maximum.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Spread {
     pub(crate) median: f64,
@@ -11,7 +11,7 @@ pub(crate) struct Spread {
 }
 
 impl Spread {
-    /// `None` where there are no values.
+    /// `None` if there are no values.
     pub(crate) fn of(values: &[f64]) -> Option<Self> {
         let mut sorted = values.to_vec();
         sorted.sort_by(f64::total_cmp);
@@ -28,8 +28,8 @@ impl Spread {
         })
     }
 
-    /// Of the ratios of values that were measured in the same round. What slows a whole round down
-    /// slows down both, and leaves their ratio as it is.
+    /// The ratios of values that were measured in the same round. A disturbance of a whole round affects both,
+    /// and not their ratio.
     pub(crate) fn of_ratios(values: &[f64], of: &[f64]) -> Option<Self> {
         let ratios: Vec<f64> = values
             .iter()

@@ -1,4 +1,4 @@
-//! From the start of a process to its first 201.
+//! The time from the start of a process to its first 201.
 
 use anyhow::Result;
 use clap::Args;
@@ -7,7 +7,7 @@ use crate::results::{EVENT_BYTES, Figure, Load, Results};
 use crate::server::{Running, Server};
 use crate::tools::Tools;
 
-/// What is started, with all that it compiled before.
+/// The servers, with compiled components from before.
 pub(crate) const SERVERS: [Server; 4] = [
     Server::TwinDiscard,
     Server::PeerDiscard,
@@ -15,7 +15,7 @@ pub(crate) const SERVERS: [Server; 4] = [
     Server::Wasmtime,
 ];
 
-/// What compiles a component, and is also started with no such thing.
+/// The servers that compile a component, which are also started without one from before.
 pub(crate) const COMPILING: [Server; 2] = [Server::PeerDiscard, Server::Wasmtime];
 
 /// How often servers are started.
@@ -37,7 +37,7 @@ impl Startup {
         };
         let (servers, compiling) = (present(&SERVERS, tools), present(&COMPILING, tools));
         for server in &servers {
-            // So that what it compiles is there.
+            // So that the compiled component exists.
             server.start(tools)?.put("key")?;
         }
         for _ in 0..self.starts {
@@ -54,7 +54,7 @@ impl Startup {
     }
 }
 
-/// What results stand under: one put on one connection.
+/// The label of the results: one put on one connection.
 pub(crate) fn load() -> Load {
     Load {
         event_bytes: EVENT_BYTES[0],

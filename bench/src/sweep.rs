@@ -1,4 +1,4 @@
-//! The cost of a put on few connections and on many.
+//! The cost of a put with few connections and with many.
 
 use anyhow::Result;
 use clap::Args;
@@ -9,19 +9,19 @@ use crate::throughput::Sample;
 use crate::tools::Tools;
 use crate::wrk;
 
-/// Those that are compared.
+/// The compared servers.
 pub(crate) const SERVERS: [Server; 2] = [Server::TwinDiscard, Server::PeerDiscard];
 
-/// How many connections there are.
+/// The numbers of connections.
 pub(crate) const CONNECTIONS: [usize; 5] = [1, 8, 64, 256, 1000];
 
-/// How long and how often that is measured.
+/// The duration and the number of rounds.
 #[derive(Debug, Args)]
 pub(crate) struct Sweep {
     /// How often each number of connections is measured; 0 leaves this out
     #[arg(long, default_value_t = 3)]
     sweep_rounds: u32,
-    /// How long each is measured each time
+    /// The seconds of each measurement
     #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u64).range(1..))]
     sweep_seconds: u64,
 }

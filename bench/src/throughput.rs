@@ -1,7 +1,7 @@
-//! All servers side by side, each as fast as it can.
+//! All servers side by side, each at its highest rate.
 //!
-//! Rounds are interleaved: all servers once, then all once more, so that a machine that is slow for
-//! a while is so for all of them.
+//! Rounds are interleaved: all servers once, then all once more, so that a slow phase of the machine affects
+//! all of them.
 
 use anyhow::{Context as _, Result};
 use clap::Args;
@@ -14,16 +14,16 @@ use crate::wrk::{self, Report};
 /// A megabyte.
 const MB: f64 = 1e6;
 
-/// How long and how often servers are loaded.
+/// The duration and the number of rounds.
 #[derive(Debug, Args)]
 pub(crate) struct Throughput {
     /// How often all servers are measured; 0 leaves this out
     #[arg(long, default_value_t = 5)]
     rounds: u32,
-    /// How long each is measured each time
+    /// The seconds of each measurement
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..))]
     seconds: u64,
-    /// How long each is loaded before
+    /// The seconds of load before each measurement
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..))]
     warm_up: u64,
 }
@@ -43,7 +43,7 @@ impl Throughput {
                     "round {round} of {}: events of {} bytes",
                     self.rounds, load.event_bytes
                 );
-                // Each round begins with another, so that none always follows the same one.
+                // Each round begins with another server, so that none always follows the same one.
                 let first = round as usize % Server::COMPARED.len();
                 let servers = Server::COMPARED.iter().cycle().skip(first);
                 for server in servers.take(Server::COMPARED.len()).copied() {
@@ -84,7 +84,7 @@ impl Throughput {
 }
 
 impl Sample {
-    /// Loads a server for some seconds, and looks what that took.
+    /// Loads a server for some seconds, and measures it.
     pub(crate) fn take(
         tools: &Tools,
         running: &mut Running,

@@ -1,6 +1,4 @@
-//! Where the programs are that measure and are measured.
-//!
-//! Never installs one: that is the Makefile's.
+//! The paths of the programs that measure and are measured. The Makefile installs them.
 
 use std::env;
 use std::fs;
@@ -11,14 +9,14 @@ use std::process::Command;
 use anyhow::{Context as _, Result, ensure};
 use tempfile::TempDir;
 
-/// Where `make bench-tools` puts the pinned wasmtime, in the directory of the build.
+/// The path of the pinned wasmtime below the target directory, from `make bench-tools`.
 const WASMTIME: &str = "tools/wasmtime-48/wasmtime_cli";
 
 /// A sink that does nothing, as a component.
 const NO_OP_SINK: &str = include_str!("../components/no-op-sink.wat");
 
-/// The programs, and a directory for what they leave behind. It is below that of the build, so that
-/// a store in it is on a disk, and goes away with this.
+/// The programs, and a directory for their files. It is below the target directory, so that a store in it is on
+/// a disk, and is removed when this is dropped.
 pub(crate) struct Tools {
     pub(crate) peer: PathBuf,
     pub(crate) twin: PathBuf,
@@ -27,13 +25,13 @@ pub(crate) struct Tools {
     pub(crate) oha: Option<PathBuf>,
     pub(crate) node: Option<PathBuf>,
     pub(crate) wasmtime: Option<PathBuf>,
-    /// The peer's component with [`NO_OP_SINK`], complete.
+    /// The peer's component, composed with [`NO_OP_SINK`].
     pub(crate) composed: PathBuf,
     pub(crate) scratch: TempDir,
 }
 
 impl Tools {
-    /// Finds them beside this program, where the Makefile installs them, or in the search path.
+    /// Finds the programs beside this one, where the Makefile installs them, or in the search path.
     pub(crate) fn find() -> Result<Self> {
         let program = env::current_exe()?;
         let built = program.parent().context("this program has no directory")?;
@@ -65,7 +63,7 @@ impl Tools {
         })
     }
 
-    /// Where compiled components are kept from one start to the next.
+    /// The directory of compiled components, which are kept from one start to the next.
     pub(crate) fn cache(&self) -> PathBuf {
         self.scratch.path().join("cache")
     }

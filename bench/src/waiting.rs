@@ -1,4 +1,4 @@
-//! What a put costs in memory while it waits for its sink.
+//! The memory of puts that wait for their sink.
 
 use std::net::TcpStream;
 use std::thread;
@@ -10,13 +10,13 @@ use crate::results::{Figure, Load, Results};
 use crate::server::{Running, Server};
 use crate::tools::Tools;
 
-/// How many puts wait, first and then.
+/// The numbers of waiting puts, few and many.
 const WAITING: [usize; 2] = [64, 1000];
 
-/// How long it may take until they do.
+/// The time-out until they wait.
 const DEADLINE: Duration = Duration::from_secs(30);
 
-/// How often it is looked whether they do.
+/// The interval at which their number is checked.
 const TICK: Duration = Duration::from_millis(10);
 
 /// Compares the memory with few and with many puts waiting.
@@ -37,7 +37,7 @@ pub(crate) fn measure(tools: &Tools, results: &mut Results) -> Result<()> {
     Ok(())
 }
 
-/// What the result stands under.
+/// The label of the result.
 pub(crate) fn load() -> Load {
     Load {
         event_bytes: r#"{"customer":1}"#.len(),
@@ -45,7 +45,7 @@ pub(crate) fn load() -> Load {
     }
 }
 
-/// The resident memory in bytes once so many puts wait.
+/// The resident memory in bytes when this many puts wait.
 fn resident(running: &mut Running, streams: &mut Vec<TcpStream>, waiting: usize) -> Result<f64> {
     while streams.len() < waiting {
         streams.push(running.send(&format!("key{}", streams.len()))?);

@@ -1,4 +1,4 @@
-//! The load generator wrk: as many puts as a server takes.
+//! The load generator wrk: as many puts as a server can serve.
 
 use std::net::SocketAddr;
 use std::process::Command;
@@ -11,14 +11,14 @@ use crate::tools::Tools;
 /// Makes the puts, each under a key of its own.
 const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/put.lua");
 
-/// Two threads make more puts than any server here takes. One would not for the native twin, which
-/// would then have time left, and its figures would not be those of a server at its limit.
+/// Two threads make more puts than any server here can serve. One would not be enough for the native twin,
+/// which would then not be at its limit.
 const THREADS: usize = 2;
 
-/// How long an answer may take, so that one that does not come is an error.
+/// The time-out of a response, so that a missing one is an error.
 const TIMEOUT: &str = "30s";
 
-/// What a run of wrk came to.
+/// The result of a run of wrk.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Report {
     pub(crate) puts: u64,
@@ -31,7 +31,7 @@ pub(crate) struct Report {
 ///
 /// # Errors
 ///
-/// When an answer was no success, or did not come.
+/// If a response was no success, or did not arrive.
 pub(crate) fn run(tools: &Tools, address: SocketAddr, load: Load, seconds: u64) -> Result<Report> {
     let output = Command::new(&tools.wrk)
         .arg(format!("--threads={}", THREADS.min(load.connections)))
@@ -77,7 +77,7 @@ fn parse_figures(text: &str) -> Option<Report> {
 
 /// A time with its unit, such as `621.00us`.
 fn parse_millis(text: &str) -> Option<f64> {
-    // The longer ones first: each ends with the shortest.
+    // The longer units first: each ends with the shortest.
     let units = [("us", 1e-3), ("ms", 1.0), ("m", 60e3), ("s", 1e3)];
     let (number, unit) = units
         .iter()

@@ -1,21 +1,21 @@
-//! What a file has on the disk, and what was written to it that is not there yet.
+//! The contents of a file on the disk, and the unsynced changes.
 //!
-//! Never knows the file's name: that is the directory's, in `names`.
+//! The names of files are in `names`.
 
 use fastrand::Rng;
 
-/// The size in bytes of what a disk writes whole or not at all.
+/// The size in bytes of a sector, which the disk writes atomically.
 const SECTOR_BYTES: usize = 512;
 
-/// A file as far as the disk knows it.
+/// A file as the disk knows it.
 #[derive(Debug, Default, Clone)]
 pub(crate) struct Content {
-    /// What stands on the disk, whatever happens.
+    /// The contents that are on the disk in any case.
     synced: Vec<u8>,
-    /// What was done since, in its order, and may stand there or not.
+    /// The later changes in their order, which may be on the disk or not.
     unsynced: Vec<Change>,
-    /// Whether some of what programs read will not be written by any sync: one failed, and the
-    /// system takes for written what it had tried to write.
+    /// Whether some of the contents that programs read will not be written by any sync: a sync has failed, and
+    /// the system considers its pages written.
     is_partly_forgotten: bool,
 }
 
@@ -25,14 +25,14 @@ enum Change {
     Resize(usize),
 }
 
-/// What a loss of power does to what was not synced.
+/// The effect of a loss of power on unsynced changes.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Loss {
     Everything,
     Nothing,
-    /// All but the first so many of a hundred changes.
+    /// Only the first changes are kept: this percentage of them.
     After(u32),
-    /// Whatever chance leaves; of some writes a few sectors.
+    /// A random part is lost; of some writes a few sectors.
     Random,
 }
 
@@ -48,7 +48,7 @@ impl Loss {
 }
 
 impl Content {
-    /// A file that is on the disk as it is.
+    /// A file whose contents are on the disk.
     pub(crate) fn of(bytes: Vec<u8>) -> Self {
         Self {
             synced: bytes,
@@ -71,15 +71,15 @@ impl Content {
         }
     }
 
-    /// A sync that fails: chance decides what got to the disk. The rest either waits for the next
-    /// sync, or no sync will write it, although programs go on reading it.
+    /// A failed sync: a random part of the changes got to the disk. The rest either waits for the next sync, or
+    /// no sync writes it, although programs still read it.
     pub(crate) fn fail_to_sync(&mut self, random: &mut Rng) {
         if random.bool() {
             return;
         }
         for change in self.unsynced.drain(..) {
             match change {
-                // Lengths are in the file system's own log.
+                // Lengths are in the journal of the file system.
                 Change::Resize(_) => change.reach(&mut self.synced),
                 Change::Write { .. } => {
                     self.is_partly_forgotten |= !change.reach_perhaps(&mut self.synced, random);
@@ -92,12 +92,12 @@ impl Content {
         self.is_partly_forgotten
     }
 
-    /// Somebody wrote the whole file again and synced it.
+    /// The whole file was written again and synced.
     pub(crate) fn renew(&mut self, bytes: Vec<u8>) {
         *self = Self::of(bytes);
     }
 
-    /// What a loss of power leaves.
+    /// The contents after a loss of power.
     pub(crate) fn after(&self, loss: Loss, random: &mut Rng) -> Vec<u8> {
         let mut bytes = self.synced.clone();
         let count = self.unsynced.len();
@@ -126,7 +126,7 @@ impl Change {
         }
     }
 
-    /// Reaches the disk wholly, in part or not. Says whether wholly.
+    /// Reaches the disk completely, partly or not. Returns whether completely.
     fn reach_perhaps(&self, disk: &mut Vec<u8>, random: &mut Rng) -> bool {
         match (random.u8(..3), self) {
             (0, _) => return false,

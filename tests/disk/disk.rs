@@ -1,7 +1,7 @@
-//! A simulated disk with one directory on it: what it answers, and what it leaves behind.
+//! A simulated disk with one directory: its errors, and its contents after a loss of power.
 //!
-//! Programs read the directory's files as the system has them. Beside them this keeps what of them
-//! is on the disk. Never calls SQLite: `vfs` asks before everything that SQLite does to a file.
+//! Programs read the files of the directory from the system. The disk tracks which of their contents are
+//! synced. `vfs` asks it before each operation of SQLite.
 
 use std::collections::BTreeMap;
 use std::ffi::c_int;
@@ -35,20 +35,20 @@ struct State {
     names: Names,
     trouble: Option<Trouble>,
     failed: u64,
-    /// How many changes there are still to be before the disk stops.
+    /// The number of changes until the disk stops.
     changes_left: u64,
     is_stopped: bool,
 }
 
-/// What becomes of a write: how many of its bytes are written, and what is answered.
-pub(crate) struct WriteAnswer {
+/// The result of a write: the number of bytes that are written, and the returned error.
+pub(crate) struct WriteResult {
     pub(crate) length: usize,
     pub(crate) code: c_int,
 }
 
-/// For those who test.
+/// For tests.
 impl Disk {
-    /// A disk with what is in the directory.
+    /// A disk with the contents of the directory.
     pub(crate) fn under(directory: &Path, seed: u64) -> Arc<Self> {
         let mut state = State::new(seed);
         for (name, path) in files_in(directory) {
@@ -70,23 +70,23 @@ impl Disk {
         disk
     }
 
-    /// From now on there is this trouble, or none.
+    /// Sets the operations that fail from now on, if any.
     pub(crate) fn set_trouble(&self, trouble: Option<Trouble>) {
         lock(&self.state).trouble = trouble;
     }
 
-    /// How many operations trouble has met.
+    /// The number of operations that have failed.
     pub(crate) fn failed(&self) -> u64 {
         lock(&self.state).failed
     }
 
-    /// After so many more changes everything fails, and nothing is changed any more: so whatever
-    /// is acknowledged at any time was acknowledged for what was done before.
+    /// After this many more changes every operation fails, and nothing is changed any more: so whatever is
+    /// acknowledged was acknowledged because of earlier changes.
     pub(crate) fn stop_after(&self, changes: u64) {
         lock(&self.state).changes_left = changes;
     }
 
-    /// From now on everything fails.
+    /// From now on every operation fails.
     pub(crate) fn stop(&self) {
         lock(&self.state).is_stopped = true;
     }
@@ -95,7 +95,7 @@ impl Disk {
         lock(&self.state).is_stopped
     }
 
-    /// Writes into a directory what a loss of power at the stop leaves.
+    /// Writes the contents after a loss of power at the stop into a directory.
     pub(crate) fn lose_power(&self, into: &Path, loss: Loss, random: &mut Rng) {
         let state = lock(&self.state);
         for (name, number) in state.names.after(loss, random) {
@@ -104,8 +104,8 @@ impl Disk {
         }
     }
 
-    /// Copies into a directory what the end of the process at the stop leaves: all that it wrote,
-    /// with what was not synced of that still not synced.
+    /// Copies the contents after a kill at the stop into a directory: everything that was written, with
+    /// unsynced changes still unsynced.
     pub(crate) fn kill(&self, into: &Path, seed: u64) -> Arc<Self> {
         let state = lock(&self.state);
         let mut next = State::new(seed);
@@ -114,8 +114,8 @@ impl Disk {
         for (name, number) in state.names.seen() {
             let copied = fs::copy(self.directory.join(name), into.join(name));
             match copied {
-                // A start that fails removes its new store as long as that is empty, without this disk. The
-                // process that is killed had no time for it.
+                // A failed start removes its new store while that is empty, without this disk. A killed process
+                // would not have done so.
                 Err(error) if error.kind() == ErrorKind::NotFound => {
                     fs::write(into.join(name), []).expect("writes");
                 }
@@ -127,7 +127,7 @@ impl Disk {
     }
 }
 
-/// For those who stand between SQLite and the system.
+/// For the VFS.
 impl Disk {
     /// The disk that a file is on, and the file's name.
     pub(crate) fn of(path: &Path) -> Option<(Arc<Self>, String)> {
@@ -136,12 +136,12 @@ impl Disk {
         Some((disk, name))
     }
 
-    /// Asks whether an operation that changes nothing goes well.
+    /// Whether an operation that changes nothing succeeds.
     pub(crate) fn meet(&self, operation: Operation, name: &str) -> Result<(), c_int> {
         lock(&self.state).meet(operation, Role::of(name))
     }
 
-    /// A file was opened, and made if it was not there.
+    /// A file was opened, and created if it did not exist.
     pub(crate) fn opened(&self, name: &str) -> Number {
         let mut state = lock(&self.state);
         match state.names.get(name) {
@@ -166,11 +166,11 @@ impl Disk {
         file: Number,
         offset: usize,
         bytes: &[u8],
-    ) -> WriteAnswer {
+    ) -> WriteResult {
         let mut state = lock(&self.state);
         let (length, code) = match state.change(Operation::Write, Role::of(name)) {
             Ok(()) => (bytes.len(), SQLITE_OK),
-            // What fails may have been written in part, or even wholly.
+            // A failed write may have been partial, or even complete.
             Err(code) if !state.is_stopped && state.random.bool() => {
                 (state.random.usize(..=bytes.len()), code)
             }
@@ -179,10 +179,10 @@ impl Disk {
         if length > 0 {
             state.files[file].write(offset, &bytes[..length]);
         }
-        WriteAnswer { length, code }
+        WriteResult { length, code }
     }
 
-    /// The system has taken a write.
+    /// The system has accepted a write.
     pub(crate) fn written(&self, name: &str, file: Number) {
         mark_forgotten(&self.directory.join(name), &lock(&self.state).files[file]);
     }
@@ -194,7 +194,7 @@ impl Disk {
         Ok(())
     }
 
-    /// A sync of a file, and where it was new, of the directory.
+    /// A sync of a file, and of the directory if the file was new.
     pub(crate) fn sync(&self, name: &str, file: Number, is_new: bool) -> Result<(), c_int> {
         let mut state = lock(&self.state);
         let state = &mut *state;
@@ -215,7 +215,7 @@ impl Disk {
         result
     }
 
-    /// A sync by the store itself, past SQLite. Whatever it wrote before, it wrote past SQLite too.
+    /// A sync by the store itself, without SQLite. The writes before it did not use SQLite either.
     pub(crate) fn sync_past_sqlite(&self, name: &str) -> Result<(), c_int> {
         let mut state = lock(&self.state);
         state.change(Operation::Sync, Role::of(name))?;
@@ -267,8 +267,8 @@ impl State {
     }
 }
 
-/// Sets the time of a log that is partly forgotten to a time that nobody else sets, so that a write
-/// past SQLite shows. Opens no file but a log: closing another would let go of SQLite's locks.
+/// Sets the modification time of a partly lost WAL to a time that nothing else sets, so that a write without
+/// SQLite is noticed. Opens only WALs: closing another file would release SQLite's locks.
 fn mark_forgotten(path: &Path, content: &Content) {
     if content.is_partly_forgotten()
         && path.to_string_lossy().ends_with("-wal")
@@ -283,7 +283,7 @@ fn is_marked(path: &Path) -> bool {
     modified.expect("is there") == SystemTime::UNIX_EPOCH
 }
 
-/// The files of a directory by their names, but for what is in memory only.
+/// The files of a directory by name, except for the `-shm`.
 fn files_in(directory: &Path) -> BTreeMap<String, PathBuf> {
     let entries = fs::read_dir(directory).expect("lists");
     entries

@@ -1,7 +1,7 @@
-//! Operations on the store's files that fail now and then, and then no more.
+//! Operations on the store's files that fail for a while.
 //!
-//! Held after each: what was acknowledged is there once and unchanged, what was answered with no is
-//! not there, the file is whole, and the next put is stored. Never takes the power away.
+//! Asserted after each: acknowledged events are there once and unchanged, events that were refused are not
+//! there, the file is undamaged, and the next put is stored. A loss of power is in `power`.
 
 use std::sync::Arc;
 
@@ -16,13 +16,13 @@ use crate::trouble::Operation::{
 };
 use crate::trouble::{Operation, Role, Trouble};
 
-/// How many rounds of each fault there are in a run of all tests.
+/// The number of rounds of each fault in a normal test run.
 const ROUNDS: u64 = 4;
 
-/// How many times trouble comes and goes in a round.
+/// The number of fault periods in a round.
 const TROUBLES: usize = 4;
 
-/// All that can fail.
+/// All operations that can fail.
 const EVERYTHING: &[Operation] = &[
     Access, Delete, Lock, Open, Read, ShmLock, ShmMap, Size, Sync, Truncate, Write,
 ];
@@ -93,8 +93,8 @@ fn round(
         history.put(&runtime, &sink, load, random);
         disk.set_trouble(None);
         let key = format!("after{number}");
-        let answer = history.put_one(&runtime, &sink, &key, "1");
-        assert_eq!(answer, Ok(()), "there is no trouble any more");
+        let result = history.put_one(&runtime, &sink, &key, "1");
+        assert_eq!(result, Ok(()), "the fault is over");
         history.assert_kept(directory.path());
         history.put_again(&runtime, &sink, random);
     }

@@ -1,6 +1,4 @@
-//! Puts from many tasks at once, and what the store may hold after them.
-//!
-//! Never makes a fault.
+//! Puts from many tasks at once, and the possible contents of the store after them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -16,39 +14,39 @@ use tokio::task::JoinSet;
 
 use crate::rounds::RoundCounts;
 
-/// How many tasks put at a time.
+/// The number of tasks that put.
 const TASKS: u64 = 12;
 
-/// How many different events are put under one key.
+/// The number of different events under one key.
 const EVENTS: u32 = 3;
 
-/// The size in bytes that most events have less of: some fit a page of the database, some do not.
+/// The size in bytes below which most events are: some fit a page of the database, some do not.
 const MOST_BYTES: usize = 8 * 1024;
 
-/// The size in bytes of a large event, which the sink compares by reading it from the store.
+/// The size in bytes of a large event, which the sink reads from the store to compare it.
 const LARGE_BYTES: usize = 80 * 1024;
 
-/// One of how many events is large.
+/// One in this many events is large.
 const LARGE_ONE_IN: u32 = 50;
 
-/// The name of a store's file in its directory.
+/// The file name of the store in its directory.
 pub(crate) const STORE: &str = "alldata.db";
 
-/// A put and its answer.
-type Answer = (String, String, Result<(), PutError>);
+/// A put and its result.
+type PutResult = (String, String, Result<(), PutError>);
 
-/// All puts to a store and their answers, whatever became of the store in between.
+/// All puts to a store and their results, also across restarts.
 #[derive(Debug, Default)]
 pub(crate) struct History {
-    answers: Vec<Answer>,
-    /// Of the last load in which any failed, the first that failed of each task.
+    results: Vec<PutResult>,
+    /// The first failed put of each task in the last load in which any failed.
     first_failed: Vec<(String, String)>,
 }
 
-/// What is put.
+/// The puts of a load.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Load {
-    /// Out of how many keys: few meet each other, many fill the store.
+    /// The number of keys: few cause conflicts, many fill the store.
     pub(crate) keys: u32,
     pub(crate) puts_of_a_task: usize,
 }
@@ -59,7 +57,7 @@ pub(crate) fn runtime() -> Runtime {
     runtime.expect("starts")
 }
 
-/// The event of a key that has a number. The number of the key is so many bits of chance.
+/// The event of a key with a number. Bits of the key's number decide its size and contents.
 fn event(key: u32, number: u32) -> String {
     let mut random = Rng::with_seed(u64::from(key) << 32 | u64::from(number));
     let length = match random.u32(..LARGE_ONE_IN) {
@@ -72,7 +70,7 @@ fn event(key: u32, number: u32) -> String {
 }
 
 impl History {
-    /// Puts from many tasks at once, and waits for all answers.
+    /// Puts from many tasks at once, and waits for all results.
     pub(crate) fn put(
         &mut self,
         runtime: &Runtime,
@@ -85,24 +83,25 @@ impl History {
             for _ in 0..TASKS {
                 let (sink, mut random) = (Arc::clone(sink), random.fork());
                 tasks.spawn(async move {
-                    let mut answers = Vec::new();
+                    let mut results = Vec::new();
                     for _ in 0..load.puts_of_a_task {
                         let number = random.u32(..load.keys);
                         let (key, event) =
                             (format!("key{number}"), event(number, random.u32(..EVENTS)));
                         let result = sink.put(key.clone(), event.clone()).await;
-                        answers.push((key, event, result));
+                        results.push((key, event, result));
                     }
-                    answers
+                    results
                 });
             }
             let mut first_failed = Vec::new();
-            while let Some(answers) = tasks.join_next().await {
-                let mut answers: Vec<Answer> = answers.expect("puts");
-                let failed = |(_, _, result): &&Answer| matches!(result, Err(PutError::Failed(_)));
-                let first = answers.iter().find(failed);
+            while let Some(results) = tasks.join_next().await {
+                let mut results: Vec<PutResult> = results.expect("puts");
+                let failed =
+                    |(_, _, result): &&PutResult| matches!(result, Err(PutError::Failed(_)));
+                let first = results.iter().find(failed);
                 first_failed.extend(first.map(|(key, event, _)| (key.clone(), event.clone())));
-                self.answers.append(&mut answers);
+                self.results.append(&mut results);
             }
             if !first_failed.is_empty() {
                 self.first_failed = first_failed;
@@ -110,7 +109,7 @@ impl History {
         });
     }
 
-    /// Puts one event, and says what the sink answers.
+    /// Puts one event, and returns the result of the sink.
     pub(crate) fn put_one(
         &mut self,
         runtime: &Runtime,
@@ -120,12 +119,12 @@ impl History {
     ) -> Result<(), PutError> {
         let (key, event) = (key.to_owned(), event.to_owned());
         let result = runtime.block_on(sink.put(key.clone(), event.clone()));
-        self.answers.push((key, event, result.clone()));
+        self.results.push((key, event, result.clone()));
         result
     }
 
-    /// Puts again, one after the other, some of the first puts that failed when the disk stopped:
-    /// what was being written then may be stored.
+    /// Repeats, one after the other, some of the first puts that failed when the disk stopped: these may be
+    /// stored.
     pub(crate) fn put_again(&mut self, runtime: &Runtime, sink: &SqliteSink, random: &mut Rng) {
         let mut again = self.first_failed.clone();
         random.shuffle(&mut again);
@@ -135,14 +134,14 @@ impl History {
         }
     }
 
-    /// Holds that the store in a directory has what it may have after all these answers, read as
-    /// the product does and as any other program would.
+    /// Asserts that the contents of a store are possible after all these results, read by `StoreReader` and by
+    /// plain SQLite.
     #[track_caller]
     pub(crate) fn assert_kept(&self, directory: &Path) {
         let path = directory.join(STORE);
         let stored = read(&path);
         let mut may_be_stored = BTreeSet::new();
-        for (key, event, result) in &self.answers {
+        for (key, event, result) in &self.results {
             let held = stored.get(key);
             let is_held = held == Some(event);
             match result {
@@ -164,12 +163,12 @@ impl History {
 
     /// Whether any put was acknowledged, so that there has to be a store.
     pub(crate) fn is_acknowledged(&self) -> bool {
-        self.answers.iter().any(|(_, _, result)| result.is_ok())
+        self.results.iter().any(|(_, _, result)| result.is_ok())
     }
 
     pub(crate) fn counts(&self) -> RoundCounts {
         let mut counts = RoundCounts::default();
-        for (_, _, result) in &self.answers {
+        for (_, _, result) in &self.results {
             match result {
                 Ok(()) => counts.acknowledged += 1,
                 Err(PutError::Failed(_) | PutError::Unknown) => counts.unknown += 1,
@@ -180,7 +179,7 @@ impl History {
     }
 }
 
-/// All events of a store, which is whole.
+/// All events of a store, which has to be undamaged.
 #[track_caller]
 fn read(path: &Path) -> BTreeMap<String, String> {
     let reader = StoreReader::open(path).expect("opens");
@@ -197,7 +196,7 @@ fn read(path: &Path) -> BTreeMap<String, String> {
     stored
 }
 
-/// What a program reads that has SQLite as it comes.
+/// The events as plain SQLite reads them.
 fn read_past_the_disk(path: &Path) -> BTreeMap<String, String> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY;
     let database = Connection::open_with_flags_and_vfs(path, flags, c"unix").expect("opens");

@@ -1,8 +1,8 @@
-//! What a disk does to the store: writes and syncs that fail, and a loss of power.
+//! Disk faults and the store: failed writes and syncs, and a loss of power.
 //!
-//! The store is the real one. SQLite's files are on a simulated disk, which fails when it is told
-//! to and knows what a loss of power leaves. A process of its own, since the disk is under every
-//! database that is opened here.
+//! The store is the real one. SQLite's files are on a simulated disk, which fails on request and computes the
+//! contents after a loss of power. These tests are a process of their own, since the disk is under every
+//! database that is opened in it.
 #![cfg(target_os = "linux")]
 
 use alldata_peer_test_support::rounds;

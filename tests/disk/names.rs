@@ -1,6 +1,6 @@
-//! The names of a directory: those that programs see, and those that a loss of power leaves.
+//! The names in a directory: those that programs see, and those after a loss of power.
 //!
-//! Never knows what the files hold.
+//! The contents of files are in `content`.
 
 use std::collections::BTreeMap;
 
@@ -8,7 +8,7 @@ use fastrand::Rng;
 
 use crate::content::Loss;
 
-/// The number of a file, which it keeps whatever its name.
+/// The inode number of a file, which is independent of its name.
 pub(crate) type Number = usize;
 
 #[derive(Debug, Default, Clone)]
@@ -21,7 +21,7 @@ pub(crate) struct Names {
 #[derive(Debug, Clone)]
 struct Change {
     name: String,
-    /// `None` where the name is taken away.
+    /// `None` if the name is removed.
     file: Option<Number>,
 }
 
@@ -42,7 +42,7 @@ impl Names {
         self.unsynced.clear();
     }
 
-    /// The names that a loss of power leaves.
+    /// The names after a loss of power.
     pub(crate) fn after(&self, loss: Loss, random: &mut Rng) -> BTreeMap<String, Number> {
         let mut names = self.synced.clone();
         for change in &self.unsynced {
@@ -56,7 +56,7 @@ impl Names {
         names
     }
 
-    /// The names that the end of a process leaves: all.
+    /// The names after a kill: all.
     pub(crate) fn seen(&self) -> &BTreeMap<String, Number> {
         &self.seen
     }

@@ -1,7 +1,7 @@
-//! A loss of power at a random moment, and all that was acknowledged is there.
+//! A loss of power at a random moment: all acknowledged events are there.
 //!
-//! Of what was not synced chance decides what is on the disk afterwards. Never trusts the system:
-//! what it would have written without being asked may be lost.
+//! Which unsynced changes are on the disk afterwards is random, also of those that the system would have
+//! written by itself.
 
 use std::sync::Arc;
 
@@ -18,19 +18,19 @@ use crate::rounds::Rounds;
 use crate::trouble::Operation::{Sync, Write};
 use crate::trouble::{Role, Trouble};
 
-/// How many rounds there are in a run of all tests.
+/// The number of rounds in a normal test run.
 const ROUNDS: u64 = 4;
 
-/// How many times the power is lost in a round.
+/// The number of losses of power in a round.
 const LOSSES: usize = 4;
 
-/// Before how many changes of its files a new store loses power: it has all been made by then.
+/// The most changes of its files before a new store loses power: it is complete by then.
 const BEGINNING_CHANGES: u64 = 60;
 
-/// Before how many changes a store loses power: enough for some checkpoints.
+/// The most changes before a store loses power: enough for some checkpoints.
 const MOST_CHANGES: u64 = 6000;
 
-/// After how many loads the power is lost, however few changes they made.
+/// The number of loads after which the power is lost, however few changes they made.
 const MOST_LOADS: usize = 12;
 
 #[test]
@@ -55,7 +55,7 @@ fn losses() {
     });
 }
 
-/// A process that is killed leaves what it wrote to the system, which has not written it yet.
+/// A killed process leaves its writes to the system, which has not synced them yet.
 #[test]
 fn losses_after_kills() {
     Rounds::of("power::losses_after_kills", 2 * ROUNDS).play(|random| {
@@ -71,7 +71,7 @@ fn losses_after_kills() {
     });
 }
 
-/// After a sync that failed, the next one does not write what that one did not.
+/// The sync after a failed one does not write the pages of that one.
 #[test]
 fn losses_after_failed_syncs() {
     Rounds::of("power::losses_after_failed_syncs", 2 * ROUNDS).play(|random| {
@@ -95,8 +95,8 @@ fn losses_after_failed_syncs() {
     });
 }
 
-/// While somebody reads, a checkpoint moves a part of the log, and the sync that counts is that of
-/// a later one.
+/// While a reader is active, a checkpoint moves a part of the WAL; the sync that matters is that of a later
+/// checkpoint.
 #[test]
 fn losses_after_failed_checkpoints() {
     Rounds::of("power::losses_after_failed_checkpoints", ROUNDS).play(|random| {
@@ -110,14 +110,14 @@ fn losses_after_failed_checkpoints() {
             };
             store.history.put(&store.runtime, &sink, load, random);
         };
-        // Less than is in the log before the first checkpoint, and then more.
+        // Fewer than fill the WAL up to the first checkpoint, and then more.
         put(&mut store, 10, random);
         let reader = Connection::open(&path).expect("opens");
         let begin = "BEGIN; SELECT count(*) FROM events";
         reader.execute_batch(begin).expect("begins to read");
         put(&mut store, 120, random);
         reader.execute_batch("COMMIT").expect("ends");
-        // Who stays connected keeps alive what SQLite knows of the log.
+        // A connection that stays open keeps SQLite's index of the WAL.
         let connected = random.bool().then_some(reader);
         store.disk.set_trouble(Some(Trouble {
             operations: &[Sync],
@@ -128,7 +128,7 @@ fn losses_after_failed_checkpoints() {
         put(&mut store, 1, random);
         store.disk.set_trouble(None);
         assert!(store.disk.failed() > 0, "there was no checkpoint");
-        // The next checkpoint goes well, and then the log begins anew.
+        // The next checkpoint succeeds, and then the WAL is restarted.
         put(&mut store, 3, random);
         store.disk.stop();
         drop((sink, connected));
@@ -137,7 +137,7 @@ fn losses_after_failed_checkpoints() {
     });
 }
 
-/// A store on a disk that stops, and is looked at again somewhere else.
+/// A store on a disk that stops; its contents are then examined in another directory.
 struct Store {
     runtime: Runtime,
     directory: TempDir,
@@ -146,7 +146,7 @@ struct Store {
 }
 
 impl Store {
-    /// None yet: only where it will be.
+    /// The path only: there may be no store yet.
     fn new(random: &mut Rng) -> Self {
         let directory = directory();
         Self {
@@ -157,10 +157,10 @@ impl Store {
         }
     }
 
-    /// Puts until the disk stops after so many changes, with trouble for some time before.
+    /// Puts until the disk stops after `changes` changes, with faults for some time before.
     fn put_until_it_stops(&mut self, changes: u64, trouble: Option<Trouble>, random: &mut Rng) {
         self.disk.stop_after(changes);
-        // Where it stops so early that there is no store, nothing is acknowledged.
+        // If it stops so early that there is no store, nothing is acknowledged.
         let Ok(sink) = SqliteSink::open(&self.directory.path().join(STORE)) else {
             return;
         };
@@ -179,11 +179,11 @@ impl Store {
                 break;
             }
         }
-        // Where all keys have their events, nothing changes any more.
+        // When all keys have their events, nothing changes any more.
         self.disk.stop();
     }
 
-    /// Puts again what may be stored, so that it is said to be, and stops.
+    /// Repeats puts that may be stored, so that they are acknowledged, and stops.
     fn put_again(&mut self, random: &mut Rng) {
         let path = self.directory.path().join(STORE);
         if random.bool()
@@ -194,7 +194,7 @@ impl Store {
         }
     }
 
-    /// Ends the process: what it wrote is there.
+    /// Ends the process: its writes stay.
     fn kill(&mut self, random: &mut Rng) {
         let next = directory();
         self.disk = self.disk.kill(next.path(), random.u64(..));
@@ -208,10 +208,10 @@ impl Store {
         self.disk = Disk::under(self.directory.path(), random.u64(..));
     }
 
-    /// What is on the disk is looked at, and is what there is from now on.
+    /// The contents of the disk after the loss are checked, and the store continues with them.
     fn lose_power(&mut self, random: &mut Rng) {
         self.lose(Loss::random(random), random);
-        // Sometimes it is the server that looks first. Only it can take back half a beginning.
+        // Sometimes the server opens the store first. Only it can undo an incomplete creation.
         if self.history.is_acknowledged() && random.bool() {
             self.history.assert_kept(self.directory.path());
         }

@@ -1,25 +1,24 @@
-//! What fails: which operations, on which files, how often, and with which error.
-//!
-//! Never knows what became of a file by that.
+//! Faults: which operations fail, on which files, how often, and with which error. Their effect on a file is in
+//! `content`.
 
 use std::ffi::c_int;
 
 use fastrand::Rng;
 use rusqlite::ffi;
 
-/// What fails, now and then.
+/// The operations that fail for a while.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Trouble {
     pub(crate) operations: &'static [Operation],
-    /// On which files: all where there are none.
+    /// The files: all if empty.
     pub(crate) roles: &'static [Role],
-    /// One of so many operations fails.
+    /// One in this many operations fails.
     pub(crate) one_in: u32,
-    /// How many fail before there is no trouble any more.
+    /// The number of failures after which operations succeed again.
     pub(crate) times: u64,
 }
 
-/// What SQLite does to a file.
+/// An operation of SQLite on a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Operation {
     Access,
@@ -35,7 +34,7 @@ pub(crate) enum Operation {
     Write,
 }
 
-/// What a file is to SQLite.
+/// The role of a file for SQLite.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Role {
     Database,
@@ -65,7 +64,7 @@ impl Trouble {
 }
 
 impl Operation {
-    /// What SQLite is told.
+    /// The error that SQLite gets.
     pub(crate) fn failure(self, random: &mut Rng) -> c_int {
         match self {
             Self::Access => ffi::SQLITE_IOERR_ACCESS,

@@ -1,7 +1,7 @@
-//! Stands between SQLite and the system: a VFS over the default one, for the files of a [`Disk`].
+//! A VFS between SQLite and the system, for the files of a [`Disk`].
 //!
-//! Asks the disk before everything that is done to a file, and then has the default VFS do it; but
-//! never has anything synced, which the disk only notes. Never decides what fails.
+//! It asks the disk before each operation, and then calls the default VFS, except for syncs, which only the
+//! disk records.
 #![allow(
     unsafe_code,
     reason = "SQLite's interface for file systems is one of C"
@@ -26,7 +26,7 @@ use crate::trouble::Operation;
 /// The errno of an input or output error.
 const EIO: c_int = 5;
 
-/// What SQLite reserves for each file: this, and behind it the default VFS's own.
+/// The memory that SQLite reserves for each file: this, followed by that of the default VFS.
 #[repr(C)]
 struct Shim {
     file: sqlite3_file,
@@ -38,7 +38,7 @@ struct Opened {
     disk: Arc<Disk>,
     name: String,
     number: Number,
-    /// Whether the next sync syncs the directory too, as the default VFS has it for journals.
+    /// Whether the next sync includes the directory, as the default VFS does for journals.
     is_new: Cell<bool>,
 }
 
@@ -53,7 +53,7 @@ unsafe impl Sync for Real {}
 static REAL: OnceLock<Real> = OnceLock::new();
 
 static METHODS: sqlite3_io_methods = sqlite3_io_methods {
-    // Without `xFetch`: what is mapped into memory could not fail.
+    // Without `xFetch`: access to mapped memory could not fail.
     iVersion: 2,
     xClose: Some(close),
     xRead: Some(read),
@@ -256,14 +256,14 @@ unsafe extern "C" fn write(
     unsafe {
         let opened = opened(file);
         let bytes = std::slice::from_raw_parts(buffer.cast(), unsigned(length.into()));
-        let answer = (opened.disk).write(&opened.name, opened.number, unsigned(offset), bytes);
-        if answer.length > 0 {
-            let length = c_int::try_from(answer.length).expect("is no more than was given");
+        let written = (opened.disk).write(&opened.name, opened.number, unsigned(offset), bytes);
+        if written.length > 0 {
+            let length = c_int::try_from(written.length).expect("is no more than was given");
             let code = forward!(file, xWrite, buffer, length, offset);
             assert_eq!(code, SQLITE_OK, "the disk under the tests fails");
             opened.disk.written(&opened.name, opened.number);
         }
-        answer.code
+        written.code
     }
 }
 
@@ -350,7 +350,7 @@ unsafe extern "C" fn shm_lock(
     unsafe {
         match flags & ffi::SQLITE_SHM_LOCK != 0 {
             true => ask_and_forward!(ShmLock, file, xShmLock, offset, count, flags),
-            // To let go of a lock never fails: SQLite does not even look.
+            // Unlocking never fails: SQLite ignores the result.
             false => forward!(file, xShmLock, offset, count, flags),
         }
     }

@@ -1,6 +1,6 @@
-//! Files that belong to something else: no sink and no output writes into them.
+//! Files that belong to a store or to another program: no sink and no output writes to them.
 //!
-//! Never asks what becomes of a store whose files change under it.
+//! Stores whose files change while a server runs are in `store_files`.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -12,7 +12,7 @@ use tempfile::TempDir;
 
 use crate::support::{Output, Peer, run, run_by, run_with_input, serve};
 
-/// Other names of the files of a store, made of them.
+/// Other paths to the files of a store.
 const OTHER_NAMES: [&str; 4] = ["link", "hard", "log-link", "log-hard"];
 
 #[test]
@@ -67,7 +67,7 @@ fn log_that_is_empty_or_not_there_is_refused_by_its_name() {
         let url = store.url();
         store.assert_refused(state, || run(&["export", "--store", &url, "-o", &path]));
     }
-    // By another name, an empty file says nothing of itself.
+    // Under another name, nothing shows to whom an empty file belongs.
     store.assert_refused("hard", || run(&serve(&format!("ndjson:{hard}"))));
 }
 
@@ -135,7 +135,7 @@ fn file_with_a_lock_of_fcntl_is_no_output_no_sink_and_no_store() {
             &serve(&lines),
             &serve(&store),
         ] {
-            // What is no database is no store, locked or not.
+            // A file that is no database is no store, locked or not.
             let refused = run(arguments);
             let sentence = refused.assert_failed(1);
             let is_told = sentence.contains("locked") || sentence.contains("not a database");
@@ -160,7 +160,7 @@ fn store_is_no_input_of_an_import() {
     store.assert_refused("itself", || run(&["import", &empty, "--store", &url]));
 }
 
-/// A store with one event in its log, and other names of its files.
+/// A store with one event in its WAL, and other names of its files.
 struct Store(TempDir);
 
 impl Store {
@@ -168,7 +168,7 @@ impl Store {
         let store = Self(tempfile::tempdir().expect("makes a directory"));
         let line = "{\"key\":\"a\",\"event\":1}\n";
         run_with_input(&["import", "-", "--store", &store.url()], line).assert_ok();
-        // What a server that was killed leaves.
+        // The files that a killed server leaves.
         let peer = Peer::start();
         peer.put("a", "1").assert_created();
         let path = peer.file("alldata.db");
@@ -200,7 +200,7 @@ impl Store {
         format!("sqlite:{}", self.path("e.db"))
     }
 
-    /// All names of its files, and one that a file of it may have later.
+    /// All names of its files, and one that it may have later.
     fn names(&self) -> Vec<String> {
         let own = ["e.db", "e.db-wal", "e.db-shm", "e.db-journal"];
         own.iter()
@@ -209,24 +209,24 @@ impl Store {
             .collect()
     }
 
-    /// What stands in its directory, and what in its files; nothing for a link that leads nowhere.
+    /// The entries of its directory with the bytes of the files; no bytes for a dangling link.
     fn files(&self) -> BTreeMap<PathBuf, Option<Vec<u8>>> {
         let files = fs::read_dir(self.0.path()).expect("lists");
         let paths = files.map(|file| file.expect("lists").path());
-        // Whoever reads a store writes to its shared memory.
+        // Readers of a store write to its `-shm`.
         let paths = paths.filter(|path| !path.ends_with("e.db-shm"));
         paths
             .map(|path| (path.clone(), fs::read(path).ok()))
             .collect()
     }
 
-    /// Holds that a command fails with a sentence and changes nothing.
+    /// Asserts that a command fails with one sentence and changes nothing.
     #[track_caller]
     fn assert_refused(&self, what: &str, command: impl FnOnce() -> Output) {
         let before = self.files();
         let output = command();
         assert_eq!(output.code, Some(1), "{what}: {output:?}");
-        // A reader may have warned of the links before.
+        // A reader may have warned about the links before.
         let last = output.stderr.lines().last().unwrap_or_default();
         assert!(last.starts_with("error: "), "{what}: {output:?}");
         assert!(self.files() == before, "{what}: something changed");

@@ -1,11 +1,11 @@
-//! The sink `forward` with several peers: which are asked, and what their answers mean together.
+//! The sink `forward` with several peers: which are asked, and how their responses are combined.
 //!
-//! Never asks what one peer's answer means: that is in `forward_sink`.
+//! The responses of a single peer are in `forward_sink`.
 
 use crate::forward_sink::to;
 use crate::support::{Exchange, Peer, ScriptedPeer};
 
-/// A peer whose answer stands in the key: the word at this place.
+/// A peer whose response is defined by the key: by its word at this index.
 fn peer_number(place: usize) -> ScriptedPeer {
     ScriptedPeer::start(move |exchange| {
         let key = exchange.read_body().key();
@@ -37,10 +37,10 @@ fn responses_of_several_peers_are_combined() {
         ("503 422", 422, 2),
         ("503 cut", 504, 2),
         ("503 500", 500, 2),
-        // These have the last word.
+        // Responses that end the search.
         ("409 201", 409, 1),
         ("422 201", 422, 1),
-        // The first may have stored it, whatever the second says.
+        // The first peer may have stored the event, whatever the second responds.
         ("cut 409", 504, 2),
         ("cut 422", 504, 2),
         ("cut 503", 504, 2),
@@ -50,7 +50,7 @@ fn responses_of_several_peers_are_combined() {
     ] {
         let answer = peer.put(answers, "1");
         assert_eq!(answer.status, status, "{answers}: {}", answer.text());
-        // A peer that was asked has told so before it answered, or right after.
+        // A peer reports a request before it responds, or right after.
         first.request();
         if asked == 2 {
             second.request();

@@ -1,12 +1,12 @@
-//! The sink `forward`, composed and served: its settings, what it sends, what each answer means.
+//! The sink `forward`, composed and served: its settings, its requests, and the meaning of each response.
 //!
-//! Never has an answer missing, and never several peers: see `forward_trouble`, `forward_order`.
+//! Missing responses are in `forward_trouble`, several peers in `forward_order`.
 
 use rustix::process::Signal;
 
 use crate::support::{Peer, PeerBuilder, ScriptedPeer};
 
-/// An event of 12 MiB: more than sockets take while nobody reads from them.
+/// An event of 12 MiB: more than sockets buffer while nobody reads.
 pub(crate) fn large_event() -> String {
     format!("\"{}\"", "é".repeat(12 << 19))
 }

@@ -1,6 +1,6 @@
-//! The sink `forward` and a peer that is not there, falls silent, or answers in its own way.
+//! The sink `forward` with a peer that can't be reached, is silent, or responds incorrectly.
 //!
-//! Never asks what an ordinary answer means: that is in `forward_sink`.
+//! Valid responses are in `forward_sink`.
 
 use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
@@ -10,10 +10,10 @@ use tokio::net::TcpSocket;
 use crate::forward_sink::{large_event, to};
 use crate::support::{Peer, ScriptedPeer};
 
-/// How long a peer may take where that is not said.
+/// The default time-out for a peer.
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// A time-out that a test waits for.
+/// A time-out short enough for a test.
 const SHORT: &str = "ALLDATA_PEER_FORWARD_TIMEOUT_MS=400";
 
 #[test]
@@ -25,7 +25,7 @@ fn refused_connection_is_unavailable() {
     peer.log_line(&format!("{}: it refused the connection", nobody.url()));
 }
 
-/// A listener whose queue is full lets connections wait for ever: nothing is sent to it.
+/// A listener with a full queue, which leaves connections waiting: nothing is sent to it.
 #[test]
 fn connect_timeout_is_unavailable() {
     let full = FullListener::start();
@@ -61,7 +61,7 @@ fn connection_closed_is_unknown_once_request_was_sent() {
         _ => exchange.read_body().send("HTTP/1.1 20").close(),
     });
     let peer = to(&store.url()).start();
-    // No peer puts what it did not get to its end.
+    // No peer puts a request that it did not receive completely.
     peer.put("key1", &large_event())
         .assert_is(503, "Service Unavailable", "no", true);
     peer.put("key1", "1")
@@ -97,7 +97,7 @@ fn unreading_peer_has_the_same_timeout() {
     answer.assert_is(503, "Service Unavailable", "no", true);
     let elapsed = start.elapsed();
     assert!(elapsed < DEFAULT_TIMEOUT, "the time-out is not kept");
-    // What was not sent by then is not sent any more.
+    // After the time-out no more is sent.
     let rest = store.request().rest();
     assert!(rest.len() < event.len());
 }
@@ -117,7 +117,7 @@ fn early_response_counts() {
         let detail = peer.put("key1", &large_event()).detail(status);
         assert_eq!(detail == "Too large for me.", status == 422, "{detail}");
         assert!(start.elapsed() < DEFAULT_TIMEOUT, "the body was waited for");
-        // Held until here: the body was not read.
+        // Kept until here: the body was not read.
         store.request();
         peer.put("key2", "1").assert_problem(status);
     }

@@ -1,8 +1,8 @@
-//! Requests that two servers could read in two ways: each is refused, or read in the one way that
-//! RFC 9112 asks for. What others might take for a second request is none here.
+//! Ambiguous requests (request smuggling): each is refused, or handled as RFC 9112 prescribes, and bytes that
+//! another server could take for a second request are not executed.
 //!
-//! Every case ends with a put of its own, which may reach the sink only where the one before it ended
-//! beyond doubt.
+//! Every case ends with a put of its own, which may reach the sink only if the end of the request before it is
+//! unambiguous.
 
 use std::sync::mpsc::{self, Receiver};
 use std::time::Duration;
@@ -16,12 +16,12 @@ const BODY: &str = r#"{"key":"first","event":1}"#;
 /// The size of [`BODY`].
 const SIZE: usize = BODY.len();
 
-/// What comes after the request that is doubtful.
+/// The request after the ambiguous one.
 const NEXT: &str =
     "POST /_put HTTP/1.1\r\nHost: peer\r\nContent-Length: 24\r\n\r\n{\"key\":\"next\",\"event\":2}";
 
-/// Sends a head with [`BODY`] in the way that it says, and what comes next. Returns the statuses of all
-/// answers and the keys that were put, once the server has ended the connection or answered both.
+/// Sends a header section, [`BODY`] framed accordingly, and the next request. Returns the statuses of all
+/// responses and the keys that were put, once the server has closed the connection or answered both.
 fn send(
     server: &Embedded,
     puts: &Receiver<(String, String)>,
@@ -39,19 +39,19 @@ fn send(
             break;
         }
     }
-    // A well-behaved client is served all the while.
+    // Another client is served meanwhile.
     server.put("other", "1").assert_created();
     let keys = puts.try_iter().map(|(key, _)| key);
     let keys = keys.filter(|key| key != "other").collect();
     (statuses, keys)
 }
 
-/// A request with these fields and the body as its length says.
+/// A request with these fields and a body of `Content-Length`.
 fn sized(fields: &str) -> String {
     format!("POST /_put HTTP/1.1\r\nHost: peer\r\n{fields}\r\n{BODY}")
 }
 
-/// A request with these fields and the body in chunks.
+/// A request with these fields and a chunked body.
 fn chunked(fields: &str) -> String {
     let chunks = format!("{SIZE:x}\r\n{BODY}\r\n0\r\n\r\n");
     format!("POST /_put HTTP/1.1\r\nHost: peer\r\n{fields}\r\n{chunks}")
@@ -62,7 +62,7 @@ fn in_chunks(chunks: &str) -> String {
     format!("POST /_put HTTP/1.1\r\nHost: peer\r\nTransfer-Encoding: chunked\r\n\r\n{chunks}")
 }
 
-/// Holds that each request is refused with this status, and is the last on its connection.
+/// Asserts that each request is refused with this status, and is the last on its connection.
 #[track_caller]
 fn assert_refused(status: u16, requests: &[String]) {
     let (server, puts) = Embedded::capturing();
@@ -73,7 +73,7 @@ fn assert_refused(status: u16, requests: &[String]) {
     }
 }
 
-/// Holds that each request is put, and what comes next as well.
+/// Asserts that each request is put, and the next one too.
 #[track_caller]
 fn assert_both_put(requests: &[String]) {
     let (server, puts) = Embedded::capturing();
@@ -90,7 +90,7 @@ fn content_length_of_next_put_is_correct() {
     assert!(NEXT.contains(&format!("Content-Length: {}\r\n", body.len())));
 }
 
-/// RFC 9112, section 6.3: the coding counts, and the connection ends after it.
+/// RFC 9112, section 6.3: the transfer coding wins, and the connection is closed afterwards.
 #[test]
 fn transfer_coding_overrides_length_and_closes_connection() {
     let (server, puts) = Embedded::capturing();
@@ -106,7 +106,7 @@ fn transfer_coding_overrides_length_and_closes_connection() {
     }
 }
 
-/// Section 6.3: a length that is none, or two that differ.
+/// Section 6.3: an invalid length, or two that differ.
 #[test]
 fn invalid_length_is_refused() {
     let lengths = [
@@ -129,7 +129,7 @@ fn invalid_length_is_refused() {
     requests.push(sized("Content-Length: 25\r\nContent-Length: 26\r\n"));
     requests.push(sized("Content-Length: 26\r\nContent-Length: 25\r\n"));
     requests.push(sized("Content-Length: 25\r\nContent-Length: 25, 26\r\n"));
-    // Beside a coding too, in any order.
+    // Also beside a transfer coding, in any order.
     let coding = "Transfer-Encoding: chunked\r\n".to_owned();
     let beside = lengths
         .iter()
@@ -147,7 +147,7 @@ fn invalid_length_is_refused() {
     assert_refused(413, &beyond.map(|fields| chunked(&fields)));
 }
 
-/// Section 6.3 lets the same length given twice count once.
+/// Section 6.3: the same length given twice counts once.
 #[test]
 fn repeated_equal_length_is_accepted() {
     let length = format!("Content-Length: {SIZE}\r\n");
@@ -186,7 +186,7 @@ fn coding_name_is_case_insensitive() {
     assert_both_put(&codings.iter().map(with).collect::<Vec<_>>());
 }
 
-/// Section 6.1: HTTP/1.0 knows no codings.
+/// Section 6.1: HTTP/1.0 has no transfer codings.
 #[test]
 fn coding_in_http_1_0_is_refused() {
     let request = chunked("Transfer-Encoding: chunked\r\n").replace("HTTP/1.1", "HTTP/1.0");
@@ -215,12 +215,12 @@ fn malformed_field_is_refused() {
     assert_refused(400, &fields.iter().map(with).collect::<Vec<_>>());
 }
 
-/// Section 2.2 lets a line end with LF alone.
+/// Section 2.2: a line may end with LF alone.
 #[test]
 fn bare_line_feed_ends_a_line() {
     let request = format!("POST /_put HTTP/1.1\nHost: peer\nContent-Length: {SIZE}\n\n{BODY}");
     let mixed = format!("POST /_put HTTP/1.1\r\nHost: peer\nContent-Length: {SIZE}\r\n\n{BODY}");
-    // Section 2.2: an empty line before a request is passed over.
+    // Section 2.2: an empty line before a request is skipped.
     let empty_line = format!("\r\n\r\n{}", sized(&format!("Content-Length: {SIZE}\r\n")));
     assert_both_put(&[request, mixed, empty_line]);
 }
@@ -297,7 +297,7 @@ fn malformed_chunks_are_refused() {
     }
 }
 
-/// The largest chunk that a size can tell is waited for, like any other that does not come.
+/// The largest possible chunk size: the server waits for its data until the time-out.
 #[test]
 fn endless_chunk_is_timed_out() {
     let (sender, puts) = mpsc::channel();
@@ -325,13 +325,13 @@ fn chunks_may_have_extensions_and_zeros() {
     assert_both_put(&requests.map(|chunks| in_chunks(&chunks)));
 }
 
-/// Others may see the end of such a body elsewhere: see `trailers`.
+/// Other servers may see the end of such a body elsewhere: see `trailers`.
 #[test]
 fn chunks_with_trailers_are_put_and_close_connection() {
     let (server, puts) = Embedded::capturing();
     for trailers in [
         "X: x\r\nY: y\r\n",
-        // A trailer is no header: this length counts for nothing.
+        // A trailer field is not a header field: this length is ignored.
         "Content-Length: 3\r\nTransfer-Encoding: x\r\n",
     ] {
         let chunks = format!("{SIZE:x}\r\n{BODY}\r\n0\r\n{trailers}\r\n");
@@ -348,7 +348,7 @@ fn preface_of_http_2_is_505() {
     let (statuses, keys) = send(&server, &puts, preface);
     assert_eq!(statuses, [505]);
     assert!(keys.is_empty());
-    // Nor is a first message of TLS.
+    // Nor is the first message of TLS.
     let hello = "\u{16}\u{3}\u{1}\u{2}\0\u{1}\0\u{1}";
     let (statuses, keys) = send(&server, &puts, hello);
     assert_eq!(statuses, [400]);

@@ -1,7 +1,7 @@
-//! Clients that mean harm: they take connections, time and files, and break off wherever it hurts.
-//! Meanwhile one that behaves well gets its 201s.
+//! Hostile clients: they use up connections, time and files, and abort at the worst moment. Other clients get
+//! their 201s meanwhile.
 //!
-//! Never tests how a malformed request is read: that is in `framing`.
+//! Malformed requests are in `framing`.
 
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
@@ -12,16 +12,16 @@ use rustix::process::{Resource, Rlimit, Signal, getrlimit, setrlimit};
 
 use crate::support::{Connection, DEADLINE, Peer, Post};
 
-/// How many slow clients there are: more than there are threads by far.
+/// The number of slow clients: many more than threads.
 const SLOW_CLIENTS: usize = 200;
 
-/// How many connections are idle.
+/// The number of idle connections.
 const IDLE_CLIENTS: usize = 5000;
 
-/// How many files a test needs for so many connections, with some for itself.
+/// The number of open files that a test needs for these connections and itself.
 const FILES: u64 = 2 * IDLE_CLIENTS as u64;
 
-/// A client that behaves well: it puts on a connection that it keeps, and on a new one.
+/// A client that behaves well: it puts on a kept connection and on a new one.
 struct GoodClient<'peer> {
     peer: &'peer Peer,
     kept: Connection,
@@ -38,7 +38,7 @@ impl<'peer> GoodClient<'peer> {
         }
     }
 
-    /// Puts, and holds that both puts are acknowledged.
+    /// Puts, and asserts that both puts are acknowledged.
     #[track_caller]
     fn put(&mut self) {
         self.puts += 1;
@@ -48,14 +48,14 @@ impl<'peer> GoodClient<'peer> {
     }
 }
 
-/// A stream that reads without waiting.
+/// A stream in non-blocking mode.
 fn open(address: SocketAddr) -> TcpStream {
     let stream = TcpStream::connect_timeout(&address, DEADLINE).expect("connects");
     stream.set_nonblocking(true).expect("sets an option");
     stream
 }
 
-/// What has come on a stream by now, and whether that was all.
+/// The bytes that have arrived on a stream, and whether it has ended.
 fn poll(stream: &mut TcpStream, read: &mut Vec<u8>) -> bool {
     let mut buffer = [0; 4096];
     loop {
@@ -68,8 +68,8 @@ fn poll(stream: &mut TcpStream, read: &mut Vec<u8>) -> bool {
     }
 }
 
-/// Has many clients send a request, a byte each in turn, until the server has ended all of them.
-/// Returns what each read.
+/// Lets many clients send a request, one byte each in turn, until the server has closed all connections.
+/// Returns the bytes that each read.
 fn trickle(peer: &Peer, request: &[u8]) -> Vec<Vec<u8>> {
     let mut clients: Vec<Option<TcpStream>> = (0..SLOW_CLIENTS)
         .map(|_| Some(open(peer.address())))
@@ -84,7 +84,7 @@ fn trickle(peer: &Peer, request: &[u8]) -> Vec<Vec<u8>> {
         );
         for (client, read) in clients.iter_mut().zip(&mut read) {
             let Some(stream) = client else { continue };
-            // It may be refused by now, and that is seen next.
+            // The connection may be closed by now, which the read shows next.
             let _ = stream.write(&[*byte]);
             if poll(stream, read) {
                 *client = None;
@@ -103,7 +103,7 @@ fn slow_heads_are_ended_and_block_no_other_put() {
     let peer = Peer::builder()
         .arguments(&["--header-read-timeout", "1"])
         .start();
-    // A head that has no end.
+    // A header section without end.
     let head = format!("X-Slow: {}\r\n", "x".repeat(20)).repeat(1000);
     for read in trickle(&peer, format!("POST /_put HTTP/1.1\r\n{head}").as_bytes()) {
         assert_eq!(read, b"");
@@ -114,7 +114,7 @@ fn slow_heads_are_ended_and_block_no_other_put() {
 fn slow_bodies_are_ended_and_block_no_other_put() {
     let peer = Peer::builder().arguments(&["--body-timeout", "1"]).start();
     let head = Post::new(vec![b' '; 1_000_000]).head();
-    // The head comes as a whole, byte by byte it would not be in time.
+    // The header section is sent at once: byte by byte it would be too late.
     let mut clients: Vec<(TcpStream, Vec<u8>)> = (0..SLOW_CLIENTS)
         .map(|_| (open(peer.address()), Vec::new()))
         .collect();
@@ -164,7 +164,7 @@ fn thousands_of_idle_connections_block_no_other_put() {
     while idle.len() < IDLE_CLIENTS {
         let mut stream = open(peer.address());
         match idle.len() % 3 {
-            // One in three has begun a request, and one has had one.
+            // One in three has begun a request, and one in three has completed one.
             0 => {}
             1 => stream.write_all(b"POST /_p").expect("is sent at once"),
             _ => {
@@ -178,13 +178,13 @@ fn thousands_of_idle_connections_block_no_other_put() {
         }
     }
     good.put();
-    // Nor do they keep the server from ending.
+    // Nor do they delay the end of the server.
     drop(good);
     peer.signal(Signal::TERM);
     assert_eq!(peer.wait().code(), Some(0));
 }
 
-/// Closes a connection so that the other side sees it reset.
+/// Closes a connection with a reset.
 fn reset(stream: TcpStream) {
     set_socket_linger(&stream, Some(Duration::ZERO)).expect("sets an option");
     drop(stream);
@@ -220,7 +220,7 @@ fn reset_in_any_phase_is_harmless() {
         }
     }
     good.put();
-    // And where its answer is on its way.
+    // Also while the response is on its way.
     for _ in 0..100 {
         let mut connection =
             TcpStream::connect_timeout(&peer.address(), DEADLINE).expect("connects");
@@ -230,7 +230,7 @@ fn reset_in_any_phase_is_harmless() {
         reset(connection);
     }
     good.put();
-    // Each was put or not, and never anything else.
+    // Each was put or not, and nothing else was.
     let stored = peer.get("reset");
     assert!(["1\n", "2\n"].contains(&&*stored), "{stored}");
 }
@@ -239,7 +239,7 @@ fn reset_in_any_phase_is_harmless() {
 fn clients_that_never_read_block_no_other_put() {
     let peer = Peer::builder().arguments(&["--idle-timeout", "1"]).start();
     let mut good = GoodClient::of(&peer);
-    // More answers than the buffers of two sockets hold, and nobody reads one.
+    // More responses than the buffers of two sockets hold, and nobody reads one.
     let requests = Post::new("{").bytes().repeat(100);
     let mut clients: Vec<Option<TcpStream>> = (0..20).map(|_| Some(open(peer.address()))).collect();
     let start = Instant::now();

@@ -1,6 +1,6 @@
-//! When a connection is ended that has nothing to do, and when it is not.
+//! When an idle connection is closed, and when it is not.
 //!
-//! On a clock that jumps to whatever is waited for next, so that minutes take no time.
+//! The clock of the runtime is paused and advances to the next timer, so that minutes take no time.
 
 use std::future::pending;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use tokio::time::{Instant, timeout};
 
 use crate::support::{Post, Wire, handler_only};
 
-/// Runs a test that waits on a clock of its own.
+/// Runs a test on a paused clock.
 pub(crate) fn on_a_clock(test: impl Future<Output = ()>) {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -43,14 +43,13 @@ async fn slow_server() -> Arc<PeerServer> {
     .await
 }
 
-/// Lets so many seconds pass.
+/// Advances the clock by `seconds`.
 pub(crate) async fn pass(seconds: u64) {
     let nothing = timeout(Duration::from_secs(seconds), pending::<()>());
     nothing.await.expect_err("never comes");
 }
 
-/// Holds that the server ends the connection when it was idle for as long as is promised, without a
-/// word.
+/// Asserts that the server closes the connection after the idle time-out, without a response.
 async fn assert_ends(wire: &mut Wire, idle_since: Instant) {
     assert_eq!(wire.rest().await, b"");
     assert_idle_since(idle_since);
@@ -151,7 +150,7 @@ fn slow_body_is_not_idle() {
     });
 }
 
-/// Nor may it keep a connection for ever by taking nothing of its answer.
+/// Nor may a client keep a connection open by not reading its response.
 #[test]
 fn unread_response_is_not_waited_for() {
     on_a_clock(async {

@@ -1,4 +1,4 @@
-//! `import` line by line: what it takes, what it says of each, and how it sums up.
+//! `import` line by line: the lines that it accepts, its message about each other line, and its summary.
 
 use std::fs;
 
@@ -6,7 +6,7 @@ use tempfile::TempDir;
 
 use crate::support::{Output, run};
 
-/// The longest line in bytes, without its end.
+/// The longest line in bytes, without its line break.
 const MAX_LINE_BYTES: usize = 16 * 1024 * 1024;
 
 #[test]
@@ -111,7 +111,7 @@ impl Import {
     }
 }
 
-/// A line of so many bytes.
+/// A line of `bytes` bytes.
 fn line(key: &str, bytes: usize) -> String {
     let (head, tail) = (format!("{{\"key\":\"{key}\",\"event\":\""), "\"}");
     let event = "x".repeat(bytes - head.len() - tail.len());

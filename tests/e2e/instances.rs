@@ -1,6 +1,6 @@
-//! How long an instance is kept, as told by guests that count their calls.
+//! When an instance is replaced, observed with guests that count their calls.
 //!
-//! Never asks what an instance carries from one request to the next: `isolation` does.
+//! The isolation of requests is in `isolation`.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -13,7 +13,7 @@ use crate::support::protocol_guest::{
 };
 use crate::support::{Embedded, Post, wait_until};
 
-/// It counts its calls, and has the status 400 more than that in the answer at `place`.
+/// The guest counts its calls and adds the count to 400 for the status of the response at `place`.
 fn counts(place: u32) -> String {
     format!(
         "(global.set $calls (i32.add (global.get $calls) (i32.const 1)))
@@ -21,7 +21,7 @@ fn counts(place: u32) -> String {
     )
 }
 
-/// The statuses of so many puts, each on a connection of its own.
+/// The statuses of this many puts, each on its own connection.
 fn statuses(builder: PeerServerBuilder, max_instance_reuse_count: u32, puts: usize) -> Vec<u16> {
     let server = Embedded::start(builder.limits(Limits {
         max_concurrent_requests: 1,
@@ -69,7 +69,7 @@ fn grown_instance_is_replaced_and_small_one_is_kept() {
     }
 }
 
-/// Each put comes while those before it wait for the sink.
+/// Each put arrives while those before it wait for the sink.
 #[test]
 fn no_instance_waits_for_the_sink() {
     let guest = guest_that_puts(&counts(STORED), "", CREATED, "");

@@ -1,6 +1,6 @@
-//! An instance that is kept carries nothing from one request to the next.
+//! A reused instance keeps nothing from one request to the next.
 //!
-//! Never asks when an instance is replaced: `instances` does.
+//! When an instance is replaced is in `instances`.
 
 use std::sync::mpsc::{self, Receiver};
 use std::time::Instant;
@@ -9,7 +9,7 @@ use alldata_peer_server_http::{Limits, PeerServer, PeerServerBuilder, PutError};
 
 use crate::support::{Answer, DEADLINE, Embedded, Post, handler_only};
 
-/// How many requests a server is sent.
+/// The number of requests to a server.
 const REQUESTS: usize = 240;
 
 /// A word that is in one request only.
@@ -17,7 +17,7 @@ fn secret(number: usize) -> String {
     format!("s3cr3t-{number:04}-\u{e9}\u{1F600}")
 }
 
-/// The requests, whose sizes go up and down. What one leaves behind would be in the way of the next.
+/// Requests of alternating sizes, so that remains of one would show in the next.
 fn request(number: usize) -> Post {
     let secret = secret(number);
     let many = |bytes: usize| secret.repeat(bytes / secret.len());
@@ -51,7 +51,7 @@ fn chunked(event: &str, key: &str) -> Post {
     Post::chunks(&[first, second, third])
 }
 
-/// A server whose sink refuses some keys and says which, and hands all puts to the test.
+/// A server whose sink refuses some keys with a reason, and reports all puts to the test.
 fn serve(builder: PeerServerBuilder) -> (Embedded, Receiver<(String, String)>) {
     let (sender, puts) = mpsc::channel();
     let builder = builder.on_put(move |key, event| {
@@ -66,18 +66,19 @@ fn serve(builder: PeerServerBuilder) -> (Embedded, Receiver<(String, String)>) {
     (Embedded::start(builder), puts)
 }
 
-/// Sends all requests, and holds that no answer tells of another one. The answers, and the puts.
+/// Sends all requests, and asserts that no response contains a part of another request. Returns the responses
+/// and the puts.
 fn send_all(builder: PeerServerBuilder) -> (Vec<Answer>, Vec<(String, String)>) {
     let (server, puts) = serve(builder);
     let mut connection = server.connect();
     let answers = (0..REQUESTS).map(|number| {
         let start = Instant::now();
         let mut answer = connection.ask(&request(number));
-        // A guest that is called through `wasi:http` may have the only place a little longer than its
-        // answer takes.
+        // A guest that is called through `wasi:http` may keep its permit a little longer than until its
+        // response.
         while answer.status == 503 {
             assert!(start.elapsed() < DEADLINE, "there is never a place");
-            // So it is after a body in chunks that was not read.
+            // The same after a chunked body that was not read.
             if answer.header("connection") == Some("close") {
                 connection = server.connect();
             }
@@ -108,7 +109,7 @@ fn reused_instance_answers_and_puts_like_fresh_ones() {
         let event = format!("\"{}\"", secret(number));
         assert!(fresh.1.contains(&(key, event)), "{number}");
     }
-    // No place for more than one of them at a time.
+    // A permit for only one of them at a time.
     let builders = [
         PeerServer::builder(),
         PeerServer::builder().component(handler_only()),
@@ -126,14 +127,14 @@ fn reused_instance_answers_and_puts_like_fresh_ones() {
     }
 }
 
-/// A status with its fields in the order of their names, and a body.
+/// A status, its fields sorted by name, and a body.
 fn told(answer: &Answer) -> (u16, Vec<&(String, String)>, String) {
     let mut headers: Vec<_> = answer.headers.iter().collect();
     headers.sort();
     (answer.status, headers, answer.text())
 }
 
-/// What a client sent and did not finish is in no buffer that the next one's body goes into.
+/// The bytes of an aborted request are in no buffer that the next body uses.
 #[test]
 fn bytes_of_aborted_body_are_in_no_later_put() {
     let (server, puts) = serve(PeerServer::builder().limits(Limits {

@@ -1,5 +1,5 @@
-//! The example of a sink in another language, built by its own instructions and run where it is deployed: on
-//! `wasmtime serve`, which uses a new instance for each request.
+//! The example of a sink in another language, built as the documentation says and run where it is deployed: on
+//! `wasmtime serve`, which creates an instance for each request.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -9,14 +9,14 @@ use tempfile::TempDir;
 
 use crate::support::{Peer, Post, Wasmtime, WasmtimeServe, componentize, run};
 
-/// How long the server may take to listen. The interpreter in the component is 12 MB of WebAssembly,
-/// for a compiler that is hardly optimized here.
+/// The time until the server listens. The component contains a JavaScript interpreter of 12 MB, and the
+/// compiler is hardly optimized here.
 const START_DEADLINE: Duration = Duration::from_secs(600);
 
-/// The URL in the example, which its user replaces.
+/// The URL in the example, which users replace.
 const EXAMPLE_URL: &str = "http://127.0.0.1:8081/_put";
 
-/// A key as a JSON string, with an escape that the sink must write again.
+/// A key as a JSON string, with an escape that the sink has to write again.
 const KEY: &str = r#"key\"1"#;
 
 #[test]

@@ -1,7 +1,6 @@
-//! Puts of one key at the same time, by the sinks over `wasi:keyvalue`, in every order in which
-//! their calls of the store can follow each other.
+//! Concurrent puts of one key by the sinks over `wasi:keyvalue`, in every order of their calls of the store.
 //!
-//! Never knows what a sink calls: only what it answers, and what the store holds.
+//! The tests depend on the responses and on the contents of the store only, not on the calls.
 
 use std::cell::RefCell;
 
@@ -11,14 +10,14 @@ use crate::keyvalue::{Fault, How, Memory, Platform, Sink};
 use crate::keyvalue_sinks::calls_of_a_put;
 use crate::scheduling::{Player, Scene, in_every_order};
 
-/// What is put, what was answered at last, and what the store then held.
+/// The events of the puts, their last responses, and the contents of the store.
 type Ending<'a> = (&'a [&'a str], &'a [Result<(), PutError>], &'a Sink);
 
 /// Clients that put these events under one key at once.
 struct Race<'a> {
     sink: Sink,
     events: &'a [&'a str],
-    /// What the first client's first put meets with, before it puts again.
+    /// The fault of the first client's first put, after which it puts again.
     fault: Option<Fault>,
     check: &'a dyn Fn(Ending<'_>),
 }
@@ -54,7 +53,7 @@ impl Scene for Race<'_> {
     }
 }
 
-/// Says how many ends the race had.
+/// Prints the number of different ends of the race.
 fn race(
     platform: Platform,
     events: &[&str],
@@ -69,7 +68,7 @@ fn race(
     })
 }
 
-/// One event is acknowledged, and it is the one that is there for good.
+/// One event is acknowledged, and it is the one that stays.
 fn first_event_stays((events, answers, sink): Ending<'_>) {
     let at = format!("{events:?}: {answers:?} after {:#?}", sink.memory().calls());
     assert!(!sink.memory().has_replaced_an_event(), "{at}");
@@ -121,8 +120,8 @@ fn spin_acknowledges_the_same_event_twice() {
 fn spin_keeps_the_first_event_when_a_put_crashes_in_the_race() {
     for platform in Platform::SPIN {
         for call in 0..calls_of_a_put(platform) {
-            // What has its effect before a crash is what the crash before the next call is, but for
-            // the last call, which changes nothing.
+            // A call that takes effect before a crash equals a crash before the next call, except for the last
+            // call, which changes nothing.
             let fault = Fault {
                 call,
                 is_after: false,
@@ -154,7 +153,7 @@ fn wasmcloud_never_overwrites_a_visible_event() {
             let set = calls.iter().rposition(|call| call.starts_with("set"));
             let is_blind = seen.is_none_or(|seen| set.is_none_or(|set| set < seen));
             assert!(is_blind, "{calls:#?}");
-            // It looks, else it could not see.
+            // It reads, otherwise it could not know.
             assert!(calls[1].starts_with("get"), "{calls:#?}");
         }
     };
@@ -162,8 +161,8 @@ fn wasmcloud_never_overwrites_a_visible_event() {
     race(Platform::WasmCloud, &["1", "2", "1"], None, &check);
 }
 
-/// What the sink's documentation warns of, and nothing beyond it: both events are acknowledged
-/// only where both puts looked before either set, and what is held is one that was acknowledged.
+/// The race that the sink's documentation describes, and no other: both events are acknowledged only if both
+/// puts read before either wrote, and the stored event is one that was acknowledged.
 #[test]
 fn wasmcloud_may_acknowledge_two_events_that_are_put_at_once() {
     let both = RefCell::new(0);

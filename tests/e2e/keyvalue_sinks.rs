@@ -1,7 +1,7 @@
-//! What the sinks over `wasi:keyvalue` promise about one put after the other, on every platform:
-//! write-once, names that every store takes, and what a store's trouble becomes.
+//! The sinks over `wasi:keyvalue`, one put after the other, on every platform: write-once, names that every
+//! store accepts, and errors of the store.
 //!
-//! Never lets two puts run at once: that is in `keyvalue_races`.
+//! Concurrent puts are in `keyvalue_races`.
 
 use std::collections::BTreeSet;
 
@@ -9,7 +9,7 @@ use alldata_peer_server_http::PutError;
 
 use crate::keyvalue::{Fault, How, Platform, Sink, StoreError};
 
-/// The variable that names the bucket.
+/// The variable with the name of the bucket.
 const BUCKET: &str = "ALLDATA_PEER_KEYVALUE_BUCKET";
 
 #[test]
@@ -53,7 +53,7 @@ fn an_event_is_kept_byte_for_byte() {
     }
 }
 
-/// What Spin documents as the most bytes of a value.
+/// The largest value that Spin documents, in bytes.
 const SPIN_VALUE_BYTES: usize = 1_000_000;
 
 #[test]
@@ -70,7 +70,7 @@ fn an_event_that_spin_would_not_set_claims_no_key() {
     }
 }
 
-/// What is no text can't be an event of this sink, so it is a different one.
+/// A value that is not text can't be an event of this sink, so it is a different one.
 #[test]
 fn what_others_left_under_a_name_stays() {
     for platform in Platform::ALL {
@@ -151,7 +151,7 @@ fn the_bucket_is_the_one_that_the_setting_names() {
         let named = Sink::with_bucket(platform, "events").variable(BUCKET, "events");
         assert_eq!(named.put("key1", "1"), Ok(()), "{platform:?}");
         assert_eq!(named.memory().text("event/key1"), Some("1"));
-        // Set to nothing is as good as not set.
+        // An empty variable counts as unset.
         for sink in [Sink::on(platform), Sink::on(platform).variable(BUCKET, "")] {
             assert_eq!(sink.put("key1", "1"), Ok(()), "{platform:?}");
         }
@@ -201,7 +201,7 @@ fn every_error_of_a_store_is_a_failure_that_names_the_bucket() {
     }
 }
 
-/// Whether the store did what it did not confirm or not, and whether the instance is gone or not.
+/// Whether the store did what it did not confirm, and whether the instance is gone.
 #[test]
 fn after_any_fault_the_same_put_succeeds_and_no_other_undoes_it() {
     for platform in Platform::ALL {
@@ -238,8 +238,8 @@ fn after_any_fault_another_event_is_the_first_or_is_refused() {
                 }
                 Err(_) => panic!("{at}: {other:?}"),
             }
-            let held = if other.is_ok() { "2" } else { "1" };
-            assert_eq!(sink.memory().text("event/key1"), Some(held), "{at}");
+            let stored = if other.is_ok() { "2" } else { "1" };
+            assert_eq!(sink.memory().text("event/key1"), Some(stored), "{at}");
             assert!(!sink.memory().has_replaced_an_event(), "{at}");
             taken += usize::from(other.is_ok());
         }
@@ -250,12 +250,12 @@ fn after_any_fault_another_event_is_the_first_or_is_refused() {
     }
 }
 
-/// A put that ended with a claim is completed by its own text only, as the sink documents.
+/// A put that ended after its claim can be completed only by the same text, as the sink documents.
 #[test]
 fn a_claim_is_for_one_spelling() {
     for platform in Platform::SPIN {
         let sink = Sink::on(platform);
-        // The last call is a look at what was set, and the one before it sets the event.
+        // The last call reads what was written, and the one before it writes the event.
         let fault = Fault {
             call: calls_of_a_put(platform) - 2,
             is_after: false,
@@ -274,7 +274,7 @@ fn a_claim_is_for_one_spelling() {
     }
 }
 
-/// How many calls of the store the first put of a key makes.
+/// The number of calls of the store in the first put of a key.
 pub(crate) fn calls_of_a_put(platform: Platform) -> usize {
     let fault = Fault {
         call: usize::MAX,
@@ -286,7 +286,7 @@ pub(crate) fn calls_of_a_put(platform: Platform) -> usize {
     put.calls
 }
 
-/// Every fault that the first put of a key can meet with.
+/// Every fault in the first put of a key.
 fn faults(platform: Platform) -> impl Iterator<Item = Fault> {
     let error = || How::Error(StoreError::Other("the connection is lost".into()));
     (0..calls_of_a_put(platform)).flat_map(move |call| {

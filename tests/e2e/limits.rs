@@ -1,7 +1,7 @@
-//! Limits, each met from both sides: what is just within it is served, and what is beyond is not.
+//! Limits, each from both sides: a request within the limit is served, one beyond it is not.
 //!
-//! Those of a body are in `protocol` and `differences`, those of its pace in `pace`, that of requests
-//! in flight in `embedding`.
+//! The limits of a body are in `protocol` and `differences`, its time-outs in `pace`, the limit on concurrent
+//! requests in `embedding`.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -12,10 +12,10 @@ use rusqlite::Connection as Database;
 
 use crate::support::{Connection, Embedded, Peer, Post, run, wait_until};
 
-/// How long nothing comes from a server that has nothing to say.
+/// The time for which a silent server is observed.
 const PAUSE: Duration = Duration::from_millis(20);
 
-/// By when the writer of a store has surely taken the only put there is.
+/// The time after which the writer of a store has certainly taken the only put.
 const WRITER_PAUSE: Duration = Duration::from_millis(500);
 
 fn serve(set: impl FnOnce(PeerServerBuilder) -> PeerServerBuilder) -> Embedded {
@@ -26,7 +26,7 @@ fn put() -> Post {
     Post::put("key1", "1")
 }
 
-/// A put whose head has so many bytes.
+/// A put whose header section has `bytes` bytes.
 fn put_with_head(bytes: usize) -> Post {
     let padding = bytes - put().header("X: ").head().len();
     let post = put().header(&format!("X: {}", "x".repeat(padding)));
@@ -34,13 +34,13 @@ fn put_with_head(bytes: usize) -> Post {
     post
 }
 
-/// A put with so many header fields.
+/// A put with `count` header fields.
 fn put_with_fields(fields: usize) -> Post {
     let others = fields - 2; // Host and Content-Length.
     (0..others).fold(put(), |post, number| post.header(&format!("X-{number}: x")))
 }
 
-/// Holds that the head is refused, and its connection ended.
+/// Asserts that the header section is refused, and the connection closed.
 #[track_caller]
 fn assert_head_refused(server: &Embedded, post: &Post) {
     assert_refused(server, post, 431);
@@ -91,7 +91,7 @@ fn head_size_limit_is_exact() {
     });
     server.send(&put_with_head(most)).assert_created();
     assert_head_refused(&server, &put_with_head(most + 1));
-    // What hyper itself takes of a target and of a name, however large a head may be.
+    // hyper's own limits on a target and on a field name, whatever the size of the header section.
     server
         .send(&put().target(&format!("/{}", "x".repeat(65_533))))
         .assert_created();
@@ -125,7 +125,7 @@ fn field_count_limit_is_exact() {
     }
 }
 
-/// More than the buffers of two sockets hold: its client is still sending when it is refused.
+/// More than the buffers of two sockets hold: the client is still sending when it is refused.
 #[test]
 fn huge_head_is_refused_with_readable_reason() {
     let server = serve(|builder| builder);
@@ -143,7 +143,7 @@ fn stuck(arguments: &[&str]) -> (Peer, Database) {
     (peer, lock)
 }
 
-/// Sends puts, and waits until the first is the writer's and the others are in the queue.
+/// Sends puts, and waits until the writer has the first one and the others are queued.
 fn wait_in_queue(peer: &Peer, puts: usize, event: &str) -> Vec<Connection> {
     let wait = |number| {
         let mut connection = peer.connect();
@@ -165,7 +165,7 @@ fn assert_no_place(peer: &Peer, key: &str, event: &str) {
 #[test]
 fn queued_put_limit_is_exact() {
     let (peer, lock) = stuck(&["--max-queue", "3"]);
-    // One is the writer's, and three wait.
+    // The writer has one, and three wait.
     let waiting = wait_in_queue(&peer, 4, "1");
     assert_no_place(&peer, "other", "1");
     lock.execute_batch("ROLLBACK").expect("unlocks");
@@ -179,7 +179,7 @@ fn queued_put_limit_is_exact() {
 fn queued_byte_limit_is_exact() {
     let (peer, lock) = stuck(&["--max-queue-bytes", "1000"]);
     let event = format!("\"{}\"", "x".repeat(494));
-    // One is the writer's. Of those that wait, each has 500 bytes with its key.
+    // The writer has one. Each of those that wait has 500 bytes with its key.
     let waiting = wait_in_queue(&peer, 3, &event);
     assert_no_place(&peer, "k", "1");
     lock.execute_batch("ROLLBACK").expect("unlocks");
@@ -189,7 +189,7 @@ fn queued_byte_limit_is_exact() {
     peer.put("k", "1").assert_created();
 }
 
-/// Two large bodies that never end use up what large ones may use, and no more.
+/// Two large bodies without end use up what is available to large ones, and no more.
 #[test]
 fn large_bodies_do_not_block_small_ones() {
     let most = 1 << 20;
@@ -200,7 +200,7 @@ fn large_bodies_do_not_block_small_ones() {
             ..Limits::default()
         })
     });
-    // Room for two, and not for a third.
+    // Room for two, but not for three.
     let large = Post::new(vec![b' '; 370_000]).bytes();
     let stall = || {
         let mut connection = server.connect();
@@ -210,7 +210,7 @@ fn large_bodies_do_not_block_small_ones() {
     let mut stalled = [stall(), stall()];
     wait_until("a third large body is refused, and no other", || {
         let is_refused = server.send(&Post::new(vec![b' '; 400_000])).status == 503;
-        // The third may have taken the room before one of them was read.
+        // The third may have reserved its bytes before one of them was read.
         for connection in &mut stalled {
             if !connection.is_quiet_for(PAUSE) {
                 *connection = stall();
@@ -262,8 +262,8 @@ fn limit_out_of_range_is_wrong_usage() {
     }
 }
 
-/// The table of limits in the documentation has every flag under the heading of limits, with its
-/// variable and its default.
+/// The table of limits in the documentation has every flag under the heading of limits, with its variable and
+/// its default.
 #[test]
 fn table_of_limits_matches_flags() {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/configuration.md");

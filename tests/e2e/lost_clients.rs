@@ -1,7 +1,7 @@
-//! Clients that go away: a put that is complete is put, also where nobody waits for its answer, and one that
-//! is not complete never is.
+//! Clients that go away: a complete put is stored, also if nobody waits for its response, and an incomplete one
+//! never is.
 //!
-//! What a server that closes does for them is in `shutdown`.
+//! Clients that go away while a server closes are in `shutdown`.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use tokio::sync::Notify;
 use crate::connections::{EVENT, assert_nothing_put, body, both};
 use crate::support::{DEADLINE, Embedded, Peer, Post};
 
-/// Long enough for a connection to end that should not.
+/// The time for which a connection must stay open.
 const PAUSE: Duration = Duration::from_millis(5);
 
 /// Sends bytes and closes the connection at once.
@@ -49,7 +49,7 @@ fn half_closed_client_is_answered_after_slow_sink() {
     connection.answer().assert_created();
 }
 
-/// Requests that a client breaks off: a body that is complete JSON, but not complete HTTP, too.
+/// Requests that a client aborts, also with a body that is complete JSON, but not complete HTTP.
 fn broken_off() -> Vec<Vec<u8>> {
     let (sized, chunks) = (Post::new(body()).bytes(), Post::chunks(&[&body()]).bytes());
     let too_long = Post::new([body(), b" ".to_vec()].concat()).bytes();
@@ -81,17 +81,17 @@ fn request_of_lost_connection_is_never_put() {
     let (server, puts) = Embedded::capturing();
     for request in broken_off() {
         send_and_go(&server, &request);
-        // Here an answer comes that nobody reads, which resets the connection.
+        // A response arrives that nobody reads, so that the connection is reset.
         send_and_go(&server, &[Post::new("{").bytes(), request].concat());
     }
     server.put("sentinel", "1").assert_created();
-    // Everything in flight has ended after this.
+    // All requests in flight have ended after this.
     server.close();
     assert_eq!(puts.try_recv(), Ok(("sentinel".to_owned(), "1".to_owned())));
     assert_nothing_put(&puts);
 }
 
-/// A server whose sink takes a put only when the test lets it.
+/// A server whose sink completes a put only when the test says so.
 struct Gate {
     server: Embedded,
     entered: Receiver<()>,
@@ -129,9 +129,9 @@ impl Gate {
         entered.expect("reaches the sink");
     }
 
-    /// Holds that the put in the sink completes, though its client has gone.
+    /// Asserts that the put in the sink completes, although its client has gone.
     fn assert_completes(&self) {
-        // By now the server has seen that the client has gone: it has read from others since.
+        // By now the server has noticed that the client has gone: it has read from other connections since.
         for _ in 0..20 {
             self.server.put("passes", "1").assert_created();
         }
@@ -157,7 +157,7 @@ fn put_of_disconnected_client_completes() {
 fn put_of_reset_connection_completes() {
     let gate = Gate::new();
     let mut connection = gate.server.connect();
-    // An answer that was not read when the client goes makes its system reset the connection.
+    // If a client closes with an unread response, its system resets the connection.
     connection.send([Post::put("passes", "1").bytes(), Post::new(body()).bytes()].concat());
     gate.wait_for_put();
     drop(connection);

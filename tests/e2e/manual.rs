@@ -1,4 +1,4 @@
-//! What `completions` and `man` print: each command and each flag of the help is in it.
+//! The output of `completions` and `man`: each command and each flag of the help is in it.
 
 use std::fs;
 use std::process::Command;

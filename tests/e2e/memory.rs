@@ -1,19 +1,19 @@
-//! What a burst leaves in the memory of the program.
+//! The memory of the program after a burst.
 //!
-//! Never tests what a burst may take: that is in `limits`.
+//! Limits during a burst are in `limits`.
 
 use std::fs;
 
 use crate::support::{Connection, EventFiles, Peer, Post, wait_until};
 
-/// How many clients send an event at the same time, and its size in bytes: together several times what
-/// the program takes by itself.
+/// The number of clients that send an event at once, and its size in bytes: in all several times the memory of
+/// the idle program.
 const BURSTS: [(usize, usize); 2] = [(400, 300_000), (8, 15_000_000)];
 
-/// The same for a composed component, of which each has an instance of its own.
+/// The same for a composed component, where each request has its own instance.
 const COMPOSED_BURST: (usize, usize) = (800, 60_000);
 
-/// How many pages of memory the program has in use.
+/// The resident memory of the program, in pages.
 fn resident_pages(peer: &Peer) -> u64 {
     let path = format!("/proc/{}/statm", peer.id());
     let statm = fs::read_to_string(path).expect("reads");
@@ -21,8 +21,8 @@ fn resident_pages(peer: &Peer) -> u64 {
     pages.parse().expect("is a number")
 }
 
-/// Holds that the memory of events which clients send at the same time is given back once they are answered
-/// with one of `statuses`.
+/// Asserts that the memory of events which clients send at once is returned to the system after the responses,
+/// each with one of `statuses`.
 #[track_caller]
 fn assert_given_back(peer: &Peer, (clients, event_bytes): (usize, usize), statuses: &[u16]) {
     let before = resident_pages(peer);

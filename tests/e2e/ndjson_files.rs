@@ -1,5 +1,5 @@
-//! The file of `ndjson:` while a server has it open: moved, removed, replaced, truncated, and back again;
-//! and what is said of files that can't be opened.
+//! The file of `ndjson:` while a server has it open: moved, removed, replaced, truncated, and restored; and
+//! files that can't be opened.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -23,7 +23,7 @@ fn start() -> Peer {
     peer
 }
 
-/// Holds that puts fail, that the log says why, and that nothing is written where somebody else may write.
+/// Asserts that puts fail, that the log says why, and that nothing is written to a file of another program.
 #[track_caller]
 fn assert_refused(peer: &Peer, reason: &str) {
     for number in 0..2 {
@@ -57,7 +57,7 @@ fn moved_file_refuses_puts_until_it_is_back() {
     );
 }
 
-/// As NFS does when a file is removed while it is open.
+/// As NFS does when an open file is removed.
 #[test]
 fn file_that_the_file_system_hides_is_a_removed_one() {
     let peer = start();
@@ -82,7 +82,7 @@ fn removed_file_or_directory_refuses_puts() {
     fs::remove_file(peer.file(NAME)).expect("removes");
     assert_refused(&peer, "it was removed");
     assert!(!peer.file(NAME).exists());
-    // Also where another file comes into its place.
+    // Also if another file takes its place.
     fs::write(peer.file(NAME), "").expect("writes");
     peer.put("key2", "2").assert_problem(500);
     assert_eq!(read(&peer.file(NAME)), "");
@@ -132,7 +132,7 @@ fn link_to_another_file_gets_no_line() {
     assert_eq!(read(&peer.file("first")), FIRST);
 }
 
-/// Holds that a file is left as another program has made it, and takes lines again once it is restored.
+/// Asserts that a file stays as another program has left it, and is written to again once it is restored.
 #[track_caller]
 fn assert_restored(peer: &Peer, text: &str) {
     let path = peer.file(NAME);
@@ -192,7 +192,7 @@ fn file_that_cannot_be_opened_is_told_with_the_cause() {
     }
 }
 
-/// Also where something else is at that path by now.
+/// Also if another file is at that path by now.
 #[test]
 fn relative_path_stays_where_it_led_at_the_start() {
     let directory = tempfile::tempdir().expect("makes a directory");
@@ -224,7 +224,7 @@ fn overwritten_file_refuses_puts_until_it_is_restored() {
     }
 }
 
-/// What a server before it has written counts too.
+/// Lines that an earlier server has written count too.
 #[test]
 fn file_that_is_overwritten_before_the_first_put_refuses_puts() {
     let (_, builder) = start().end(Signal::TERM);
@@ -260,7 +260,7 @@ fn removed_file_is_copied_while_no_put_comes_in() {
 fn removed_file_is_copied_at_the_end() {
     let peer = start();
     fs::remove_file(peer.file(NAME)).expect("removes");
-    // A copy that is there stays as it is.
+    // An existing copy stays unchanged.
     let copy = peer.file(&format!("{NAME}.rescued"));
     fs::write(&copy, "mine").expect("writes");
     let (status, builder) = peer.end(Signal::TERM);

@@ -1,4 +1,4 @@
-//! `ndjson:` with a pipe: what is put while somebody reads it, and while nobody does.
+//! `ndjson:` with a pipe, with and without a reader.
 
 use std::fs::{self, File};
 use std::io::{BufRead as _, BufReader};
@@ -47,7 +47,7 @@ fn pipe_without_a_reader_refuses_puts_until_one_comes() {
     assert!(line.contains("nobody reads it"), "{line}");
 }
 
-/// What is no regular file has no place that it could be moved from.
+/// Anything but a regular file can't be moved away.
 #[test]
 fn pipe_takes_lines_whatever_becomes_of_its_path() {
     let peer = start();

@@ -1,5 +1,5 @@
-//! What `export` and `component` write to: a file that is whole or as it was, with its mode and its
-//! owner, or what is no file.
+//! The output of `export` and `component`: a file that is complete or unchanged, with its mode and its owner,
+//! or a pipe or device.
 
 use std::fmt::Write as _;
 use std::fs::{self, Permissions};
@@ -16,7 +16,7 @@ use crate::support::{can_make, no_own_disk, run, run_by, run_with_input, wait_un
 
 const LINE: &str = "{\"key\":\"key1\",\"event\":1}\n";
 
-/// How many events take long enough to be exported that a signal comes in between.
+/// The number of events: exporting them takes long enough for a signal.
 const MANY: usize = 20_000;
 
 #[test]
@@ -45,7 +45,7 @@ fn interrupted_export_removes_its_file_where_there_are_no_unnamed_ones() {
     let store = Store::of(&many_lines());
     for signal in [Signal::INT, Signal::TERM, Signal::HUP, Signal::QUIT] {
         let mut program = Command::new("unshare");
-        // Without this, a file without a name can't be given one.
+        // Without `/proc`, an unnamed file can't be given a name.
         let script = "mount -t tmpfs none /proc && exec \"$0\" \"$@\"";
         program
             .args(["--mount", "--map-root-user", "sh", "-c", script])
@@ -76,7 +76,7 @@ fn planted_link_is_not_followed() {
     let store = Store::of(LINE);
     let victim = store.path("victim");
     fs::write(&victim, "mine").expect("writes");
-    // The name that is given last by the shell's number, which is that of the program.
+    // The last path contains the process id of the shell, which the program takes over.
     let script = "ln -s victim out.$$.partial; exec \"$0\" \"$@\"";
     let script = format!("cd {}; {script}", store.path(""));
     let arguments = ["export", "--store", &store.url(), "-o", "out"];
@@ -140,7 +140,7 @@ fn link_that_leads_nowhere_is_written_through() {
 fn special_files_are_written_in_place() {
     let store = Store::of(LINE);
     for path in ["/dev/stdout", "/dev/fd/1", "/proc/self/fd/1"] {
-        // What the shell has open goes on behind what was written.
+        // Later output of the shell follows what was written.
         let script = "{ \"$0\" \"$@\" && echo more; } > \"$OUT\" && cat \"$OUT\"";
         let script = script.replace("$OUT", &store.path("out"));
         let arguments = ["export", "--store", &store.url(), "-o", path];
@@ -190,8 +190,7 @@ impl Store {
         format!("sqlite:{}", self.path("e.db"))
     }
 
-    /// Interrupts an export as soon as it has a file open, and holds that nothing else than what was
-    /// there is there then.
+    /// Interrupts an export as soon as it has a file open, and asserts that no other file is there than before.
     #[track_caller]
     fn interrupt_export(&self, mut program: Command, signal: Signal) -> ExitStatus {
         let (directory, target) = (self.path("out"), self.path("out/events.ndjson"));
@@ -208,7 +207,7 @@ impl Store {
                 kill_process(Pid::from_child(&child), signal).expect("is sent");
             }
             status = child.wait().expect("is waited for");
-            // One that was whole before the signal came is no matter.
+            // Unless it was complete before the signal.
             fs::read_to_string(&target).is_ok_and(|text| text == "as it was")
         });
         assert!(!status.success(), "{signal:?}");
@@ -232,7 +231,7 @@ fn many_lines() -> String {
     lines
 }
 
-/// Whether a signal ends no program that is started here, as SIGHUP under `nohup`.
+/// Whether a signal is ignored by programs started here, as SIGHUP under `nohup`.
 fn is_ignored(signal: Signal) -> bool {
     let status = fs::read_to_string("/proc/self/status").expect("reads");
     let mut lines = status.lines();

@@ -1,6 +1,7 @@
-//! How slowly a request may arrive: its head within a time, its body within another and at a pace.
+//! How slowly a request may arrive: the time-out of its header section, and the time-out and minimum rate of
+//! its body.
 //!
-//! On a clock that jumps to whatever is waited for next, so that minutes take no time.
+//! The clock of the runtime is paused and advances to the next timer, so that minutes take no time.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,10 +12,10 @@ use tokio::time::Instant;
 use crate::idle::{listen, on_a_clock, pass};
 use crate::support::{Post, Wire, handler_only};
 
-/// Over how long the pace of a body is measured, as the documentation says.
+/// The seconds over which the rate of a body is measured, as documented.
 const PACE_TIME: Duration = Duration::from_secs(5);
 
-/// What a clock may be late.
+/// The tolerance of the clock.
 const LATE: Duration = Duration::from_millis(50);
 
 async fn discarding(set: impl FnOnce(PeerServerBuilder) -> PeerServerBuilder) -> Arc<PeerServer> {
@@ -77,7 +78,7 @@ fn head_just_within_timeout_is_served() {
         })
         .await;
         let mut wire = Wire::to(&server);
-        // The time of one head is not that of the next.
+        // The time of one header section does not count for the next.
         for _ in 0..5 {
             let bytes = put().bytes();
             wire.send(&bytes[..7]).await;
@@ -92,7 +93,7 @@ fn head_just_within_timeout_is_served() {
     });
 }
 
-/// What comes of a body after its answer is no head.
+/// Bytes of a body after its response are no header section.
 #[test]
 fn refused_body_is_not_a_slow_head() {
     on_a_clock(async {
@@ -136,7 +137,7 @@ fn stalled_body_is_408_at_pace_check() {
     });
 }
 
-/// A body of so many bytes, sent a second's worth at a time.
+/// A body of this many bytes, sent in steps of one second.
 async fn send_at_a_rate(wire: &mut Wire, bytes: u64, bytes_per_second: u64) {
     let put = Post::new(vec![b' '; usize::try_from(bytes).expect("is small")]);
     wire.send(put.head()).await;
@@ -157,7 +158,7 @@ fn minimum_pace_of_body_is_enforced() {
         let mut wire = Wire::to(&server);
         let least = Limits::DEFAULT.min_body_rate + Limits::DEFAULT.min_body_rate / 4;
         send_at_a_rate(&mut wire, 25 * least, least).await;
-        // It is no put, but it was read to its end.
+        // It is not a put, but it was read completely.
         wire.answer().await.assert_problem(400);
 
         let slow = Limits::DEFAULT.min_body_rate - Limits::DEFAULT.min_body_rate / 4;
@@ -166,7 +167,7 @@ fn minimum_pace_of_body_is_enforced() {
     });
 }
 
-/// What came fast at first buys no time for what does not come.
+/// A fast beginning does not compensate for a slow rest.
 #[test]
 fn stalled_body_is_408_at_any_offset() {
     on_a_clock(async {

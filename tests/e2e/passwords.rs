@@ -1,13 +1,14 @@
-//! Passwords and tokens in URLs: they reach whom they are for, and no message and no log.
+//! Passwords and tokens in URLs: they are sent to the server that they are for, and appear in no message and no
+//! log.
 
 use rustix::process::Signal;
 
 use crate::support::{Output, Peer, ScriptedPeer, run, serve};
 
-/// What must not be shown, wherever it stands in a URL.
+/// The secret, wherever it is in a URL.
 const SECRET: &str = "geheim";
 
-/// URLs that are wrong, or lead nowhere, with a password in each.
+/// URLs that are invalid, or of servers that can't be reached, with a password in each.
 const URLS: [&str; 22] = [
     "http://user:geheim@127.0.0.1:99999/",
     "http://user:geheim@127.0.0.1:0/",
@@ -81,7 +82,7 @@ fn login_is_sent_as_basic_credentials_and_logged_nowhere() {
     assert_not_shown(&output);
     assert_eq!(other.request().header("authorization"), basic);
     drop(other);
-    // Now nobody is there, which is logged and answered.
+    // The peer has ended, which is logged and answered.
     let answer = peer.put("key1", "1");
     assert!(!answer.text().contains(SECRET), "{answer:?}");
     let output = Output::with_environment(&arguments, &[("RUST_LOG", "trace")]);
@@ -138,7 +139,7 @@ fn assert_not_shown(output: &Output) {
     assert!(!shown, "{output:?}");
 }
 
-/// What a URL with a login is in messages.
+/// A URL with credentials, as it appears in messages.
 fn other_name(url: &str) -> String {
     url.replace("user:geheim@", "")
 }

@@ -1,7 +1,6 @@
-//! Requests that follow one another before any answer: which of them are answered, and which are put,
-//! where the server or the client ends the connection in between.
+//! Pipelined requests when the server or the client ends the connection: which are answered, and which are put.
 //!
-//! That they are answered in order is in `connections`.
+//! The order of responses is in `connections`.
 
 use std::sync::Arc;
 use std::sync::mpsc;
@@ -17,7 +16,7 @@ fn puts(number: usize) -> Vec<u8> {
     puts.collect::<Vec<_>>().concat()
 }
 
-/// At the end of the server, the request in service is answered, and told to be the last.
+/// At the end of the server, the request in service is answered with `Connection: close`.
 #[test]
 fn shutdown_answers_request_in_service_and_none_behind_it() {
     let (entered, entries) = mpsc::channel();
@@ -49,7 +48,7 @@ fn shutdown_answers_request_in_service_and_none_behind_it() {
     assert!(entries.try_recv().is_err(), "one behind it is put");
 }
 
-/// Whoever only ends the sending side reads all answers.
+/// A client that only ends its sending side reads all responses.
 #[test]
 fn half_closed_client_gets_all_responses() {
     let (server, keys) = Embedded::capturing();

@@ -1,6 +1,5 @@
-//! The composed component on the platforms that it is made for, held to one table of requests.
-//!
-//! Our own host is held to the same table, with its own sink and with each sink component.
+//! The composed component on the platforms that it is made for, and our own host with each sink, checked with
+//! one table of requests.
 
 use crate::request_table::{self, Platform};
 use crate::support::{
@@ -8,7 +7,7 @@ use crate::support::{
     run,
 };
 
-/// The name that a component knows its directory by.
+/// The name of the directory as the component sees it.
 const EVENTS: &str = "/events";
 
 /// A server and the store behind it.
@@ -119,8 +118,8 @@ fn jco_serve_with_the_sink_directory() {
     hold(|| server.connect(), |key| events.held(key));
 }
 
-/// A failure of a sink ends as an answer and a line in the log, also on a platform that turns much
-/// of what fails into its own end.
+/// A failing sink ends with a response and a line in the log, also on a platform that turns many failures into
+/// its own end.
 #[test]
 fn a_sink_without_its_settings_says_so_on_every_platform() {
     if !Wasmtime::V48.can_start() {
@@ -146,7 +145,7 @@ fn a_sink_without_its_settings_says_so_on_every_platform() {
     }
 }
 
-/// What the store of a peer holds.
+/// The events in the store of a peer.
 fn stored_by(peer: &Peer, key: &str) -> Option<String> {
     let output = run(&["get", "--store", &peer.store(), "--", key]);
     let event = output.stdout.strip_suffix('\n').map(str::to_owned);

@@ -1,7 +1,6 @@
-//! The wire protocol: what a request may be, and every row of the table of answers.
+//! The wire protocol: valid and invalid requests, and every row of the table of responses.
 //!
-//! Never tests how a request travels (`connections.rs`) nor where the original peer server
-//! differed (`differences.rs`).
+//! The transfer of requests is in `connections`, differences from the original peer server in `differences`.
 
 use std::time::Duration;
 
@@ -58,7 +57,7 @@ fn head_method_is_405_without_body() {
         assert_eq!(answer.header("allow"), Some("POST"));
         assert!(answer.header("content-length").is_some());
     }
-    // A body would stand before this answer.
+    // A body would precede this response.
     connection.ask(&Post::put("key1", "2")).assert_created();
 }
 
@@ -219,7 +218,7 @@ fn key_with_lone_surrogate_is_400() {
     puts.try_recv().expect_err("nothing is put");
 }
 
-/// Events that a parser which keeps values, not text, would change or refuse.
+/// Events that a parser which keeps values instead of text would change or refuse.
 const EVENTS: &[&str] = &[
     "null",
     "\"\"",
@@ -293,7 +292,7 @@ fn any_nesting_depth_is_accepted() {
     }
 }
 
-/// Request targets, one a line.
+/// Request targets, one for each line.
 pub(crate) const TARGETS: &str = "/
 /_put
 /_put/
@@ -321,7 +320,7 @@ fn any_path_and_query_is_accepted() {
     }
 }
 
-/// Header fields that mean something elsewhere or look odd, one a line; `\r` parts two of them.
+/// Header fields that have a meaning elsewhere or look odd, one for each line; `\r` separates two of them.
 pub(crate) const FIELDS: &str = "Content-Type: text/plain
 Content-Type: application/json; charset=utf-16
 Content-Encoding: identity
@@ -357,7 +356,7 @@ fn any_headers_are_accepted() {
     server.send(&many).assert_created();
 }
 
-/// Values of `Host`, parted by spaces.
+/// Values of `Host`, separated by spaces.
 pub(crate) const HOSTS: &str =
     "peer 127.0.0.1:8080 [::1]:8080 a_b.example PEER.example. peer: n%C3%A4me";
 

@@ -1,7 +1,7 @@
-//! The server behind nginx, which reads a whole request before it passes it on, and sends all of it
-//! before it reads the answer.
+//! The server behind nginx, which reads a whole request before it passes it on, and sends all of it before it
+//! reads the response.
 //!
-//! nginx listens on a socket in a directory: it can't take a free port and tell which.
+//! nginx listens on a Unix socket in a directory: it can't choose a free port and report it.
 
 use std::fs;
 use std::io::{Read as _, Write as _};
@@ -13,10 +13,10 @@ use tempfile::TempDir;
 
 use crate::support::{DEADLINE, Peer, can_make, wait_until};
 
-/// Where nginx is, which Debian puts where only root looks.
+/// The path of nginx on Debian, which is in the search path of root only.
 const NGINX: [&str; 2] = ["nginx", "/usr/sbin/nginx"];
 
-/// How many bodies are sent, of which a good half was lost once.
+/// The number of bodies; an earlier version lost more than half of the responses.
 const BODIES: usize = 10;
 
 struct Nginx {
@@ -25,7 +25,7 @@ struct Nginx {
 }
 
 impl Nginx {
-    /// nginx before a peer. `None` where there is none.
+    /// nginx before a peer; `None` if it is missing.
     fn before(peer: &Peer, version: &str) -> Option<Self> {
         let nginx = NGINX.into_iter().find(|nginx| {
             let mut command = Command::new(nginx);
@@ -80,7 +80,7 @@ impl Drop for Nginx {
     }
 }
 
-/// Sends all of a request, and reads the answer then.
+/// Sends the whole request, and then reads the response.
 fn answer_to(socket: &Path, body: &[u8]) -> String {
     let mut stream = UnixStream::connect(socket).expect("connects");
     stream

@@ -1,4 +1,4 @@
-//! `put` and a peer that is slow, hostile or none: how long it waits, and what it prints.
+//! `put` with a peer that is slow, hostile or missing: its time-out and its output.
 
 use crate::support::{Output, ScriptedPeer, run};
 

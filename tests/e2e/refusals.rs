@@ -1,5 +1,5 @@
-//! What the log tells of requests that were not answered with 201: a line for each reason, now and then,
-//! with counts that add up to the number of answers.
+//! Refused requests in the log: one line for each reason, at intervals, with counts that add up to the number
+//! of responses.
 
 use std::collections::BTreeMap;
 use std::thread;
@@ -15,7 +15,7 @@ fn json(arguments: &[&str]) -> PeerBuilder {
     Peer::builder().arguments(&[&log, arguments].concat())
 }
 
-/// The log of a server up to its end, after what was read of it.
+/// The log of a server up to its end, after the lines that were already read.
 fn end(mut peer: Peer) -> Vec<Value> {
     peer.signal(Signal::TERM);
     assert_eq!(peer.wait().code(), Some(0));
@@ -24,13 +24,13 @@ fn end(mut peer: Peer) -> Vec<Value> {
     lines.collect::<Result<_, _>>().expect("is JSON")
 }
 
-/// The lines that tell of refusals, without those of a single reason in all.
+/// The lines about refusals, without the totals.
 fn refusals(log: &[Value]) -> Vec<&Value> {
     let fields = log.iter().map(|line| &line["fields"]);
     fields.filter(|line| line["reason"].is_string()).collect()
 }
 
-/// How many were refused by the lines of each reason.
+/// The number of refusals in the lines of each reason.
 fn counts(log: &[Value]) -> BTreeMap<String, u64> {
     let mut counts = BTreeMap::new();
     for line in refusals(log) {
@@ -40,7 +40,7 @@ fn counts(log: &[Value]) -> BTreeMap<String, u64> {
     counts
 }
 
-/// How many were refused by the last line.
+/// The total in the last line.
 fn totals(log: &[Value]) -> BTreeMap<String, u64> {
     let mut lines = log.iter().map(|line| &line["fields"]);
     let line = lines.find(|line| line["message"] == "refused since the start");
@@ -75,7 +75,7 @@ fn counts_in_log_equal_responses() {
             *answered.entry(status).or_default() += 1;
         }
     }
-    // Whatever the load was, each of these was refused at least once.
+    // Whatever the load was, each of these reasons occurred at least once.
     for _ in 0..2 {
         assert_eq!(peer.put("held", "2").status, 409);
     }
@@ -134,7 +134,7 @@ fn conflict_names_its_key() {
     }
 }
 
-/// A conflict is told even if nobody waits for its answer.
+/// A conflict is logged even if nobody waits for its response.
 #[test]
 fn conflict_of_disconnected_client_is_logged() {
     let peer = Peer::start();
@@ -236,7 +236,7 @@ fn unserved_request_has_a_line() {
     assert_eq!(totals(&end(peer)), expected.into());
 }
 
-/// What hyper refuses by itself, and what it ends within a body, counts once.
+/// Requests that hyper refuses itself, and bodies that it ends, count once.
 #[test]
 fn malformed_request_has_a_line() {
     let peer = json(&[]).start();

@@ -1,7 +1,7 @@
-//! Heads that are refused: for a host or a target that is none, for their size, for what hyper takes for
-//! no request. Each answer is a problem document and the last on its connection.
+//! Header sections that are refused: for an invalid host or target, for their size, or because hyper can't
+//! parse them. Each response is a problem document and the last on its connection.
 //!
-//! What may stand in a head is in `protocol`, how a body is framed in `framing`.
+//! Valid header sections are in `protocol`, the framing of bodies in `framing`.
 
 use std::sync::mpsc::{self, Receiver};
 use std::time::Duration;
@@ -10,7 +10,7 @@ use alldata_peer_server_http::{PeerServer, PutError};
 
 use crate::support::{Connection, Embedded, Post, handler_only};
 
-/// How long is waited for an answer to a part of a request, which need not come.
+/// How long to wait for a response to a part of a request, which need not come.
 const PAUSE: Duration = Duration::from_millis(20);
 
 /// The body of [`put`].
@@ -32,7 +32,7 @@ fn both() -> [(Embedded, Receiver<(String, String)>); 2] {
     })
 }
 
-/// Holds that each request is refused, is not put, and is the last on its connection.
+/// Asserts that each request is refused, is not put, and is the last on its connection.
 #[track_caller]
 fn assert_refused(status: u16, requests: &[Vec<u8>]) {
     for (server, puts) in both() {
@@ -81,13 +81,13 @@ fn invalid_host_is_refused() {
     ];
     let mut requests: Vec<Vec<u8>> = hosts.iter().map(|host| put().host(host).bytes()).collect();
     requests.push(b"POST / HTTP/1.1\r\nHost: \xff\r\nContent-Length: 24\r\n\r\n{\"key\":\"k\",\"event\":10001}".into());
-    // Where the target has a host, which counts, and in HTTP/1.0 too.
+    // If the target has a host, that one counts, in HTTP/1.0 too.
     requests.push(put().host("a b").target("http://peer/").bytes());
     requests.push(put().http10().header("Host: a b").bytes());
     assert_refused(400, &requests);
 }
 
-/// RFC 9112, section 3.2: the form goes with the method.
+/// RFC 9112, section 3.2: each method allows certain forms of the target.
 #[test]
 fn target_not_allowed_for_method_is_refused() {
     let requests = [
@@ -113,7 +113,7 @@ fn target_not_allowed_for_method_is_refused() {
     ];
     let requests = requests.map(|(method, target)| put().method(method).target(target).bytes());
     assert_refused(400, &requests);
-    // However it comes.
+    // However it arrives.
     let (server, _) = &both()[0];
     let mut connection = server.connect();
     connection.ask(&put()).assert_created();
@@ -121,7 +121,7 @@ fn target_not_allowed_for_method_is_refused() {
         connection.try_send(byte);
     }
     connection.answer().assert_problem(400);
-    // A fragment elsewhere is none.
+    // A fragment in another field is allowed.
     let mut connection = server.connect();
     for _ in 0..2 {
         connection
@@ -133,7 +133,7 @@ fn target_not_allowed_for_method_is_refused() {
     }
 }
 
-/// TLS ends at a proxy in front, and who can connect is taken for one.
+/// TLS ends at a proxy in front of the server, and any client is taken for that proxy.
 #[test]
 fn target_of_any_scheme_is_served() {
     for (server, _) in both() {
@@ -162,7 +162,7 @@ fn target_allowed_for_method_is_405() {
     }
 }
 
-/// A request that comes with the one before it, or in part, is judged like any other.
+/// A pipelined or split request is handled like any other.
 #[test]
 fn pipelined_request_is_judged_at_any_packet_boundary() {
     let refused = [
@@ -171,7 +171,7 @@ fn pipelined_request_is_judged_at_any_packet_boundary() {
             0\r\n\r\n"
             .to_vec(),
     ];
-    // The second part of each looks like a request line.
+    // The second part of each resembles a request line.
     let taken = ["X-Note: foo /#b HTTP/1.1", "X-Note: /x#y HTTP/1.1"];
     for (server, _) in both() {
         for before in [put().bytes(), Post::chunks(&[BODY]).bytes()] {
@@ -196,7 +196,7 @@ fn pipelined_request_is_judged_at_any_packet_boundary() {
     }
 }
 
-/// What no number holds is no more than what is larger than any body.
+/// A number that overflows counts as larger than any body.
 #[test]
 fn length_beyond_64_bits_is_413() {
     let lengths = [
@@ -253,7 +253,7 @@ fn preface_of_http_2_is_505_at_any_packet_boundary() {
         for cut in 1..preface.len() {
             let (first, rest) = preface.split_at(cut);
             let mut connection = server.connect();
-            // What answers the first packet need not wait for the second.
+            // The response to the first packet need not wait for the second.
             connection.send(first);
             let is_answered = !connection.is_quiet_for(PAUSE);
             if !is_answered {
@@ -265,7 +265,7 @@ fn preface_of_http_2_is_505_at_any_packet_boundary() {
     }
 }
 
-/// What comes before a request that is none is answered first, and whole.
+/// The requests before an invalid one are answered first, and completely.
 #[test]
 fn refusal_follows_answers_before_it() {
     for (server, _) in both() {
@@ -316,7 +316,7 @@ fn content_coding_is_415_and_names_it() {
                 .send(&put().header(&format!("Content-Encoding: {field}")))
                 .assert_created();
         }
-        // Of a request that is none anyway the method counts.
+        // The method of an invalid request decides whether the response has a body.
         let get = put().method("GET").header("Content-Encoding: gzip");
         server.send(&get).assert_problem(405);
     }

@@ -1,10 +1,10 @@
-//! Requests that every platform answers alike, whatever server and whatever sink.
+//! Requests that every platform answers in the same way, with any sink.
 //!
-//! Never names a platform: what one does differently is said where it is tested.
+//! Differences between platforms are in the tests of those platforms.
 
 use crate::support::{Connection, Post, chunked};
 
-/// Bodies that are no put, with what the answer says of each.
+/// Invalid bodies, with a part of the `detail` of each response.
 pub(crate) const MALFORMED: &[(&[u8], &str)] = &[
     (b"", "empty"),
     (b" \t\r\n", "empty"),
@@ -49,7 +49,7 @@ pub(crate) trait Platform {
     fn stored(&self, key: &str) -> Option<String>;
 }
 
-/// Holds the whole table.
+/// Checks the whole table.
 pub(crate) fn hold(platform: &impl Platform) {
     an_event_is_stored_once(platform);
     what_is_no_put_is_refused(platform);
@@ -105,7 +105,7 @@ fn other_methods_are_refused(platform: &impl Platform) {
         .send(Post::new("").method("HEAD").bytes())
         .answer_to_head();
     assert_eq!((answer.status, answer.header("allow")), (405, Some("POST")));
-    // A body of the answer to HEAD would stand before this answer.
+    // A body in the response to HEAD would precede this response.
     connection.ask(&Post::put("head", "1")).assert_created();
     assert_eq!(platform.stored("method"), None);
 }
@@ -157,7 +157,7 @@ fn requests_may_travel_in_any_way(platform: &impl Platform) {
     let anywhere = anywhere.header("Content-Type: text/csv").header("X-Y: é");
     connection.ask(&anywhere).assert_created();
 
-    // Two at once, before any answer.
+    // Two at once, before any response.
     let both = [Post::put("one", "1"), Post::put("two", "2")];
     connection.send(both.map(|post| post.bytes()).concat());
     connection.answer().assert_created();
@@ -184,7 +184,7 @@ fn what_is_not_complete_is_not_put(platform: &impl Platform) {
     let without_end = [&head[..], &chunks[..chunks.len() - 5]].concat();
     for part in [&whole[..whole.len() - 1], &without_end] {
         platform.connect().send(part);
-        // Ends its side only, so that an answer could still come.
+        // Ends its sending side only, so that a response could still arrive.
         let mut half = platform.connect();
         half.send(part).finish().rest();
     }

@@ -1,8 +1,8 @@
-//! Lets futures take turns in every order there is, one step at a time.
+//! Runs futures in every possible interleaving, one step at a time.
 //!
-//! A step goes from one [`next`] to the one after it. What a future does may depend on nothing but
-//! what its steps found, so two ways to the same state have the same ways on, and one of them is
-//! enough. Never waits for anything that a step does not bring about.
+//! A step goes from one [`next`] to the one after it. A future may depend only on the results of its steps, so
+//! that two paths to the same state have the same continuations, and one of them is enough. Nothing waits for
+//! an event outside of the steps.
 
 use std::collections::HashSet;
 use std::future::{self, Future};
@@ -10,13 +10,13 @@ use std::hash::Hash;
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
 
-/// The most steps of one run: more is a future that does not come to an end.
+/// The most steps of one run: with more, a future does not end.
 const MAX_STEPS: usize = 10_000;
 
-/// The most runs for one beginning: more is no test that anybody waits for.
+/// The most runs for one beginning: with more, the test takes too long.
 const MAX_RUNS: usize = 100_000;
 
-/// Ends a step: goes on when it is polled again.
+/// Ends a step: ready when it is polled again.
 pub(crate) fn next() -> impl Future<Output = ()> {
     let mut is_asked = false;
     future::poll_fn(move |_| match std::mem::replace(&mut is_asked, true) {
@@ -25,7 +25,7 @@ pub(crate) fn next() -> impl Future<Output = ()> {
     })
 }
 
-/// Takes all steps of one future.
+/// Runs all steps of one future.
 pub(crate) fn finish<T>(future: impl Future<Output = T>) -> T {
     let mut future = Box::pin(future);
     for _ in 0..MAX_STEPS {
@@ -40,22 +40,22 @@ fn step<F: Future + ?Sized>(future: Pin<&mut F>) -> Poll<F::Output> {
     future.poll(&mut Context::from_waker(Waker::noop()))
 }
 
-/// A future that takes turns with others.
+/// A future whose steps are interleaved with those of others.
 pub(crate) type Player<'a, T> = Pin<Box<dyn Future<Output = T> + 'a>>;
 
-/// What begins with the same players each time.
+/// A scene, which begins with the same players each time.
 pub(crate) trait Scene {
     type Value;
-    /// All that players read, and all that they have found so far.
+    /// All that players read, and all results so far.
     type State: Eq + Hash;
 
     fn players(&self) -> Vec<Player<'_, Self::Value>>;
     fn state(&self) -> Self::State;
-    /// Looks at what became of the players, in their order.
+    /// Reads the results of the players, in their order.
     fn check(&self, values: Vec<Self::Value>);
 }
 
-/// Plays a scene in every order of steps. Says how many ends it had.
+/// Runs a scene in every order of steps. Returns the number of different ends.
 pub(crate) fn in_every_order<S: Scene>(begin: impl Fn() -> S) -> usize {
     let mut seen = HashSet::new();
     let mut choices = Vec::new();
@@ -78,17 +78,17 @@ pub(crate) fn in_every_order<S: Scene>(begin: impl Fn() -> S) -> usize {
     panic!("no end after {MAX_RUNS} runs");
 }
 
-/// Which of the players that had not ended took a step.
+/// Which of the players that had not ended made a step.
 struct Choice {
     now: usize,
     of: usize,
 }
 
-/// What tells one state of a scene from another: what it says, and the steps of each player.
+/// The identity of a state: what the scene reports, and the number of steps of each player.
 type Seen<S> = HashSet<(<S as Scene>::State, Vec<usize>)>;
 
-/// Follows the choices and then adds the first there is, until all players ended. `None` where
-/// that comes to a state that was seen.
+/// Follows the choices and then adds the first possible one, until all players have ended. `None` if that
+/// reaches a known state.
 fn run<S: Scene>(
     scene: &S,
     choices: &mut Vec<Choice>,

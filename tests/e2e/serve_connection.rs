@@ -1,6 +1,6 @@
-//! Connections that were accepted elsewhere: served like the server's own, also at its end.
+//! Connections that were accepted elsewhere: served like the server's own, also when it closes.
 //!
-//! When an idle one is ended is in `idle`.
+//! Idle ones are in `idle`.
 
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver};
@@ -15,7 +15,7 @@ use tokio::time::timeout;
 
 use crate::support::{DEADLINE, Post, Wire, handler_only};
 
-/// A server whose sink lets a put wait if its event is not a number, until the test says so.
+/// A server whose sink holds back puts whose event is not a number, until the test releases them.
 struct Trial {
     runtime: Runtime,
     server: Arc<PeerServer>,
@@ -36,7 +36,7 @@ impl Trial {
                 if event == "\"waits\"" {
                     enter.send(key.clone()).expect("the test waits");
                     gate.notified().await;
-                    // A server may have begun to end while this was polled: now it knows.
+                    // The server may have begun to close while this was polled: now it has noticed.
                     tokio::task::yield_now().await;
                 }
                 let sent = store.send(key);
@@ -140,7 +140,7 @@ fn closing_answers_puts_in_flight() {
         trial.wait_for_put("key1");
         let server = Arc::clone(&trial.server);
         let closing = tokio::spawn(async move { server.close().await });
-        // Only a server that closes ends a connection that has nothing to do.
+        // Only a server that closes ends an idle connection at once.
         assert_eq!(Wire::to(&trial.server).rest().await, b"");
         assert!(!closing.is_finished());
         trial.go_on.notify_one();
@@ -195,12 +195,12 @@ fn put_completes_after_its_connection_is_dropped() {
     }
 }
 
-/// The sink was flushed, and nothing comes after that.
+/// The sink was flushed, and gets no more puts.
 #[test]
 fn connection_after_close_is_not_served() {
     let trial = Trial::start(PeerServer::builder());
     trial.runtime.block_on(trial.server.close());
-    // On this thread alone, so that the request is there before it is looked for.
+    // On a single thread, so that the request has arrived before it is read.
     let mut runtime = tokio::runtime::Builder::new_current_thread();
     let runtime = runtime.enable_all().build().expect("starts a runtime");
     runtime.block_on(async {
@@ -211,7 +211,7 @@ fn connection_after_close_is_not_served() {
     trial.stored.try_recv().expect_err("nothing is put");
 }
 
-/// Each waits in the sink alone, and the client's end gets them in its order.
+/// Each waits in the sink alone, and the client gets the responses in order.
 #[test]
 fn puts_of_one_connection_are_sequential() {
     let trial = Trial::start(PeerServer::builder());

@@ -1,7 +1,7 @@
-//! What a server still does when it closes: puts that have arrived in full are carried out, whether their
-//! clients wait for the answers or have gone.
+//! The end of a server by `close`: puts that have arrived completely are carried out, whether their clients
+//! wait for the responses or have gone.
 //!
-//! Signals are in `graceful_stop`, requests behind one another in `pipelining`.
+//! Signals are in `graceful_stop`, pipelined requests in `pipelining`.
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
@@ -20,7 +20,7 @@ use tokio::time::timeout;
 
 use crate::support::{Connection, DEADLINE, Embedded, Post, handler_only};
 
-/// Longer than a server gives to connections without a request.
+/// More than the time that a closing server gives to connections without a request.
 const PAUSE: Duration = Duration::from_secs(2);
 
 /// A sink that holds back each put, and then stores it.
@@ -39,7 +39,7 @@ impl HeldBack {
         let builder = builder.on_put(move |key, _| {
             let (enter, store, gate) = (enter.clone(), store.clone(), Arc::clone(&held));
             async move {
-                // The test may not look.
+                // The test may not receive keys.
                 let _ = enter.send(());
                 let _closed = gate.acquire().await;
                 let _ = store.send(key);
@@ -68,10 +68,10 @@ fn in_chunks(key: &str) -> Post {
     Post::chunks(&[body.as_bytes()])
 }
 
-/// How a client goes.
+/// How a client goes away.
 type Go = fn(Connection);
 
-/// Closes the connection by a reset, since an answer is left unread.
+/// Closes the connection with a reset, since a response is unread.
 fn reset(mut connection: Connection) {
     // It has arrived.
     assert!(!connection.is_quiet_for(DEADLINE));
@@ -83,7 +83,7 @@ fn end_both_sides(mut connection: Connection) {
     drop(connection);
 }
 
-/// Holds that the server waits for the put in its sink when it closes.
+/// Asserts that the server waits for the put in its sink when it closes.
 fn assert_waits(server: &Embedded, sink: &HeldBack, case: &str) {
     server.runtime.block_on(async {
         let mut close = pin!(server.server.close());
@@ -131,7 +131,7 @@ fn put_of_disconnected_client_is_waited_for() {
     });
 }
 
-/// A server that does nothing but while the test waits for it.
+/// A server on a single-threaded runtime, which runs only while the test waits.
 struct Still {
     runtime: Runtime,
     server: PeerServer,
@@ -156,7 +156,7 @@ impl Still {
         }
     }
 
-    /// A connection that waits in the system's queue until the server is waited for.
+    /// A connection that waits in the system's queue until the server runs.
     fn connect(&self) -> TcpStream {
         let stream = TcpStream::connect(self.server.local_addr()).expect("connects");
         stream
@@ -165,7 +165,7 @@ impl Still {
         stream
     }
 
-    /// Has a put answered.
+    /// Puts, and asserts a 201.
     fn ask(&self, stream: &mut TcpStream) {
         stream
             .write_all(&Post::put("before", "1").bytes())

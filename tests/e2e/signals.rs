@@ -1,4 +1,4 @@
-//! The signals of a server: which end it, which do not, and when one cuts the end short.
+//! Signals: which end a server, which do not, and when a second one cuts the end short.
 
 use rustix::process::Signal;
 
@@ -64,7 +64,7 @@ fn later_second_signal_cuts_shutdown_short() {
     assert_eq!(peer.wait().code(), Some(130));
 }
 
-/// A server that has sent a put to another peer, which has not answered yet.
+/// A server that has sent a put to another peer, which has not responded yet.
 fn peer_with_put_in_flight() -> (Peer, Connection, Exchange) {
     let other = ScriptedPeer::start(|exchange| {
         exchange.read_body();

@@ -1,6 +1,6 @@
-//! What every sink that keeps keys promises: one contract, run against each of them.
+//! The contract of all sinks that know keys, run against each of them.
 //!
-//! Knows sinks only as sinks, not through a server; the one that is a client of a server has one.
+//! The sinks are called directly, without a server; the sink `http:` has one as its peer.
 
 use std::future::Future;
 use std::io::{Read as _, Write as _};
@@ -170,7 +170,7 @@ fn discard_takes_everything() {
     });
 }
 
-/// What a sink that is a peer makes of that peer's answers.
+/// The results of the sink `http:` for each response of its peer.
 #[test]
 fn answers_of_another_peer_are_mapped_back() {
     let errors = [
@@ -218,7 +218,7 @@ fn a_peer_that_is_not_there_is_unavailable() {
     );
 }
 
-/// Whatever the second send is answered, the first may have been stored.
+/// Whatever the response to the second attempt is, the first may have been stored.
 #[test]
 fn a_put_whose_answer_is_lost_is_unknown_unless_a_second_is_taken() {
     for (second, expected) in [

@@ -1,4 +1,4 @@
-//! Tests that lack a tool: reported by name where a person runs them, failed where `CI` is set.
+//! Skipped tests: reported by name where a person runs them, failed if `CI` is set.
 
 use std::env;
 use std::fs;
@@ -7,7 +7,7 @@ use std::process::{Command, Output};
 
 use crate::support::can_make;
 
-/// Set in the process in which the test below is skipped in earnest.
+/// Set in the process in which the test below is really skipped.
 const PROBE: &str = "SKIPPING_PROBE";
 
 #[test]
@@ -42,7 +42,7 @@ fn test_without_its_tool_fails_in_ci() {
 /// Runs the test above in a process of its own, in which it is skipped.
 fn skip(file: &Path, ci: &str) -> Output {
     let test = "skipping::test_without_its_tool_is_reported_by_name";
-    // With several threads, each test has one that is called as the test is.
+    // With several threads, each test has a thread of its name.
     let arguments = ["--exact", test, "--test-threads=2"];
     let this = env::current_exe().expect("has a path");
     let mut command = Command::new(this);
@@ -51,11 +51,11 @@ fn skip(file: &Path, ci: &str) -> Output {
     command.output().expect("runs")
 }
 
-/// What `make test` prints at its end.
+/// The output of `make test` at its end.
 fn summary_of(file: &Path) -> String {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let mut command = Command::new("make");
-    // Of a make that runs the tests.
+    // Variables of an enclosing make.
     for variable in ["MAKEFLAGS", "MFLAGS", "MAKELEVEL"] {
         command.env_remove(variable);
     }

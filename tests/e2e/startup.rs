@@ -1,4 +1,4 @@
-//! The line of the log that says what `serve` runs, whether the log has colors, and starts that fail.
+//! Starts: the log line about what is served, colors in the log, and failures.
 
 use std::fs;
 use std::process::Command;
@@ -61,7 +61,7 @@ fn start_is_logged_as_fields_of_json() {
     assert_eq!(peer.rest_of_stdout(), [""; 0]);
 }
 
-/// What a server writes to a terminal that ends after a second.
+/// The output of a server on a terminal, which ends after a second.
 fn on_terminal(no_color: Option<&str>) -> String {
     let arguments = "serve --hostname 127.0.0.1 --port 0 --sink memory:";
     let text = run_on_terminal("timeout -s TERM 1", arguments, "NO_COLOR", no_color);
@@ -79,7 +79,7 @@ fn no_color_turns_colors_off() {
     }
 }
 
-/// A pipe that nobody writes to would be waited for, whatever signal comes.
+/// Opening a pipe without a writer would block, whatever signal arrives.
 #[test]
 fn pipe_in_place_of_file_is_refused_at_once() {
     let directory = tempfile::tempdir().expect("makes a directory");
@@ -102,8 +102,8 @@ fn pipe_in_place_of_file_is_refused_at_once() {
 
 #[test]
 fn lack_of_threads_is_logged_and_ends_process() {
-    // Root has no such limit, but may become a user whose only processes these are. Another user has more
-    // processes than one already.
+    // Root has no such limit, but may become a user who has only these processes. Any other user already has
+    // more.
     let user = format!("--reuid={}", 3_000_000_000_u32 + std::process::id());
     let user = ["setpriv", &user, "--clear-groups"];
     let is_root = run_by(&user, &["--version"]).code == Some(0);
@@ -123,19 +123,19 @@ fn lack_of_threads_is_logged_and_ends_process() {
             let output = run_by(&launcher, arguments);
             assert_eq!(output.code, Some(1), "{output:?}");
             assert!(!output.stderr.contains("panicked"), "{output:?}");
-            // Beside it, jemalloc says that it has no thread in the background.
+            // jemalloc also reports that it has no background thread.
             let mut lines = output.stderr.lines();
             let sentence = lines.find(|line| line.starts_with("error: "));
             let sentence = sentence.unwrap_or_else(|| panic!("{output:?}"));
             let is_told = sentence.contains("ulimit -u") || sentence.contains("thread");
-            // What needs no more threads fails for another reason.
+            // A start that needs no more threads fails for another reason.
             let is_put = arguments[0] == "put" && sentence.contains("not acknowledged");
             assert!(is_told || is_put, "{threads}: {sentence}");
         }
     }
 }
 
-/// Else each put would be answered with 500.
+/// Otherwise each put would be answered with 500.
 #[test]
 fn lack_of_address_space_is_logged_at_start() {
     let launcher = ["prlimit", "--as=3221225472"];

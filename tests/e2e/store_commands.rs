@@ -1,4 +1,4 @@
-//! The commands on a store and the command that puts: `get`, `export`, `import`, `verify`, `put`.
+//! `get`, `export`, `import`, `verify` and `put` on a store.
 //!
 //! The flags of a server are in `command_line`.
 
@@ -13,7 +13,7 @@ use tempfile::TempDir;
 
 use crate::support::{Output, Peer, run, run_with_input};
 
-/// In the order of the bytes of their keys.
+/// Sorted by the bytes of the keys.
 const LINES: &str = "{\"key\":\"\\u0001\",\"event\":null}
 {\"key\":\"20130927T005240652508858176\",\"event\":{\"customer\": 1,  \"n\":12345678901234567890}}
 {\"key\":\"B\",\"event\":1e400}
@@ -82,7 +82,7 @@ fn export_imports_into_equal_store() {
     let exported = run(&["export", "-o", file, "--store", &first]);
     assert_eq!(exported.assert_ok(), "");
     assert_eq!(fs::read_to_string(file).expect("is written"), LINES);
-    // The second time everything is there already.
+    // The second time, all events are present already.
     for _ in 0..2 {
         let imported = run(&["import", file, "--store", &second]);
         assert_eq!(imported.code, Some(0), "{imported:?}");
@@ -139,7 +139,7 @@ fn multiline_event_is_exported_as_one_line() {
     assert!(!line.contains('\r') && line.contains("1.50"), "{line:?}");
     let line: Value = serde_json::from_str(line).expect("is JSON");
     assert_eq!(line, json!({"key": "key1", "event": {"a": [1.5, "\n"]}}));
-    // What is stored is still what was put, and the line is the same event.
+    // The stored text is unchanged, and the event of the line is the same.
     let got = run(&["get", "key1", "--store", &peer.store()]);
     assert_eq!(got.assert_ok(), format!("{event}\n"));
     assert_eq!(import(&exported.stdout, &peer.store()).code, Some(0));
@@ -192,7 +192,7 @@ fn commands_and_a_running_server_share_a_store() {
     peer.put("a", "1").assert_created();
     let lines: String = ["b", "c"].map(line).concat();
     assert_eq!(import(&lines, &peer.store()).code, Some(0));
-    // What was imported is there for the server, and the other way round.
+    // The server has the imported events, and vice versa.
     peer.put("b", "1").assert_created();
     peer.put("b", "2").assert_problem(409);
     let conflict = import("{\"key\":\"a\",\"event\":2}\n", &peer.store());

@@ -1,7 +1,7 @@
 //! Files of a store that are moved, removed, cut off or replaced while a server has them open.
 //!
-//! Held in each case: nothing is acknowledged that the next start does not find, the log names what
-//! happened, and what was acknowledged before is there.
+//! Asserted in each case: nothing is acknowledged that the next start does not find, the log names what
+//! happened, and all events that were acknowledged before are there.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -23,7 +23,7 @@ fn moved_database_refuses_puts_and_keeps_its_events() {
     let next = end(peer, Signal::TERM);
     assert_holds(&away, "before");
     assert!(!here.exists(), "a new store was made");
-    // What is written to the store is in its own file, not in a WAL that is left at the old path.
+    // New events are in the moved file, not in a WAL that is left at the old path.
     fs::rename(&away, &here).expect("moves back");
     assert_whole(&next.start(), &["before"]);
 }
@@ -141,7 +141,7 @@ fn moved_directory_refuses_puts_until_it_is_back() {
     assert_holds(&inner.join("alldata.db"), "after");
 }
 
-/// As one moves a store to a larger disk, but with the server running.
+/// As if to move a store to a larger disk, but with the server running.
 #[test]
 fn database_moved_behind_a_link_takes_its_wal_along() {
     let peer = with_one_event();
@@ -201,7 +201,7 @@ fn other_store_moved_over_the_database_is_never_written_to() {
     assert_refused(&peer, "was replaced");
     let store = peer.store();
     let next = end(peer, Signal::TERM);
-    // Which of the two is the store, only a person can tell.
+    // Only an operator can decide which of the two is the store.
     let output = run(&serve(&store));
     let sentence = output.assert_failed(1);
     assert!(sentence.contains("alldata.db.rescued"), "{sentence}");
@@ -236,7 +236,7 @@ fn file_copied_over_the_database_stops_puts() {
     }
 }
 
-/// What only looks like a change: another program that works on the store as SQLite does.
+/// Changes by another program that uses SQLite are no fault.
 #[test]
 fn checkpoints_of_another_program_are_no_change() {
     let peer = with_one_event();
@@ -293,7 +293,7 @@ fn disk_mounted_over_the_store_refuses_puts_until_it_is_gone() {
     peer.cover_disk(false);
     peer.put("after", "1").assert_created();
     let exported = peer.run_on_disk("export");
-    // What was put as the disk was covered may be stored, as it was answered.
+    // Puts during the mount may be stored, as the response said.
     let events = exported.events().len();
     assert!([2, 3].contains(&events), "{exported:?}");
 }
@@ -317,7 +317,7 @@ fn store_with_several_names_is_refused_at_the_start() {
         let sentence = output.assert_failed(1);
         assert!(sentence.contains("2 hard links"), "{sentence}");
     }
-    // Backups by hard links are read.
+    // Backups by hard links can be read.
     let get = run(&["get", "before", "--store", &store]);
     assert_eq!((get.code, get.stdout.as_str()), (Some(0), "1\n"));
 }
@@ -330,7 +330,7 @@ fn new_name_of_a_running_store_is_a_warning() {
     peer.log_line("2 hard links");
 }
 
-/// A server that stores durably, with the event 1 under the key `before`.
+/// A server with the sink `sqlite:` and the event 1 under the key `before`.
 pub(crate) fn with_one_event() -> Peer {
     let peer = Peer::start();
     peer.put("before", "1").assert_created();
@@ -350,7 +350,7 @@ pub(crate) fn cut(path: &Path, bytes: u64) {
     file.set_len(bytes).expect("cuts off");
 }
 
-/// Holds that a put is not acknowledged, and that the log says why.
+/// Asserts that a put is not acknowledged, and that the log says why.
 #[track_caller]
 pub(crate) fn assert_refused(peer: &Peer, reason: &str) {
     let problem = peer.put("refused", "1").assert_problem(500);
@@ -359,7 +359,7 @@ pub(crate) fn assert_refused(peer: &Peer, reason: &str) {
     while !peer.log_line(reason).contains("ERROR") {}
 }
 
-/// Holds that a store which no server has open has the event 1 under a key.
+/// Asserts that a store which no server has open has the event 1 under a key.
 #[track_caller]
 pub(crate) fn assert_holds(path: &Path, key: &str) {
     let store = StoreReader::open(path).expect("opens");
@@ -368,7 +368,7 @@ pub(crate) fn assert_holds(path: &Path, key: &str) {
     assert!(store.verify(|_| {}).expect("verifies").is_clean());
 }
 
-/// Holds that a server's store has these keys with the event 1, and is whole.
+/// Asserts that the store of a server has these keys with the event 1, and is undamaged.
 #[track_caller]
 pub(crate) fn assert_whole(peer: &Peer, keys: &[&str]) {
     for key in keys {

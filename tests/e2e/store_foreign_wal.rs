@@ -1,4 +1,4 @@
-//! A `-wal` beside a database that it does not belong to, put there under a server or while none runs.
+//! A `-wal` that does not belong to the database beside it, put there while a server runs or not.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -9,7 +9,7 @@ use rustix::process::Signal;
 use crate::store_files::{assert_holds, assert_whole, end};
 use crate::support::{Peer, PeerBuilder, run, serve, wait_until};
 
-/// More than fit one page of the database.
+/// More events than fit one page of the database.
 const EVENTS: usize = 300;
 
 #[test]
@@ -19,7 +19,7 @@ fn wal_of_another_store_beside_an_idle_reader_is_never_applied() {
             let (_directory, foreign) = foreign_wal();
             let peer = Peer::start();
             put_all(&peer, "own");
-            // One that does not remove the WAL at its end.
+            // A reader that does not remove the WAL when it ends.
             let reader = idle_reader(&peer, OpenFlags::SQLITE_OPEN_READ_ONLY);
             replace_wal(&peer, &foreign);
             peer.log_line("was replaced");
@@ -87,7 +87,7 @@ fn wal_of_another_store_beside_a_closed_store_refuses_the_start() {
     assert_own(&next.start());
 }
 
-/// It would take back what was acknowledged after it was saved.
+/// It would undo events that were acknowledged after it was saved.
 #[test]
 fn older_wal_of_the_same_store_refuses_the_start() {
     let peer = Peer::start();
@@ -114,7 +114,7 @@ fn older_wal_of_the_same_store_refuses_the_start() {
     assert_whole(&peer, &["earlier", "later0", "later299"]);
 }
 
-/// A store is open to other programs, which may have tables of their own in it.
+/// Other programs may open a store, and have tables of their own in it.
 #[test]
 fn rows_of_other_tables_in_the_wal_are_no_reason_to_refuse() {
     let peer = Peer::start();
@@ -162,7 +162,7 @@ fn backup_moved_over_the_database_beside_a_reader_keeps_its_events() {
     }
 }
 
-/// With the reader gone while the server still waits to have the store alone.
+/// The reader ends while the server still waits for exclusive access.
 #[test]
 fn wal_of_another_store_is_never_applied_once_the_reader_ends() {
     let (_directory, foreign) = foreign_wal();
@@ -178,7 +178,7 @@ fn wal_of_another_store_is_never_applied_once_the_reader_ends() {
     assert_whole(&peer, &["after"]);
 }
 
-/// As one restores a backup, but with the WAL of a server that was killed still there.
+/// As if to restore a backup, but beside the WAL of a killed server.
 #[test]
 fn backup_beside_the_wal_of_the_store_refuses_the_start() {
     let (_directory, backup) = closed_store();
@@ -192,12 +192,12 @@ fn backup_beside_the_wal_of_the_store_refuses_the_start() {
     let sentence = output.assert_failed(1);
     assert!(sentence.contains("alldata.db-wal"), "{sentence}");
     assert!(fs::read(&database).expect("reads") == fs::read(&backup).expect("reads"));
-    // Nothing is lost of either.
+    // Neither file has lost anything.
     fs::write(&database, own).expect("restores");
     assert_own(&next.start());
 }
 
-/// A store that was closed in good order, with other events than those of the tests.
+/// A store that was closed properly, with other events than those of the tests.
 fn closed_store() -> (PeerBuilder, PathBuf) {
     let other = Peer::start();
     put_all(&other, "other");
@@ -205,7 +205,7 @@ fn closed_store() -> (PeerBuilder, PathBuf) {
     (end(other, Signal::TERM), database)
 }
 
-/// The WAL of a server that was killed.
+/// The WAL of a killed server.
 fn foreign_wal() -> (PeerBuilder, PathBuf) {
     let other = Peer::start();
     put_all(&other, "other");
@@ -225,7 +225,7 @@ fn put_all(peer: &Peer, prefix: &str) {
     }
 }
 
-/// A program that has the store open, and reads nothing at the moment.
+/// A program that has the store open, without a transaction.
 fn idle_reader(peer: &Peer, flags: OpenFlags) -> Database {
     let reader = Database::open_with_flags(peer.file("alldata.db"), flags).expect("opens");
     assert_eq!(count(&reader), EVENTS as i64);

@@ -1,4 +1,4 @@
-//! Another database copied over that of a store which a server has open.
+//! Another database that is copied over the store of a running server.
 
 use std::fs;
 
@@ -8,7 +8,7 @@ use rustix::process::Signal;
 use crate::store_files::{assert_holds, assert_refused, end};
 use crate::support::{Peer, run, serve};
 
-/// What tells a backup from the store is what was put last, whatever its key is.
+/// The last event distinguishes a backup from the store, whatever its key.
 #[test]
 fn older_copy_of_the_store_is_never_taken_for_it() {
     for (old, new) in [("zz", "aa"), ("aa", "zz")] {
@@ -24,7 +24,7 @@ fn older_copy_of_the_store_is_never_taken_for_it() {
         let peer = peer.start();
         put_all(&peer, new);
         let peer = end(peer, Signal::TERM).start();
-        // The WAL has the last pages, which alone look like the store.
+        // The WAL has the last pages, and only these resemble the store.
         peer.put(&format!("{new}-last"), "1").assert_created();
         fs::write(&database, &backup).expect("writes");
         assert_refused(&peer, "takes no puts until");
@@ -35,7 +35,7 @@ fn older_copy_of_the_store_is_never_taken_for_it() {
         let reason = output.assert_failed(1);
         assert!(reason.contains("alldata.db.overwritten"), "{reason}");
         fs::remove_file(&mark).expect("removes");
-        // That of the newer database.
+        // The event of the newer database.
         let output = run(&serve(&store));
         let reason = output.assert_failed(1);
         assert!(reason.contains("alldata.db-wal"), "{reason}");
@@ -44,7 +44,7 @@ fn older_copy_of_the_store_is_never_taken_for_it() {
     }
 }
 
-/// Puts events that take many pages.
+/// Puts events that fill many pages.
 fn put_all(peer: &Peer, prefix: &str) {
     let event = format!("\"{}\"", "x".repeat(1000));
     for number in 100..300 {

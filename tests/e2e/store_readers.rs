@@ -1,6 +1,4 @@
-//! What readers of a store leave behind: nothing, whoever they are and wherever the store is.
-//!
-//! Never writes to a store beside them, but by a server.
+//! Readers of a store leave no files behind, whoever they are and wherever the store is.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{PermissionsExt as _, chown};
@@ -17,7 +15,7 @@ use crate::support::{
     run_with_input,
 };
 
-/// Who owns the store and runs the service, who only reads, and the group of both.
+/// The owner of the store, who runs the service; a user who only reads; and the group of both.
 const OWNER: u32 = 61_001;
 const READER: u32 = 61_002;
 const GROUP: u32 = 61_003;
@@ -62,7 +60,7 @@ fn read_only_disk_is_read() {
     for arguments in [&["get", "key1"][..], &["export"], &["verify"]] {
         run_on_read_only_disk(directory, arguments).assert_ok();
     }
-    // One that has still to be recovered can't be.
+    // A store that still has to be recovered can't be read.
     let (path, _next) = closed_store(Signal::KILL);
     let directory = path.parent().expect("is in a directory");
     fs::remove_file(path.with_file_name("alldata.db-shm")).expect("is there");
@@ -84,7 +82,7 @@ fn reader_of_the_group_does_not_keep_the_service_out() {
     assert_eq!(names(&path), before, "files are left");
     let peer = shared.serve();
     peer.put("key2", "2").assert_created();
-    // Beside a running service, too.
+    // Also beside a running service.
     assert_eq!(shared.run(READER, &["get", "key2"]).assert_ok(), "2\n");
     let (status, _next) = peer.end(Signal::TERM);
     assert_eq!(status.code(), Some(0));
@@ -109,7 +107,7 @@ fn reader_of_the_group_leaves_recovery_to_the_owner() {
     shared.serve().put("key1", "2").assert_problem(409);
 }
 
-/// A reader that began before the first put sees what is put later.
+/// A reader that began before the first put sees later events.
 #[test]
 fn reader_sees_what_is_put_after_it_was_opened() {
     let (path, _next) = closed_store(Signal::TERM);
@@ -136,7 +134,7 @@ fn reader_sees_what_is_put_after_it_was_opened() {
     assert!(reader.verify(|_| {}).expect("verifies").is_clean());
 }
 
-/// A closed store that is written to, closed and written to again between the steps of one visit.
+/// A closed store that is written to, closed and written to again between the steps of one read.
 #[test]
 fn visit_spans_changes_of_a_store_that_was_closed() {
     let directory = tempfile::tempdir().expect("makes a directory");
@@ -168,7 +166,7 @@ fn visit_spans_changes_of_a_store_that_was_closed() {
 struct Shared(TempDir);
 
 impl Shared {
-    /// `None` where the tests may not become other users.
+    /// `None` if the tests may not become other users.
     fn with_a_store(signal: Signal) -> Option<Self> {
         let reason = (!rustix::process::geteuid().is_root()).then_some("only root becomes others");
         if !can_make("other_users", reason) {
@@ -208,7 +206,7 @@ impl Shared {
     }
 }
 
-/// What turns into another user, whose files others of the group may write to.
+/// Becomes another user, whose files the group may write to.
 fn become_user(user: u32) -> Vec<String> {
     let script = format!(
         "umask 002; cd /; exec setpriv --reuid={user} --regid={GROUP} --clear-groups \"$0\" \"$@\""
@@ -220,7 +218,7 @@ fn names(path: &Path) -> Vec<String> {
     files_beside(path).into_keys().collect()
 }
 
-/// A store with one event, and what keeps its directory.
+/// A store with one event, and its directory.
 fn closed_store(signal: Signal) -> (PathBuf, PeerBuilder) {
     let peer = Peer::start();
     peer.put("key1", "1").assert_created();

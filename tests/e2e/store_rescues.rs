@@ -1,4 +1,4 @@
-//! Copies of a store that went away under a server: which of them are taken for the store, and which are not.
+//! Rescued copies of a store: which of them become the store, and which do not.
 
 use std::fs;
 use std::path::Path;
@@ -35,12 +35,12 @@ fn copy_beside_another_store_refuses_the_start() {
     assert!(output.stderr.contains("alldata.db.rescued"), "{output:?}");
     assert!(fs::read(&here).expect("reads") == backup);
     assert_holds(&rescued, "before");
-    // The one way.
+    // Either the copy is used,
     fs::rename(&here, &away).expect("moves");
     let peer = next.start();
     assert!(!rescued.exists());
     assert_whole(&peer, &["before"]);
-    // The other.
+    // or the store at the path.
     let next = end(peer, Signal::TERM);
     fs::rename(&here, &rescued).expect("moves");
     fs::rename(&away, &here).expect("moves");
@@ -48,7 +48,7 @@ fn copy_beside_another_store_refuses_the_start() {
     assert_whole(&next.start(), &["before"]);
 }
 
-/// A crash may leave a copy under the name that it had until it was whole, too.
+/// A crash may leave a copy with its temporary name as a second one.
 #[test]
 fn copy_with_a_second_name_of_its_own_is_taken_for_the_store() {
     for second in [".rescued.partial", ".rescued.partial-2"] {
@@ -62,7 +62,7 @@ fn copy_with_a_second_name_of_its_own_is_taken_for_the_store() {
         let peer = next.start();
         assert!(!with_suffix(&here, second).exists() && !rescued.exists());
         assert_whole(&peer, &["before"]);
-        // And where it has become the store already.
+        // Also if it has become the store already.
         let next = end(peer, Signal::TERM);
         fs::hard_link(&here, &rescued).expect("links");
         let peer = next.start();
@@ -71,7 +71,7 @@ fn copy_with_a_second_name_of_its_own_is_taken_for_the_store() {
     }
 }
 
-/// NFS and FUSE give a file that is removed while it is open another name, and remove that at its end.
+/// NFS and FUSE rename a file that is removed while it is open, and remove it when it is closed.
 #[test]
 fn file_that_the_file_system_hides_is_a_removed_one() {
     for name in [
@@ -89,7 +89,7 @@ fn file_that_the_file_system_hides_is_a_removed_one() {
     }
 }
 
-/// A page of the table that nobody reads is damaged, and SQLite can't rebuild the store without it.
+/// A page of the table that is not read is damaged, and SQLite can't rebuild the store without it.
 #[test]
 fn damaged_store_that_is_removed_is_copied_as_it_is() {
     let peer = Peer::start();
@@ -138,7 +138,7 @@ fn end_without_a_copy_fails_and_says_what_is_lost() {
     }
 }
 
-/// A last try at the end, when there is room again.
+/// The copy is tried again at the end, when there is room.
 #[test]
 fn end_makes_the_copy_that_had_no_room_before() {
     let peer = with_one_event();
@@ -153,7 +153,7 @@ fn end_makes_the_copy_that_had_no_room_before() {
     run(&["verify", "--store", &peer.store()]).assert_ok();
 }
 
-/// Fills the head of a page in the middle, with rows of the table in it.
+/// Overwrites the header of a page in the middle, which has rows of the table.
 fn damage_leaf(path: &Path) {
     const PAGE_BYTES: usize = 4096;
     const LEAF_OF_TABLE: u8 = 13;

@@ -1,5 +1,5 @@
-//! A store that other programs than one server have open: what they do to its files as SQLite does it is no
-//! change, and what they do past SQLite is.
+//! A store that other programs than one server have open: changes by SQLite are no fault, changes that bypass
+//! SQLite are.
 
 use std::fs::{self, File};
 use std::io::Write as _;
@@ -12,14 +12,14 @@ use rustix::process::Signal;
 use crate::store_files::{assert_refused, assert_whole, end, with_one_event};
 use crate::support::{Peer, Post, wait_until};
 
-/// More than a server leaves in the WAL: its put is followed by a checkpoint.
+/// More puts than a server leaves in the WAL: a checkpoint follows.
 const CHECKPOINTED_BYTES: usize = 5 << 20;
 
 #[test]
 fn checkpoints_of_another_server_are_no_foreign_write() {
     let left = end(with_one_event(), Signal::TERM).start();
     let right = Peer::builder().sink(&left.store()).start();
-    // By hand, so that no key is there by which the store could be known again.
+    // By hand, so that no key identifies the store.
     let database = Database::open(left.file("alldata.db")).expect("opens");
     let deleted = database.execute("DELETE FROM events WHERE key = 'before'", ());
     assert_eq!(deleted, Ok(1));
@@ -30,7 +30,7 @@ fn checkpoints_of_another_server_are_no_foreign_write() {
             assert_eq!(answer.status, 201, "{name}{round}: {answer:?}");
         };
         put(&right, "large", &large);
-        // Begins the WAL anew.
+        // Restarts the WAL.
         put(&right, "small", "1");
         put(&left, "left", "1");
         put(&right, "between", "1");
@@ -90,7 +90,7 @@ fn bytes_of_another_store_in_the_database_are_never_written_to() {
             assert_refused(other, "while the server has it open");
         }
         drop(other);
-        // Of what was only in the database no copy can be made.
+        // Events that were only in the database can't be copied.
         let (status, _next) = peer.end(Signal::TERM);
         assert_eq!(status.code(), Some(1));
         assert!(
@@ -100,7 +100,7 @@ fn bytes_of_another_store_in_the_database_are_never_written_to() {
     }
 }
 
-/// Another one that came when the file had gone, and has made a new one.
+/// Another server that started when the file had gone, and has created a new one.
 #[test]
 fn server_joins_another_that_has_new_shared_memory() {
     let left = with_one_event();
@@ -124,14 +124,14 @@ fn large_event() -> String {
     format!("\"{}\"", "x".repeat(CHECKPOINTED_BYTES))
 }
 
-/// Writes over what is in a file, at no moment of which it is empty.
+/// Overwrites a file, which is never empty meanwhile.
 fn write_over(path: &Path, bytes: &[u8]) {
     let mut file = File::options().write(true).open(path).expect("opens");
     file.write_all(bytes).expect("writes");
     file.set_len(bytes.len() as u64).expect("cuts off");
 }
 
-/// Ends a server, and holds that it took nothing for the work of another program than SQLite.
+/// Ends a server, and asserts that it attributed no change to another program than SQLite.
 #[track_caller]
 fn assert_no_foreign_write(mut peer: Peer) {
     peer.signal(Signal::TERM);

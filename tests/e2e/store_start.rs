@@ -1,4 +1,4 @@
-//! What stands in the way of a store at the start, and what a start that fails leaves behind.
+//! Causes that prevent the start on a store, and the files that a failed start leaves.
 //!
 //! Damaged stores are in `store_damage`.
 
@@ -186,7 +186,7 @@ fn names(directory: &Path) -> Vec<String> {
     names
 }
 
-/// Runs the program with this directory as its own.
+/// Runs the program in this directory.
 fn in_directory(directory: &TempDir, arguments: &[&str]) -> Output {
     let path = directory.path().display().to_string();
     run_by(&["env", "-C", &path], arguments)
@@ -232,11 +232,11 @@ fn start_that_fails_leaves_no_new_store_and_tells_the_limit() {
         assert!(sentence.contains("open files"), "{files}: {sentence}");
         let database = directory.path().join("new.db");
         if sentence.contains("new.db-wal") {
-            // While the store was made, of which the table was there already.
+            // Killed while the store was created, after its table was.
             assert_eq!(left(), 0, "{files}: {sentence}");
             failed_on_wal += 1;
         }
-        // Where it was whole before that, the next start takes it.
+        // If it was complete before, the next start uses it.
         let length = fs::metadata(&database).map(|found| found.len());
         assert!(
             length.is_err() || length.is_ok_and(|length| length > 0),

@@ -1,6 +1,6 @@
 //! The WAL of a store beside a long reader: its limit, its warnings, and how it shrinks.
 //!
-//! Never a WAL that another program changes: that is in `store_files`.
+//! Changes by another program are in `store_wal_files`.
 
 use std::fs;
 use std::path::Path;

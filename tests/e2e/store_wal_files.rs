@@ -1,6 +1,6 @@
-//! The `-wal` and the `-shm` of a store that are removed, cut off or replaced under a server.
+//! The `-wal` and the `-shm` of a store that are removed, cut off or replaced while a server runs.
 //!
-//! Held in each case: what was acknowledged is there after a kill, and puts are taken again.
+//! Asserted in each case: all acknowledged events are there after a kill, and puts are acknowledged again.
 
 use std::fs;
 
@@ -24,7 +24,7 @@ fn removed_wal_and_shm_are_created_again() {
     }
 }
 
-/// Between the removal and the kill no put comes in.
+/// No put arrives between the removal and the kill.
 #[test]
 fn removed_wal_of_an_idle_server_loses_nothing_in_a_kill() {
     let peer = with_one_event();
@@ -79,7 +79,7 @@ fn wal_overwritten_in_place_loses_nothing() {
     assert_whole(&peer, &["before", "after"]);
 }
 
-/// Both had the WAL that is gone, and both go on with the same new one.
+/// Both had the WAL that is gone, and both continue with the same new one.
 #[test]
 fn two_servers_agree_on_a_new_wal() {
     for name in ["-wal", "-shm"] {
@@ -104,7 +104,7 @@ fn two_servers_agree_on_a_new_wal() {
     }
 }
 
-/// The one that wrote last has it all in memory.
+/// The server that wrote last has all of it in memory.
 #[test]
 fn one_of_two_servers_rescues_a_wal_that_was_cut_off() {
     let left = with_one_event();
@@ -161,8 +161,8 @@ fn wal_cut_off_beside_a_reader_is_put_back_at_the_next_start() {
     }
 }
 
-/// A reader keeps what was put after it began from going to the database, but for some of the pages, which are
-/// nothing without the rest.
+/// A reader keeps later events from being checkpointed, except for some pages, which are useless without the
+/// rest.
 #[test]
 fn wal_removed_beside_a_reader_is_rescued() {
     for signal in [Signal::TERM, Signal::KILL] {
@@ -199,7 +199,7 @@ fn wal_removed_beside_a_reader_is_checkpointed_once_the_reader_ends() {
     assert_eq!(exported.events().len(), 3 + 2 * EVENTS);
 }
 
-/// A copy of the first time lacks what was put after it.
+/// A copy from the first time lacks the events that were put after it.
 #[test]
 fn wal_moved_away_twice_beside_a_reader_is_rescued_twice() {
     let peer = with_one_event();
@@ -225,19 +225,19 @@ fn wal_moved_away_twice_beside_a_reader_is_rescued_twice() {
     assert_whole(&peer, &["before", "first", "second"]);
 }
 
-/// How many events are put before a reader begins, and beside it: more than are moved at once.
+/// The number of events before a reader begins, and beside it: more than one checkpoint moves.
 const EVENTS: usize = 800;
 
 /// Some events fit many to a page, others take several pages.
 const EVENT_BYTES: [usize; 6] = [10, 10, 10, 200, 1500, 9000];
 
-/// A server with a reader, beside which it has put more than it could move to the database.
+/// A server with a reader, which has put more than it could checkpoint.
 fn beside_a_reader() -> (Peer, Database) {
     let peer = with_one_event();
     let mut random = fastrand::Rng::with_seed(1);
     let mut put_all = || {
         for _ in 0..EVENTS {
-            // In no order, so that each put changes other pages.
+            // In random order, so that each put changes other pages.
             let key = format!("{:016x}", random.u64(..));
             let bytes = random.choice(EVENT_BYTES).expect("is one of them");
             let event = format!("\"{}\"", "x".repeat(bytes));
@@ -255,7 +255,7 @@ fn beside_a_reader() -> (Peer, Database) {
     (peer, reader)
 }
 
-/// Half of what is in a WAL without a name would ruin the database.
+/// Half of the contents of an unlinked WAL would destroy the database.
 #[test]
 fn wal_removed_on_a_full_disk_leaves_the_database_whole() {
     if !can_make("wal_removed_on_a_full_disk", no_own_disk()) {
@@ -283,7 +283,7 @@ fn wal_removed_on_a_full_disk_leaves_the_database_whole() {
     assert!(!peer.file_on_disk("alldata.db.overwritten").exists());
 }
 
-/// Nothing but the write itself tells that it would fail.
+/// Only the write itself shows that it would fail.
 #[test]
 fn wal_removed_under_a_file_size_limit_leaves_the_database_whole() {
     let peer = with_one_event();

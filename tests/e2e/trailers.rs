@@ -1,8 +1,7 @@
-//! Chunked bodies whose end two servers could read at two places: with a trailer section, or not read
-//! to their end at all. The answer to such a request is the last on its connection.
+//! Chunked bodies with an ambiguous end: with a trailer section, or not read to their end. The response to such
+//! a request is the last on its connection.
 //!
-//! What follows each is a request whose body is a request itself: whoever loses its place takes that
-//! for a request, and executes it.
+//! Each is followed by a request whose body is a request itself: a server that loses its position executes it.
 
 use std::sync::mpsc::{self, Receiver};
 
@@ -10,7 +9,7 @@ use alldata_peer_server_http::{Limits, PeerServer, PeerServerBuilder, PutError};
 
 use crate::support::{Connection, Embedded, Post, handler_only, wait_until};
 
-/// Ends of a chunked body that a recipient may take for the end of its trailer section, or not.
+/// Ends of a chunked body that a recipient may or may not take for the end of its trailer section.
 const ENDINGS: [&str; 12] = [
     "0\r\n\n",
     "0\r\nX: y\n\r\n",
@@ -31,7 +30,7 @@ const BODIES: [&str; 3] = ["{\"key\":\"outer\",\"event\":1}", "{", ""];
 
 const METHODS: [&str; 5] = ["GET", "PUT", "HEAD", "DELETE", "OPTIONS"];
 
-/// Server whose sink hands what is put to the test, for both entry points.
+/// Servers for both entry points whose sink reports its puts to the test.
 fn both() -> [(Embedded, Receiver<(String, String)>); 2] {
     let [protocol, wasi_http] = [
         PeerServer::builder(),
@@ -72,7 +71,7 @@ fn request_in_request() -> Vec<u8> {
     [next, Post::put("behind", "3").bytes()].concat()
 }
 
-/// Sends a request and what follows. Returns the status of its answer, which has to be the last.
+/// Sends a request and what follows. Returns the status of its response, which has to be the last.
 #[track_caller]
 fn only_answer(server: &Embedded, request: &str) -> u16 {
     let mut connection = Connection::open(server.address());
@@ -136,7 +135,7 @@ fn chunked_body_over_limit_is_last_of_its_connection() {
     }
 }
 
-/// Nor is anything read after chunks that are none.
+/// Nor is anything read after invalid chunks.
 #[test]
 fn malformed_chunks_close_connection() {
     for (server, puts) in both() {
@@ -153,7 +152,7 @@ fn malformed_chunks_close_connection() {
     }
 }
 
-/// Where nobody may take the request, its body is not read.
+/// If the request is refused for everyone, its body is not read.
 #[test]
 fn chunked_body_of_refused_head_is_last_of_its_connection() {
     for (server, puts) in both() {
@@ -181,7 +180,7 @@ fn chunked_body_without_room_is_last_of_its_connection() {
         let large = Post::new(vec![b' '; 100_000]).bytes();
         let mut stalled = Vec::new();
         wait_until("a body is refused", || {
-            // It holds what there is, unless it is refused for the one that came before it.
+            // It is put if there is room, unless it is refused because of the one before.
             let mut connection = server.connect();
             connection.send(&large[..large.len() - 1000]);
             stalled.push(connection);
@@ -193,7 +192,7 @@ fn chunked_body_without_room_is_last_of_its_connection() {
     }
 }
 
-/// Ordinary chunked requests have no trailer section, and leave the connection to the next.
+/// Ordinary chunked requests have no trailer section, and leave the connection open.
 #[test]
 fn chunked_body_read_to_its_end_leaves_connection() {
     for (server, puts) in both() {

@@ -1,6 +1,6 @@
-//! Bodies that are not taken: their clients read the answer, whether they send on or not.
+//! Bodies that are not read: their clients get the response, whether they continue to send or not.
 //!
-//! Those that never end are in `floods`.
+//! Bodies without end are in `floods`.
 
 use crate::connections::{assert_nothing_put, assert_put, body, both};
 use crate::support::{Embedded, Peer, Post};

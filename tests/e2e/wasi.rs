@@ -1,7 +1,7 @@
-//! What composed components ask of the platforms that can't be run here, against what those
-//! document, version by version.
+//! The imports of composed components, compared with what platforms that can't be run here document, version by
+//! version.
 //!
-//! Never runs anything. The components that can be run are in `platforms.rs`.
+//! The platforms that can be run are in `platforms`.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,12 +11,12 @@ use wasmtime::component::types::ComponentItem;
 
 use crate::support::{SINKS, composed};
 
-/// A platform in the versions that offer the same.
+/// A platform, in the versions that offer the same interfaces.
 struct World {
     platform: &'static str,
-    /// What it offers of WASI 0.2, in whatever release of that.
+    /// Its interfaces of WASI 0.2, in any release of that.
     wasi: &'static [&'static str],
-    /// What it offers beside, with its exact version.
+    /// Its other interfaces, with their exact versions.
     drafts: &'static [&'static str],
     /// The sinks that are made for it.
     sinks: &'static [&'static str],
@@ -34,7 +34,7 @@ const WASMCLOUD_KEYVALUE: &[&str] = &[
     "wasi:keyvalue/batch@0.2.0-draft",
 ];
 
-/// The world `wasi:cli/imports`, but for sockets, and what a handler has of `wasi:http`.
+/// The world `wasi:cli/imports` without sockets, and what a handler needs of `wasi:http`.
 const CLI_AND_HTTP: &[&str] = &[
     "wasi:cli/environment",
     "wasi:cli/exit",
@@ -55,8 +55,8 @@ const CLI_AND_HTTP: &[&str] = &[
     "wasi:random/random",
 ];
 
-/// Source: the worlds `spin-http` and `http-trigger` of Spin's repository, and the interfaces that
-/// wasmCloud's host says it provides when it starts.
+/// Source: the worlds `spin-http` and `http-trigger` in Spin's repository, and the interfaces that wasmCloud's
+/// host logs at its start.
 const WORLDS: &[World] = &[
     World {
         platform: "Spin 3.0 to 3.4, with WASI 0.2.0",
@@ -78,8 +78,7 @@ const WORLDS: &[World] = &[
     },
 ];
 
-/// The functions that the components call, all of which WASI 0.2.0 has: later releases added
-/// others.
+/// The functions that the components call, all of which WASI 0.2.0 has: later releases added others.
 const WASI_0_2_0: &[(&str, &[&str])] = &[
     ("wasi:cli/environment", &["get-environment"]),
     ("wasi:cli/stderr", &["get-stderr"]),
@@ -180,8 +179,8 @@ fn called_functions_are_those_of_wasi_0_2_0() {
 }
 
 impl World {
-    /// Whether the platform has an interface, by the rule of the component model: releases of
-    /// 0.2 stand for each other as far as the functions are there, and drafts only for themselves.
+    /// Whether the platform has an interface, by the rule of the component model: releases of 0.2 are
+    /// compatible as far as the functions exist, and drafts only with themselves.
     fn offers(&self, interface: &str) -> bool {
         let (name, version) = interface.split_once('@').expect("has a version");
         let is_release = version.starts_with("0.2.") && !version.contains('-');

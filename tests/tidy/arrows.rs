@@ -1,7 +1,8 @@
-//! Which file of the host uses which, read from its `use` lines: no circles, and one way between rooms.
+//! Dependencies between the files of the host, read from their `use` lines: no circles, and one direction
+//! between rooms.
 //!
-//! A name that a module re-exports is followed to the file that has it, so a `mod.rs` that only lists
-//! what its children have is in no circle. Tests inside of files may use what they like.
+//! A name that a module re-exports is resolved to the file that defines it, so a `mod.rs` that only re-exports
+//! its children is in no circle. `#[cfg(test)]` modules are exempt.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -9,8 +10,8 @@ use std::path::Path;
 
 use crate::{assert_none, root};
 
-/// The rooms of the library, from the top: each may use those below it. Those of one line do not know
-/// each other. The programs in `bin` are above all, and only see what is public.
+/// The rooms of the library, from the top: each may use those below it. Rooms on the same line do not use each
+/// other. The programs in `bin` are above all, and use only public items.
 const ROOMS: [&[&str]; 9] = [
     &["server"],
     &["component"],
@@ -23,20 +24,20 @@ const ROOMS: [&[&str]; 9] = [
     &["error", "event", "limits"],
 ];
 
-/// The rooms whose members may use each other: files that need nothing else.
+/// The rooms whose members may use each other: files without other dependencies.
 const LEAVES: &[&str] = ROOMS[ROOMS.len() - 1];
 
 /// The longest chain of re-exports that is followed.
 const MAX_REEXPORTS: usize = 8;
 
-/// A module by its path from the root of its crate, which is empty itself.
+/// A module by its path from the root of its crate, which is empty.
 type Module = Vec<String>;
 
 /// The modules of a crate.
 #[derive(Default)]
 struct Crate(BTreeMap<Module, Uses>);
 
-/// What a file uses: for each name that is in scope then, its path, and whether it is re-exported.
+/// The uses of a file: for each name in scope, its path, and whether it is re-exported.
 #[derive(Default)]
 struct Uses(Vec<(String, Vec<String>, bool)>);
 
@@ -65,7 +66,7 @@ fn rooms_use_only_those_below_them() {
     assert_none(edges.iter().filter_map(|(from, to)| wrong_arrow(from, to)));
 }
 
-/// Says what is wrong with a use, if anything is.
+/// The violation of a use, if any.
 fn wrong_arrow(from: &Module, to: &Module) -> Option<String> {
     let (from_room, to_room) = (from.first()?, to.first()?);
     if from_room == to_room {
@@ -110,7 +111,7 @@ impl Crate {
         }
     }
 
-    /// Each file with each other that it uses. What is re-exported is used by those who name it.
+    /// Each pair of files of which one uses the other. A re-exported name counts for the files that use it.
     fn edges(&self) -> BTreeSet<(Module, Module)> {
         let mut edges = BTreeSet::new();
         for (module, uses) in &self.0 {
@@ -123,7 +124,7 @@ impl Crate {
         edges
     }
 
-    /// The file that has what a path in a module names; `None` where that is in another crate.
+    /// The file that defines the item of a path in a module; `None` if it is in another crate.
     fn file_of(&self, module: &Module, path: &[String], reexports: usize) -> Option<Module> {
         let (first, rest) = path.split_first()?;
         let (mut file, mut rest) = match &**first {
@@ -147,7 +148,7 @@ impl Crate {
         Some(file)
     }
 
-    /// The file that a name in a file is from: another, if it has it from there.
+    /// The file that defines a name of a file: another one, if it is imported.
     fn owner_of(&self, file: &Module, name: &str, reexports: usize) -> Module {
         let uses = self.0.get(file).into_iter().flat_map(|uses| &uses.0);
         let mut uses = uses.filter(|_| reexports > 0);
@@ -175,7 +176,7 @@ impl Uses {
                 }
                 uses.add(&[], tree.trim_end_matches(';'), is_public);
             } else if !line.starts_with("//") {
-                // A path in the middle of what is computed.
+                // A path within an expression.
                 for path in line.split("crate::").skip(1) {
                     let end = |char: char| !(char.is_alphanumeric() || "_:".contains(char));
                     let path = path.split(end).next().unwrap_or_default();
@@ -186,7 +187,7 @@ impl Uses {
         uses
     }
 
-    /// Adds each path of a tree of paths.
+    /// Adds each path of a `use` tree.
     fn add(&mut self, before: &[String], tree: &str, is_public: bool) {
         let tree = tree.trim();
         if let Some((path, group)) = tree.split_once('{') {
@@ -207,7 +208,7 @@ impl Uses {
             None => (tree, None),
         };
         let mut path = [before, &segments(path)].concat();
-        // In a group, it is the module that the group is of.
+        // In a group, the module before the group.
         path.pop_if(|last| last == "self" && !before.is_empty());
         if let Some(last) = path.last().cloned() {
             self.0.push((name.unwrap_or(last), path, is_public));

@@ -1,6 +1,5 @@
-//! Holds what can be held of how the code reads, by reading the tree.
-//!
-//! Never judges what a machine can't: it counts lines and looks for words.
+//! Style rules that can be checked by reading the tree: lengths, forbidden words, and names in the
+//! documentation.
 
 mod arrows;
 mod map;
@@ -9,7 +8,7 @@ mod rooms;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// The most lines of a file: more is more than one job.
+/// The most lines of a file: more is more than one subject.
 const MAX_FILE_LINES: usize = 500;
 
 /// The most lines of a function, so that it fits one screen.
@@ -53,7 +52,7 @@ fn no_function_is_too_long() {
 
 #[test]
 fn no_test_sleeps_or_is_ignored() {
-    // In two parts, so that this file is not a finding.
+    // In two parts, so that this file does not match.
     let words = [concat!("sle", "ep("), concat!("#[ig", "nore")];
     assert_none(
         rust_files()
@@ -80,7 +79,7 @@ fn what_is_documented_stays_short_enough_to_be_read() {
     }
 }
 
-/// Variables that the manifests and the documentation name are read somewhere.
+/// Variables that the manifests and the documentation name are read by the program.
 #[test]
 fn the_variables_that_are_documented_are_there() {
     let sources: Vec<String> = rust_files().into_iter().map(|(_, text)| text).collect();
@@ -110,7 +109,8 @@ fn the_variables_that_are_documented_are_there() {
     }
 }
 
-/// The documentation names tests by their paths below `tests/e2e`; each is there, as a function, a
+/// Tests that the documentation names, by their paths below `tests/e2e`, exist as a function, a file or a
+/// folder.
 /// file or a folder.
 #[test]
 fn cited_tests_exist() {
@@ -145,7 +145,7 @@ fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
 }
 
-/// Every file of Rust with its path from the root.
+/// All Rust files with their paths from the root.
 fn rust_files() -> Vec<(PathBuf, String)> {
     let mut folders: Vec<PathBuf> = FOLDERS.iter().map(PathBuf::from).collect();
     let mut files = Vec::new();
@@ -165,8 +165,8 @@ fn rust_files() -> Vec<(PathBuf, String)> {
     files
 }
 
-/// The line and the length of each function that is too long. With default rustfmt a function
-/// ends at the first brace that stands as far in as its first line.
+/// The line and the length of each function that is too long. With default rustfmt a function ends at the first
+/// brace with the indentation of its first line.
 fn long_functions(text: &str) -> Vec<(usize, usize)> {
     let lines: Vec<&str> = text.lines().collect();
     let starts = lines.iter().enumerate().filter(|(_, line)| {
@@ -177,7 +177,7 @@ fn long_functions(text: &str) -> Vec<(usize, usize)> {
     });
     starts
         .filter_map(|(start, line)| {
-            // What only declares a function has no body that could be long.
+            // A declaration without a body.
             let opening = lines[start..]
                 .iter()
                 .find(|line| line.ends_with(['{', '}', ';']))?;

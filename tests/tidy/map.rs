@@ -1,4 +1,5 @@
-//! The papers against the tree: each path that they name exists, and ARCHITECTURE.md names each folder with Rust.
+//! The documentation compared with the tree: each path that it names exists, and ARCHITECTURE.md names each
+//! folder with Rust.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -6,10 +7,10 @@ use std::path::Path;
 
 use crate::{FOLDERS, assert_none, root, rust_files};
 
-/// The folder of which each folder below has to be named itself.
+/// The folder whose direct subfolders have to be named themselves.
 const ROOMS: &str = "host/src";
 
-/// The map of the tree.
+/// The file with the map of the tree.
 const MAP: &str = "ARCHITECTURE.md";
 
 #[test]
@@ -35,7 +36,7 @@ fn folders_with_rust_are_in_architecture() {
     );
 }
 
-/// Whether a folder is named, a file in it, or a folder above it that stands for all it has.
+/// Whether a folder is named, or a file in it, or a folder above it that stands for all of its contents.
 fn is_named(folder: &Path, named: &[String]) -> bool {
     let names = |folder: &Path| {
         named.iter().map(Path::new).any(|name| {
@@ -53,7 +54,7 @@ fn named_in(file: &str) -> Vec<String> {
     let names = text.split('`').skip(1).step_by(2);
     let names = names.filter(|name| {
         let folder = name.split('/').next().unwrap_or_default();
-        // NAME stands for that of what a reader adds.
+        // NAME is a placeholder for a name that a reader chooses.
         name.contains('/') && FOLDERS.contains(&folder) && !name.contains("NAME")
     });
     names.map(str::to_owned).collect()

@@ -1,19 +1,19 @@
-//! How large the rooms of the host are: few entries at the top, and files that are read in one sitting.
+//! The sizes of the rooms of the host: few entries at the top, and short files.
 
 use std::fs;
 
 use crate::{assert_none, root, rust_files};
 
-/// Where the rooms are.
+/// The folder with the rooms.
 const ROOMS: &str = "host/src";
 
-/// The most files and folders directly in there.
+/// The most files and folders directly in it.
 const MAX_ENTRIES: usize = 16;
 
-/// The most lines of a file in there.
+/// The most lines of a file in it.
 const MAX_FILE_LINES: usize = 350;
 
-/// The median of the lines of all files in there has to be less.
+/// The median of the lines of all files in it has to be less.
 const MAX_MEDIAN_LINES: usize = 150;
 
 #[test]

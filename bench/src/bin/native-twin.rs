@@ -1,7 +1,7 @@
-//! The native twin: plain hyper with the same decoding and the same sinks, and no WebAssembly.
+//! The native twin: plain hyper with the same decoder and the same sinks, without WebAssembly.
 //!
-//! What a put costs at least. Never limits a body, a time or a number of requests, never drains:
-//! what the server does beyond this is part of what is measured.
+//! It shows the least that a put costs. It has no limits, no time-outs and no graceful shutdown: their cost in
+//! the real server is part of the comparison.
 
 #![expect(
     clippy::print_stdout,
@@ -37,12 +37,12 @@ async fn main() -> Result<()> {
         let sink = sink.clone();
         tokio::spawn(async move {
             let service = service_fn(|request| answer(request, &sink));
-            // As the server that it is compared with, where that costs nothing.
+            // The options of the real server that cost nothing.
             let connection = http1::Builder::new()
                 .half_close(true)
                 .writev(false)
                 .serve_connection(TokioIo::new(stream), service);
-            // A client that goes away is how every measurement ends.
+            // Every measurement ends with clients that close their connections.
             let _ = connection.await;
         });
     }

@@ -1,6 +1,6 @@
-//! A server whose sink never answers: what a put costs in memory while it waits.
+//! A server whose sink never completes a put, to measure the memory of puts that wait.
 //!
-//! For each line on standard input it prints how many puts are waiting. It ends with its input.
+//! For each line on standard input it prints the number of waiting puts. It ends with its input.
 
 #![expect(
     clippy::print_stdout,
@@ -16,7 +16,7 @@ use std::time::Duration;
 use alldata_peer_server_http::{Limits, PeerServer};
 use anyhow::Result;
 
-/// Longer than any measurement waits.
+/// Longer than any measurement.
 const SINK_TIMEOUT: Duration = Duration::from_secs(3600);
 
 #[tokio::main]
@@ -34,7 +34,7 @@ async fn main() -> Result<()> {
             counter.fetch_add(1, Ordering::Relaxed);
             async move {
                 pending::<()>().await;
-                // Held until then, as a sink that waits for its store holds them.
+                // Kept until then, as by a sink that waits for its store.
                 drop((key, event));
                 Ok(())
             }

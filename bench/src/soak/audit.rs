@@ -1,7 +1,7 @@
-//! Whether the store holds what was acknowledged, unchanged, and nothing that was never put.
+//! Compares the store with the acknowledged puts: all are there, unchanged, and nothing else is.
 //!
-//! Reads the store with the library, once the server has ended. Never trusts a count: each event is
-//! held against the put that its key is that of.
+//! Reads the store with the library, after the server has ended. Each event is compared with the put of its
+//! key, not only counted.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -11,10 +11,10 @@ use anyhow::Result;
 
 use crate::soak::ledger::{self, Ledger, Unacknowledged};
 
-/// How many keys of each kind of fault are told.
+/// The number of keys that are listed for each kind of fault.
 const MAX_KEYS: usize = 5;
 
-/// What the puts of the load came to in the store.
+/// The puts of the load, compared with the store.
 #[derive(Debug, Default)]
 pub(crate) struct Audit {
     /// Puts that were answered with 201.
@@ -27,16 +27,16 @@ pub(crate) struct Audit {
     pub(crate) changed: Faults,
     /// In the store under a key that nothing was put under.
     pub(crate) foreign: Faults,
-    /// Puts whose connection broke before the answer.
+    /// Puts whose connection broke before the response.
     pub(crate) connection_lost: u64,
     pub(crate) not_answered: u64,
     /// Puts with another status than 201.
     pub(crate) other_status: u64,
-    /// How many of these three kinds are in the store, as they may be.
+    /// The number of these three kinds in the store, which is allowed.
     pub(crate) unacknowledged_stored: u64,
 }
 
-/// How many there are of one kind, with the keys of the first.
+/// The number of one kind, with its first keys.
 #[derive(Debug, Default)]
 pub(crate) struct Faults {
     pub(crate) count: u64,
@@ -52,11 +52,11 @@ impl Faults {
     }
 }
 
-/// Holds the store at `path` against the load's puts and against `others`, keys that were
-/// acknowledged beside it.
+/// Compares the store at `path` with the load's puts and with `others`, keys that were acknowledged in
+/// addition.
 pub(crate) fn audit(path: &Path, ledgers: &[Ledger], others: &BTreeSet<String>) -> Result<Audit> {
     let mut auditor = Auditor::new(ledgers, others);
-    // It hands out each key once, or fails.
+    // The reader returns each key once, or fails.
     StoreReader::open(path)?.visit(None, None, |event| {
         auditor.see(event);
         anyhow::Ok(())
@@ -67,7 +67,7 @@ pub(crate) fn audit(path: &Path, ledgers: &[Ledger], others: &BTreeSet<String>) 
 struct Auditor<'a> {
     ledgers: &'a [Ledger],
     others: BTreeSet<&'a str>,
-    /// For each connection and each of its puts, whether it was seen: a byte for each.
+    /// For each connection and each of its puts, whether it was found: a byte for each.
     seen: Vec<Vec<bool>>,
     audit: Audit,
 }
@@ -141,7 +141,7 @@ mod tests {
     use super::{Audit, Auditor};
     use crate::soak::ledger::{Ledger, Unacknowledged, event, key, number};
 
-    /// Two puts on connection 0, then one with no answer; one key beside them.
+    /// Two puts on connection 0, then one without a response; one further key.
     fn audit(events: &[(String, String)]) -> Audit {
         let mut ledger = Ledger::default();
         ledger.add(Ok(()));

@@ -1,7 +1,7 @@
-//! What a server took over time, as a chart: one panel for each measure, the kills through all.
+//! A chart of a server over time: one panel for each measure, with the kills across all.
 //!
-//! Each panel begins at zero, so that what looks flat is flat. Its background is white, so that it
-//! reads the same on a page of any colour.
+//! Each panel begins at zero, so that small changes look small. Its background is white, so that it looks the
+//! same on a page of any colour.
 
 use anyhow::{Context as _, Result};
 use plotters::coord::Shift;
@@ -12,7 +12,7 @@ use crate::soak::Soaked;
 use crate::soak::flatness::Measure;
 use crate::soak::samples::{Sample, lives, rates};
 
-// Measures of the chart, in pixels.
+// The dimensions of the chart, in pixels.
 const WIDTH: u32 = 860;
 const TITLE_HEIGHT: u32 = 52;
 const PANEL_HEIGHT: u32 = 150;
@@ -24,10 +24,10 @@ const TITLE_SIZE: u32 = 20;
 const CAPTION_SIZE: u32 = 16;
 const TEXT_SIZE: u32 = 14;
 
-/// How much higher than the greatest value a panel is.
+/// The height of a panel, relative to its largest value.
 const HEADROOM: f64 = 1.15;
 
-/// About how many lines there are across a panel, and down it.
+/// The approximate number of grid lines across a panel, and down it.
 const SCALE_LINES: usize = 6;
 const TIME_LINES: usize = 10;
 
@@ -51,7 +51,7 @@ pub(crate) fn svg(soaked: &Soaked) -> Result<String> {
     let mut svg = String::new();
     let area = SVGBackend::with_string(&mut svg, (WIDTH, height)).into_drawing_area();
     draw(&area, soaked, &panels).context("cannot draw the chart")?;
-    // It writes the end of the text.
+    // Ends the text.
     drop(area);
     Ok(svg)
 }
@@ -151,7 +151,7 @@ fn draw_panel(area: &Area<'_>, soaked: &Soaked, panel: &Panel, has_time: bool) -
     Ok(())
 }
 
-/// Text that is centred on the height where it is drawn, and begins or ends there.
+/// Text that is vertically centred at its position, and begins or ends there.
 fn style(size: u32, color: &RGBColor, side: HPos) -> TextStyle<'_> {
     TextStyle::from(("sans-serif", size).into_font())
         .color(color)

@@ -1,32 +1,31 @@
-//! Whether what a server takes stays as it is, within each of its lives and from life to life.
-//!
-//! Only says so: nothing fails because of it.
+//! Whether the resources of a server stay constant, within each of its lives and from life to life. Growth is
+//! reported, and fails nothing.
 
 use crate::soak::samples::{Sample, lives};
 use crate::spread::Spread;
 
-/// The age in seconds from which on a life counts: until then caches fill and buffers grow.
+/// The warm-up of a life in seconds, in which caches and buffers fill.
 pub(crate) const WARM_UP_SECONDS: f64 = 10.0;
 
-/// The age in seconds up to which lives are compared with each other: all are of the same age then.
+/// The age in seconds up to which lives are compared with each other, all at the same age.
 pub(crate) const COMPARED_UNTIL_SECONDS: f64 = 20.0;
 
-/// The fewest samples of which a median says something.
+/// The fewest samples for a median.
 const MIN_SAMPLES: usize = 4;
 
-/// By which part of itself memory may change and still be flat.
+/// The relative change of memory that still counts as flat.
 const MEMORY_SLACK: f64 = 0.1;
 
-/// By how many bytes it may in any case: what allocators keep for later.
+/// The change in bytes that counts as flat in any case: memory that allocators keep.
 const MEMORY_SLACK_BYTES: f64 = 4.0 * 1024.0 * 1024.0;
 
-/// By how many the open files may change: a connection that was lost at a kill is replaced.
+/// The change of open files that counts as flat: a connection that was lost at a kill is replaced.
 const OPEN_FILES_SLACK: f64 = 2.0;
 
-/// By how many the threads may change: one for blocking calls comes and goes.
+/// The change of threads that counts as flat: one for blocking calls comes and goes.
 const THREADS_SLACK: f64 = 1.0;
 
-/// What is to stay flat.
+/// The measures that have to stay flat.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Measure {
     Memory,
@@ -34,10 +33,10 @@ pub(crate) enum Measure {
     Threads,
 }
 
-/// From what to what a measure went.
+/// The change of a measure.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Change {
-    /// The life in which, or up to which, it did.
+    /// The life in which, or up to which, it happened.
     pub(crate) life: usize,
     pub(crate) from: f64,
     pub(crate) to: f64,
@@ -49,8 +48,7 @@ pub(crate) struct Verdict {
     pub(crate) measure: Measure,
     /// All values after the warm-up.
     pub(crate) values: Option<Spread>,
-    /// From the first quarter of a life to its last, medians, in the life where they are furthest
-    /// apart.
+    /// From the first quarter of a life to its last, medians, in the life with the largest change.
     pub(crate) within: Option<Change>,
     /// From the first life to the last, medians at the same age.
     pub(crate) across: Option<Change>,
@@ -67,7 +65,7 @@ impl Measure {
         }
     }
 
-    /// Its value, in the unit that its name has.
+    /// Its value, in the unit of its name.
     pub(crate) fn of(self, sample: &Sample) -> f64 {
         match self {
             Self::Memory => sample.memory as f64 / 1e6,
@@ -79,7 +77,7 @@ impl Measure {
     fn is_flat(self, change: Change) -> bool {
         let Change { from, to, .. } = change;
         match self {
-            // Less is no fault.
+            // A decrease is no fault.
             Self::Memory => to - from <= (from * MEMORY_SLACK).max(MEMORY_SLACK_BYTES / 1e6),
             Self::OpenFiles => (to - from).abs() <= OPEN_FILES_SLACK,
             Self::Threads => (to - from).abs() <= THREADS_SLACK,
@@ -132,7 +130,7 @@ impl Verdict {
         }
     }
 
-    /// `None` where there was too little to judge.
+    /// `None` if there were too few samples.
     pub(crate) fn is_flat(&self) -> Option<bool> {
         let mut changes = self.within.iter().chain(&self.across).copied().peekable();
         changes.peek()?;

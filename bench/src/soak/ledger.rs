@@ -1,7 +1,7 @@
-//! Which puts the load made, and what is known of each.
+//! The puts of the load, and the outcome of each.
 //!
-//! A put is told by its number alone: key and event follow from it, so that all that has to be
-//! kept are the numbers of those that were not answered with 201. Never sends anything.
+//! Key and event of a put are derived from its number, so that only the numbers of puts without a 201 have to
+//! be kept.
 
 use std::collections::BTreeMap;
 
@@ -10,18 +10,18 @@ use crate::results::{CONNECTIONS, EVENT_BYTES};
 /// The bytes of an event.
 const BYTES: usize = EVENT_BYTES[0];
 
-/// How many digits a number has in its key: enough that the order of the keys is that of the numbers.
+/// The number of digits of a number in its key: enough to sort the keys in the order of the numbers.
 const DIGITS: usize = 12;
 
-/// What all keys of the load begin with: the second at which the original began.
+/// The prefix of all keys of the load: the time of the example keys of the original.
 const PREFIX: &str = "20130927T005240";
 
-/// Why a put has no 201.
+/// The reason why a put has no 201.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Unacknowledged {
-    /// The connection broke before the answer.
+    /// The connection broke before the response.
     ConnectionLost,
-    /// No answer came in time.
+    /// No response arrived in time.
     NotAnswered,
     /// Another status.
     Other(u16),
@@ -30,9 +30,9 @@ pub(crate) enum Unacknowledged {
 /// The puts of one connection, each of which ended before the next began.
 #[derive(Debug, Default)]
 pub(crate) struct Ledger {
-    /// How many there were.
+    /// The number of puts.
     puts: u64,
-    /// Which of them have no 201, counted from 0.
+    /// The puts without a 201, counted from 0.
     unacknowledged: BTreeMap<u64, Unacknowledged>,
 }
 
@@ -42,7 +42,7 @@ impl Ledger {
         self.puts
     }
 
-    /// Writes down what became of [`Self::next`].
+    /// Records the outcome of [`Self::next`].
     pub(crate) fn add(&mut self, outcome: Result<(), Unacknowledged>) {
         if let Err(reason) = outcome {
             self.unacknowledged.insert(self.puts, reason);
@@ -67,29 +67,29 @@ impl Ledger {
     }
 }
 
-/// The number of a connection's put, among those of all connections.
+/// The number of a connection's put, among the puts of all connections.
 pub(crate) fn number(connection: usize, put: u64) -> u64 {
     put * CONNECTIONS as u64 + connection as u64
 }
 
-/// The connection and its put that have this number.
+/// The connection and its put with this number.
 pub(crate) fn of_number(number: u64) -> (usize, u64) {
     let connections = CONNECTIONS as u64;
     ((number % connections) as usize, number / connections)
 }
 
-/// The key of a number: 27 characters, as those of the original.
+/// The key of a number: 27 characters, like those of the original.
 pub(crate) fn key(number: u64) -> String {
     format!("{PREFIX}{number:0DIGITS$}")
 }
 
-/// The number that a key is that of.
+/// The number of a key.
 pub(crate) fn number_of(key: &str) -> Option<u64> {
     let number = key.strip_prefix(PREFIX)?.parse().ok()?;
     (self::key(number) == key).then_some(number)
 }
 
-/// The event of a number, which stands in it too, so that no two are the same.
+/// The event of a number, which contains it, so that no two are the same.
 pub(crate) fn event(number: u64) -> String {
     let start = format!(r#"{{"customer":1,"action":"site visit","number":{number},"note":""#);
     let note = "x".repeat(BYTES.saturating_sub(start.len() + r#""}"#.len()));

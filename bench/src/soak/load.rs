@@ -1,8 +1,8 @@
-//! Puts at a fixed rate, through kills of the server, each written down with what became of it.
+//! Puts at a fixed rate, through kills of the server, each recorded with its outcome.
 //!
-//! This is a generator of our own, since neither wrk nor oha tells which put a 201 was for. It is
-//! one thread for each connection, and a connection waits for each answer before its next put.
-//! Never makes up for puts that were due while no server was there, and never repeats one.
+//! A load generator of our own, since neither wrk nor oha reports which put a 201 was for. Each connection has
+//! a thread, and waits for each response before its next put. Puts that were due while no server was running
+//! are skipped, and none is repeated.
 
 use std::io::{self, ErrorKind, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
@@ -16,26 +16,26 @@ use anyhow::{Result, anyhow};
 use crate::results::CONNECTIONS;
 use crate::soak::ledger::{self, Ledger, Unacknowledged};
 
-/// How long an answer may take, so that one that does not come is found out.
-pub(crate) const ANSWER_DEADLINE: Duration = Duration::from_secs(30);
+/// The time-out of a response, so that a missing one is detected.
+pub(crate) const RESPONSE_DEADLINE: Duration = Duration::from_secs(30);
 
-/// How long a connection waits before it tries again to reach a server that is not there.
+/// The pause before a connection tries again to reach a server that is not running.
 const CONNECT_PAUSE: Duration = Duration::from_millis(10);
 
-/// Up to how far behind its time a put is still made: answers that are slow for a moment do not
-/// lower the rate, and a server that was away is not met with all that it missed.
+/// The largest delay of a put that is still made: short stalls do not lower the rate, and a server that was
+/// down does not get all skipped puts at once.
 const CATCH_UP: Duration = Duration::from_millis(100);
 
-/// How often a connection that waits looks whether the load is to stop.
+/// The interval at which a waiting connection checks whether the load has to stop.
 const STOP_TICK: Duration = Duration::from_millis(50);
 
-/// Threads that only send and wait need little.
+/// The stack size of threads that only send and wait.
 const STACK_BYTES: usize = 128 * 1024;
 
-/// The most bytes of an answer's head that are read: a 201 has about 75.
+/// The most bytes of a response's header section: that of a 201 has about 75.
 const HEAD_BYTES: usize = 4096;
 
-/// Puts that go on until they are stopped.
+/// Puts that continue until they are stopped.
 pub(crate) struct Load {
     shared: Arc<Shared>,
     connections: Vec<JoinHandle<Ledger>>,
@@ -44,14 +44,14 @@ pub(crate) struct Load {
 struct Shared {
     address: SocketAddr,
     start: Instant,
-    /// From one put of a connection to its next.
+    /// The time from one put of a connection to its next.
     interval: Duration,
     is_stopped: AtomicBool,
     acknowledged: AtomicU64,
 }
 
 impl Load {
-    /// Starts so many puts a second.
+    /// Starts this many puts per second.
     pub(crate) fn start(address: SocketAddr, puts_per_second: f64) -> Result<Self> {
         let shared = Arc::new(Shared {
             address,
@@ -73,12 +73,12 @@ impl Load {
         Ok(load)
     }
 
-    /// How many puts were answered with 201 so far.
+    /// The number of puts that were answered with 201 so far.
     pub(crate) fn acknowledged(&self) -> u64 {
         self.shared.acknowledged.load(Ordering::Relaxed)
     }
 
-    /// Lets each connection end its put, and returns what became of all.
+    /// Lets each connection finish its put, and returns the outcomes of all.
     pub(crate) fn stop(mut self) -> Result<Vec<Ledger>> {
         self.shared.is_stopped.store(true, Ordering::Relaxed);
         let connections = self.connections.drain(..);
@@ -99,7 +99,7 @@ impl Shared {
     fn keep_putting(&self, connection: usize) -> Ledger {
         let mut ledger = Ledger::default();
         let mut connected = None;
-        // The connections take turns.
+        // The connections are staggered.
         let mut due = self.start
             + self
                 .interval
@@ -119,7 +119,7 @@ impl Shared {
         ledger
     }
 
-    /// Whether the load still goes on by then.
+    /// Whether the load still runs at that time.
     fn wait_until(&self, due: Instant) -> bool {
         loop {
             if self.is_stopped.load(Ordering::Relaxed) {
@@ -136,7 +136,7 @@ impl Shared {
     fn connect(&self) -> Option<TcpStream> {
         let connected = TcpStream::connect(self.address).and_then(|stream| {
             stream.set_nodelay(true)?;
-            stream.set_read_timeout(Some(ANSWER_DEADLINE))?;
+            stream.set_read_timeout(Some(RESPONSE_DEADLINE))?;
             Ok(stream)
         });
         if connected.is_err() {
@@ -170,7 +170,7 @@ fn put(stream: &mut TcpStream, host: SocketAddr, number: u64) -> Result<(), Unac
     }
 }
 
-/// Reads the head of an answer, and returns its status. A 201 has no body that would follow.
+/// Reads the header section of a response, and returns its status. A 201 has no body.
 fn read_status(stream: &mut TcpStream) -> io::Result<u16> {
     let mut head = [0; HEAD_BYTES];
     let mut length = 0;
@@ -185,7 +185,7 @@ fn read_status(stream: &mut TcpStream) -> io::Result<u16> {
     }
 }
 
-/// The status of an answer, of which at least the head is there. `None` where a 201 has a body.
+/// The status of a response whose header section is complete. `None` if a 201 has a body.
 fn parse_status(answer: &[u8]) -> Option<u16> {
     let status = answer.strip_prefix(b"HTTP/1.1 ")?.get(..3)?;
     let status = str::from_utf8(status).ok()?.parse().ok()?;

@@ -1,8 +1,7 @@
-//! A server under load for a long time, killed now and then: whether what it takes stays flat, and
-//! whether all that it acknowledged is there.
+//! The soak test: a server under load for a long time, with kills, to check that its resources stay constant
+//! and that all acknowledged events are stored.
 //!
-//! Owns the order of things: the load, the samples, the kills, the end. Whether anything was lost is
-//! found out by `audit`, whether anything grew by `flatness`.
+//! This module runs the load, the samples and the kills. `audit` checks for lost events, `flatness` for growth.
 
 mod audit;
 mod chart;
@@ -37,61 +36,61 @@ use crate::soak::samples::{Kill, Sample};
 use crate::tools::Tools;
 use crate::wrk;
 
-/// How often the highest rate is looked for, and for how many seconds each time: whatever else the
-/// machine does for a moment then makes it no lower.
+/// How often the highest rate is measured, and for how many seconds each time. The maximum counts, so that
+/// other work of the machine does not lower it.
 const HIGHEST_ROUNDS: usize = 5;
 const HIGHEST_SECONDS: u64 = 2;
 
-/// Which part of the highest rate the load is.
+/// The rate of the load, relative to the highest rate.
 const PART: f64 = 0.5;
 
-/// From one sample to the next.
+/// The interval of the samples.
 const SAMPLE_INTERVAL: Duration = Duration::from_secs(1);
 
-/// By which part of their mean the times between kills differ at the most, up and down.
+/// The largest relative deviation of the times between kills from their mean.
 const KILL_JITTER: f64 = 0.5;
 
-/// Seeds are below this, so that they can be typed again.
+/// Seeds are below this, so that they can be typed.
 const SEEDS: u64 = 1_000_000_000;
 
-/// How long a server is loaded, and how often it is killed.
+/// The duration of the load, and the frequency of kills.
 #[derive(Debug, Args)]
 pub(crate) struct Soak {
     /// How long it is loaded
     #[arg(long, default_value_t = 600, value_parser = clap::value_parser!(u64).range(1..))]
     seconds: u64,
-    /// About how many seconds it lives until it is killed; 0 never kills it
+    /// The average number of seconds until it is killed; 0 never kills it
     #[arg(long, default_value_t = 60)]
     kill_seconds: u64,
-    /// What the moments of the kills follow from; one of its own unless given
+    /// The seed of the times of the kills; random unless given
     #[arg(long)]
     seed: Option<u64>,
 }
 
-/// What all of it came to.
+/// The results.
 pub(crate) struct Soaked {
     seed: u64,
-    /// The most puts a second that there can be.
+    /// The highest rate, in puts per second.
     highest: f64,
-    /// Those that were to be.
+    /// The rate of the load.
     rate: f64,
-    /// How long the load really took.
+    /// The actual duration of the load.
     seconds: f64,
     samples: Vec<Sample>,
     kills: Vec<Kill>,
     audit: Audit,
-    /// What `alldata-peer verify` said.
+    /// The output of `alldata-peer verify`.
     verified: String,
-    /// What else went wrong.
+    /// Other faults.
     troubles: Vec<String>,
 }
 
 impl Soak {
-    /// Loads a server for the time that was asked for, and then looks at its store.
+    /// Loads a server for the given time, and then checks its store.
     ///
     /// # Errors
     ///
-    /// When there is nothing to tell. What goes wrong once the load runs is part of the result.
+    /// If there are no results. Faults under load are part of the results.
     pub(crate) fn run(&self, tools: &Tools) -> Result<Soaked> {
         let seed = self.seed.unwrap_or_else(|| fastrand::u64(..SEEDS));
         let highest = highest_rate(tools)?;
@@ -115,14 +114,14 @@ impl Soak {
 }
 
 impl Soaked {
-    /// In the order of time.
+    /// In chronological order.
     pub(crate) fn samples(&self) -> &[Sample] {
         &self.samples
     }
 
     /// # Errors
     ///
-    /// When the server lost or changed anything, or did not do what it has to.
+    /// If the server lost or changed anything, or did not do its work.
     pub(crate) fn judge(&self) -> Result<()> {
         let mut troubles = self.troubles.clone();
         for (faults, what) in [
@@ -140,7 +139,7 @@ impl Soaked {
     }
 }
 
-/// As many puts a second as a server takes that has no other thing to do.
+/// The highest rate of a server, in puts per second.
 fn highest_rate(tools: &Tools) -> Result<f64> {
     let load = results::Load::of_events(EVENT_BYTES[0]);
     let running = Server::PeerSqlite.start(tools)?;
@@ -158,13 +157,13 @@ struct Soaking<'a> {
     tools: &'a Tools,
     store: Arc<TempDir>,
     address: SocketAddr,
-    /// `None` only once it did not start again.
+    /// `None` only after it did not start again.
     running: Option<Running>,
     load: Load,
     start: Instant,
     samples: Vec<Sample>,
     kills: Vec<Kill>,
-    /// The key of the first put of each life, which is beside the load.
+    /// The key of the first put of each life, which is not part of the load.
     first_keys: BTreeSet<String>,
 }
 
@@ -226,7 +225,7 @@ impl<'a> Soaking<'a> {
         let killed = Instant::now();
         let mut running = self.running.take().context("there is no server")?;
         running.check()?;
-        // With SIGKILL.
+        // By SIGKILL.
         drop(running);
         let life = self.kills.len() + 2;
         let running = Server::start_peer(self.tools, &self.store, self.address.port())?;
@@ -289,7 +288,7 @@ fn first_key(life: usize) -> String {
     format!("the first of life {life}")
 }
 
-/// Has `alldata-peer verify` look at a store, and returns what it says.
+/// Runs `alldata-peer verify` on a store, and returns its output.
 fn verify(peer: &PathBuf, path: &Path) -> Result<String> {
     let store = format!("sqlite:{}", path.display());
     let output = Command::new(peer)

@@ -1,23 +1,23 @@
-//! A port that a server gets again after a kill.
+//! A port that a server can use again after a kill.
 //!
-//! It lies below those that the system hands out by itself: one of these might be the near end of
-//! somebody's connection by the time that the server wants it back.
+//! It is below the ephemeral ports of the system: one of those could be in use by a client connection when the
+//! server needs it again.
 
 use std::fs;
 use std::net::{Ipv4Addr, TcpListener};
 
 use anyhow::{Context as _, Result};
 
-/// The first port and the last that the system hands out.
+/// The range of ephemeral ports.
 const HANDED_OUT: &str = "/proc/sys/net/ipv4/ip_local_port_range";
 
-/// The least port that is taken: those below belong to well-known services.
+/// The lowest port: those below belong to well-known services.
 const LEAST: u16 = 10_000;
 
-/// How many ports are tried.
+/// The number of ports that are tried.
 const TRIES: usize = 100;
 
-/// A port that is free now, and that is nobody's by accident later.
+/// A port that is free now, and that the system does not assign later.
 pub(crate) fn free() -> Result<u16> {
     let text =
         fs::read_to_string(HANDED_OUT).with_context(|| format!("cannot read {HANDED_OUT}"))?;
@@ -27,7 +27,7 @@ pub(crate) fn free() -> Result<u16> {
     ports.find(is_free).context("no port is free")
 }
 
-/// The first port that the system hands out, if it leaves some below.
+/// The first ephemeral port, if there are enough ports below it.
 fn first_handed_out(text: &str) -> Option<u16> {
     let first = text.split_whitespace().next()?.parse().ok()?;
     (first > LEAST).then_some(first)

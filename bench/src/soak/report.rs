@@ -1,15 +1,15 @@
-//! What a soak came to, as tables in Markdown.
+//! The results of a soak test, as tables in Markdown.
 
 use crate::report::table;
 use crate::results::{CONNECTIONS, EVENT_BYTES};
 use crate::soak::Soaked;
 use crate::soak::flatness::{Change, Measure, Verdict, WARM_UP_SECONDS};
-use crate::soak::load::ANSWER_DEADLINE;
+use crate::soak::load::RESPONSE_DEADLINE;
 
-/// What stands in a cell that nothing was measured for.
+/// The text of a cell without a measurement.
 const NOTHING: &str = "–";
 
-/// What happened, what became of the puts, and what was flat.
+/// The events of the test, the outcomes of the puts, and the flatness.
 pub(crate) fn markdown(soaked: &Soaked) -> String {
     let load = format!(
         "{CONNECTIONS} connections, events of {} bytes, seed {}",
@@ -57,7 +57,7 @@ fn facts(soaked: &Soaked) -> Vec<(String, String)> {
 
 fn faults(soaked: &Soaked) -> Vec<(String, String)> {
     let audit = &soaked.audit;
-    let deadline = ANSWER_DEADLINE.as_secs();
+    let deadline = RESPONSE_DEADLINE.as_secs();
     let mut rows: Vec<(String, String)> = [
         ("**lost**: 201, and not in the store", audit.lost.count),
         (

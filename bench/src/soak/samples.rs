@@ -1,6 +1,4 @@
-//! What the server took, second by second, and when it was killed; both as CSV.
-//!
-//! Never judges: that is `flatness`.
+//! The resources of the server, second by second, and its kills; both as CSV. They are evaluated in `flatness`.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -10,33 +8,33 @@ use anyhow::Result;
 
 use crate::server::{Running, STORE};
 
-/// What a server took at one moment.
+/// The resources of a server at one moment.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Sample {
-    /// Since the load began.
+    /// The time since the load began.
     pub(crate) seconds: f64,
-    /// Which of the servers this was, counted from 1.
+    /// The life of the server, counted from 1.
     pub(crate) life: usize,
-    /// Since this server was started.
+    /// The time since this server was started.
     pub(crate) life_seconds: f64,
-    /// Resident, in bytes.
+    /// The resident memory, in bytes.
     pub(crate) memory: u64,
     pub(crate) open_files: u64,
     pub(crate) threads: u64,
-    /// 201s so far, of all lives.
+    /// The number of 201s so far, of all lives.
     pub(crate) acknowledged: u64,
-    /// The bytes of the database.
+    /// The size of the database in bytes.
     pub(crate) database: u64,
-    /// The bytes of its log.
+    /// The size of its WAL in bytes.
     pub(crate) wal: u64,
 }
 
 /// A server was killed, and another was started in its place.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Kill {
-    /// Since the load began.
+    /// The time since the load began.
     pub(crate) seconds: f64,
-    /// From the kill to the first 201 of the next server.
+    /// The time from the kill to the first 201 of the next server.
     pub(crate) outage_seconds: f64,
 }
 
@@ -57,7 +55,7 @@ impl Sample {
             threads: running.threads()?,
             acknowledged,
             database: fs::metadata(store.join(STORE))?.len(),
-            // Not there until the first write.
+            // It does not exist until the first write.
             wal: fs::metadata(store.join(format!("{STORE}-wal"))).map_or(0, |file| file.len()),
         })
     }
@@ -68,7 +66,7 @@ pub(crate) fn lives(samples: &[Sample]) -> impl Iterator<Item = &[Sample]> {
     samples.chunk_by(|one, next| one.life == next.life)
 }
 
-/// The 201s a second at each sample, since the one before it in the same life.
+/// The 201s per second at each sample, since the previous one in the same life.
 pub(crate) fn rates(life: &[Sample]) -> Vec<(f64, f64)> {
     let pairs = life.array_windows();
     let rate = |[one, next]: &[Sample; 2]| {

@@ -1,6 +1,6 @@
 //! Compares `decode` with `serde_json::Value`.
 //!
-//! They must agree on every body: where `Value` is not exact, [`oracle`](crate::oracle) is.
+//! Both must agree on every body. [`oracle`](crate::oracle) makes `Value` exact.
 
 use std::str;
 
@@ -31,7 +31,7 @@ enum Kind {
 ///
 /// # Panics
 ///
-/// When it does not.
+/// If they disagree.
 pub fn check(body: &[u8]) {
     let decoded = decode(body);
     let event = decoded.as_ref().ok().map(|put| put.event);
@@ -51,7 +51,7 @@ pub fn check(body: &[u8]) {
         let [body, event] = <[_; 2]>::try_from(values).expect("as many as were asked for");
         let (expected, expected_event) = expected(text, body);
         assert_eq!(kind, expected);
-        // The oracle reads the event alone, so it is JSON by itself and the one of the member.
+        // The oracle reads the event by itself, so it is valid JSON and the value of the member.
         assert_eq!(event, expected_event);
     });
     check_place(body, &decoded);
@@ -113,7 +113,7 @@ fn kind_of(decoded: &Result<Put<'_>, DecodeError>) -> Kind {
     }
 }
 
-/// Asserts that the position in an error exists, and has the fault.
+/// Asserts that the position in an error exists and is that of the error.
 fn check_place(body: &[u8], decoded: &Result<Put<'_>, DecodeError>) {
     let Err(error) = decoded else { return };
     let sentence = error.to_string();
@@ -138,7 +138,7 @@ fn check_place(body: &[u8], decoded: &Result<Put<'_>, DecodeError>) {
             let number = |digits: &str| digits.parse::<usize>().expect("is a number");
             let lines = body.split(|byte| *byte == b'\n');
             let line = lines.clone().nth(number(line) - 1).expect("is a line");
-            // The place of a line's end is behind it.
+            // The position after the end of a line.
             assert!(number(column) <= line.len() + 1, "{reason}");
         }
         _ => {}

@@ -1,35 +1,33 @@
 //! `serde_json::Value` as an oracle of JSON texts and their values.
 //!
-//! Works around what `Value` does not do exactly: it refuses unpaired surrogates, which the grammar
-//! of RFC 8259 allows; it gives objects whose first name is one of two that serde_json reserves
-//! another meaning; it recurses. Numbers are exact, by the feature `arbitrary_precision`. Does not call the
-//! code under test.
+//! Works around the inexact parts of `Value`: it refuses unpaired surrogates, which the grammar of RFC 8259
+//! allows; it gives a special meaning to objects whose first name is one of two that serde_json reserves; it
+//! recurses. Numbers are exact, by the feature `arbitrary_precision`. Does not call the code under test.
 
 use std::thread;
 
 use serde::Deserialize as _;
 use serde_json::{Deserializer, Value};
 
-/// The largest text in bytes: nested no deeper than this, which bounds the stack.
+/// The largest text in bytes. It also bounds the nesting, and so the stack.
 pub const MAX_BYTES: usize = 16 * 1024;
 
 /// The deepest nesting that is read on the stack of the caller.
 const SHALLOW: usize = 100;
 
-/// A stack for the deepest text, at 16 KiB for each level: more than twice what a level takes in a
-/// build with all checks. It is memory only as far as it is used.
+/// A stack for the deepest text, at 16 KiB for each level: more than twice the need of a build with all checks.
+/// Unused parts take no memory.
 const STACK_BYTES: usize = MAX_BYTES * 16 * 1024;
 
-/// Stands before every string in what is read, so that no name is one that serde_json has for itself.
+/// Prefixes every string of the text that is parsed, so that no name is one that serde_json reserves.
 const STRING_MARK: char = '_';
 
 /// Stands, with a second character, for an unpaired surrogate.
 const SURROGATE_MARK: char = '\u{F0000}';
 
-/// Calls `judge` with the value of each text, or `None` for one that is no JSON.
+/// Calls `judge` with the value of each text, or `None` if it is not JSON.
 ///
-/// In the values every string and every name begins with a mark: [`name`] puts it there, [`text`]
-/// takes it away.
+/// In the values every string and every name begins with a mark: [`name`] adds it, [`text`] removes it.
 pub fn judge<T: Send>(texts: &[&str], judge: impl FnOnce(Vec<Option<Value>>) -> T + Send) -> T {
     let depth = texts.iter().map(|text| most_depth(text)).max();
     let parse_and_judge = || judge(texts.iter().map(|text| parse(text)).collect());
@@ -44,7 +42,7 @@ pub fn judge<T: Send>(texts: &[&str], judge: impl FnOnce(Vec<Option<Value>>) -> 
     })
 }
 
-/// Whether a text is fit for the oracle: of a bounded size, and without the character that marks a
+/// Whether a text is suitable for the oracle: of a bounded size, and without the character that stands for a
 /// surrogate.
 #[must_use]
 pub fn is_fit(text: &str) -> bool {
@@ -54,7 +52,7 @@ pub fn is_fit(text: &str) -> bool {
         && !text.to_ascii_lowercase().contains(escape)
 }
 
-/// A name as it stands in a value.
+/// A name as it is in a value.
 #[must_use]
 pub fn name(name: &str) -> String {
     format!("{STRING_MARK}{name}")
@@ -76,8 +74,8 @@ fn parse(text: &str) -> Option<Value> {
     parser.end().is_ok().then_some(value)
 }
 
-/// The text with a mark before each string and in place of each unpaired surrogate. It is JSON if
-/// the text is: what is changed lies in strings, and is replaced by what may stand there.
+/// The text with a mark before each string and in place of each unpaired surrogate. It is JSON if the text is:
+/// only strings are changed, to other valid strings.
 fn mark(text: &str) -> String {
     let mut marked = String::with_capacity(text.len() * 2);
     let mut is_string = false;
@@ -101,7 +99,7 @@ fn mark(text: &str) -> String {
     marked
 }
 
-/// How long the escape is that the text begins with; a pair of surrogates is one.
+/// The length of the escape at the start of the text; a pair of surrogates is one.
 fn escape_length(text: &str) -> usize {
     let is_high = |unit| (0xD800..0xDC00).contains(&unit);
     let is_low = |unit| (0xDC00..0xE000).contains(&unit);
@@ -112,7 +110,7 @@ fn escape_length(text: &str) -> usize {
     }
 }
 
-/// The number in an escape of the form `\uXXXX` that the text begins with.
+/// The number in an escape of the form `\uXXXX` at the start of the text.
 fn unit(text: &str) -> Option<u32> {
     let digits = text.strip_prefix("\\u")?.get(..4)?;
     let is_hex = digits.bytes().all(|digit| digit.is_ascii_hexdigit());
@@ -124,13 +122,13 @@ fn unpaired_surrogate(token: &str) -> Option<u32> {
     (0xD800..0xE000).contains(&number).then_some(number)
 }
 
-/// A character for each surrogate, of which there is one only behind a mark.
+/// A character for each surrogate, which occurs only after a mark.
 fn stand_in(surrogate: u32) -> char {
     let number = u32::from(SURROGATE_MARK) + surrogate - 0xD800;
     char::from_u32(number).expect("is in the plane of the mark")
 }
 
-/// At least how deep a text is nested.
+/// A lower bound of the nesting of a text.
 fn most_depth(text: &str) -> usize {
     text.bytes()
         .filter(|byte| matches!(byte, b'[' | b'{'))

@@ -11,22 +11,22 @@ pub const PROGRAM: &str = "ALLDATA_PEER_FUZZ_PROGRAM";
 /// The output of the program before its address, once it listens.
 const LISTENING: &str = "listening on http://";
 
-/// The program, which takes puts at an address.
+/// A running program and its address.
 #[derive(Debug)]
 pub struct Program {
     child: Child,
     address: SocketAddr,
-    /// Kept open, so that the program can write there.
+    /// Kept open, so that the program can write to it.
     _stdout: BufReader<ChildStdout>,
 }
 
 impl Program {
-    /// Starts it. The kernel kills it when this process ends in any way: a fuzzer with a finding
-    /// runs no destructors.
+    /// Starts the program. The kernel kills it when this process ends in any way: a fuzzer with a finding runs
+    /// no destructors.
     ///
     /// # Panics
     ///
-    /// When it does not start.
+    /// If it does not start.
     #[must_use]
     pub fn start() -> Self {
         let program = env::var_os(PROGRAM);
@@ -37,7 +37,7 @@ impl Program {
             .args(["serve", "--hostname", "127.0.0.1", "--port", "0"])
             .args(["--sink", "memory:"])
             .env_remove(PROGRAM)
-            // What a client does wrong is not worth a line.
+            // Refused requests are not logged.
             .env("RUST_LOG", "error")
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -62,11 +62,11 @@ impl Program {
         self.address
     }
 
-    /// Asserts that it still runs.
+    /// Asserts that the program still runs.
     ///
     /// # Panics
     ///
-    /// When it has.
+    /// If it has ended.
     pub fn assert_runs(&mut self) {
         let ended = self.child.try_wait().expect("a child can be asked for");
         assert_eq!(ended, None, "the program has ended");

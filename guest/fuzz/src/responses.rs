@@ -1,6 +1,6 @@
-//! Reads the bytes that a server sent on a connection as HTTP/1.1 responses, and nothing else.
+//! Parses the bytes that a server sent on a connection as HTTP/1.1 responses.
 //!
-//! Has the responses that this server may send at all; does not read requests.
+//! Knows the responses that this server may send; does not parse requests.
 
 use std::collections::BTreeMap;
 use std::str;
@@ -14,7 +14,7 @@ const STATUSES: [u16; 12] = [100, 201, 400, 405, 409, 413, 414, 415, 431, 501, 5
 /// The status codes of a response to HEAD: the request is refused for its method or before.
 const OF_ANY_METHOD: [u16; 7] = [400, 405, 413, 414, 431, 501, 505];
 
-/// The status codes after which no request follows, since its start is not known.
+/// The status codes after which no request follows, since its start is unknown.
 const LAST: [u16; 4] = [414, 431, 501, 505];
 
 /// The header fields that are allowed.
@@ -48,7 +48,7 @@ impl Response {
         self.fields.get(name).map(String::as_str)
     }
 
-    /// Whether it must be the last.
+    /// Whether it must be the last response.
     #[must_use]
     pub fn is_last(&self) -> bool {
         match self.minor_version {
@@ -62,7 +62,7 @@ impl Response {
 ///
 /// # Panics
 ///
-/// When there are bytes that are not a response of this server.
+/// If there are bytes that are not a response of this server.
 #[must_use]
 pub fn read(mut bytes: &[u8]) -> (Vec<Response>, &[u8]) {
     let mut responses = Vec::new();
@@ -76,7 +76,7 @@ pub fn read(mut bytes: &[u8]) -> (Vec<Response>, &[u8]) {
 fn read_one(bytes: &[u8]) -> Option<(Response, &[u8])> {
     let end = bytes.windows(4).position(|four| four == b"\r\n\r\n");
     let Some(end) = end else {
-        // What has begun like an answer may be one that is cut off.
+        // A response that is incomplete may have been cut off.
         let begun = bytes.len().min("HTTP/1.".len());
         assert_eq!(bytes[..begun], b"HTTP/1."[..begun], "no status line");
         return None;
@@ -104,7 +104,7 @@ fn read_one(bytes: &[u8]) -> Option<(Response, &[u8])> {
 
 /// # Panics
 ///
-/// When it is not the header section of a response.
+/// If it is not the header section of a response.
 fn read_head(head: &str) -> Response {
     let mut lines = head.split("\r\n");
     let status_line = lines.next().expect("splitting gives at least one part");
@@ -142,7 +142,7 @@ fn read_head(head: &str) -> Response {
 
 /// Asserts that body and header fields are those of the status, and returns the detail.
 fn check_body(response: &Response, body: &[u8]) -> String {
-    // RFC 9110, section 6.6.1, asks for it up to 4xx, and only hyper has it.
+    // RFC 9110, section 6.6.1, requires `Date` up to 4xx, and hyper adds it.
     assert!(
         response.field("date").is_some() || response.status == 505,
         "no date: {response:?}"
@@ -177,7 +177,7 @@ fn check_body(response: &Response, body: &[u8]) -> String {
         problem["title"].is_string() && problem["retry"].is_boolean(),
         "{problem}"
     );
-    // The sink always says what it did.
+    // The sink always reports the outcome.
     assert_eq!(problem["stored"], "no", "{problem}");
     let detail = problem["detail"].as_str().expect("the detail is a text");
     assert!(detail.ends_with('.'), "no sentence: {problem}");

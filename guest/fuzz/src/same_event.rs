@@ -17,7 +17,7 @@ const SEPARATOR: u8 = 0xFF;
 ///
 /// # Panics
 ///
-/// When it does not.
+/// If it does not.
 pub fn check(input: &[u8]) {
     let mut texts = input.splitn(2, |byte| *byte == SEPARATOR);
     let mut next = || str::from_utf8(texts.next().unwrap_or_default());
@@ -52,7 +52,7 @@ fn check_pair(left: &str, right: &str) {
     assert_eq!(said, expected, "{left:?} and {right:?}");
 }
 
-/// Puts a text of its value in the place of each number; strings all have a mark that it lacks.
+/// Replaces each number by a text of its value; strings all have a mark, which these texts lack.
 fn normalize(value: &mut Value) {
     match value {
         Value::Number(number) => *value = Value::String(normal_number(&number.to_string())),
@@ -62,7 +62,7 @@ fn normalize(value: &mut Value) {
     }
 }
 
-/// A number's one spelling: a whole number without zeros at its ends, times a power of ten.
+/// The canonical spelling of a number: an integer without zeros at its ends, times a power of ten.
 fn normal_number(number: &str) -> String {
     let (sign, unsigned) = match number.strip_prefix('-') {
         Some(unsigned) => ("-", unsigned),
@@ -79,9 +79,9 @@ fn normal_number(number: &str) -> String {
     }
 }
 
-/// The sum of a whole number of any length and a short one.
+/// The sum of an integer of any length and a short one.
 fn sum(number: &str, addend: i128) -> String {
-    /// How many digits are added at once.
+    /// The number of digits that are added at once.
     const DIGITS: usize = 30;
     let (is_negative, digits) = match number.strip_prefix('-') {
         Some(digits) => (true, digits),
@@ -103,7 +103,7 @@ fn sum(number: &str, addend: i128) -> String {
     format!("{sign}{}", size.trim_start_matches('0'))
 }
 
-/// The text with every character of its strings as an escape.
+/// The text with every character of its strings escaped.
 fn with_escapes(text: &str) -> String {
     let escape = |char: char| {
         let mut units = [0; 2];
@@ -116,7 +116,7 @@ fn with_escapes(text: &str) -> String {
     })
 }
 
-/// The text with white space around all that parts its values.
+/// The text with white space around all tokens.
 fn with_spaces(text: &str) -> String {
     respelled(text, |char, is_string| match char {
         '[' | ']' | '{' | '}' | ':' | ',' if !is_string => format!(" {char}\r\n\t"),
@@ -142,7 +142,7 @@ fn with_exponents(text: &str) -> String {
     })
 }
 
-/// The text without one of its characters: the one at this place, counted round and round.
+/// The text without one of its characters: the one at this index, modulo its length.
 fn without_one(text: &str, place: usize) -> String {
     let missing = place % text.chars().count().max(1);
     let rest = text.chars().enumerate();
@@ -150,7 +150,7 @@ fn without_one(text: &str, place: usize) -> String {
     rest.map(|(_, char)| char).collect()
 }
 
-/// The text with each character replaced, but for quotes and escapes.
+/// The text with each character replaced, except for quotes and escapes.
 fn respelled(text: &str, mut spell: impl FnMut(char, bool) -> String) -> String {
     let (mut is_string, mut is_escape) = (false, false);
     text.chars()

@@ -1,7 +1,7 @@
-//! Sends bytes on a connection of their own to the real program, and checks what it sends back.
+//! Sends bytes on a new connection to the real program, and checks the responses.
 //!
-//! Checks only which responses are possible at most. Which response is right would take a second parser of HTTP, with
-//! faults of its own.
+//! Checks only that the responses are possible. Which response is right would take a second parser of HTTP,
+//! with bugs of its own.
 
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::io::{ErrorKind, Read as _, Write as _};
@@ -13,30 +13,31 @@ use std::time::{Duration, Instant};
 use crate::program::Program;
 use crate::responses::{self, Response};
 
-/// The most bytes of an input: as much as the system takes of a client that reads nothing, with all
-/// the answers that so many bytes can ask for.
+/// The most bytes of an input: as much as the system accepts for a server that does not read, including all
+/// responses that so many bytes can cause.
 const MAX_BYTES: usize = 16 * 1024;
 
-/// This byte of an input is not sent: it is a pause. No text in UTF-8 has it; the other such bytes are sent.
+/// This byte of an input is not sent, but pauses. UTF-8 never contains it; the other such bytes are sent.
 const PAUSE: u8 = 0xFF;
 
 /// The most pauses: more would only be slower.
 const MAX_PAUSES: usize = 6;
 
-/// How long a pause is, unless the server answers in it: enough for it to read what there is.
+/// The length of a pause, unless the server responds before: enough for it to read everything.
 const PAUSE_TIME: Duration = Duration::from_millis(1);
 
-/// By when the server has to have answered everything and to have closed the connection, once its
-/// client has said that it sends no more.
+/// The time in which the server has to respond to everything and to close the connection, after its client has
+/// closed the sending side.
 const DEADLINE: Duration = Duration::from_secs(60);
 
-/// After how many inputs the server is asked whether it is alive.
+/// The number of inputs between two checks that the server is alive.
 const INPUTS_BETWEEN_PUTS: u64 = 64;
 
-/// How many responses of a connection are counted as coverage.
+/// The number of responses of a connection that count as coverage.
 const MAX_COUNTED_RESPONSES: usize = 6;
 
-/// The coverage of the server, which is not instrumented: one counter for each response and those before it. libFuzzer finds them by the name of their section, and clears them for each input.
+/// The coverage of the server, which is not instrumented: one counter for each response and those before it.
+/// libFuzzer finds them by the name of their section, and clears them for each input.
 #[cfg(target_os = "linux")]
 #[expect(
     unsafe_code,
@@ -50,23 +51,22 @@ static SEEN: [AtomicU8; 4096] = [const { AtomicU8::new(0) }; 4096];
 /// The preface of HTTP/2 (RFC 9113, section 3.4).
 const HTTP_2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
-/// The program, and how many inputs it has had.
+/// The program, and the number of its inputs so far.
 static SERVER: OnceLock<Mutex<(Program, u64)>> = OnceLock::new();
 
 /// The bytes that were received.
 #[derive(Debug)]
 struct Received {
     bytes: Vec<u8>,
-    /// Whether the connection ended with a reset: the server closed it before it had read all that
-    /// was sent.
+    /// Whether the connection ended with a reset: the server closed it before it had read everything.
     is_reset: bool,
 }
 
-/// Sends an input to the program, and asserts that it sends back only responses that are allowed.
+/// Sends an input to the program, and asserts that it returns only allowed responses.
 ///
 /// # Panics
 ///
-/// When they are not, or the server does not take puts any more.
+/// If it does not, or the server no longer accepts puts.
 pub fn check(input: &[u8]) {
     if input.len() > MAX_BYTES {
         return;
@@ -100,8 +100,7 @@ fn check_alive(program: &mut Program) {
     }
 }
 
-/// Sends the parts with a pause after each but the last, then the end of what is sent, and reads to
-/// the end.
+/// Sends the parts with a pause after each but the last, then closes the sending side, and reads to the end.
 fn exchange(address: SocketAddr, parts: &[&[u8]]) -> Received {
     let mut stream = TcpStream::connect_timeout(&address, DEADLINE).expect("the server listens");
     stream.set_nodelay(true).expect("sets an option");
@@ -132,11 +131,11 @@ fn exchange(address: SocketAddr, parts: &[&[u8]]) -> Received {
 }
 
 impl Received {
-    /// Reads what comes in this time, or less. Returns whether there may be more.
+    /// Reads for this time, or less. Returns whether there may be more.
     ///
     /// # Panics
     ///
-    /// When the connection ends in another way than a server ends one: that is a finding.
+    /// If the connection ends in another way than a server ends one: that is a finding.
     fn wait(&mut self, stream: &mut TcpStream, time: Duration) -> bool {
         let time = Some(time);
         stream.set_read_timeout(time).expect("sets an option");
@@ -157,7 +156,7 @@ impl Received {
     }
 }
 
-/// Asserts that only responses came back, and no more than there can have been requests.
+/// Asserts that only responses were received, and no more than there can have been requests.
 fn judge(sent: &[u8], received: &Received) -> Vec<Response> {
     let (responses, cut_off) = responses::read(&received.bytes);
     assert!(
@@ -181,13 +180,13 @@ fn judge(sent: &[u8], received: &Received) -> Vec<Response> {
         interim <= self::count(&sent_lower, b"100-continue"),
         "was not expected"
     );
-    // The last may refuse what is no request.
+    // The last one may refuse an invalid request.
     let requests = count(b" HTTP/1.");
     assert!(
         responses.len() - interim <= requests + 1,
         "more responses than requests"
     );
-    // What follows a request of HTTP/1.0 and is none may be refused in that version too.
+    // Invalid bytes after a request of HTTP/1.0 may be refused in that version too.
     let is_old = responses.iter().any(|response| response.minor_version == 0);
     assert!(
         !is_old || count(b" HTTP/1.0") > 0,
@@ -217,7 +216,7 @@ fn count(bytes: &[u8], words: &[u8]) -> usize {
 fn has_whole_head(sent: &[u8]) -> bool {
     let start = sent.iter().position(|byte| !matches!(byte, b'\r' | b'\n'));
     let head = &sent[start.unwrap_or(sent.len())..];
-    // What HTTP/2 begins with has one more line, and is cut off before it.
+    // The preface of HTTP/2 has one more line, before which it is refused.
     let is_begun = HTTP_2_PREFACE.starts_with(head) && head != HTTP_2_PREFACE;
     !is_begun && count(head, b"\n\r\n") + count(head, b"\n\n") > 0
 }
@@ -226,7 +225,7 @@ fn has_whole_head(sent: &[u8]) -> bool {
 fn tell(responses: &[Response]) {
     let mut hasher = DefaultHasher::new();
     for response in responses.iter().take(MAX_COUNTED_RESPONSES) {
-        // Every place in the body would be an answer of its own.
+        // Otherwise every position in the body would be a response of its own.
         let detail = response
             .detail
             .replace(|char: char| char.is_ascii_digit(), "");
@@ -254,7 +253,7 @@ mod tests {
 
     const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
-    /// The number of responses of a server that answers with `script`.
+    /// The number of responses of a server that responds with `script`.
     fn responses(sent: &[u8], script: &[&[u8]]) -> thread::Result<usize> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("binds");
         let address = listener.local_addr().expect("is bound");

@@ -11,7 +11,7 @@ use super::connection::Connection;
 use super::message::{OutgoingEvent, StoredMessage};
 use super::url::NatsUrl;
 use crate::sink::PutError;
-use crate::sink::comparison::{Comparison, HeldId, SMALL_BYTES};
+use crate::sink::comparison::{Comparison, SMALL_BYTES, StoredId};
 use crate::store::{Event, digest};
 
 /// The time-out for reading the stored event.
@@ -72,9 +72,9 @@ impl ConflictCheck {
         let Ok(stream) = connection.stream(&self.url).await else {
             return Compared::NotRead(None);
         };
-        let held = stream.get_last_raw_message_by_subject(&message.subject);
-        let held = match timeout(READ_TIMEOUT, held).await {
-            Ok(Ok(held)) => held,
+        let stored = stream.get_last_raw_message_by_subject(&message.subject);
+        let stored = match timeout(READ_TIMEOUT, stored).await {
+            Ok(Ok(stored)) => stored,
             Ok(Err(error)) => {
                 return Compared::NotRead(match error.kind() {
                     LastRawMessageErrorKind::JetStream(error) => Some(error.to_string()),
@@ -84,8 +84,13 @@ impl ConflictCheck {
             // A slow read is no sign that nothing can be put.
             Err(_elapsed) => return Compared::NotRead(None),
         };
-        match StoredMessage::read(&self.url, &held.subject, Some(&held.headers), &held.payload) {
-            StoredMessage::Intact(held) => self.compare_events(message, held, subject).await,
+        match StoredMessage::read(
+            &self.url,
+            &stored.subject,
+            Some(&stored.headers),
+            &stored.payload,
+        ) {
+            StoredMessage::Intact(stored) => self.compare_events(message, stored, subject).await,
             StoredMessage::Damaged(_) | StoredMessage::Foreign => {
                 let reason = format!(
                     "the stored event of the key {key:?} is damaged, or was not put by a peer; `alldata-peer verify` finds all such events"
@@ -98,18 +103,18 @@ impl ConflictCheck {
     async fn compare_events(
         &self,
         message: &OutgoingEvent,
-        held: Event,
-        subject: HeldId,
+        stored: Event,
+        subject: StoredId,
     ) -> Compared {
         let sent = message.event();
-        let is_same = if held.event == sent {
+        let is_same = if stored.event == sent {
             true
-        } else if held.event.len().max(sent.len()) <= SMALL_BYTES {
-            same_event(&held.event, sent)
+        } else if stored.event.len().max(sent.len()) <= SMALL_BYTES {
+            same_event(&stored.event, sent)
         } else {
-            let id = digest(&held.key, &held.event);
-            let read_held = move || Ok(held.event);
-            let is_same = self.comparison.is_same(sent.to_owned(), id, read_held);
+            let id = digest(&stored.key, &stored.event);
+            let read_stored = move || Ok(stored.event);
+            let is_same = self.comparison.is_same(sent.to_owned(), id, read_stored);
             match is_same.await {
                 Ok(is_same) => {
                     self.comparison.add_alias(&id, subject);

@@ -32,7 +32,7 @@ const MAX_WAITING: usize = 16;
 const KNOWN_EVENTS: usize = 8192;
 
 /// Identifies a stored event, such as its digest.
-pub(crate) type HeldId = [u8; 32];
+pub(crate) type StoredId = [u8; 32];
 
 /// The value digest of an event; `None` if it is not JSON.
 type Value = Option<[u8; VALUE_DIGEST_BYTES]>;
@@ -67,31 +67,31 @@ impl Comparison {
     /// Whether the cache shows that `sent` has another value than the stored event. Always false for a
     /// large `sent`.
     #[cfg(feature = "nats")]
-    pub(crate) fn is_known_to_differ(&self, sent: &str, held: &HeldId) -> bool {
+    pub(crate) fn is_known_to_differ(&self, sent: &str, stored: &StoredId) -> bool {
         sent.len() <= SMALL_BYTES
-            && find(&self.known, held).is_some_and(|held| !are_same(value_digest(sent), held))
+            && find(&self.known, stored).is_some_and(|stored| !are_same(value_digest(sent), stored))
     }
 
     /// Caches the value digest of a stored event under another id too, if it is cached.
     #[cfg(feature = "nats")]
-    pub(crate) fn add_alias(&self, held: &HeldId, other: HeldId) {
+    pub(crate) fn add_alias(&self, stored: &StoredId, other: StoredId) {
         let mut known = lock(&self.known);
-        if let Some(value) = known.find(held) {
+        if let Some(value) = known.find(stored) {
             known.insert(other, value);
         }
     }
 
-    /// Whether `sent` has the same value as the stored event. `read_held` reads that event; it is called on
+    /// Whether `sent` has the same value as the stored event. `read_stored` reads that event; it is called on
     /// a blocking thread, and only if the value digest is not cached.
     pub(crate) async fn is_same<H: AsRef<str>>(
         &self,
         sent: String,
-        held: HeldId,
-        read_held: impl FnOnce() -> Result<H, PutError> + Send + 'static,
+        stored: StoredId,
+        read_stored: impl FnOnce() -> Result<H, PutError> + Send + 'static,
     ) -> Result<bool, PutError> {
         let is_small = sent.len() <= SMALL_BYTES;
-        if is_small && let Some(held) = find(&self.known, &held) {
-            return Ok(are_same(value_digest(&sent), held));
+        if is_small && let Some(stored) = find(&self.known, &stored) {
+            return Ok(are_same(value_digest(&sent), stored));
         }
         let waiting = self.waiting.try_acquire();
         let _waiting = waiting.map_err(|_all_taken| {
@@ -104,18 +104,18 @@ impl Comparison {
         let turn = Arc::clone(&self.computing).acquire_owned().await;
         let turn = turn.map_err(|closed| failed(&closed))?;
         // Another put may have computed it meanwhile.
-        if is_small && let Some(held) = find(&self.known, &held) {
-            return Ok(are_same(value_digest(&sent), held));
+        if is_small && let Some(stored) = find(&self.known, &stored) {
+            return Ok(are_same(value_digest(&sent), stored));
         }
         let known = Arc::clone(&self.known);
         // Completes even if the put that waits for it is dropped.
         let comparison = tokio::task::spawn_blocking(move || {
             let _turn = turn;
-            let value = match find(&known, &held) {
+            let value = match find(&known, &stored) {
                 Some(value) => value,
                 None => {
-                    let value = value_digest(read_held()?.as_ref());
-                    lock(&known).insert(held, value);
+                    let value = value_digest(read_stored()?.as_ref());
+                    lock(&known).insert(stored, value);
                     value
                 }
             };
@@ -125,12 +125,12 @@ impl Comparison {
     }
 }
 
-fn are_same(sent: Value, held: Value) -> bool {
-    sent.is_some() && sent == held
+fn are_same(sent: Value, stored: Value) -> bool {
+    sent.is_some() && sent == stored
 }
 
-fn find(known: &Mutex<KnownValues>, held: &HeldId) -> Option<Value> {
-    lock(known).find(held)
+fn find(known: &Mutex<KnownValues>, stored: &StoredId) -> Option<Value> {
+    lock(known).find(stored)
 }
 
 /// Each change leaves the tables consistent, so a poisoned lock is still good.
@@ -141,27 +141,27 @@ fn lock(known: &Mutex<KnownValues>) -> std::sync::MutexGuard<'_, KnownValues> {
 /// The value digests of the stored events that were compared last.
 #[derive(Debug, Default)]
 struct KnownValues {
-    recent: HashMap<HeldId, Value>,
+    recent: HashMap<StoredId, Value>,
     /// The previous generation of `recent`. Digests that are not used until the next generation are
     /// dropped.
-    older: HashMap<HeldId, Value>,
+    older: HashMap<StoredId, Value>,
 }
 
 impl KnownValues {
-    fn find(&mut self, held: &HeldId) -> Option<Value> {
-        if let Some(value) = self.recent.get(held) {
+    fn find(&mut self, stored: &StoredId) -> Option<Value> {
+        if let Some(value) = self.recent.get(stored) {
             return Some(*value);
         }
-        let value = self.older.remove(held)?;
-        self.insert(*held, value);
+        let value = self.older.remove(stored)?;
+        self.insert(*stored, value);
         Some(value)
     }
 
-    fn insert(&mut self, held: HeldId, value: Value) {
+    fn insert(&mut self, stored: StoredId, value: Value) {
         if self.recent.len() == KNOWN_EVENTS {
             self.older = std::mem::take(&mut self.recent);
         }
-        self.recent.insert(held, value);
+        self.recent.insert(stored, value);
     }
 }
 
@@ -171,12 +171,12 @@ mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
     use std::sync::mpsc;
 
-    use super::{Comparison, HeldId, KNOWN_EVENTS, KnownValues, MAX_WAITING, SMALL_BYTES};
+    use super::{Comparison, KNOWN_EVENTS, KnownValues, MAX_WAITING, SMALL_BYTES, StoredId};
     use crate::sink::PutError;
 
-    const HELD: HeldId = [1; 32];
+    const STORED: StoredId = [1; 32];
 
-    fn held() -> String {
+    fn stored() -> String {
         format!("[{}1]", "1,".repeat(SMALL_BYTES))
     }
 
@@ -194,9 +194,9 @@ mod tests {
                     reads.fetch_add(1, Ordering::Relaxed);
                     let wait = wait.lock().expect("is whole");
                     wait.recv().expect("is released");
-                    Ok(held())
+                    Ok(stored())
                 };
-                comparison.is_same(event, HELD, read).await
+                comparison.is_same(event, STORED, read).await
             }
         };
         let waiting: Vec<_> = (0..MAX_WAITING).map(|_| tokio::spawn(put("2"))).collect();
@@ -213,7 +213,7 @@ mod tests {
         for waiting in waiting {
             assert_eq!(waiting.await.expect("ends"), Ok(false));
         }
-        assert_eq!(put(&held().replace(',', ", ")).await, Ok(true));
+        assert_eq!(put(&stored().replace(',', ", ")).await, Ok(true));
         assert_eq!(put("2").await, Ok(false));
         assert_eq!(reads.load(Ordering::Relaxed), 1);
     }
@@ -225,10 +225,10 @@ mod tests {
         let fail = error.clone();
         let read = move || Err::<String, _>(fail);
         assert_eq!(
-            comparison.is_same("2".to_owned(), HELD, read).await,
+            comparison.is_same("2".to_owned(), STORED, read).await,
             Err(error)
         );
-        let same = comparison.is_same(held(), HELD, || Ok(held())).await;
+        let same = comparison.is_same(stored(), STORED, || Ok(stored())).await;
         assert_eq!(same, Ok(true));
     }
 
@@ -236,7 +236,7 @@ mod tests {
     async fn invalid_json_equals_no_event() {
         let comparison = Comparison::default();
         for event in ["", "[1 2]"] {
-            let same = comparison.is_same(event.to_owned(), HELD, || Ok("[1 2]"));
+            let same = comparison.is_same(event.to_owned(), STORED, || Ok("[1 2]"));
             assert_eq!(same.await, Ok(false), "{event:?}");
         }
     }

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use alldata_peer_protocol::same_event::same_event;
 
-use crate::sink::comparison::{Comparison, HeldId, SMALL_BYTES};
+use crate::sink::comparison::{Comparison, SMALL_BYTES, StoredId};
 use crate::sink::reason::Reason;
 use crate::sink::unavailable_reasons::UnavailableReasons;
 use crate::sink::{BoxSink, FULL_RETRY_SECONDS, PutError, PutSink};
@@ -28,8 +28,8 @@ pub struct MemorySink {
 }
 
 /// A stored event, and the digest of its key, which identifies it: the event of a key never changes.
-struct Held {
-    id: HeldId,
+struct StoredEvent {
+    id: StoredId,
     event: Arc<str>,
 }
 
@@ -78,13 +78,13 @@ impl MemorySink {
 
 impl MemorySink {
     /// Stores an event under an unused key, or returns the event that is stored under the key.
-    fn insert(&self, key: String, event: &str) -> Result<Option<Held>, PutError> {
+    fn insert(&self, key: String, event: &str) -> Result<Option<StoredEvent>, PutError> {
         let events = &mut *self.lock();
         let bytes = key.len() + event.len() + EVENT_OVERHEAD_BYTES;
         match events.by_key.entry(key) {
-            Entry::Occupied(held) => Ok(Some(Held {
-                id: blake3::hash(held.key().as_bytes()).into(),
-                event: Arc::clone(held.get()),
+            Entry::Occupied(stored) => Ok(Some(StoredEvent {
+                id: blake3::hash(stored.key().as_bytes()).into(),
+                event: Arc::clone(stored.get()),
             })),
             Entry::Vacant(_) if bytes > self.capacity_bytes - events.bytes => {
                 self.reasons.record(Reason::MemoryFull);
@@ -105,13 +105,15 @@ impl PutSink for MemorySink {
     async fn put(&self, key: String, event: String) -> Result<(), PutError> {
         let is_same = match self.insert(key, &event)? {
             None => true,
-            Some(held) if *held.event == *event => true,
-            Some(held) if held.event.len().max(event.len()) <= SMALL_BYTES => {
-                same_event(&held.event, &event)
+            Some(stored) if *stored.event == *event => true,
+            Some(stored) if stored.event.len().max(event.len()) <= SMALL_BYTES => {
+                same_event(&stored.event, &event)
             }
-            Some(held) => {
-                let read_held = || Ok(held.event);
-                self.comparison.is_same(event, held.id, read_held).await?
+            Some(stored) => {
+                let read_stored = || Ok(stored.event);
+                self.comparison
+                    .is_same(event, stored.id, read_stored)
+                    .await?
             }
         };
         if is_same {

@@ -80,14 +80,14 @@ impl SqliteSink {
     }
 
     /// Whether an event has the value of the one that its key holds, which has other bytes.
-    async fn is_held(&self, sent: Record, held: StoredEvent) -> Result<bool, PutError> {
+    async fn is_stored(&self, sent: Record, stored: StoredEvent) -> Result<bool, PutError> {
         let Record { key, event } = sent;
-        match held.event {
-            Some(held) if event.len() <= SMALL_BYTES => Ok(same_event(&held, &event)),
+        match stored.event {
+            Some(stored) if event.len() <= SMALL_BYTES => Ok(same_event(&stored, &event)),
             known => {
-                let (path, digest) = (self.path.clone(), held.digest);
-                let read_held = move || known.map_or_else(|| read(&path, &key, digest), Ok);
-                self.comparison.is_same(event, digest, read_held).await
+                let (path, digest) = (self.path.clone(), stored.digest);
+                let read_stored = move || known.map_or_else(|| read(&path, &key, digest), Ok);
+                self.comparison.is_same(event, digest, read_stored).await
             }
         }
     }
@@ -95,9 +95,9 @@ impl SqliteSink {
 
 /// Reads the event under a key, which has to have this digest.
 fn read(path: &Path, key: &str, digest: [u8; blake3::OUT_LEN]) -> Result<String, PutError> {
-    let held = StoreReader::open(path).and_then(|store| store.get(key));
-    match held {
-        Ok(Some(held)) if store::digest(key, &held) == digest => Ok(held),
+    let stored = StoreReader::open(path).and_then(|store| store.get(key));
+    match stored {
+        Ok(Some(stored)) if store::digest(key, &stored) == digest => Ok(stored),
         Ok(_) => Err(PutError::Failed(format!(
             "{} is not the file any more that holds the key {key:?}",
             path.display()
@@ -124,7 +124,9 @@ impl PutSink for SqliteSink {
         let is_same = match self.commits.put(Record { key, event }).await? {
             InsertOutcome::Stored => true,
             // Its room would be part of each put's.
-            InsertOutcome::Differs { sent, held } => Box::pin(self.is_held(sent, held)).await?,
+            InsertOutcome::Differs { sent, stored } => {
+                Box::pin(self.is_stored(sent, stored)).await?
+            }
             InsertOutcome::Damaged => {
                 let reason = "what the key holds is damaged; `alldata-peer verify` finds all such";
                 return Err(PutError::Failed(reason.to_owned()));

@@ -23,7 +23,7 @@ const LOCKED_RETRY_SECONDS: u32 = 1;
 /// noticed before the process is likely to end.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
-/// The size in bytes up to which a held event is read with its digest: it fits one page then.
+/// The size in bytes up to which a stored event is read with its digest: it fits one page then.
 const MAX_READ_BYTES: i64 = 2048;
 
 /// The outcome of a put.
@@ -36,7 +36,7 @@ pub(crate) enum InsertOutcome {
         /// What was to be put.
         sent: Record,
         /// What the key holds.
-        held: StoredEvent,
+        stored: StoredEvent,
     },
     /// What the key holds is damaged.
     Damaged,
@@ -152,7 +152,7 @@ impl WriteError {
 }
 
 /// Inserts the records whose keys are free. Of the others it reads what takes no longer the more is
-/// held.
+/// stored.
 fn insert_all(
     transaction: Transaction<'_>,
     records: &[Record],
@@ -200,26 +200,26 @@ fn classify(
     sent_digest: &[u8; blake3::OUT_LEN],
 ) -> InsertOutcome {
     let InsertAttempt::Row {
-        digest: held,
+        digest: stored,
         event,
     } = found
     else {
         return InsertOutcome::Stored;
     };
-    let Ok(held) = <[u8; blake3::OUT_LEN]>::try_from(held) else {
+    let Ok(stored) = <[u8; blake3::OUT_LEN]>::try_from(stored) else {
         return InsertOutcome::Damaged;
     };
     let event = match event {
-        Some(event) if digest(&sent.key, &event) != held => return InsertOutcome::Damaged,
+        Some(event) if digest(&sent.key, &event) != stored => return InsertOutcome::Damaged,
         event => event.map(String::from_utf8),
     };
     match event.transpose() {
         Err(_no_text) => InsertOutcome::Damaged,
-        Ok(_) if held == *sent_digest => InsertOutcome::Stored,
+        Ok(_) if stored == *sent_digest => InsertOutcome::Stored,
         Ok(event) => InsertOutcome::Differs {
             sent: sent.clone(),
-            held: StoredEvent {
-                digest: held,
+            stored: StoredEvent {
+                digest: stored,
                 event,
             },
         },

@@ -1,6 +1,5 @@
-//! Buckets in memory that do what the stores of platforms do, also where that is odd.
-//!
-//! Never knows a component, and never promises more than the least that a store does.
+//! Buckets in memory that behave like the stores of the platforms, including their peculiarities, and promise
+//! no more than the weakest of them.
 
 use std::collections::BTreeMap;
 use std::fmt::{self, Debug, Display};
@@ -9,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use super::Platform;
 use crate::scheduling;
 
-/// An error as `wasi:keyvalue` has them.
+/// An error of `wasi:keyvalue`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum StoreError {
     NoSuchStore,
@@ -17,7 +16,7 @@ pub(crate) enum StoreError {
     Other(String),
 }
 
-/// Why a value was not swapped, or is said not to be.
+/// Why a value was not swapped, or is reported not to be.
 #[derive(Debug)]
 pub(super) enum SwapError {
     Store(StoreError),
@@ -37,7 +36,7 @@ struct Value {
     writes: u64,
 }
 
-/// The one bucket of a platform, and what was done to it.
+/// The one bucket of a platform, and the calls that were made.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Memory {
     platform_is_redis: bool,
@@ -45,7 +44,7 @@ pub(crate) struct Memory {
     values: BTreeMap<String, Value>,
     /// Names whose value was replaced by a different one.
     replaced: Vec<String>,
-    /// The calls of every put and what they were answered.
+    /// The calls of each put, and their results.
     calls: Vec<Vec<String>>,
 }
 
@@ -65,13 +64,13 @@ impl Memory {
         self.values.keys().map(String::as_str).collect()
     }
 
-    /// What is held under a name, which has to be text.
+    /// The value under a name, which has to be text.
     pub(crate) fn text(&self, name: &str) -> Option<&str> {
         let value = self.values.get(name)?;
         Some(str::from_utf8(&value.bytes).expect("is text"))
     }
 
-    /// Puts a value there as if others had.
+    /// Stores a value as another client would.
     pub(crate) fn leave(&mut self, name: &str, bytes: &[u8]) {
         self.set(name, bytes.to_vec()).expect("takes everything");
     }
@@ -81,7 +80,7 @@ impl Memory {
         self.replaced.iter().any(|name| name.starts_with("event/"))
     }
 
-    /// The calls of every put in the order in which puts began, and what they were answered.
+    /// The calls of each put, in the order in which the puts began, and their results.
     pub(crate) fn calls(&self) -> &[Vec<String>] {
         &self.calls
     }
@@ -113,7 +112,7 @@ impl Memory {
             + match old {
                 None => 0,
                 Some(bytes) if self.platform_is_redis => digits(&bytes)?,
-                // Spin panics at any other length, and the whole server with it.
+                // At any other length Spin panics, and the whole server with it.
                 Some(bytes) => i64::from_le_bytes(bytes.try_into().expect("has eight bytes")),
             };
         let bytes = match self.platform_is_redis {
@@ -130,17 +129,17 @@ impl Memory {
     }
 
     pub(super) fn swap(&mut self, watch: &Watch, bytes: Vec<u8>) -> Result<(), SwapError> {
-        let held = self.values.get(&watch.name);
+        let stored = self.values.get(&watch.name);
         let is_as_seen = match &watch.seen {
-            _ if self.platform_is_redis => held == watch.seen.as_ref(),
-            // Spin inserts then, and where meanwhile something is there, it overwrites.
+            _ if self.platform_is_redis => stored == watch.seen.as_ref(),
+            // Spin inserts in that case, and overwrites what was inserted meanwhile.
             None => true,
-            Some(seen) => held.is_some_and(|held| held.bytes == seen.bytes),
+            Some(seen) => stored.is_some_and(|stored| stored.bytes == seen.bytes),
         };
         if is_as_seen {
             self.set(&watch.name, bytes)?;
         }
-        // Spin ends its transaction in Redis with a command that Redis does not take.
+        // Spin ends its transaction in Redis with a command that Redis rejects.
         match is_as_seen && !self.platform_is_redis {
             true => Ok(()),
             false => Err(SwapError::CasFailed),
@@ -155,7 +154,7 @@ fn digits(bytes: &[u8]) -> Result<i64, StoreError> {
     number.ok_or_else(|| StoreError::Other("value is not an integer or out of range".to_owned()))
 }
 
-/// A name that is to be swapped, and what stood there when it was looked at.
+/// A name to be swapped, and its value when it was read.
 #[expect(unreachable_pub, reason = "what is generated exports it")]
 #[derive(Clone, Debug)]
 pub struct Watch {
@@ -169,12 +168,12 @@ impl Watch {
     }
 }
 
-/// What goes wrong in a put.
+/// A fault in a put.
 #[derive(Clone, Debug)]
 pub(crate) struct Fault {
     /// At which call, counted from 0.
     pub(crate) call: usize,
-    /// Whether the call has its effect all the same.
+    /// Whether the call takes effect all the same.
     pub(crate) is_after: bool,
     pub(crate) how: How,
 }
@@ -183,11 +182,11 @@ pub(crate) struct Fault {
 pub(crate) enum How {
     /// The instance is gone.
     Crash,
-    /// The call is answered with an error.
+    /// The call returns an error.
     Error(StoreError),
 }
 
-/// The crash that a test wanted.
+/// The crash that a test asked for.
 #[derive(Debug)]
 pub(super) struct Crash;
 

@@ -1,7 +1,7 @@
-//! The bare sink components over `wasi:keyvalue`, run on buckets that the test holds in memory.
+//! The sink components over `wasi:keyvalue`, uncomposed, on buckets in the memory of the test.
 //!
-//! Every call that reads or writes waits for its turn first, so that a test can let puts take turns
-//! in any order. Never decides that order: that is in `turns`.
+//! Every call that reads or writes waits for its turn first, so that a test can interleave puts in any order:
+//! see `scheduling`.
 
 mod memory;
 mod spin;
@@ -32,7 +32,7 @@ mod bindings {
 use bindings::SinkPre;
 use bindings::exports::alldata::peer::put_sink;
 
-/// How much a put may compute, in instructions: the deadline of a guest that does not stop.
+/// The fuel of a put, in instructions: a guest that does not stop runs out of it.
 const FUEL: u64 = 1_000_000_000;
 
 /// The most instances at a time, of all tests that run at once.
@@ -44,7 +44,7 @@ const LOG_BYTES: usize = 1 << 20;
 /// A platform with its store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Platform {
-    /// Spin with the store that it has by itself.
+    /// Spin with its default store.
     SpinSqlite,
     SpinRedis,
     WasmCloud,
@@ -53,7 +53,7 @@ pub(crate) enum Platform {
 impl Platform {
     pub(crate) const ALL: [Self; 3] = [Self::SpinSqlite, Self::SpinRedis, Self::WasmCloud];
 
-    /// Those with a compare-and-swap.
+    /// The platforms with a compare-and-swap.
     pub(crate) const SPIN: [Self; 2] = [Self::SpinSqlite, Self::SpinRedis];
 
     /// The name of its sink.
@@ -80,7 +80,7 @@ static WASMCLOUD: LazyLock<SinkPre<State>> = LazyLock::new(|| {
 });
 
 fn prepare(component: &[u8]) -> SinkPre<State> {
-    // Instances come by the thousand, and their memory from a pool costs the system less.
+    // There are thousands of instances, and memory from a pool is cheaper.
     let mut pool = PoolingAllocationConfig::new();
     pool.total_memories(MAX_INSTANCES)
         .total_stacks(MAX_INSTANCES);
@@ -96,7 +96,7 @@ fn prepare(component: &[u8]) -> SinkPre<State> {
     SinkPre::new(instance.expect("imports what there is")).expect("exports put-sink")
 }
 
-/// A sink component and the buckets that it finds. Its clones share the buckets.
+/// A sink component and its buckets, which its clones share.
 #[derive(Clone)]
 pub(crate) struct Sink {
     platform: Platform,
@@ -104,14 +104,14 @@ pub(crate) struct Sink {
     variables: Vec<(String, String)>,
 }
 
-/// What became of a put.
+/// The result of a put.
 #[derive(Debug, PartialEq)]
 pub(crate) struct Put {
-    /// `None` where it crashed, as a test wanted.
+    /// `None` if it crashed, as a test asked for.
     pub(crate) answer: Option<Result<(), PutError>>,
-    /// What it wrote to standard error.
+    /// Its standard error.
     pub(crate) log: String,
-    /// How many calls of the bucket it made.
+    /// The number of its calls of the bucket.
     pub(crate) calls: usize,
 }
 
@@ -138,7 +138,7 @@ impl Sink {
         self.memory.lock().expect("no call panicked")
     }
 
-    /// The answer to a put that nothing is done to.
+    /// The result of a put without a fault.
     pub(crate) fn put(&self, key: &str, event: &str) -> Result<(), PutError> {
         let put = scheduling::finish(self.begin(key, event, None));
         put.answer.expect("nothing lets it crash")
@@ -149,7 +149,7 @@ impl Sink {
         scheduling::finish(self.begin(key, event, Some(fault)))
     }
 
-    /// Begins a put by an instance of its own, as platforms do.
+    /// Begins a put with a new instance, as platforms do.
     pub(crate) fn begin(
         &self,
         key: &str,
@@ -196,7 +196,7 @@ async fn call(
     }
 }
 
-/// What the store of an instance holds.
+/// The state of an instance.
 struct State {
     table: ResourceTable,
     wasi: WasiCtx,

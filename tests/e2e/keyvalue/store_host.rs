@@ -19,8 +19,8 @@ macro_rules! implement_store {
                 _: Resource<Bucket>,
                 name: String,
             ) -> Result<Result<Option<Vec<u8>>, Error>> {
-                let held = self.caller.call("get", |memory| memory.get(&name)).await?;
-                Ok(held.map_err(Error::from))
+                let stored = self.caller.call("get", |memory| memory.get(&name)).await?;
+                Ok(stored.map_err(Error::from))
             }
 
             async fn set(

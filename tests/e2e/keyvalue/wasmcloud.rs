@@ -1,6 +1,4 @@
-//! `wasi:keyvalue` as wasmCloud has it, on the buckets of a test.
-//!
-//! Never does anything itself: what a store does is in `memory`.
+//! `wasi:keyvalue` of wasmCloud, on the buckets of a test, which are in `memory`.
 
 use wasmtime::Result;
 use wasmtime::component::{HasSelf, Linker, Resource};

@@ -14,7 +14,7 @@ fn import_then_export_keeps_the_order_of_puts() {
     let store = nats.url();
     let lines = "{\"key\":\"b\",\"event\":[1,  2]}\n{\"key\":\"a\",\"event\":1e400}\n{\"key\":\"é c\",\"event\":{}}\n";
     let output = run_with_input(&["import", "-", "--store", &store], lines);
-    // That a stream was made is said.
+    // The creation of a stream is logged.
     assert_eq!(
         (output.code, output.stdout.as_str()),
         (Some(0), "3 events: 3 new, 0 present\n")
@@ -22,7 +22,7 @@ fn import_then_export_keeps_the_order_of_puts() {
     let output = run_with_input(&["import", "-", "--store", &store], lines);
     assert_eq!(output.assert_ok(), "3 events: 0 new, 3 present\n");
     let output = run(&["export", "--store", &store]);
-    // Lines of an import are put at the same time.
+    // Lines of an import are put concurrently.
     let mut exported: Vec<&str> = output.assert_ok().lines().collect();
     exported.sort_unstable();
     let mut expected: Vec<&str> = lines.lines().collect();

@@ -1,6 +1,6 @@
-//! Whether commands notice that messages are missing, in what they read or on one of the replicas.
+//! Commands notice missing messages, in what they read or on one of the replicas.
 //!
-//! On a fake server, since current servers lose nothing on request.
+//! On a fake server, since current servers do not lose messages on demand.
 
 use alldata_peer_server_http::store::digest;
 use base64::Engine as _;
@@ -13,29 +13,29 @@ use super::fake_server::{FakeServer, Message, Request};
 use super::{Cluster, STREAM, can_start, url};
 use crate::support::{Output, Peer, Post, run};
 
-/// What is not of interest here.
+/// A value that does not matter here.
 const TIME: &str = "2026-11-26T00:00:00Z";
 
-/// How many events come at the most while a stream is read.
+/// The most events that arrive while a stream is read.
 const MAX_EVENTS: usize = 5000;
 
-/// A stream as its servers tell of it. The first replica is the leader's.
+/// A stream as its servers report it. The first replica is the leader's.
 #[derive(Clone)]
 struct Stream {
     replicas: Vec<Vec<(u64, &'static str, &'static str)>>,
-    /// How many messages it has by the leader's word, and the last of their numbers.
+    /// The number of messages that the leader reports, and their last sequence number.
     messages: usize,
     last: u64,
-    /// How many of its servers can't be read from.
+    /// The number of servers that can't be read from.
     offline: usize,
-    /// How many of its servers the leader names.
+    /// The number of servers that the leader names.
     named: usize,
     /// Whether every other consumer is created on a server that is down.
     is_one_down: bool,
 }
 
 impl Stream {
-    /// Three replicas that have the same five events.
+    /// Three replicas with the same five events.
     fn whole() -> Self {
         let events = ["a", "b", "c", "d", "e"];
         let events: Vec<_> = (1..)
@@ -68,7 +68,7 @@ impl Stream {
             ["STREAM", "INFO", ..] => self.info(),
             ["STREAM", "MSG", "GET"] => self.last_message(),
             ["CONSUMER", "CREATE", ..] => {
-                // Its server is told by its number in its name.
+                // The name of its server has its number.
                 let number = consumers.fetch_add(1, Ordering::Relaxed);
                 if self.is_one_down && number.is_multiple_of(2) {
                     let mut consumer = self.consumer(name, 0, &parameters["config"]);
@@ -153,7 +153,7 @@ fn headers(key: &str, event: &str) -> String {
     format!("NATS/1.0\r\nAlldata-Digest: {digest}\r\n\r\n")
 }
 
-/// Has every kind of reading fail, with this in what is said.
+/// Asserts that every kind of read fails with an error that contains `text`.
 #[track_caller]
 fn assert_told(stream: &Stream, all_replicas: bool, told: &[&str]) {
     for command in ["verify", "export"] {
@@ -199,7 +199,7 @@ fn export_of_a_stream_with_deleted_messages_fails() {
     assert_eq!(stream.run(&["export"]).stdout.lines().count(), 4);
 }
 
-/// As after a pause of the leader on old servers: it has given other numbers to what came later.
+/// As after a pause of the leader on old servers: it has assigned other sequence numbers to later messages.
 #[test]
 fn replica_that_lacks_events_is_reported_with_their_keys() {
     let mut stream = Stream::whole();
@@ -247,7 +247,7 @@ fn replica_that_cannot_be_read_is_reported() {
     );
 }
 
-/// As while servers of a stream are being replaced: the leader may name fewer of them than there are to be.
+/// As during the replacement of a stream's servers: the leader may name fewer than there are to be.
 #[test]
 fn replica_that_the_leader_does_not_name_counts_as_unread() {
     let mut stream = Stream::whole();
@@ -268,7 +268,7 @@ fn consumer_on_a_server_that_is_down_is_not_taken_for_a_replica() {
     assert_eq!(output.assert_ok(), "5 events, all as they were put\n");
 }
 
-/// On real servers, while events come.
+/// On real servers, while events arrive.
 #[test]
 fn all_replicas_of_a_stream_are_read_while_it_grows() {
     if !can_start("all replicas of a stream") {

@@ -6,7 +6,7 @@ use futures_util::StreamExt as _;
 
 use super::{STREAM, Single, can_start};
 
-/// How long to wait for one more request that is not expected to be there.
+/// The time for which no further request must arrive.
 const QUIET_TIME: Duration = Duration::from_millis(300);
 
 #[test]
@@ -39,7 +39,7 @@ fn large_event_is_read_for_the_first_conflict_only() {
         peer.put("large", &number.to_string()).assert_problem(409);
     }
     assert_eq!(count(), 1);
-    // Nothing is acknowledged for what was known before.
+    // Nothing is acknowledged on the basis of the cache alone.
     peer.put("large", &large.replace(',', ", "))
         .assert_created();
     peer.put("large", &large).assert_created();

@@ -1,4 +1,4 @@
-//! The sink alone: the contract of every sink, and what the documentation adds for this one.
+//! The sink `nats:` by itself: the contract of all sinks, and its documented additions.
 
 use alldata_peer_server_http::sinks::{self, QueueLimits};
 use alldata_peer_server_http::store::digest;
@@ -84,7 +84,7 @@ fn event_too_large_for_the_servers_is_rejected() {
     });
 }
 
-/// More than are ever unanswered at a time, and those of one key among them.
+/// More puts than can be unacknowledged at a time, some of them with the same key.
 #[test]
 fn concurrent_puts_each_get_their_own_outcome() {
     if !can_start("thousands of puts at once") {
@@ -94,7 +94,7 @@ fn concurrent_puts_each_get_their_own_outcome() {
     nats.block_on(async {
         let sink = sinks::open(&nats.url()).await.expect("opens");
         let puts = (0..6000).map(|number| {
-            // Each key has three: its first event, the same once more, and another.
+            // Each key has three: its first event, the same event again, and a different one.
             let (key, event) = (number % 2000, if number < 4000 { "1" } else { "2" });
             sink.put(format!("key{key}"), event.to_owned())
         });
@@ -116,7 +116,7 @@ fn puts_and_bytes_in_progress_are_limited() {
         return;
     }
     let nats = Single::start();
-    // On one thread, so that no answer comes between the first look at one put and that at the next.
+    // On one thread, so that no acknowledgement arrives between the first polls of two puts.
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build();
@@ -136,7 +136,7 @@ fn puts_and_bytes_in_progress_are_limited() {
             let key = format!("key{}", limits.puts);
             let first = sink.put(key.clone(), "1".to_owned());
             let second = async {
-                // The first has its place since it was polled first.
+                // The first has its permit, since it was polled first.
                 let refused = sink.put(key.clone(), "1".to_owned()).await;
                 assert!(
                     matches!(refused, Err(PutError::Unavailable { .. })),

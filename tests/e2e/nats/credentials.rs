@@ -7,7 +7,7 @@ use std::process::Command;
 use super::{Single, can_start};
 use crate::support::{Output, Peer, can_make, run, serve};
 
-/// What no message may have in it.
+/// The secret that no message may contain.
 const SECRET: &str = "s3cr3t";
 
 fn url(nats: &Single, login: &str, parameters: &str) -> String {
@@ -180,7 +180,7 @@ fn invalid_file_is_reported_with_its_parameter() {
     }
 }
 
-/// Has the peer and a command refused, with this in what they say.
+/// Asserts that the peer and a command are refused, and that both messages contain `text`.
 #[track_caller]
 fn assert_told(url: &str, told: &str) {
     for output in [run(&serve(url)), run(&["verify", "--store", url])] {
@@ -312,7 +312,7 @@ fn password_in_the_environment_is_not_shown() {
     }
 }
 
-/// Makes a certificate for this machine, which is also who it is signed by.
+/// Creates a self-signed certificate for this machine.
 fn certify(directory: &Path) -> Option<()> {
     let mut command = Command::new("openssl");
     command.args([

@@ -1,4 +1,4 @@
-//! The largest events, unusual keys, and more lines than puts may be in progress.
+//! The largest events, unusual keys, and more lines than puts in progress.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -10,10 +10,10 @@ use super::{Cluster, STREAM, Single, can_start, url};
 use crate::sinks::put;
 use crate::support::{Output, Peer, run, run_with_input};
 
-/// The most bytes of a message in the test that looks for that limit.
+/// The largest message in the test of that limit, in bytes.
 const MAX_PAYLOAD: usize = 4096;
 
-/// More lines than puts may wait for a stream.
+/// More lines than puts that may wait for a stream.
 const LINES: usize = 10_000;
 
 #[test]
@@ -25,7 +25,7 @@ fn largest_event_is_stored_and_one_byte_more_is_rejected() {
     let mut largest = 0;
     nats.block_on(async {
         let sink = sinks::open(&nats.url()).await.expect("opens");
-        // The connection is not lost, of which the puts that follow would show nothing.
+        // The connection is not lost; otherwise the following puts would show nothing.
         for bytes in MAX_PAYLOAD - 400..MAX_PAYLOAD + 2 {
             let event = format!("\"{}\"", "x".repeat(bytes - 2));
             let key = format!("{bytes}");
@@ -57,14 +57,14 @@ fn event_that_is_too_large_leaves_the_stream_healthy() {
         refused.assert_is(422, "Unprocessable Content", "no", false);
         peer.put("b", "1").assert_created();
     }
-    // What a stream itself is set to is a limit too.
+    // The settings of the stream are a limit too.
     nats.update(|config| config.max_message_size = 1000);
     let refused = peer.put("a", &format!("\"{}\"", "x".repeat(2000)));
     refused.assert_is(422, "Unprocessable Content", "no", false);
     peer.put("a", "1").assert_created();
 }
 
-/// Whichever server a peer talks to, it hands a put on to the leader.
+/// A peer passes a put on to the leader, whichever server it is connected to.
 #[test]
 fn any_key_is_stored_through_each_of_three_servers() {
     if !can_start("keys through three servers") {
@@ -88,7 +88,7 @@ fn any_key_is_stored_through_each_of_three_servers() {
             peer.put(quoted, &event).assert_created();
             peer.put(quoted, "\"other\"").assert_problem(409);
         }
-        // A command line has no zero bytes.
+        // A command line can't contain zero bytes.
         if !key.contains('\0') {
             let variables = [("ALLDATA_PEER_STORE", store.as_str())];
             let output = Output::with_environment(&["get", "--", &key], &variables);
@@ -124,7 +124,7 @@ fn import_of_more_lines_than_the_quota_succeeds() {
     assert!(exported == imported, "{} lines", exported.len());
 }
 
-/// Whatever has a meaning in a subject or in a URL, and the longest there are.
+/// All characters with a meaning in a subject or a URL, and the longest keys.
 fn keys() -> Vec<String> {
     let mut keys: Vec<String> = [
         ".",

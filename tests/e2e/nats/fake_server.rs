@@ -1,5 +1,5 @@
-//! A fake nats-server: as much of the protocol as clients need for requests. Each test defines its version and its
-//! answers.
+//! A fake nats-server: the part of the protocol that clients need for requests. Each test defines its version
+//! and its responses.
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
@@ -8,13 +8,13 @@ use std::thread;
 
 use serde_json::{Value, json};
 
-/// A time that is not of interest.
+/// A time that does not matter.
 const TIME: &str = "2026-11-26T00:00:00Z";
 
-/// The messages that answer a request.
+/// The messages that respond to a request.
 type Answer = dyn Fn(&Request) -> Vec<Message> + Send + Sync;
 
-/// A message of a client that asks for an answer.
+/// A message of a client that asks for a response.
 pub(super) struct Request<'a> {
     pub(super) subject: &'a str,
     pub(super) reply_to: &'a str,
@@ -26,12 +26,12 @@ pub(super) struct FakeServer {
     address: SocketAddr,
 }
 
-/// A message that answers a request.
+/// A message that responds to a request.
 pub(super) struct Message {
-    /// The subject, if it is not the one that the request asks for: such as that of an earlier request.
+    /// The subject, if it is not the reply subject of the request: such as that of an earlier request.
     pub(super) subject: Option<String>,
     pub(super) reply_to: String,
-    /// A line for each.
+    /// Header lines.
     pub(super) headers: String,
     pub(super) payload: String,
 }
@@ -42,12 +42,12 @@ struct Shared {
 }
 
 impl FakeServer {
-    /// One that says that it has this version, and answers nothing.
+    /// A server that reports this version and responds to nothing.
     pub(super) fn of_version(version: &str) -> Self {
         Self::start(version, |_| None)
     }
 
-    /// One that answers with a JSON text where there is one for a subject.
+    /// A server that responds with a JSON text, if there is one for the subject.
     pub(super) fn start(
         version: &str,
         answer: impl Fn(&str) -> Option<String> + Send + Sync + 'static,
@@ -75,7 +75,7 @@ impl FakeServer {
         thread::spawn(move || {
             for stream in listener.incoming().flatten() {
                 let shared = Arc::clone(&shared);
-                // What a client does to its connection is its affair.
+                // Clients may close their connections at any time.
                 thread::spawn(move || drop(shared.serve(stream)));
             }
         });
@@ -160,7 +160,7 @@ impl Message {
     }
 }
 
-/// What a server says of a stream that is as a peer makes it.
+/// The information about a stream with the settings that a peer gives it.
 pub(super) fn stream_info(name: &str, created: &str, messages: u64, metadata: &Value) -> Value {
     json!({
         "config": {

@@ -1,4 +1,4 @@
-//! The identity of a stream: created by several peers at once, replaced, or with less than it had.
+//! The identity of a stream: created by several peers at once, replaced, or with fewer messages than before.
 
 use alldata_peer_server_http::sink::BoxSink;
 use alldata_peer_server_http::sinks;
@@ -17,7 +17,7 @@ use super::{Cluster, STREAM, Single, can_start};
 use crate::sinks::put;
 use crate::support::{DEADLINE, Peer, wait_until};
 
-/// How many streams are made, by two or three at once.
+/// The number of streams that are created, by two or three peers at once.
 const STREAMS: usize = 5;
 
 /// The name of the id in the metadata of a stream.
@@ -73,7 +73,7 @@ fn creators_at_the_same_moment_agree_on_the_stream_under_each_leader() {
     });
 }
 
-/// As old servers do where two clients have made it at the same moment.
+/// As on old servers if two clients have created it at the same moment.
 #[test]
 fn stream_whose_creation_time_changes_is_the_same() {
     let (looks, stored) = (Arc::new(AtomicU64::new(0)), AtomicU64::new(0));
@@ -99,7 +99,7 @@ fn stream_whose_creation_time_changes_is_the_same() {
     peer.put("a", "1").assert_created();
 }
 
-/// Found by a put, which is given a number that was there before.
+/// Detected by a put, which is assigned a sequence number that was used before.
 #[test]
 fn stream_that_assigns_a_sequence_twice_takes_nothing_until_a_restart() {
     if !can_start("streams that go back, found by a put") {
@@ -115,7 +115,7 @@ fn stream_that_assigns_a_sequence_twice_takes_nothing_until_a_restart() {
     assert_lasts(&nats, peer);
 }
 
-/// Found by a look, before anything is put.
+/// Detected by a probe, before anything is put.
 #[test]
 fn stream_that_has_less_than_it_had_takes_nothing_until_a_restart() {
     if !can_start("streams that go back, found by a look") {
@@ -141,7 +141,7 @@ fn stream_with_another_id_takes_nothing_until_a_restart() {
     assert_lasts(&nats, peer);
 }
 
-/// As one that was made by hand.
+/// As if created by hand.
 #[test]
 fn stream_without_an_id_is_used_and_never_changed() {
     if !can_start("streams without an id") {
@@ -152,7 +152,7 @@ fn stream_without_an_id_is_used_and_never_changed() {
     remake(&nats, |config| config.metadata.clear());
     let peer = with_three_events(&nats);
     assert_eq!(nats.info().config.metadata.get(ID), None);
-    // Somebody gives it one.
+    // Another client gives it one.
     nats.update(|config| drop(config.metadata.insert(ID.to_owned(), "own".to_owned())));
     peer.put("d", "1").assert_created();
     remake(&nats, |config| config.metadata.clear());
@@ -168,7 +168,7 @@ fn with_three_events(nats: &Single) -> Peer {
     peer
 }
 
-/// Deletes the stream and makes it anew, with what it has in its metadata.
+/// Deletes the stream and creates it again with its metadata.
 fn remake(nats: &Single, change: impl FnOnce(&mut Config)) {
     let mut config = nats.info().config;
     change(&mut config);
@@ -179,18 +179,18 @@ fn remake(nats: &Single, change: impl FnOnce(&mut Config)) {
     });
 }
 
-/// Whatever the stream looks like later, that peer takes nothing; another does.
+/// Whatever the stream looks like later, that peer puts nothing more into it; another one does.
 #[track_caller]
 fn assert_lasts(nats: &Single, peer: Peer) {
     let other = nats.peer();
     for number in 0..10 {
         other.put(&format!("other{number}"), "1").assert_created();
     }
-    // What is refused is told every 5 s, in which the stream would be looked at many times.
+    // Refusals are logged every 5 s, in which there would be many probes.
     for _ in 0..2 {
         let refused = peer.put("e", "1");
         assert_eq!(refused.assert_problem(503)["stored"], "no");
-        // Only somebody who starts the peer again ends that.
+        // Only a restart of the peer ends that.
         assert_eq!(refused.header("retry-after"), Some("60"));
         peer.log_line("reason=\"sink_unavailable\"");
     }
@@ -204,7 +204,7 @@ async fn info(context: &Context, name: &str) -> async_nats::jetstream::stream::I
     stream.cached_info().clone()
 }
 
-/// Has another replica lead a stream.
+/// Makes another replica lead a stream.
 pub(super) async fn change_leader(context: &Context, name: &str) {
     let leader = |info: async_nats::jetstream::stream::Info| info.cluster.and_then(|it| it.leader);
     let before = leader(info(context, name).await);

@@ -1,4 +1,4 @@
-//! The sink and the reader on streams of NATS JetStream, on real servers.
+//! The sink `nats:` and the reader on streams of NATS JetStream, on real nats-servers unless noted.
 //!
 //! Faults under load are in `faults`.
 
@@ -33,16 +33,16 @@ pub(crate) use replicas::Replicas;
 
 use crate::support::{Peer, can_make};
 
-/// The stream of a test.
+/// The name of the stream.
 pub(crate) const STREAM: &str = "events";
 
-/// Whether there are servers of NATS for what is told by this name.
+/// Whether nats-servers can be started; if not, the test is skipped under this name.
 #[track_caller]
 pub(crate) fn can_start(what: &str) -> bool {
     can_make(what, no_nats_server())
 }
 
-/// One server, for what one is enough for.
+/// A single nats-server.
 struct Single {
     cluster: Cluster,
     runtime: Runtime,
@@ -74,7 +74,7 @@ impl Single {
         self.runtime.block_on(future)
     }
 
-    /// What administers streams.
+    /// The client for the administration of streams.
     fn context(&self) -> Context {
         self.block_on(async {
             let client = async_nats::connect(self.cluster.hosts()).await;

@@ -1,4 +1,4 @@
-//! Three peers over three servers are one store, and follow the leader.
+//! Three peers on three nats-servers are one store, and follow the leader.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -14,7 +14,7 @@ use super::{Cluster, Replicas, STREAM, can_start, url};
 use crate::sinks::put;
 use crate::support::{Answer, Peer, Post, run, wait_until};
 
-/// How many keys are raced for.
+/// The number of keys that peers race for.
 const KEYS: usize = 40;
 
 #[test]
@@ -24,7 +24,7 @@ fn one_of_many_writers_wins() {
     }
     let cluster = Cluster::start(3, "");
     let store = url(&cluster, "replicas=3");
-    // All at once, of which one makes the stream.
+    // All at once; one of them creates the stream.
     let peers: Vec<Peer> = thread::scope(|scope| {
         let start = |_| scope.spawn(|| Peer::builder().sink(&store).start());
         let starting: Vec<_> = (0..3).map(start).collect();
@@ -68,7 +68,7 @@ fn peers_connect_to_the_leader() {
     }
     let cluster = Cluster::start(3, "");
     let store = url(&cluster, "replicas=3");
-    // The first one makes the stream.
+    // The first one creates the stream.
     let start = |_| Peer::builder().sink(&store).start();
     let peers: Vec<Peer> = (0..3).map(start).collect();
     let clients = |node| cluster.clients(node, "alldata-peer-server-http");
@@ -79,7 +79,7 @@ fn peers_connect_to_the_leader() {
     drop(peers);
 }
 
-/// Servers tell their clients where the others are.
+/// Servers tell their clients the addresses of the others.
 #[test]
 fn peer_follows_the_leader_beyond_the_url() {
     if !can_start("leaders that the URL does not name") {
@@ -94,10 +94,10 @@ fn peer_follows_the_leader_beyond_the_url() {
     assert_eq!(cluster.clients(1, "alldata-peer-server-http"), 1);
 }
 
-/// How often another server leads the stream while events come.
+/// How often the leader changes while events arrive.
 const CHANGES: usize = 3;
 
-/// How many writers there are meanwhile.
+/// The number of clients meanwhile.
 const WRITERS: usize = 8;
 
 #[test]
@@ -118,7 +118,7 @@ fn peer_follows_a_moving_leader_without_unknown_outcomes() {
             tokio::spawn(async move {
                 let mut number = 0;
                 while !is_over.load(Ordering::Relaxed) {
-                    // Each is put, put again, and refused for another.
+                    // Each event is put, put again, and refused as a different one.
                     let key = format!("{writer}x{number}");
                     assert_eq!(put(&sink, &key, "1").await, Ok(()), "{key}");
                     assert_eq!(put(&sink, &key, "1").await, Ok(()), "{key}");
@@ -157,7 +157,7 @@ fn peer_follows_a_moving_leader_without_unknown_outcomes() {
     });
 }
 
-/// Has each of six writers, two at each peer, put another event under one key at the same moment.
+/// Lets each of six clients, two at each peer, put another event under one key at the same moment.
 fn race(peers: &[Peer], key: &str) -> Vec<Answer> {
     let barrier = Barrier::new(2 * peers.len());
     thread::scope(|scope| {

@@ -1,6 +1,6 @@
-//! How a peer interprets the answers of servers to its puts and probes.
+//! How a peer interprets the responses of servers to its puts and probes.
 //!
-//! On a fake server, which defines the answers and their order.
+//! On a fake server, which defines the responses and their order.
 
 use std::sync::Arc;
 use std::sync::Mutex;
@@ -13,10 +13,10 @@ use super::STREAM;
 use super::fake_server::{FakeServer, Message, stream_info};
 use crate::support::{Peer, wait_until};
 
-/// A time that is not of interest.
+/// A time that does not matter.
 const TIME: &str = "2026-11-26T00:00:00Z";
 
-/// How many attempts fail for each reason.
+/// The number of attempts that fail for each reason.
 const ATTEMPTS: usize = 3;
 
 fn start(server: &FakeServer) -> Peer {
@@ -24,7 +24,7 @@ fn start(server: &FakeServer) -> Peer {
     Peer::builder().sink(&url).start()
 }
 
-/// What was acknowledged while the answer to a look was on its way is not in it.
+/// An event that is acknowledged while the response to a probe is on its way is not counted in it.
 #[test]
 fn answer_that_is_older_than_an_acknowledgement_shows_no_loss() {
     let (looks, stored) = (Arc::new(AtomicUsize::new(0)), AtomicU64::new(0));
@@ -37,7 +37,7 @@ fn answer_that_is_older_than_an_acknowledgement_shows_no_loss() {
         if is_put {
             let number = stored.fetch_add(1, Ordering::Relaxed) + 1;
             let stored = Message::json(json!({"stream": STREAM, "seq": number}).to_string());
-            // The peer has had the acknowledgement of one put when it sends the next.
+            // The peer has the acknowledgement of one put before it sends the next.
             let is_second = number % 2 == 0;
             let released = held.take_if(|_| is_second);
             return [stored].into_iter().chain(released).collect();

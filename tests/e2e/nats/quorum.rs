@@ -1,4 +1,4 @@
-//! Two of three servers are down: how puts are answered, how soon, and after the servers are back.
+//! Two of three servers are down: the responses to puts, how soon they come, and after the servers are back.
 //!
 //! Under load this is tested in `faults`.
 
@@ -9,7 +9,7 @@ use rustix::process::Signal;
 use super::{Cluster, Replicas, can_start, url};
 use crate::support::{Peer, Post, run, wait_until};
 
-/// How soon puts are refused at the latest, once that is known to be long.
+/// The latest time for a 503, once the fault has lasted.
 const AT_ONCE: Duration = Duration::from_secs(1);
 
 #[test]
@@ -22,14 +22,14 @@ fn puts_without_a_quorum_are_refused_and_taken_again() {
     let mut ends = Peer::builder().sink(&store).start();
     let stays = Peer::builder().sink(&store).start();
     stays.put("before", "1").assert_created();
-    // Who leads stays, and does not know for a while that it does no more.
+    // The leader remains, and for a while does not notice that it no longer leads.
     let leader = Replicas::of(&cluster).leader();
     cluster.kill((leader + 1) % 3);
     cluster.kill((leader + 2) % 3);
     for peer in [&ends, &stays] {
         refuse_at_once(peer);
     }
-    // What a peer still waits for keeps it from its end for as long as it would keep the client.
+    // An unacknowledged put delays the end of the peer for as long as it would delay the client.
     let mut waiting = ends.connect();
     waiting.send(Post::put("waits", "1").bytes());
     ends.signal(Signal::TERM);
@@ -51,8 +51,8 @@ fn puts_without_a_quorum_are_refused_and_taken_again() {
     assert_eq!(output.assert_ok(), "1\n");
 }
 
-/// Puts until one is refused at once. A leader that does not know yet that it is none may still have
-/// another one tried after that.
+/// Puts until one is refused at once. A leader that has not noticed that it no longer leads may still allow
+/// another attempt after that.
 #[track_caller]
 fn refuse_at_once(peer: &Peer) {
     let refused_in = |number: usize| {

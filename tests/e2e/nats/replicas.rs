@@ -1,6 +1,6 @@
 //! Reads each replica of a stream, and moves its leader, for tests.
 //!
-//! A server is read while it leads, since then it alone answers.
+//! A server is read while it leads, since only the leader responds.
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -14,16 +14,16 @@ use tokio::runtime::Runtime;
 use super::{Cluster, STREAM, node_name};
 use crate::support::{DEADLINE, wait_until_within};
 
-/// How many messages are asked for at a time.
+/// The number of messages of one request.
 const IN_FLIGHT: usize = 64;
 
-/// How long a new leader may take to be asked for less than another has had.
+/// How long a new leader is polled if it has fewer messages than another.
 const CATCH_UP_TIME: Duration = Duration::from_secs(10);
 
-/// How long to wait for another leader before the one that is there is told again.
+/// How long to wait for another leader before the step-down is repeated.
 const STEP_DOWN_TIME: Duration = Duration::from_secs(5);
 
-/// How long to wait before servers are asked once more who leads.
+/// How long to wait before servers are asked again for the leader.
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
 /// The replicas of the stream of a cluster.
@@ -50,7 +50,7 @@ impl<'a> Replicas<'a> {
         }
     }
 
-    /// Which server leads, once one does.
+    /// The server that leads, as soon as one does.
     pub(crate) fn leader(&self) -> usize {
         let mut leader = None;
         wait_until_within(DEADLINE, "the stream has a leader", || {
@@ -60,7 +60,7 @@ impl<'a> Replicas<'a> {
         leader.expect("was found")
     }
 
-    /// Moves the leader to a server, without a restart of any. Waits until all replicas have caught up: nats-server may
+    /// Moves the leader to a server, without restarts. Waits until all replicas have caught up: nats-server may
     /// elect no leader for minutes if one steps down while a replica is behind.
     pub(crate) fn lead(&self, node: usize) {
         let may_move = || self.runtime.block_on(may_move(&self.context, node));
@@ -71,14 +71,14 @@ impl<'a> Replicas<'a> {
             let leader = self.cluster.leader(STREAM);
             if let Some(leader) = leader.filter(|leader| *leader != node && may_move()) {
                 self.step_down(node);
-                // It may be another that leads then than the one that is wanted.
+                // Another server than the wanted one may lead then.
                 self.wait_for_other(leader);
             }
             leader == Some(node)
         });
     }
 
-    /// Tells the leader to be none, and which is to be it: a wish that servers before 2.11 refuse.
+    /// Makes the leader step down in favour of a server: servers before 2.11 refuse the preference.
     fn step_down(&self, wanted: usize) {
         let wish = format!(r#"{{"placement":{{"preferred":"{}"}}}}"#, node_name(wanted));
         for request in [wish, String::new()] {
@@ -87,7 +87,7 @@ impl<'a> Replicas<'a> {
             let answer = self
                 .runtime
                 .block_on(client.request(subject, request.into()));
-            // Who does not answer is told again.
+            // A server that does not respond is asked again.
             let Ok(answer) = answer else { return };
             let answer = String::from_utf8_lossy(&answer.payload).into_owned();
             if answer.contains("\"success\":true") {
@@ -96,7 +96,7 @@ impl<'a> Replicas<'a> {
         }
     }
 
-    /// All events that each server has, in the order in which they were put.
+    /// All events of each server, in the order in which they were put.
     pub(crate) fn events(&self) -> Vec<Vec<(String, String)>> {
         let (mut most, mut replicas) = (0, Vec::new());
         for node in 0..self.cluster.count() {
@@ -107,8 +107,7 @@ impl<'a> Replicas<'a> {
         replicas
     }
 
-    /// All events that the one has that leads now; `None` where there is no such stream any more, or it
-    /// gets no leader.
+    /// All events of the current leader; `None` if the stream is gone, or gets no leader.
     pub(crate) fn events_of_leader(&self) -> Option<Vec<(String, String)>> {
         let start = Instant::now();
         while start.elapsed() < DEADLINE {
@@ -122,7 +121,7 @@ impl<'a> Replicas<'a> {
         None
     }
 
-    /// What one server has. It is given time while that is less than another has.
+    /// The events of one server. It is given time while these are fewer than another has.
     fn events_of(&self, node: usize, most: usize) -> Vec<(String, String)> {
         let (start, mut events) = (Instant::now(), Vec::new());
         wait_until_within(DEADLINE, "a server is read while it leads", || {
@@ -137,7 +136,7 @@ impl<'a> Replicas<'a> {
         events
     }
 
-    /// Waits a while for a leader that is not this one.
+    /// Waits a while for another leader than this one.
     fn wait_for_other(&self, leader: usize) {
         let start = Instant::now();
         let is_other = || self.cluster.leader(STREAM).is_some_and(|it| it != leader);
@@ -147,7 +146,8 @@ impl<'a> Replicas<'a> {
     }
 }
 
-/// Whether the leader may move to a server: the replica there has all that the leader has, and no other is catching up.
+/// Whether the leader may move to a server: its replica has all messages of the leader, and no other is
+/// catching up.
 async fn may_move(context: &Context, node: usize) -> bool {
     let Ok(stream) = context.get_stream(STREAM).await else {
         return false;
@@ -162,7 +162,7 @@ async fn may_move(context: &Context, node: usize) -> bool {
     })
 }
 
-/// All events that the leader has.
+/// All events of the leader.
 async fn read(context: &Context) -> Result<Vec<(String, String)>, Error> {
     let stream = context.get_stream(STREAM).await?;
     let state = &stream.cached_info().state;
@@ -176,7 +176,7 @@ async fn read(context: &Context) -> Result<Vec<(String, String)>, Error> {
         .await
 }
 
-/// The event of this number, unless its message is gone.
+/// The event with this sequence number, unless its message is gone.
 async fn event(stream: &Stream, number: u64) -> Result<Option<(String, String)>, Error> {
     let message = match stream.get_raw_message(number).await {
         Ok(message) => message,

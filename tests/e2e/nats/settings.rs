@@ -1,4 +1,4 @@
-//! The settings of a stream: created safe, and refused where they could lose events.
+//! The settings of a stream: created safe, and refused if they could lose events.
 
 use std::time::Duration;
 
@@ -42,7 +42,7 @@ fn stream_is_created_safe_and_reused() {
 /// Makes settings unsafe.
 type Change = fn(&mut Config);
 
-/// The settings that are named, and what makes them unsafe as somebody else could have.
+/// The names of settings, and unsafe values that another client could have set.
 const CHANGES: [(&str, Change); 12] = [
     ("retention", |config| {
         config.retention = RetentionPolicy::WorkQueue;
@@ -64,7 +64,7 @@ const CHANGES: [(&str, Change); 12] = [
     }),
     ("deny_delete", |config| config.deny_delete = false),
     ("deny_purge", |config| config.deny_purge = false),
-    // Servers allow that only together with purges, which is named first.
+    // Servers allow that only together with purges, which are reported first.
     ("deny_purge", |config| {
         config.allow_rollup = true;
         config.deny_purge = false;
@@ -107,7 +107,7 @@ fn unsafe_stream_is_refused_with_the_setting() {
     nats.peer().put("a", "1").assert_created();
 }
 
-/// Servers before 2.10.5 keep below it by deleting what is oldest, whatever `discard` says.
+/// Servers before 2.10.5 delete the oldest messages to stay below it, whatever `discard` is.
 #[test]
 fn max_bytes_is_refused_on_servers_that_delete_for_it() {
     if !can_start("bounds of bytes of a stream") {
@@ -170,7 +170,7 @@ fn stream_with_too_few_replicas_is_refused() {
     );
 }
 
-/// As a peer makes it.
+/// With the settings that a peer gives it.
 fn safe() -> Config {
     Config {
         name: STREAM.to_owned(),

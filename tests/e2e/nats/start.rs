@@ -1,4 +1,4 @@
-//! The start of a peer where servers or the stream are missing, late or silent.
+//! The start of a peer if servers or the stream are missing, late or silent.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
@@ -9,10 +9,10 @@ use super::fake_server::FakeServer;
 use super::{Cluster, Link, STREAM, Single, can_start, url};
 use crate::support::{Peer, run, serve, wait_until};
 
-/// What no message may have in it.
+/// The secret that no message may contain.
 const SECRET: &str = "s3cr3t";
 
-/// Runs a server that can't start, and returns what it says.
+/// Runs a server that can't start, and returns its error.
 #[track_caller]
 fn refusal(url: &str) -> String {
     let output = run(&serve(url));
@@ -70,7 +70,7 @@ fn server_without_jetstream_is_an_error() {
     if !can_start("NATS without JetStream") {
         return;
     }
-    // The account that is let in has none.
+    // The account of this user has no JetStream.
     let nats = Single::with(&format!(
         "accounts {{ A {{ users: [ {{ user: u, password: {SECRET} }} ] }}, B {{ jetstream: enabled }} }}"
     ));
@@ -94,14 +94,14 @@ fn missing_info_permission_is_an_error() {
         "nats://u:{SECRET}@{host}/{STREAM}?replicas=1"
     )));
     assert_eq!((output.code, output.stdout.as_str()), (Some(1), ""));
-    // What the server says to that is in the log.
+    // The log has the error of the server.
     for told in ["Permissions Violation", "error: ", &host] {
         assert!(output.stderr.contains(told), "{output:?}");
     }
     assert!(!output.stderr.contains(SECRET), "{output:?}");
 }
 
-/// Two of three servers are not there when the peer starts, and are a moment later.
+/// Two of three servers start a moment later than the peer.
 #[test]
 fn peer_waits_for_a_leader_at_the_start() {
     if !can_start("servers of NATS that start after the peer") {
@@ -118,13 +118,13 @@ fn peer_waits_for_a_leader_at_the_start() {
     peer.put("a", "1").assert_created();
 }
 
-/// The servers are silent at first, as those are that have not found one another.
+/// The servers are silent at first, like those that have not found one another.
 #[test]
 fn peer_retries_until_its_deadline_at_the_start() {
     let asked = AtomicUsize::new(0);
     let server = FakeServer::start("2.15.1", move |_| {
         let number = asked.fetch_add(1, Ordering::Relaxed);
-        // As long as the first three are not answered, a peer that gives each 5 s waits for 15 s.
+        // The first three requests get no response: a peer that waits 5 s for each waits for 15 s.
         (number >= 3).then(|| {
             r#"{"error":{"code":400,"err_code":10025,"description":"the test has answered"}}"#
                 .to_owned()
@@ -171,7 +171,7 @@ fn invalid_url_is_wrong_usage() {
     }
 }
 
-/// Not even where everything is told.
+/// Not even in the most detailed log.
 #[test]
 fn log_has_no_secrets() {
     if !can_start("the log of what lets one in") {
@@ -190,7 +190,7 @@ fn log_has_no_secrets() {
         let builder = Peer::builder().own_env("RUST_LOG", "trace");
         let mut peer = builder.sink(&url).start();
         peer.put("a", "1").assert_created();
-        // It has to be let in once more.
+        // It has to be authorized again.
         link.cut();
         link.mend();
         peer.put("b", "1").assert_created();

@@ -70,7 +70,7 @@ fn deleted_stream_is_not_created_again() {
     peer.put("c", "1").assert_problem(503);
     let context = nats.context();
     assert!(nats.block_on(context.get_stream(STREAM)).is_err());
-    // Somebody makes another, which has lost what was in the first.
+    // Another client creates a new one without the events of the first.
     let other = nats.peer();
     other.put("a", "2").assert_created();
     peer.log_line("it is another than when this server started");
@@ -81,7 +81,7 @@ fn deleted_stream_is_not_created_again() {
     peer.put("a", "1").assert_problem(409);
 }
 
-/// Somebody makes another before any put has found the first one gone.
+/// Another client creates a new one before a put has noticed that the first is gone.
 #[test]
 fn replaced_stream_acknowledges_nothing() {
     if !can_start("streams that are replaced") {
@@ -130,7 +130,7 @@ fn lost_connection_is_made_again() {
     let (_nats, link, peer) = through_link();
     peer.put("a", "1").assert_created();
     for round in 0..3 {
-        // Whether or not the peer has noticed that by then.
+        // Whether or not the peer has noticed by then.
         link.cut();
         let key = format!("key{round}");
         let mut waiting = peer.connect();
@@ -157,7 +157,7 @@ fn puts_without_a_connection_are_refused_at_once_after_a_while() {
     peer.put("a", "2").assert_problem(409);
 }
 
-/// The acknowledgement is lost, since nothing passes any more and then the connection is cut.
+/// The acknowledgement is lost: first nothing is relayed, then the connection is cut.
 #[test]
 fn lost_acknowledgement_is_resolved_by_a_retry() {
     if !can_start("acknowledgements that are lost") {
@@ -201,7 +201,7 @@ fn connection_lost_under_load_loses_no_put() {
     assert_eq!(nats.info().state.messages, 3001);
 }
 
-/// A server, a way to it, and a peer at the other end of that.
+/// A server, a link to it, and a peer on that link.
 fn through_link() -> (Single, Link, Peer) {
     let nats = Single::start();
     let link = Link::to(nats.cluster.address(0));
@@ -226,7 +226,7 @@ fn full_cluster_is_reported() {
     assert_eq!(refused.header("retry-after"), Some("60"));
     peer.log_line("its servers have no room: insufficient resources");
     peer.log_line("reason=\"stream_full\"");
-    // Servers that are full have turned JetStream off.
+    // Full servers have turned JetStream off.
     let output = run(&["get", "key0", "--store", &store]);
     let error = output.assert_failed(1);
     assert!(

@@ -4,7 +4,7 @@ use super::fake_server::{FakeServer, stream_info};
 use super::{Link, STREAM, Single, can_start};
 use crate::support::{Peer, run, serve};
 
-/// The oldest version that is taken.
+/// The oldest supported version.
 const OLDEST: &str = "2.11.11";
 
 fn url(hosts: &str, parameters: &str) -> String {
@@ -50,7 +50,7 @@ fn old_server_beside_a_new_one_is_refused_at_the_start() {
     }
 }
 
-/// The leader's version is among the metadata that it shows.
+/// The stream's metadata has the version of its leader.
 #[test]
 fn old_leader_behind_a_new_server_is_refused_at_the_start() {
     let server = FakeServer::start("2.15.1", |_| {
@@ -62,7 +62,7 @@ fn old_leader_behind_a_new_server_is_refused_at_the_start() {
     assert!(error.contains("has version \"2.11.10\""), "{error}");
 }
 
-/// It is not there at the start, and is the only one that is left later.
+/// It is down at the start, and later the only one that is left.
 #[test]
 fn old_server_after_a_reconnect_gets_no_events() {
     if !can_start("an old server of NATS later") {
@@ -93,7 +93,7 @@ fn old_server_after_a_reconnect_gets_no_events() {
 
 #[test]
 fn unsafe_version_is_logged_as_a_warning() {
-    // This answer is where the start ends.
+    // The start ends with this response.
     let server = FakeServer::start("2.9.10", |_| {
         Some(r#"{"error":{"code":400,"err_code":10025,"description":"no more"}}"#.to_owned())
     });

@@ -1,4 +1,4 @@
-//! A client that sends exactly the bytes a test wants, and reads answers strictly.
+//! A client that sends exactly the given bytes, and parses responses strictly.
 
 use std::io::{BufRead as _, BufReader, ErrorKind, Read as _, Write as _};
 use std::net::{Shutdown, SocketAddr, TcpStream};
@@ -28,26 +28,26 @@ impl Connection {
         Self::try_open(address).expect("connects")
     }
 
-    /// A connection, unless nobody takes it.
+    /// Connects, unless the connection is refused.
     pub fn try_open(address: SocketAddr) -> Option<Self> {
         let stream = try_connect(address)?;
         stream.set_nodelay(true).expect("sets an option");
         Some(Self(BufReader::new(stream)))
     }
 
-    /// Sends bytes, in one packet where they fit one.
+    /// Sends bytes, in one packet if they fit.
     pub fn send(&mut self, bytes: impl AsRef<[u8]>) -> &mut Self {
         self.0.get_mut().write_all(bytes.as_ref()).expect("sends");
         self
     }
 
-    /// Sends as much as the server takes, which may have closed its side.
+    /// Sends as much as the server accepts, which may have closed its side.
     pub fn try_send(&mut self, bytes: impl AsRef<[u8]>) -> &mut Self {
         let _ = self.0.get_mut().write_all(bytes.as_ref());
         self
     }
 
-    /// Ends this side of the connection.
+    /// Closes the sending side of the connection.
     pub fn finish(&mut self) -> &mut Self {
         self.0
             .get_mut()
@@ -56,12 +56,12 @@ impl Connection {
         self
     }
 
-    /// Sends a whole request and reads its answer.
+    /// Sends a whole request and reads its response.
     pub fn ask(&mut self, post: &Post) -> Answer {
         self.send(post.bytes()).answer()
     }
 
-    /// Reads the next answer, skipping `100 Continue`.
+    /// Reads the next response, skipping `100 Continue`.
     pub fn answer(&mut self) -> Answer {
         loop {
             let answer = self.any_answer(false);
@@ -71,7 +71,7 @@ impl Connection {
         }
     }
 
-    /// Reads the next answer, unless the server ends the connection before it.
+    /// Reads the next response; `None` if the server closes the connection before it.
     pub fn answer_or_end(&mut self) -> Option<Answer> {
         match self.0.fill_buf() {
             Ok([]) => None,
@@ -80,12 +80,12 @@ impl Connection {
         }
     }
 
-    /// Reads the next answer to a `HEAD`, which has no body.
+    /// Reads the next response to a `HEAD`, which has no body.
     pub fn answer_to_head(&mut self) -> Answer {
         self.any_answer(true)
     }
 
-    /// Reads the next answer, also an interim one.
+    /// Reads the next response, possibly an interim one.
     pub fn any_answer(&mut self, to_head: bool) -> Answer {
         let status_line = self.line();
         let status = status_line
@@ -118,7 +118,7 @@ impl Connection {
         answer
     }
 
-    /// Waits until the server has closed the connection; what it still sends is returned.
+    /// Waits until the server has closed the connection, and returns the remaining bytes.
     pub fn rest(&mut self) -> Vec<u8> {
         let mut rest = Vec::new();
         match self.0.read_to_end(&mut rest) {
@@ -129,7 +129,7 @@ impl Connection {
         rest
     }
 
-    /// Whether the server says nothing for this long, and keeps the connection.
+    /// Whether the server sends nothing for this long, and keeps the connection open.
     pub fn is_quiet_for(&mut self, time: Duration) -> bool {
         self.0
             .get_ref()
@@ -155,7 +155,7 @@ impl Connection {
     }
 }
 
-/// An answer of a server.
+/// A response.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Answer {
     pub status: u16,
@@ -172,7 +172,7 @@ impl Answer {
         value
     }
 
-    /// Holds that this is a 201 as the protocol has it.
+    /// Asserts that this is the 201 of the protocol.
     #[track_caller]
     pub fn assert_created(&self) {
         assert_eq!(self.status, 201, "{}", self.text());
@@ -180,7 +180,7 @@ impl Answer {
         assert_eq!(self.text(), "");
     }
 
-    /// Holds that this is a problem document of RFC 9457 with this status, and returns it.
+    /// Asserts that this is a problem document (RFC 9457) with this status, and returns it.
     #[track_caller]
     pub fn assert_problem(&self, status: u16) -> Value {
         assert_eq!(self.status, status, "{}", self.text());
@@ -201,14 +201,14 @@ impl Answer {
         problem
     }
 
-    /// The sentence of a problem document with this status.
+    /// The `detail` of a problem document with this status.
     #[track_caller]
     pub fn detail(&self, status: u16) -> String {
         let problem = self.assert_problem(status);
         problem["detail"].as_str().expect("is a string").to_owned()
     }
 
-    /// Holds that this is this problem and no more than it, and returns its sentence.
+    /// Asserts that this is exactly this problem document, and returns its `detail`.
     #[track_caller]
     pub fn assert_is(&self, status: u16, title: &str, stored: &str, retry: bool) -> String {
         let mut problem = self.assert_problem(status);
@@ -235,14 +235,14 @@ impl Answer {
     }
 }
 
-/// A `POST` in the making, which sends its body with `Content-Length` unless told otherwise.
+/// A builder of `POST` requests. The body has a `Content-Length` unless chunks are set.
 #[derive(Debug, Clone)]
 pub struct Post {
     method: String,
     target: String,
     version: String,
     headers: Vec<String>,
-    /// The body with its framing, or as it is where the length is announced.
+    /// The body with its framing, or without framing if it has a `Content-Length`.
     body: Vec<u8>,
     framed: bool,
 }
@@ -259,7 +259,7 @@ impl Post {
         }
     }
 
-    /// A `_put` of a key, as it stands in a JSON string, and the text of an event.
+    /// A `_put` of a key, escaped as in a JSON string, and the text of an event.
     pub fn put(key: &str, event: &str) -> Self {
         Self::new(format!("{{\"key\":\"{key}\",\"event\":{event}}}"))
     }
@@ -299,7 +299,7 @@ impl Post {
         post
     }
 
-    /// The head of the request alone.
+    /// The request line and the header section.
     pub fn head(&self) -> Vec<u8> {
         let mut head = format!("{} {} {}\r\n", self.method, self.target, self.version);
         for field in &self.headers {
@@ -316,13 +316,13 @@ impl Post {
         [self.head(), self.body.clone()].concat()
     }
 
-    /// Sends the request on a connection of its own.
+    /// Sends the request on a new connection.
     pub fn send_to(&self, address: SocketAddr) -> Answer {
         Connection::open(address).send(self.bytes()).answer()
     }
 }
 
-/// A body in chunked encoding, with its end.
+/// A body in chunked encoding, with its last chunk.
 pub fn chunked(parts: &[&[u8]]) -> Vec<u8> {
     let mut body = Vec::new();
     for part in parts.iter().filter(|part| !part.is_empty()) {

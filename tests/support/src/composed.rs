@@ -1,6 +1,4 @@
-//! Components that the program under test composed, each of them once.
-//!
-//! Never says what a sink is given beside its variables.
+//! Components that the program under test composed, each of them once, and servers that run them.
 
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
@@ -8,7 +6,7 @@ use std::sync::OnceLock;
 use super::process::scratch;
 use super::{Peer, PeerBuilder, run};
 
-/// The sinks that the program has.
+/// The sinks of the program.
 pub const SINKS: [&str; 4] = [
     "forward",
     "directory",
@@ -16,12 +14,12 @@ pub const SINKS: [&str; 4] = [
     "keyvalue-wasmcloud",
 ];
 
-/// The file of the component that is composed with this sink of the program.
+/// The file of the component that is composed with this sink.
 pub fn composed(sink: &str) -> &'static Path {
     static FILES: [OnceLock<PathBuf>; SINKS.len()] = [const { OnceLock::new() }; SINKS.len()];
     let index = SINKS.iter().position(|name| *name == sink);
     FILES[index.expect("is a sink")].get_or_init(|| {
-        // The next run replaces it, which the program does at once.
+        // The next run replaces the file, atomically.
         let file = scratch().join(format!("{sink}.wasm"));
         let path = file.to_str().expect("is text");
         run(&["component", "--sink", sink, "-o", path]).assert_ok();
@@ -30,7 +28,7 @@ pub fn composed(sink: &str) -> &'static Path {
 }
 
 impl Peer {
-    /// A server whose component is composed with this sink of the program.
+    /// A server whose component is composed with this sink.
     pub fn composed_with(sink: &str) -> PeerBuilder {
         let file = composed(sink).to_str().expect("is text");
         Self::builder().arguments(&["--component", file])
@@ -38,7 +36,7 @@ impl Peer {
 }
 
 impl PeerBuilder {
-    /// Adds to what the component finds in its environment: NAME=VALUE.
+    /// Adds a variable to the environment of the component: NAME=VALUE.
     pub fn env(self, variable: &str) -> Self {
         self.arguments(&["--env", variable])
     }

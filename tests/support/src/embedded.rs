@@ -1,4 +1,4 @@
-//! The library as a server inside the test, on a runtime of its own.
+//! A server of the library inside the test process, on a runtime of its own.
 
 use std::net::SocketAddr;
 use std::sync::mpsc::{self, Receiver};
@@ -24,7 +24,7 @@ impl Embedded {
         Self { runtime, server }
     }
 
-    /// A server whose sink takes everything and hands it to the test.
+    /// A server whose sink accepts everything and sends it to the test.
     pub fn capturing() -> (Self, Receiver<(String, String)>) {
         let (sender, puts) = mpsc::channel();
         let server = Self::start(PeerServer::builder().on_put(move |key, event| {
@@ -34,7 +34,7 @@ impl Embedded {
         (server, puts)
     }
 
-    /// A server whose sink answers every put with this error.
+    /// A server whose sink returns this error for every put.
     pub fn failing(error: PutError) -> Self {
         Self::start(PeerServer::builder().on_put(move |_, _| {
             let error = error.clone();
@@ -54,7 +54,7 @@ impl Embedded {
         post.send_to(self.address())
     }
 
-    /// Puts on a connection of its own. The key is as it stands in a JSON string.
+    /// Puts on a new connection. The key is escaped as in a JSON string.
     pub fn put(&self, key: &str, event: &str) -> Answer {
         self.send(&Post::put(key, event))
     }

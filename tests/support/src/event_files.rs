@@ -1,6 +1,6 @@
-//! The directory of the sink `directory`, read without it.
+//! The directory of the sink `directory`, read without that sink.
 //!
-//! Where events are to be is said here anew, so that no change of that goes unseen.
+//! The paths of events are computed here independently, so that a change in the sink is noticed.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -10,7 +10,7 @@ use tempfile::TempDir;
 
 use super::{Peer, PeerBuilder};
 
-/// A directory to keep events in.
+/// A directory for events.
 pub struct EventFiles(TempDir);
 
 impl Default for EventFiles {
@@ -28,7 +28,7 @@ impl EventFiles {
         self.0.path()
     }
 
-    /// What it is given as to a component.
+    /// The directory as an argument of `--dir`.
     pub fn dir(&self) -> String {
         format!("{}::/events", self.root().display())
     }
@@ -38,7 +38,7 @@ impl EventFiles {
         builder.env("ALLDATA_PEER_DIRECTORY=/events")
     }
 
-    /// Where the event of a key is to be.
+    /// The path for the event of a key.
     pub fn place(&self, key: &str) -> PathBuf {
         let name: String = key
             .bytes()
@@ -58,12 +58,12 @@ impl EventFiles {
         place.join(rest)
     }
 
-    /// The event under a key, as it stands in its file.
+    /// The event under a key, as it is in its file.
     pub fn held(&self, key: &str) -> Option<String> {
         fs::read_to_string(self.place(key)).ok()
     }
 
-    /// All files but the temporaries, by their paths below the root.
+    /// All files except temporary ones, by their paths below the root.
     pub fn files(&self) -> BTreeMap<PathBuf, Vec<u8>> {
         let paths = self.paths().into_iter();
         paths
@@ -75,10 +75,10 @@ impl EventFiles {
             .collect()
     }
 
-    /// Whether any file has something in it, be it a temporary one.
+    /// Whether any file has contents, including temporary ones.
     pub fn is_written_to(&self) -> bool {
         let length = |path: &PathBuf| fs::metadata(self.root().join(path)).map(|file| file.len());
-        // One that is gone by now was there.
+        // A file that is gone by now did have contents.
         self.paths().iter().any(|path| length(path).ok() != Some(0))
     }
 
@@ -98,7 +98,7 @@ impl EventFiles {
         paths
     }
 
-    /// The names of what stands in the directory of temporaries.
+    /// The names in the directory of temporary files.
     pub fn temporaries(&self) -> Vec<String> {
         let entries = fs::read_dir(self.root().join("tmp")).expect("lists");
         let names = entries.map(|entry| entry.expect("lists").file_name());

@@ -13,12 +13,12 @@ use super::DEADLINE;
 use super::lines::Lines;
 use super::process::{finish, kill, program_path, target, wait};
 
-/// How long the examples may take to build.
+/// The time for building the examples.
 const BUILD_DEADLINE: Duration = Duration::from_secs(1800);
 
 /// A running example, killed when dropped.
 pub struct Example {
-    /// `None` once it was waited for.
+    /// `None` after it was waited for.
     child: Option<Child>,
     stdout: Lines,
     stderr: Lines,
@@ -57,13 +57,13 @@ impl Example {
             .to_owned()
     }
 
-    /// Waits for a line on standard error that has `text` in it.
+    /// Waits for a line on standard error that contains `text`.
     #[track_caller]
     pub fn error_line(&self, text: &str) -> String {
         self.stderr.with(text)
     }
 
-    /// Ends the example as Ctrl-C does.
+    /// Sends SIGINT, as Ctrl-C does.
     pub fn interrupt(self) -> ExitStatus {
         self.end(Signal::INT)
     }
@@ -82,7 +82,7 @@ impl Example {
 impl Drop for Example {
     fn drop(&mut self) {
         if let Some(mut child) = self.child.take() {
-            // It may have ended by itself.
+            // It may have ended already.
             let _ = child.kill();
             let _ = child.wait();
         }
@@ -101,7 +101,7 @@ fn program(name: &str) -> PathBuf {
     program
 }
 
-/// Whether none of the files that a program was built from is newer.
+/// Whether none of the source files of a program is newer.
 fn is_current(program: &Path) -> bool {
     let modified = |path: &Path| -> Option<SystemTime> { fs::metadata(path).ok()?.modified().ok() };
     let Ok(sources) = fs::read_to_string(program.with_extension("d")) else {
@@ -128,7 +128,7 @@ fn build() {
     assert_eq!(output.code, Some(0), "{}", output.stderr);
 }
 
-/// The profile that the tests are built with, by the name of its directory.
+/// The profile of the tests, by the name of its directory.
 fn target_profile() -> String {
     let directory = Path::new(program_path()).parent().and_then(Path::file_name);
     match directory.and_then(OsStr::to_str) {

@@ -1,6 +1,4 @@
-//! What stands in files, for tests of what may not be changed.
-//!
-//! Never changes a file.
+//! The contents of files, for tests that check that nothing changes.
 
 use std::collections::BTreeMap;
 use std::fs;

@@ -9,7 +9,7 @@ use alldata_peer_server_http::BUILT_IN_COMPONENT;
 use wac_graph::types::Package;
 use wac_graph::{CompositionGraph, EncodeOptions};
 
-/// What it exports, without its version.
+/// The name of that export, without its version.
 const HANDLER: &str = "wasi:http/incoming-handler@";
 
 /// The bytes of the component.
@@ -28,7 +28,7 @@ pub fn handler_only_file() -> &'static Path {
     })
 }
 
-/// The same with all that another component exports.
+/// The same with all exports of another component.
 pub fn handler_beside(other: Option<&[u8]>) -> Vec<u8> {
     let mut graph = CompositionGraph::new();
     export(
@@ -40,11 +40,11 @@ pub fn handler_beside(other: Option<&[u8]>) -> Vec<u8> {
     if let Some(other) = other {
         export(&mut graph, "alldata:other", other, "");
     }
-    // What they import stays an import, since nothing here gives them that.
+    // Its imports stay imports, since nothing here provides them.
     graph.encode(EncodeOptions::default()).expect("encodes")
 }
 
-/// The built-in component with a sink that imports another, and with all that it exports.
+/// The built-in component with a sink that imports another, and with all exports of that sink.
 pub fn peer_before(sink: &[u8]) -> Vec<u8> {
     let mut graph = CompositionGraph::new();
     let mut register = |name: &str, component: &[u8]| {
@@ -58,7 +58,7 @@ pub fn peer_before(sink: &[u8]) -> Vec<u8> {
     graph.encode(EncodeOptions::default()).expect("encodes")
 }
 
-/// Adds what a component exports under names that start with `prefix`.
+/// Adds the exports of a component whose names start with `prefix`.
 fn export(graph: &mut CompositionGraph, name: &str, component: &[u8], prefix: &str) {
     let package = Package::from_bytes(name, None, component, graph.types_mut());
     let package = package.expect("is a component");

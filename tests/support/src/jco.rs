@@ -1,7 +1,6 @@
-//! Components on Node: `jco serve` runs them, `jco componentize` makes them of JavaScript.
+//! Components on Node.js: `jco serve` runs them, `jco componentize` makes them of JavaScript.
 //!
-//! What jco consists of is installed below the target directory, once for all runs of the tests.
-//! Never into the tree, and never anything but what the lock file names.
+//! jco is installed from the lock file into the target directory, once for all test runs.
 
 use std::net::SocketAddr;
 use std::os::unix::process::CommandExt as _;
@@ -18,7 +17,7 @@ use super::lines::Lines;
 use super::npm;
 use super::process::finish;
 
-/// What is installed, and what jco loads beside it.
+/// The installed packages: jco, and those that it loads at run time.
 const FILES: [(&str, &str); 4] = [
     ("package.json", include_str!("../../jco/package.json")),
     (
@@ -29,8 +28,7 @@ const FILES: [(&str, &str); 4] = [
     ("setup.mjs", include_str!("../../jco/setup.mjs")),
 ];
 
-/// How long npm may take, which fetches 340 MB, and jco, which compiles for as long as a minute on
-/// a busy machine.
+/// The time for npm, which downloads 340 MB, and for jco, which compiles for up to a minute on a busy machine.
 const PREPARATION_DEADLINE: Duration = Duration::from_secs(600);
 
 /// A component that `jco serve` runs; it ends when this is dropped.
@@ -38,15 +36,15 @@ pub struct Jco {
     child: Child,
     address: SocketAddr,
     log: Lines,
-    /// Where jco puts what it makes of the component. It is not asked to clean up: killed, it can't.
+    /// The directory for the files of jco. It is removed here, since jco is killed.
     _temporary: TempDir,
 }
 
 impl Jco {
-    /// The name that a component knows its directory by.
+    /// The name of the directory as the component sees it.
     pub const DIRECTORY: &str = "/events";
 
-    /// Serves a component on a free port, with these variables and maybe a directory for it.
+    /// Serves a component on a free port, with these variables and optionally a directory.
     pub fn serve(component: &Path, environment: &[(&str, &str)], directory: Option<&Path>) -> Self {
         let temporary = tempfile::tempdir().expect("makes a directory");
         let mut command = jco();
@@ -59,7 +57,7 @@ impl Jco {
         let mut child = command
             .env("TMPDIR", temporary.path())
             .current_dir(temporary.path())
-            // The server is a child of jco's own, and outlives it.
+            // The server is a child process of jco's, and outlives it.
             .process_group(0)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
@@ -86,7 +84,7 @@ impl Jco {
         Connection::open(self.address)
     }
 
-    /// Waits for a line on standard error that has `text` in it.
+    /// Waits for a line on standard error that contains `text`.
     pub fn log_line(&self, text: &str) -> String {
         self.log.with(text)
     }
@@ -95,7 +93,7 @@ impl Jco {
 impl Drop for Jco {
     fn drop(&mut self) {
         let id = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw);
-        // It may have ended by itself.
+        // It may have ended already.
         let _ = kill_process_group(id.expect("is a process"), Signal::KILL);
         let _ = self.child.wait();
     }
@@ -117,13 +115,13 @@ fn jco() -> Command {
     command
 }
 
-/// The directory that jco is installed in, by the first test that asks for it.
+/// The directory that jco is installed in, by the first test that needs it.
 fn installed() -> &'static Path {
     static INSTALLED: OnceLock<PathBuf> = OnceLock::new();
     INSTALLED.get_or_init(|| npm::install("jco", &FILES))
 }
 
-/// Runs a program to its end, where it has to succeed.
+/// Runs a program to its end, and asserts that it succeeds.
 #[track_caller]
 fn run(command: &mut Command) {
     let output = finish(command, "", PREPARATION_DEADLINE);

@@ -1,4 +1,4 @@
-//! What the tests stand on: a peer to test, a client that sends any bytes, and deadlines.
+//! Support for all tests: a peer to test, a client that sends any bytes, and deadlines.
 
 mod client;
 mod composed;
@@ -52,10 +52,10 @@ pub use wasmtime_serve::{Wasmtime, WasmtimeServe};
 #[cfg(feature = "library")]
 pub use wire::Wire;
 
-/// How long any single wait may take before its test fails. Generous: the machine may be busy.
+/// The time-out of any single wait. Generous, since the machine may be busy.
 pub const DEADLINE: Duration = Duration::from_secs(60);
 
-/// How long to wait before a condition is looked at again.
+/// The interval at which a condition is checked.
 const LOOK_AGAIN: Duration = Duration::from_millis(5);
 
 /// Waits until a condition holds.
@@ -64,13 +64,13 @@ pub fn wait_until(what: &str, holds: impl FnMut() -> bool) {
     wait_until_within(DEADLINE, what, holds);
 }
 
-/// Waits until a condition holds, for so long.
+/// Waits until a condition holds, for at most this long.
 #[track_caller]
 pub fn wait_until_within(deadline: Duration, what: &str, mut holds: impl FnMut() -> bool) {
     let start = Instant::now();
     while !holds() {
         assert!(start.elapsed() < deadline, "not in time: {what}");
-        // Nobody unparks it: it only leaves the processor to others.
+        // Never unparked: this only yields the processor.
         thread::park_timeout(LOOK_AGAIN);
     }
 }

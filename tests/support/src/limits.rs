@@ -1,6 +1,4 @@
-//! Limits of the system for a server that runs, and what the system tells of it.
-//!
-//! Never ends the server.
+//! Limits of the system for a running server, and its state as the system reports it.
 
 use std::fs;
 use std::path::PathBuf;
@@ -10,7 +8,7 @@ use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit};
 use super::Peer;
 
 impl Peer {
-    /// From now on no file of the server grows beyond so many bytes; `None` lifts that.
+    /// Limits the size of the server's files from now on; `None` removes the limit.
     pub fn limit_file_size(&self, bytes: Option<u64>) {
         let limit = Rlimit {
             current: bytes,
@@ -19,10 +17,10 @@ impl Peer {
         prlimit(self.pid(), Resource::Fsize, limit).expect("sets the limit");
     }
 
-    /// From now on the server has no more files open than so many, beside those that it has already;
-    /// `None` lifts that.
+    /// Limits the number of files that the server may open beside those that it has open; `None` removes the
+    /// limit.
     pub fn limit_open_files(&self, files: Option<u64>) {
-        // It has the limits of the test, the upper one of which is not everybody's to set.
+        // The upper limit is inherited, and not everyone may raise it.
         let own = getrlimit(Resource::Nofile);
         let limit = Rlimit {
             current: files.or(own.current),
@@ -31,7 +29,7 @@ impl Peer {
         prlimit(self.pid(), Resource::Nofile, limit).expect("sets the limit");
     }
 
-    /// How many files and connections the server has open.
+    /// The number of open files and connections of the server.
     pub fn open_files(&self) -> u64 {
         fs::read_dir(self.proc("fd")).expect("lists").count() as u64
     }
@@ -42,7 +40,7 @@ impl Peer {
         let mut states = tasks.map(|task| {
             let stat = task.expect("lists").path().join("stat");
             let stat = fs::read_to_string(stat).expect("reads");
-            // Its name, in brackets, may have anything in it.
+            // Its name, in brackets, may contain anything.
             let (_, rest) = stat.rsplit_once(") ").expect("has a name");
             rest.starts_with('T')
         });
@@ -52,7 +50,7 @@ impl Peer {
     /// Whether the server has ended, and was not waited for yet.
     pub fn has_ended(&self) -> bool {
         let stat = fs::read_to_string(self.proc("stat")).expect("reads");
-        // Its name, in brackets, may have anything in it.
+        // Its name, in brackets, may contain anything.
         let state = stat.rsplit_once(") ").map(|(_, rest)| rest);
         state.expect("has a name").starts_with('Z')
     }

@@ -1,6 +1,6 @@
-//! What a program writes, line by line, as it comes.
+//! The output of a program, line by line.
 //!
-//! Read whether or not a test looks at it, so that no program waits for its reader.
+//! It is read at once, so that no program waits for its reader.
 
 use std::io::{BufRead as _, BufReader, Read};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use super::DEADLINE;
 
-/// The lines of a stream that nobody has looked at yet.
+/// The lines of a stream that were not read by a test yet.
 pub struct Lines(Receiver<String>);
 
 impl Lines {
@@ -26,13 +26,13 @@ impl Lines {
         Self(receiver)
     }
 
-    /// The next line, which has to come within `deadline`.
+    /// The next line, which has to arrive within `deadline`.
     #[track_caller]
     pub fn next(&self, deadline: Duration) -> String {
         self.0.recv_timeout(deadline).expect("writes a line")
     }
 
-    /// Waits for a line that has `text` in it.
+    /// Waits for a line that contains `text`.
     #[track_caller]
     pub fn with(&self, text: &str) -> String {
         self.with_within(DEADLINE, text)

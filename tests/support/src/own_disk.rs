@@ -1,7 +1,6 @@
-//! A file system of a server's own, which a test may make small, fill, and make read-only.
+//! A file system of a server's own, which a test can make small, fill, and make read-only.
 //!
-//! It is in a mount namespace that only the server has, and is gone with it. Never mounts anything
-//! that another process sees.
+//! It is in a mount namespace that only the server has, and ends with it. Other processes do not see the mount.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -9,7 +8,7 @@ use std::process::Command;
 use super::process::{finish, program_path, run_by, serve};
 use super::{DEADLINE, Output, Peer, PeerBuilder};
 
-/// Where it is mounted, in the directory of the server.
+/// The mount point, in the directory of the server.
 const DISK: &str = "disk";
 
 /// Why no server can have a file system of its own here.
@@ -24,14 +23,15 @@ pub fn no_own_disk() -> Option<&'static str> {
     (!can).then_some("this machine lets nobody mount in a namespace of its own")
 }
 
-/// What gives a program a mount namespace: for root as it is, for others as root of themselves.
+/// The command that gives a program a mount namespace: root keeps its user, others become root in a user
+/// namespace.
 const UNSHARE: [&str; 3] = ["unshare", "--mount", "--map-root-user"];
 
-/// What lets another program into it.
+/// The command that lets another program enter it.
 const ENTER: [&str; 4] = ["nsenter", "--user", "--mount", "--preserve-credentials"];
 
 impl PeerBuilder {
-    /// Gives the server a file system of so many KiB, which has its store.
+    /// Gives the server a file system of this many KiB for its store.
     pub fn on_own_disk(self, kibibytes: u64) -> Self {
         let mount = format!("mount -t tmpfs -o size={kibibytes}k none {DISK}");
         let script = format!("mkdir -p {DISK} && {mount} && exec \"$0\" \"$@\"");
@@ -41,8 +41,8 @@ impl PeerBuilder {
     }
 }
 
-/// Starts the program with a store on a file system that is read-only, which has the files of a
-/// directory. It has to end by itself.
+/// Starts the program with a store on a read-only file system that has the files of a directory. It has to end
+/// by itself.
 pub fn serve_on_read_only_disk(files: &Path) -> Output {
     on_read_only_disk(files, |store| serve(store).map(str::to_owned).to_vec())
 }
@@ -67,12 +67,12 @@ fn on_read_only_disk(files: &Path, arguments: impl FnOnce(&str) -> Vec<String>) 
 }
 
 impl Peer {
-    /// A file on the server's own file system, by the name that it has there.
+    /// A file on the server's own file system, by its path there.
     pub fn file_on_disk(&self, name: &str) -> PathBuf {
         self.file(DISK).join(name)
     }
 
-    /// Mounts the file system anew with these options, unless it is in use as they do not allow.
+    /// Remounts the file system with these options, unless it is busy.
     pub fn remount(&self, options: &str) -> Result<(), String> {
         let options = format!("remount,{options}");
         let disk = self.file(DISK);
@@ -84,7 +84,7 @@ impl Peer {
         }
     }
 
-    /// Mounts another file system over the server's own, or takes it away again.
+    /// Mounts another file system over the server's own, or unmounts it.
     pub fn cover_disk(&self, is_covered: bool) {
         let disk = self.file(DISK);
         let output = match is_covered {
@@ -97,14 +97,14 @@ impl Peer {
         assert_eq!(output.code, Some(0), "{output:?}");
     }
 
-    /// Runs the program where it sees the server's own file system.
+    /// Runs the program in the namespace of the server.
     pub fn run_on_disk(&self, command: &str) -> Output {
         let store = format!("sqlite:{}", self.file_on_disk("alldata.db").display());
         let mut program = self.entering(program_path());
         finish(program.args([command, "--store", &store]), "", DEADLINE)
     }
 
-    /// Runs a script of the shell where the server's own file system is seen, whatever comes of it.
+    /// Runs a shell script in the namespace of the server, whatever its result.
     pub fn run_beside(&self, script: &str) {
         finish(self.entering("sh").args(["-c", script]), "", DEADLINE);
     }

@@ -12,21 +12,21 @@ use super::lines::Lines;
 use super::process::{COMPILE_CACHE, compile_cache, kill, program, program_path, run, wait};
 use super::{Answer, Connection, DEADLINE, Post};
 
-/// A server in the making. Its sink is the default one unless told otherwise.
+/// A builder of servers. The sink is the default one unless set.
 pub struct PeerBuilder {
     arguments: Vec<String>,
     environment: Vec<(String, String)>,
-    /// Variables that the program does not find, also where the test has them.
+    /// Variables that are removed from the environment of the test.
     unset: Vec<&'static str>,
     directory: Option<TempDir>,
-    /// What runs the program, if not the test itself.
+    /// The command that runs the program, if not the test itself.
     launcher: Vec<String>,
     log: Stdio,
 }
 
 /// A running server, killed when dropped.
 pub struct Peer {
-    /// `None` once it was waited for.
+    /// `None` after it was waited for.
     child: Option<Child>,
     stdout: Lines,
     stderr: Lines,
@@ -34,9 +34,9 @@ pub struct Peer {
     address: SocketAddr,
 }
 
-/// A port of the loopback interface that is taken, but where nobody listens.
+/// A port of the loopback interface that is taken, but has no listener.
 pub struct Nobody {
-    /// The port is that of this end.
+    /// This socket has the port.
     near: TcpStream,
     _far: TcpStream,
 }
@@ -49,12 +49,12 @@ impl Nobody {
 }
 
 impl Peer {
-    /// A server that stores durably.
+    /// A server with the sink `sqlite:`.
     pub fn start() -> Self {
         Self::builder().start()
     }
 
-    /// No peer at all, at an address which no other test gets meanwhile.
+    /// An address without a server, which no other test uses meanwhile.
     pub fn nobody() -> Nobody {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("binds");
         let address = listener.local_addr().expect("is bound");
@@ -76,8 +76,8 @@ impl Peer {
         }
     }
 
-    /// A server without arguments: what it is told stands in the environment, as where it keeps
-    /// compiled components.
+    /// A server without arguments: its settings, and the directory of its compile cache, are in the
+    /// environment.
     pub fn from_environment(variables: &[(&str, &str)]) -> PeerBuilder {
         let mut builder = Self::builder();
         builder.arguments = vec!["serve".to_owned()];
@@ -100,12 +100,12 @@ impl Peer {
         Connection::open(self.address)
     }
 
-    /// Sends a request on a connection of its own.
+    /// Sends a request on a new connection.
     pub fn send(&self, post: &Post) -> Answer {
         post.send_to(self.address)
     }
 
-    /// Puts on a connection of its own. The key is as it stands in a JSON string.
+    /// Puts on a new connection. The key is escaped as in a JSON string.
     pub fn put(&self, key: &str, event: &str) -> Answer {
         self.send(&Post::put(key, event))
     }
@@ -115,12 +115,12 @@ impl Peer {
         self.directory.path().join(name)
     }
 
-    /// The store as the commands name it.
+    /// The store as an argument of `--store`.
     pub fn store(&self) -> String {
         format!("sqlite:{}", self.file("alldata.db").display())
     }
 
-    /// All that the server has stored, as lines of JSON.
+    /// All stored events of the server, as lines of JSON.
     pub fn stored(&self) -> String {
         run(&["export", "--store", &self.store()])
             .assert_ok()
@@ -139,17 +139,17 @@ impl Peer {
         self.stdout.next(DEADLINE)
     }
 
-    /// Waits for a line on standard error that has `text` in it.
+    /// Waits for a line on standard error that contains `text`.
     pub fn log_line(&self, text: &str) -> String {
         self.stderr.with(text)
     }
 
-    /// What is left on standard output when the server has ended.
+    /// The remaining standard output of a server that has ended.
     pub fn rest_of_stdout(&self) -> Vec<String> {
         self.stdout.rest()
     }
 
-    /// What is left on standard error when the server has ended.
+    /// The remaining standard error of a server that has ended.
     pub fn rest_of_stderr(&self) -> Vec<String> {
         self.stderr.rest()
     }
@@ -167,7 +167,7 @@ impl Peer {
         wait(self.child.take().expect("is running"))
     }
 
-    /// Ends the server and returns its directory, for another one.
+    /// Ends the server and returns a builder with its directory, for another one.
     pub fn end(mut self, signal: Signal) -> (ExitStatus, PeerBuilder) {
         self.signal(signal);
         let status = self.wait();
@@ -202,19 +202,19 @@ impl PeerBuilder {
         self
     }
 
-    /// Has the program keep no compiled components, as it does by itself.
+    /// Runs the program without a compile cache, which is its default.
     pub fn no_compile_cache(mut self) -> Self {
         self.unset.push(COMPILE_CACHE);
         self
     }
 
-    /// Has another program run the server, by turning into it: it is given the command line.
+    /// Runs the server by another program, which executes it: that is given the command line.
     pub fn launched_by(mut self, launcher: &[&str]) -> Self {
         self.launcher = launcher.iter().map(|word| (*word).to_owned()).collect();
         self
     }
 
-    /// Has the log written to a device.
+    /// Redirects the log to a device.
     pub fn log_to(mut self, path: &str) -> Self {
         let device = OpenOptions::new().write(true).open(path);
         self.log = device.expect("opens").into();
@@ -277,7 +277,7 @@ impl PeerBuilder {
 impl Drop for Peer {
     fn drop(&mut self) {
         if let Some(mut child) = self.child.take() {
-            // It may have ended by itself.
+            // It may have ended already.
             let _ = child.kill();
             let _ = child.wait();
         }

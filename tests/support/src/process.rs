@@ -15,7 +15,7 @@ use serde_json::value::RawValue;
 
 use super::DEADLINE;
 
-/// The variable that says where servers keep compiled components.
+/// The variable with the directory of the compile cache.
 pub const COMPILE_CACHE: &str = "ALLDATA_PEER_COMPILE_CACHE";
 
 /// The program under test, which cargo builds before its integration tests, beside their directory.
@@ -30,15 +30,15 @@ pub fn program_path() -> &'static str {
     &PATH
 }
 
-/// A directory below that of the build, for files that are kept from one run to the next.
+/// A directory below the target directory, for files that are kept from one run to the next.
 pub fn scratch() -> PathBuf {
     let directory = target().join("tmp");
     fs::create_dir_all(&directory).expect("makes a directory");
     directory
 }
 
-/// Where servers of tests keep compiled components, unless a test says otherwise: so that they start
-/// at once, and touch no directory of the user.
+/// The compile cache of servers in tests, unless a test sets another one: so that they start quickly, and use
+/// no directory of the user.
 pub fn compile_cache() -> (&'static str, PathBuf) {
     (COMPILE_CACHE, scratch().join("compile-cache"))
 }
@@ -50,7 +50,7 @@ pub fn program() -> Command {
     command
 }
 
-/// The directory of everything that is built.
+/// The target directory.
 pub fn target() -> PathBuf {
     let program = Path::new(program_path());
     let target = program.parent().and_then(Path::parent);
@@ -59,7 +59,7 @@ pub fn target() -> PathBuf {
         .to_owned()
 }
 
-/// What a program that has ended wrote.
+/// The output of a program that has ended.
 #[derive(Debug)]
 pub struct Output {
     pub code: Option<i32>,
@@ -83,7 +83,7 @@ pub fn run_with_input(arguments: &[&str], input: &str) -> Output {
     finish(program().args(arguments), input, DEADLINE)
 }
 
-/// Has another program run the program to its end, by turning into it.
+/// Runs the program to its end by another program, which executes it.
 pub fn run_by(launcher: &[&str], arguments: &[&str]) -> Output {
     let (launcher, words) = launcher.split_first().expect("has words");
     let mut command = Command::new(launcher);
@@ -94,8 +94,7 @@ pub fn run_by(launcher: &[&str], arguments: &[&str]) -> Output {
     finish(command.args(arguments), "", DEADLINE)
 }
 
-/// Has another program run the program on a terminal, with a variable set or not, and returns what comes
-/// there.
+/// Runs the program on a terminal, by another program, with a variable set or not, and returns its output.
 pub fn run_on_terminal(
     launcher: &str,
     arguments: &str,
@@ -122,7 +121,7 @@ impl Output {
         finish(command.args(arguments).envs(variables), "", DEADLINE)
     }
 
-    /// Holds that the program did what it was asked to, and returns what it wrote.
+    /// Asserts that the program succeeded, and returns its standard output.
     #[track_caller]
     pub fn assert_ok(&self) -> &str {
         assert_eq!(self.code, Some(0), "{self:?}");
@@ -130,13 +129,13 @@ impl Output {
         &self.stdout
     }
 
-    /// The events that stand in the lines of what was exported, by their keys, to the byte.
+    /// The events in the lines of an export, by key, with their exact texts.
     #[track_caller]
     pub fn events(&self) -> BTreeMap<String, String> {
         self.lines_of_events().into_iter().collect()
     }
 
-    /// Key and event of each line of what was exported, to the byte.
+    /// Key and event of each line of an export, with their exact texts.
     #[track_caller]
     pub fn lines_of_events(&self) -> Vec<(String, String)> {
         let lines = self.assert_ok().lines();
@@ -147,7 +146,7 @@ impl Output {
         events.collect()
     }
 
-    /// Holds that the program failed with this exit code and one sentence, and returns that.
+    /// Asserts that the program failed with this exit code and one sentence, and returns that.
     #[track_caller]
     pub fn assert_failed(&self, code: i32) -> &str {
         assert_eq!(self.code, Some(code), "{self:?}");
@@ -156,14 +155,14 @@ impl Output {
         assert!(!self.stderr.contains("backtrace"), "{self:?}");
         let (sentence, rest) = self.stderr.split_once('\n').expect("is a line");
         assert!(sentence.starts_with("error: "), "{self:?}");
-        // On wrong usage, advice where to read about the right one may follow.
+        // On wrong usage, a hint at the help may follow.
         assert!(code == 2 || rest.is_empty(), "{self:?}");
         assert!(!rest.contains("error"), "{self:?}");
         sentence
     }
 }
 
-/// A line of NDJSON, as a store exports it.
+/// A line of NDJSON, as in an export.
 #[derive(Deserialize)]
 struct Line<'a> {
     key: String,

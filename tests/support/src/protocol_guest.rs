@@ -1,4 +1,4 @@
-//! Components in text form that export `protocol`, with functions that a test chooses.
+//! Components in text form that export `protocol`, with functions that a test defines.
 //!
 //! They do not export `wasi:http`, so `protocol` is their only entry point.
 
@@ -7,13 +7,12 @@ use alldata_peer_server_http::{PeerServer, PeerServerBuilder, sinks::DiscardSink
 /// The `response` that a guest's `decode` returns as its error: status 201, no header, no body.
 pub const CREATED: [u32; 8] = [201, 0, 0, 0, 0, 0, 0, 0];
 
-/// The address of the result of `decode`, of the response in it where it is an error, and of the response
-/// in it where it is a put.
+/// The address of the result of `decode`, and within it that of the response, for an error and for a put.
 const DECODED: u32 = 16;
 pub const RESPONSE: u32 = DECODED + 4;
 pub const STORED: u32 = DECODED + 20;
 
-/// The addresses of the result of `error-response`, and of the text that all of this refers to.
+/// The addresses of the result of `error-response`, and of the text that both results refer to.
 const ERROR_RESPONSE: u32 = 128;
 pub const TEXT: u32 = 256;
 
@@ -33,7 +32,7 @@ pub const REQUEST_ERROR_TYPE: &str = r#"(variant (case "malformed-request")
     (case "header-fields-too-large") (case "unsupported-transfer-coding")
     (case "http-version-not-supported") (case "put" $error))"#;
 
-/// What the text form of a component is made of.
+/// The parts of a component in text form.
 #[derive(Clone, Copy)]
 pub struct Types<'a> {
     pub decode: &'a str,
@@ -57,9 +56,9 @@ impl Default for Types<'_> {
     }
 }
 
-/// A component in text form with functions of these types. `module` is what its core module has
-/// beside memory and allocator, with both functions. An exported function names its types by their
-/// exports, hence the component in between.
+/// A component in text form with functions of these types. `module` is the contents of its core module beside
+/// memory and allocator, with both functions. An exported function refers to types by their exports, hence the
+/// nested component.
 pub fn guest_of_types(module: &str, types: Types<'_>) -> String {
     let Types {
         decode,
@@ -133,15 +132,14 @@ fn renamed(text: &str, suffix: &str) -> String {
         .fold(text.to_owned(), |text, name| rename(text, name))
 }
 
-/// A guest whose `decode` does this and then returns an error with this response.
+/// A guest whose `decode` runs this code and then returns this response as its error.
 pub fn guest_that(does: &str, response: [u32; 8], text: &str) -> String {
     let error = [&[1], &response[..]].concat();
     guest_that_returns(does, &error, "", response, text)
 }
 
-/// A guest whose `decode` does this and then returns a put of the event `1` under the key `k`, with
-/// the status 299 for once it is stored. Its `error-response` does that and then returns this
-/// response.
+/// A guest whose `decode` runs this code and then returns a put of the event `1` under the key `k`, with the
+/// status 299 for a stored event. Its `error-response` runs that code and then returns this response.
 pub fn guest_that_puts(does: &str, respond_does: &str, response: [u32; 8], text: &str) -> String {
     let put = [0, TEXT - 2, 1, TEXT - 1, 1, 299, 0, 0, 0, 0, 0, 0, 0];
     guest_that_returns(does, &put, respond_does, response, text)

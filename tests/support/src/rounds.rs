@@ -1,7 +1,6 @@
-//! Rounds of a fault: how many there are, what is random in each, and what came of them.
+//! Rounds of a fault: their number, their seeds, and the sum of their results.
 //!
-//! A run of all tests has a few rounds of each fault. `make faults` asks for more by the variables
-//! below. Never makes a fault itself.
+//! `cargo test` runs a few rounds of each fault, `make faults` more, by the variables below.
 
 use std::env;
 use std::ops::AddAssign;
@@ -11,16 +10,16 @@ use std::time::{Duration, Instant};
 
 use fastrand::Rng;
 
-/// How many rounds of each fault there are to be.
+/// The number of rounds of each fault.
 const ROUNDS: &str = "FAULTS_ROUNDS";
 
-/// After how many seconds no further round of a fault begins.
+/// The number of seconds after which no further round of a fault begins.
 const SECONDS: &str = "FAULTS_SECONDS";
 
-/// The seed of the first round, to see it again; each round after it has the next number.
+/// The seed of the first round, to repeat it; each later round has the next number.
 const SEED: &str = "FAULTS_SEED";
 
-/// Whether rounds go on after one that has failed, to count them: `1`.
+/// Whether rounds continue after a failed one, to count the failures: `1`.
 const KEEP_GOING: &str = "FAULTS_KEEP_GOING";
 
 /// The rounds of one fault.
@@ -31,18 +30,18 @@ pub struct Rounds {
     seed: u64,
 }
 
-/// What became of the puts of a round.
+/// The outcomes of the puts of a round.
 #[derive(Debug, Default, Clone, Copy)]
 pub struct RoundCounts {
-    /// Answered with 201. Each was found again, once and unchanged, or the round has failed.
+    /// Answered with 201. If one was not found once and unchanged, the round has failed.
     pub acknowledged: u64,
-    /// Answered that they are not stored.
+    /// Answered with `"stored":"no"`.
     pub refused: u64,
-    /// Not answered, or answered that nobody knows.
+    /// Not answered, or answered with `"stored":"unknown"`.
     pub unknown: u64,
-    /// Of those acknowledged, how many were not found again, where a fault may cost them.
+    /// Acknowledged, but not found again, if the fault allows that.
     pub lost: u64,
-    /// The longest time from a fault until puts were acknowledged again, where that was measured.
+    /// The longest time from a fault until puts were acknowledged again, if it was measured.
     pub longest_wait: Duration,
 }
 
@@ -57,19 +56,18 @@ impl AddAssign for RoundCounts {
 }
 
 impl Rounds {
-    /// So many rounds of a fault, unless the environment asks for others.
+    /// `usual` rounds of a fault, unless the environment sets another number.
     pub fn of(fault: &'static str, usual: u64) -> Self {
         Self {
             fault,
             rounds: asked(ROUNDS).unwrap_or(usual),
             time: asked(SECONDS).map_or(Duration::MAX, Duration::from_secs),
-            // Small enough to be typed again.
+            // Small enough to be typed.
             seed: asked(SEED).unwrap_or_else(|| fastrand::u64(..1_000_000_000)),
         }
     }
 
-    /// Plays one round after the other, and says what came of them. One that fails says how to see it
-    /// again.
+    /// Runs one round after the other, and prints a summary. A failed round prints the command that repeats it.
     pub fn play(self, mut round: impl FnMut(&mut Rng) -> RoundCounts) {
         let (start, mut played, mut failed) = (Instant::now(), 0, 0);
         let mut counts = RoundCounts::default();
@@ -125,7 +123,7 @@ fn tell(line: &str) {
     println!("{line}");
 }
 
-/// A number that the environment gives.
+/// A number from the environment.
 fn asked<T: FromStr>(variable: &str) -> Option<T> {
     let value = env::var(variable).ok().filter(|value| !value.is_empty())?;
     let number = value.parse().ok();

@@ -1,6 +1,6 @@
-//! A peer that does what a test says with each request, and keeps what it was sent.
+//! A peer that handles each request as a test says, and keeps the requests.
 //!
-//! Takes one connection after the other, so that a request sent twice is seen twice.
+//! It serves one connection after the other, so that a request that is sent twice is seen twice.
 
 use std::io::{BufRead as _, BufReader, ErrorKind, Read as _, Write as _};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -21,7 +21,7 @@ pub struct ScriptedPeer {
     thread: Option<JoinHandle<()>>,
 }
 
-/// One request, as far as it was read, and the connection that it came on.
+/// One request, as far as it was read, and its connection.
 pub struct Exchange {
     stream: BufReader<TcpStream>,
     /// The request line and the header fields.
@@ -30,7 +30,7 @@ pub struct Exchange {
 }
 
 impl ScriptedPeer {
-    /// A peer that does this with each request whose head it has read.
+    /// A peer that calls `script` for each request, after it has read the header section.
     pub fn start(script: impl Fn(&mut Exchange) + Send + 'static) -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("binds");
         let address = listener.local_addr().expect("is bound");
@@ -44,7 +44,7 @@ impl ScriptedPeer {
                 }
                 let mut exchange = Exchange::accept(stream.expect("accepts"));
                 script(&mut exchange);
-                // The test may not look, and then the connection is closed.
+                // The test may not receive it, and then the connection is closed.
                 let _ = sender.send(exchange);
             }
         });
@@ -56,7 +56,7 @@ impl ScriptedPeer {
         }
     }
 
-    /// A peer that reads each request whole and answers it in the same way.
+    /// A peer that reads each request completely and sends the same response to each.
     pub fn answering(status: &'static str) -> Self {
         Self::start(move |exchange| exchange.read_body().answer(status, "", ""))
     }
@@ -69,13 +69,13 @@ impl ScriptedPeer {
         format!("http://{}/_put", self.address)
     }
 
-    /// The next request that the script is done with. While it is held, so is its connection.
+    /// The next request that the script has handled. Its connection stays open until it is dropped.
     pub fn request(&self) -> Exchange {
         let request = self.requests.recv_timeout(DEADLINE);
         request.expect("is asked")
     }
 
-    /// How many more requests there were.
+    /// The number of further requests.
     pub fn more_requests(&self) -> usize {
         self.requests.try_iter().count()
     }
@@ -84,7 +84,7 @@ impl ScriptedPeer {
 impl Drop for ScriptedPeer {
     fn drop(&mut self) {
         self.is_over.store(true, Ordering::SeqCst);
-        // Wakes the thread up.
+        // Wakes the thread.
         let _ = TcpStream::connect_timeout(&self.address, DEADLINE);
         let ended = self.thread.take().map(JoinHandle::join);
         if !thread::panicking() {
@@ -111,7 +111,7 @@ impl Exchange {
         }
     }
 
-    /// The value of a header field, which is there at most once.
+    /// The value of a header field that occurs at most once.
     pub fn header(&self, name: &str) -> Option<&str> {
         let fields = self.head.lines().filter_map(|line| line.split_once(": "));
         let mut values = fields.filter(|(field, _)| field.eq_ignore_ascii_case(name));
@@ -120,13 +120,13 @@ impl Exchange {
         value
     }
 
-    /// The key that is put.
+    /// The key of the put.
     pub fn key(&self) -> String {
         let body: Value = serde_json::from_slice(&self.body).expect("is JSON");
         body["key"].as_str().expect("is a string").to_owned()
     }
 
-    /// Reads the body to the announced length.
+    /// Reads the body to its announced length.
     pub fn read_body(&mut self) -> &mut Self {
         let length = self.header("content-length").expect("has a length");
         self.body = vec![0; length.parse().expect("is a number")];
@@ -147,7 +147,7 @@ impl Exchange {
         self
     }
 
-    /// Answers with these further header fields, each with its end, and ends the connection.
+    /// Responds with these further header fields, each with its line break, and closes the connection.
     pub fn answer(&mut self, status: &str, fields: &str, body: &str) {
         let length = body.len();
         let answer = format!(
@@ -163,13 +163,13 @@ impl Exchange {
         self
     }
 
-    /// Ends the connection without a word more.
+    /// Closes the connection without a response.
     pub fn close(&mut self) {
         let both = Shutdown::Both;
         self.stream.get_mut().shutdown(both).expect("closes");
     }
 
-    /// Waits until the other side has closed the connection, and returns what it still sent.
+    /// Waits until the other side has closed the connection, and returns its remaining bytes.
     pub fn rest(&mut self) -> Vec<u8> {
         let mut rest = Vec::new();
         match self.stream.read_to_end(&mut rest) {

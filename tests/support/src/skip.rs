@@ -1,6 +1,6 @@
-//! Tests that a machine lacks a tool for: skipped by name where a person runs them, failed in CI.
+//! Tests for which the machine lacks a tool: skipped by name where a person runs them, failed in CI.
 //!
-//! libtest has no result "skipped" that a running test could have: it reads as passed there.
+//! libtest has no result "skipped" for a running test: it counts as passed there.
 
 use std::env;
 use std::fs::OpenOptions;
@@ -10,14 +10,14 @@ use std::thread;
 /// The environment variable with the file that skipped tests are appended to. `make test` prints it.
 const SKIPPED_TESTS: &str = "SKIPPED_TESTS";
 
-/// Whether what a test needs is there. If not, for this reason, the test is skipped: it is reported by
-/// name, and has to return. Where `CI` is set it fails instead.
+/// Whether the tools of a test are there. If not, for this reason, the test is skipped: it is reported by name,
+/// and has to return. If `CI` is set, it fails instead.
 #[track_caller]
 pub fn can_make(fault: &str, reason: Option<&str>) -> bool {
     let Some(reason) = reason else { return true };
     assert!(!is_ci(), "{fault}: {reason}");
     let thread = thread::current();
-    // With one thread for all tests, that is the main thread, which has no name of a test.
+    // With a single test thread, that is the main thread, which does not have the name of the test.
     let test = thread.name().filter(|name| *name != "main");
     report(&match test {
         Some(test) => format!("{test} ({fault}): {reason}\n"),
@@ -26,7 +26,7 @@ pub fn can_make(fault: &str, reason: Option<&str>) -> bool {
     false
 }
 
-/// Whether this is a run of continuous integration, as its services say.
+/// Whether this is a run of continuous integration, as its services indicate.
 fn is_ci() -> bool {
     env::var("CI").is_ok_and(|value| !["", "0", "false"].contains(&value.as_str()))
 }
@@ -39,7 +39,7 @@ fn report(line: &str) {
     };
     let mut file = OpenOptions::new();
     let file = file.create(true).append(true).open(path);
-    // One write, so that lines of other processes stay whole.
+    // A single write, so that lines of other processes are not interleaved.
     let written = file.and_then(|mut file| file.write_all(line.as_bytes()));
     written.expect("the skipped test is written down");
 }

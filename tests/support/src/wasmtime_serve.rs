@@ -1,6 +1,5 @@
-//! `wasmtime serve` as a platform for composed components: the official programs of two versions.
-//!
-//! Never takes a wasmtime of the system: only the pinned ones that `make wasmtime` installs.
+//! `wasmtime serve` as a platform for composed components: two versions, which `make wasmtime` installs. A
+//! wasmtime of the system is never used.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -49,7 +48,7 @@ pub struct WasmtimeServe {
 }
 
 impl WasmtimeServe {
-    /// Serves a component as a person would, with variables and maybe a directory for it.
+    /// Serves a component as a user would, with variables and optionally a directory.
     pub fn start(
         version: Wasmtime,
         component: &Path,
@@ -68,7 +67,7 @@ impl WasmtimeServe {
         directory: Option<(&Path, &str)>,
     ) -> Self {
         let mut command = Command::new(version.program());
-        // It keeps compiled components, by default in a directory of the user.
+        // Its compile cache is by default in a directory of the user.
         command.env("XDG_CACHE_HOME", scratch());
         command.args(["serve", "-S", "cli", "--addr", "127.0.0.1:0"]);
         for (name, value) in variables {
@@ -101,7 +100,7 @@ impl WasmtimeServe {
         Connection::open(self.address)
     }
 
-    /// Waits for a line on standard error that has `text` in it.
+    /// Waits for a line on standard error that contains `text`.
     pub fn log_line(&self, text: &str) -> String {
         self.log.with(text)
     }
@@ -109,7 +108,7 @@ impl WasmtimeServe {
 
 impl Drop for WasmtimeServe {
     fn drop(&mut self) {
-        // It may have ended by itself.
+        // It may have ended already.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }

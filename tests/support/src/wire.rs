@@ -1,6 +1,6 @@
-//! A client at the other end of a pipe in memory, for a server that is handed its connections.
+//! A client at the other end of a pipe in memory, for a server that is given its connections.
 //!
-//! Waits with the clock of its runtime, so that a test may let hours pass in no time.
+//! It waits on the clock of its runtime, so that hours can pass in no time.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,10 +13,10 @@ use tokio::time::timeout;
 
 use super::{Answer, Post};
 
-/// How many bytes are under way in one direction at a time.
+/// The capacity of the pipe in bytes, in each direction.
 const PIPE_BYTES: usize = 1024;
 
-/// How long any single wait may take: longer than a server keeps a connection without a request.
+/// The time-out of any single wait: longer than a server keeps an idle connection.
 const WIRE_DEADLINE: Duration = Duration::from_secs(600);
 
 /// The client's end.
@@ -27,7 +27,7 @@ pub struct Wire {
 }
 
 impl Wire {
-    /// Hands a server one end. To be called on its runtime.
+    /// Gives a server one end. To be called on its runtime.
     pub fn to(server: &Arc<PeerServer>) -> Self {
         let (near, far) = tokio::io::duplex(PIPE_BYTES);
         let server = Arc::clone(server);
@@ -48,7 +48,7 @@ impl Wire {
         self.answer().await
     }
 
-    /// Reads the next answer, which has its length announced.
+    /// Reads the next response, which has a `Content-Length`.
     pub async fn answer(&mut self) -> Answer {
         let read = timeout(WIRE_DEADLINE, self.read_answer());
         read.await.expect("is in time")
@@ -82,7 +82,7 @@ impl Wire {
         line.trim_end().to_owned()
     }
 
-    /// Waits until the server has ended the connection, and returns what it still sent.
+    /// Waits until the server has closed the connection, and returns its remaining bytes.
     pub async fn rest(&mut self) -> Vec<u8> {
         let mut rest = Vec::new();
         let read = timeout(WIRE_DEADLINE, self.stream.read_to_end(&mut rest)).await;

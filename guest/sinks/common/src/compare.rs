@@ -6,14 +6,14 @@ use alldata_peer_protocol::same_event::same_event;
 /// comparing values takes several times the size of both in memory, and a component has little.
 pub const MAX_COMPARED_BYTES: usize = 1024 * 1024;
 
-/// How many times as long as the event of the put the held one may be to be compared by its value. The spelling
+/// How many times as long as the event of the put the stored one may be to be compared by its value. The spelling
 /// of two clients differs by less, and without a limit a small put could cost as much as the largest event.
 const MAX_LENGTH_RATIO: usize = 8;
 
 /// How many bytes longer it may be beyond that: a short event may have much white space in it.
 const MAX_EXTRA_BYTES: usize = 4 * 1024;
 
-/// The most bytes of a held event that can be the same as `event`. A longer one need not be read to its
+/// The most bytes of a stored event that can be the same as `event`. A longer one need not be read to its
 /// end.
 #[must_use]
 pub fn max_bytes(event: &str) -> usize {
@@ -22,16 +22,16 @@ pub fn max_bytes(event: &str) -> usize {
     event.len().max(compared.min(MAX_COMPARED_BYTES))
 }
 
-/// Whether the held bytes are the event of the put. Bytes that are not JSON, damaged in the store, are
+/// Whether the stored bytes are the event of the put. Bytes that are not JSON, damaged in the store, are
 /// not.
 #[must_use]
-pub fn is_same(held: &[u8], event: &str) -> bool {
-    if held == event.as_bytes() {
+pub fn is_same(stored: &[u8], event: &str) -> bool {
+    if stored == event.as_bytes() {
         return true;
     }
-    let is_small = event.len() <= MAX_COMPARED_BYTES && held.len() <= max_bytes(event);
-    let is_same = |held: &str| same_event(held, event);
-    is_small && core::str::from_utf8(held).is_ok_and(is_same)
+    let is_small = event.len() <= MAX_COMPARED_BYTES && stored.len() <= max_bytes(event);
+    let is_same = |stored: &str| same_event(stored, event);
+    is_small && core::str::from_utf8(stored).is_ok_and(is_same)
 }
 
 #[cfg(test)]
@@ -68,14 +68,14 @@ mod tests {
 
     #[test]
     fn held_event_much_longer_than_sent_one_is_not_compared() {
-        let held = |bytes: usize| format!("[1{}]", " ".repeat(bytes - 3));
+        let stored = |bytes: usize| format!("[1{}]", " ".repeat(bytes - 3));
         let most = max_bytes("[1]");
         assert_eq!(most, 8 * 3 + 4096);
-        assert!(is_same(held(most).as_bytes(), "[1]"));
-        assert!(!is_same(held(most + 1).as_bytes(), "[1]"));
-        // What is sent may be longer than what is held.
-        assert!(is_same(b"[1]", &held(most + 1)));
-        let large = held(2 * 1024 * 1024);
+        assert!(is_same(stored(most).as_bytes(), "[1]"));
+        assert!(!is_same(stored(most + 1).as_bytes(), "[1]"));
+        // What is sent may be longer than what is stored.
+        assert!(is_same(b"[1]", &stored(most + 1)));
+        let large = stored(2 * 1024 * 1024);
         assert_eq!(max_bytes(&large), large.len());
     }
 

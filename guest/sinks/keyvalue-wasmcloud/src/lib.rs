@@ -63,8 +63,8 @@ fn compare(
     name: &str,
     event: &str,
 ) -> Result<Option<Result<(), PutError>>, PutError> {
-    let held = bucket.get(name).map_err(|error| failed(&error))?;
-    Ok(held.map(|held| match is_same(&held, event) {
+    let stored = bucket.get(name).map_err(|error| failed(&error))?;
+    Ok(stored.map(|stored| match is_same(&stored, event) {
         true => Ok(()),
         false => Err(PutError::Conflict),
     }))

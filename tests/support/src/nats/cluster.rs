@@ -1,6 +1,7 @@
-//! Servers of NATS with JetStream, one or three, on free ports of the loopback interface.
+//! nats-servers with JetStream, one or three, on free ports of the loopback interface.
 //!
-//! Each has a store directory of its own, and is killed with its cluster. Two servers are connected through a [`Link`].
+//! Each has its own store directory, and is killed with its cluster. Two servers are connected through a
+//! [`Link`].
 
 use std::env;
 use std::fs;
@@ -17,36 +18,36 @@ use tempfile::TempDir;
 use super::disks::Disks;
 use super::link::Link;
 
-/// The environment variable that names a server in place of the pinned one.
+/// The environment variable with the path of a nats-server instead of the pinned one.
 const PROGRAM: &str = "FAULTS_NATS_SERVER";
 
-/// Where the pinned server is, in the directory that cargo builds into.
+/// The path of the pinned nats-server, below the target directory.
 const PINNED: &str = "tools/nats/bin/nats-server";
 
-/// How long servers may take to be ready: they agree on a leader, for which they wait up to 9 s.
+/// The time until servers are ready: they elect a leader, which takes up to 9 s.
 const READY_DEADLINE: Duration = Duration::from_secs(60);
 
-/// How long to wait before servers are asked once more whether they are ready.
+/// The interval at which servers are asked whether they are ready.
 const ASK_AGAIN: Duration = Duration::from_millis(50);
 
-/// How long a server may take to say whether it is.
+/// The time-out of that request.
 const ASK_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// How often other ports are taken, where somebody else was faster.
+/// The most attempts to find free ports, if another process takes them first.
 const MAX_STARTS: usize = 5;
 
-/// Some servers that know one another.
+/// A cluster of servers.
 pub struct Cluster {
     nodes: Vec<Node>,
-    /// From each server to each other, by both their numbers.
+    /// The link from each server to each other, by both their numbers.
     links: Vec<((usize, usize), Link)>,
-    /// Where they keep what they have, unless in the directory. Dropped after them.
+    /// The disks of the stores, unless they are in the directory. Dropped after the servers.
     disks: Option<Disks>,
     _directory: TempDir,
 }
 
 struct Node {
-    /// What starts a program where the server's store can be seen.
+    /// The command that starts a program in which the store of the server is visible.
     launcher: Vec<String>,
     configuration: PathBuf,
     store: PathBuf,
@@ -63,12 +64,12 @@ enum Routing {
     Direct,
 }
 
-/// Whether servers are of the pinned version, and none that the environment names in its place.
+/// Whether servers are of the pinned version, and none is set by the environment.
 pub fn is_pinned() -> bool {
     named().is_none()
 }
 
-/// Why there are no servers of NATS on this machine.
+/// Why there are no nats-servers on this machine.
 pub fn no_nats_server() -> Option<&'static str> {
     program()
         .is_none()
@@ -76,7 +77,7 @@ pub fn no_nats_server() -> Option<&'static str> {
 }
 
 impl Cluster {
-    /// Starts so many servers, with this in the configuration of each, and waits until they are ready.
+    /// Starts `count` servers with these lines in the configuration of each, and waits until they are ready.
     pub fn start(nodes: usize, configuration: &str) -> Self {
         Self::start_over(Routing::Links, None, nodes, configuration)
     }
@@ -87,7 +88,7 @@ impl Cluster {
         Self::start_over(Routing::Links, Some(disks), nodes, configuration)
     }
 
-    /// The same with nothing in between them. Each server tells its clients where the others are.
+    /// The same without links. Each server tells its clients the addresses of the others.
     pub fn start_unlinked(nodes: usize, configuration: &str) -> Self {
         Self::start_over(Routing::Direct, None, nodes, configuration)
     }
@@ -109,7 +110,7 @@ impl Cluster {
         panic!("no server of NATS starts");
     }
 
-    /// The servers, of which one may end at once where its port is taken.
+    /// The servers. One whose port is taken ends at once.
     fn begin(routing: Routing, disks: Option<Disks>, nodes: usize, configuration: &str) -> Self {
         let directory = tempfile::tempdir().expect("makes a directory");
         let ports = free_ports(3 * nodes);
@@ -139,7 +140,7 @@ impl Cluster {
                 let routes: Vec<String> = others
                     .map(|to| format!("\"nats-route://{}\"", address(to)))
                     .collect();
-                // Neither servers nor clients are told of addresses that bypass the links.
+                // Servers and clients are told no addresses that bypass the links.
                 let advertised = match routing {
                     Routing::Links => "advertise: \"127.0.0.1:1\", no_advertise: true, ",
                     Routing::Direct => "",
@@ -187,7 +188,7 @@ impl Cluster {
         true
     }
 
-    /// Waits until all are ready that run.
+    /// Waits until all running servers are ready.
     pub fn wait(&self) {
         let start = Instant::now();
         let is_done = |node: &Node| node.child.is_none() || node.is_ready();
@@ -197,24 +198,24 @@ impl Cluster {
         }
     }
 
-    /// How many servers there are.
+    /// The number of servers.
     pub fn count(&self) -> usize {
         self.nodes.len()
     }
 
-    /// Where clients of a server connect to.
+    /// The address of a server for clients.
     pub fn address(&self, node: usize) -> SocketAddr {
         local(self.nodes[node].client_port)
     }
 
-    /// The addresses of all of them, with commas between.
+    /// The addresses of all servers, separated by commas.
     pub fn hosts(&self) -> String {
         let addresses = (0..self.nodes.len()).map(|node| self.address(node).to_string());
         addresses.collect::<Vec<_>>().join(",")
     }
 
-    /// The server that leads a stream, by its own word and that of most servers; `None` while there is none, or while
-    /// another still takes itself for the leader, as one does for some seconds that was cut off.
+    /// The server that leads a stream, by its own report and that of most servers; `None` while there is none,
+    /// or while another still reports itself as the leader, as one does for some seconds that was cut off.
     pub fn leader(&self, stream: &str) -> Option<usize> {
         let named: Vec<_> = self.nodes.iter().map(|node| node.leader(stream)).collect();
         let names = |of: usize, leader| named[of] == Some(name(leader));
@@ -224,7 +225,7 @@ impl Cluster {
         (2 * votes > named.len()).then_some(leader)
     }
 
-    /// How many clients that call themselves so are connected to a server.
+    /// The number of clients with this name that are connected to a server.
     pub fn clients(&self, node: usize, name: &str) -> usize {
         let answer = self.nodes[node].ask("/connz").unwrap_or_default();
         answer.matches(&format!("\"name\": \"{name}\"")).count()
@@ -235,17 +236,17 @@ impl Cluster {
         self.nodes[node].end();
     }
 
-    /// Starts a server that was killed, on what it had.
+    /// Starts a server that was killed, on its store.
     pub fn restart(&mut self, node: usize) {
         self.nodes[node].start();
     }
 
-    /// Removes what a server has that was killed.
+    /// Removes the store of a server that was killed.
     pub fn empty(&self, node: usize) {
         fs::remove_dir_all(&self.nodes[node].store).expect("is removed");
     }
 
-    /// Starts those that were killed.
+    /// Starts the servers that were killed.
     pub fn restart_killed(&mut self) {
         for node in &mut self.nodes {
             if node.child.is_none() {
@@ -254,15 +255,15 @@ impl Cluster {
         }
     }
 
-    /// Has all that servers have written be on their disks, synced by them or not.
+    /// Writes all data of the servers to their disks, synced by them or not.
     pub fn sync_disks(&self) {
         self.disks.as_ref().expect("it was started on disks").sync();
     }
 
-    /// Takes the power from some servers at one moment, and starts them on what their disks have.
+    /// Cuts the power of some servers at one moment, and starts them on the contents of their disks.
     pub fn lose_power(&mut self, nodes: &[usize]) {
         let disks = self.disks.take().expect("it was started on disks");
-        // A server that went on while its disk does not could still acknowledge.
+        // A server that ran on after its disk could still acknowledge.
         for node in nodes {
             self.signal(*node, Signal::STOP);
         }
@@ -283,7 +284,7 @@ impl Cluster {
         kill_process(id.expect("is a process"), signal).expect("is sent");
     }
 
-    /// Does something with each link between a server and the others.
+    /// Calls `change` for each link between a server and the others.
     pub fn around(&self, node: usize, change: impl Fn(&Link)) {
         for ((from, to), link) in &self.links {
             if *from == node || *to == node {
@@ -306,7 +307,7 @@ impl Node {
         };
         command.arg("-c").arg(&self.configuration);
         command.arg("-js").arg("-sd").arg(&self.store);
-        // What it says is in the way of what tests say.
+        // Its output would be mixed with that of the tests.
         command.stdin(Stdio::null()).stdout(Stdio::null());
         let child = command.stderr(Stdio::null()).spawn();
         self.child = Some(child.expect("starts"));
@@ -314,7 +315,7 @@ impl Node {
 
     fn end(&mut self) {
         if let Some(mut child) = self.child.take() {
-            // It may have ended by itself.
+            // It may have ended already.
             let _ = child.kill();
             let _ = child.wait();
         }
@@ -325,13 +326,13 @@ impl Node {
         child.is_none_or(|child| !matches!(child.try_wait(), Ok(None)))
     }
 
-    /// Whether it says that it is well, and JetStream too.
+    /// Whether it reports that it is healthy, JetStream included.
     fn is_ready(&self) -> bool {
         let answer = self.ask("/healthz?js-enabled=true");
         answer.is_ok_and(|answer| answer.starts_with("HTTP/1.0 200"))
     }
 
-    /// The name of who leads a stream, as far as this one knows.
+    /// The name of the leader of a stream, as far as this server knows.
     fn leader(&self, stream: &str) -> Option<String> {
         let answer = self.ask("/jsz?streams=1").ok()?;
         let (_, streams) = answer.split_once("\"stream_detail\"")?;
@@ -357,9 +358,8 @@ impl Drop for Node {
     }
 }
 
-/// The server that [`PROGRAM`] names, or the pinned one, which `make nats-server` puts into the
-/// directory that holds the programs that cargo builds. None that the system has is taken instead:
-/// it may be one that loses events.
+/// The server that [`PROGRAM`] names, or the pinned one, which `make nats-server` installs into the target
+/// directory. Never one of the system, since that may be a version that loses events.
 fn program() -> Option<PathBuf> {
     if let Some(named) = named() {
         return Some(named);
@@ -374,7 +374,7 @@ fn named() -> Option<PathBuf> {
     named.map(PathBuf::from)
 }
 
-/// Ports that nobody has at the moment.
+/// Ports that are free at the moment.
 fn free_ports(count: usize) -> Vec<u16> {
     let listen = |_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("binds");
     let listeners: Vec<TcpListener> = (0..count).map(listen).collect();
@@ -385,7 +385,7 @@ fn free_ports(count: usize) -> Vec<u16> {
     ports.collect()
 }
 
-/// What a server calls itself.
+/// The name of a server.
 pub fn name(node: usize) -> String {
     format!("node{node}")
 }

@@ -1,9 +1,9 @@
-//! Disks that can lose power: what was not synced is gone then, as the kernel has it.
+//! Disks that can lose power: unsynced data is lost then, as the kernel implements it.
 //!
-//! Each is an ext4 file system in a file, on a loop device, in a mount namespace of its own, which
-//! ends with what holds it. The loss of power is ext4's own shutdown without a flush of its journal,
-//! as file system tests use it: dirty pages and the running transaction are dropped. What the kernel
-//! has written unasked stays, as on a real machine. Only for root.
+//! Each is an ext4 file system in a file, on a loop device, in a mount namespace of its own, which ends with
+//! its processes. The loss of power is ext4's shutdown without a flush of its journal, as in file system tests:
+//! dirty pages and the running transaction are dropped. Data that the kernel has already written stays, as on a
+//! real machine. Only for root.
 
 use std::fs::File;
 use std::io::Read as _;
@@ -12,19 +12,19 @@ use std::process::{Child, Command, Stdio};
 
 use tempfile::TempDir;
 
-/// The size of each disk in MiB, of which the file has what was written.
+/// The size of each disk in MiB. The file is sparse.
 const DISK_MEBIBYTES: u64 = 512;
 
-/// What is done to a directory for its file system to be shut down: `EXT4_IOC_SHUTDOWN` with
+/// The call that shuts a file system down, on any directory in it: `EXT4_IOC_SHUTDOWN` with
 /// `EXT4_GOING_FLAGS_NOLOGFLUSH`, on all of them before anything else.
 const SHUT_DOWN: &str = "import fcntl, os, struct, sys
 disks = [os.open(path, os.O_RDONLY) for path in sys.argv[1:]]
 for disk in disks:
     fcntl.ioctl(disk, 0x8004587d, struct.pack('I', 2))";
 
-/// What can be mounted, stopped and mounted again.
+/// Disks that can be mounted, stopped and mounted again.
 pub struct Disks {
-    /// A process that does nothing but keep the namespace, until its standard input ends.
+    /// A process that only keeps the namespace, until its standard input ends.
     holder: Child,
     directory: TempDir,
     count: usize,
@@ -72,7 +72,7 @@ impl Disks {
         Ok(disks)
     }
 
-    /// Where a disk is mounted, for those who are in the namespace.
+    /// The mount point of a disk, within the namespace.
     pub fn path(&self, disk: usize) -> PathBuf {
         self.directory.path().join(format!("disk{disk}"))
     }
@@ -81,19 +81,19 @@ impl Disks {
         self.path(disk).with_extension("image")
     }
 
-    /// What starts a program in the namespace, as a process of the same number.
+    /// The command that starts a program in the namespace, with the same process id.
     pub fn launcher(&self) -> Vec<String> {
         let namespace = format!("--mount=/proc/{}/ns/mnt", self.holder.id());
         vec!["nsenter".to_owned(), namespace]
     }
 
-    /// Has everything written to the disks, as the kernel does by itself after half a minute.
+    /// Writes everything to the disks, as the kernel does by itself after half a minute.
     pub fn sync(&self) {
         let disks = (0..self.count).map(|disk| self.path(disk));
         run(self.entering("sync").arg("--file-system").args(disks)).expect("is synced");
     }
 
-    /// Takes the power from disks. From now on nothing is written to them.
+    /// Cuts the power of disks. From now on nothing is written to them.
     pub fn stop(&self, disks: &[usize]) {
         self.try_stop(disks).expect("is shut down");
     }
@@ -104,7 +104,7 @@ impl Disks {
         run(command.args(disks.iter().map(|disk| self.path(*disk))))
     }
 
-    /// Mounts disks that were stopped with what they have. Nobody may use them until then.
+    /// Mounts stopped disks with their contents. No process may use them until then.
     pub fn mount_again(&self, disks: &[usize]) {
         for disk in disks {
             let unmounted = run(self.entering("umount").arg(self.path(*disk)));

@@ -6,10 +6,10 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// How much is relayed at a time, in bytes.
+/// The size of the relay's buffer, in bytes.
 const RELAY_BYTES: usize = 64 * 1024;
 
-/// A listener whose connections lead to another address.
+/// A listener whose connections are relayed to another address.
 pub struct Link {
     address: SocketAddr,
     relay: Arc<Relay>,
@@ -26,7 +26,7 @@ struct State {
     passing: Passing,
     /// Both ends of all connections so far, to close them.
     streams: Vec<TcpStream>,
-    /// How many connections were closed at once.
+    /// The number of connections that were closed at once.
     refused: usize,
 }
 
@@ -34,20 +34,20 @@ struct State {
 enum Passing {
     #[default]
     Open,
-    /// Everything passes, but so much later.
+    /// Everything is relayed, with this delay.
     Late(Duration),
-    /// Connections stay, and nothing passes.
+    /// Connections stay open, and nothing is relayed.
     Held,
-    /// Connections stay, and what the target says does not pass.
+    /// Connections stay open, and nothing from the target is relayed.
     HeldBack,
-    /// There are no connections.
+    /// Connections are closed.
     Cut,
-    /// The link is gone.
+    /// The link was dropped.
     Ended,
 }
 
 impl Link {
-    /// A link that leads to `target`.
+    /// A link to `target`.
     pub fn to(target: SocketAddr) -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("binds");
         let address = listener.local_addr().expect("is bound");
@@ -61,7 +61,7 @@ impl Link {
         self.address
     }
 
-    /// How many connections were closed at once so far.
+    /// The number of connections that were closed at once so far.
     pub fn refused(&self) -> usize {
         self.relay.lock().refused
     }
@@ -71,22 +71,22 @@ impl Link {
         self.relay.set(Passing::Cut);
     }
 
-    /// Keeps all connections, but lets nothing pass.
+    /// Keeps all connections open, but relays nothing.
     pub fn hold(&self) {
         self.relay.set(Passing::Held);
     }
 
-    /// Keeps all connections, but lets nothing pass that the target says.
+    /// Keeps all connections open, but relays nothing from the target.
     pub fn hold_back(&self) {
         self.relay.set(Passing::HeldBack);
     }
 
-    /// Lets everything pass so much later.
+    /// Relays everything with this delay.
     pub fn slow(&self, delay: Duration) {
         self.relay.set(Passing::Late(delay));
     }
 
-    /// Lets everything pass again.
+    /// Relays everything again.
     pub fn mend(&self) {
         self.relay.set(Passing::Open);
     }
@@ -127,7 +127,7 @@ impl Relay {
                 self.lock().refused += 1;
                 continue;
             };
-            // Where nobody listens, the connection is closed.
+            // If nobody listens, the connection is closed.
             if let Ok(far) = TcpStream::connect(target) {
                 self.relay_both(&near, &far);
             }
@@ -158,7 +158,7 @@ impl Relay {
         let _ = to.shutdown(Shutdown::Both);
     }
 
-    /// Whether what was read may pass, once that is known.
+    /// Whether data that was read may be relayed, once that is known.
     fn wait_to_pass(&self, is_back: bool) -> bool {
         let start = Instant::now();
         let mut state = self.lock();

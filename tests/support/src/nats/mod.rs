@@ -1,4 +1,4 @@
-//! Servers of NATS for tests and benchmarks, links between them, and disks under them.
+//! nats-servers for tests and benchmarks, links between them, and their disks.
 
 pub mod cluster;
 pub mod disks;
