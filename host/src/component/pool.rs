@@ -2,13 +2,15 @@
 //! of calls, and dropped when they are idle for a while.
 
 use std::num::NonZeroUsize;
-use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
 use wasmtime::PoolConcurrencyLimitError;
 
 use crate::component::cpu_time::{CpuTime, EpochTicker};
+use crate::metrics::instances::{InstanceCounts, LiveInstance};
+use crate::util::thread_number::thread_number;
 
 /// How many idle instances each shard keeps when the pool is trimmed, so that the next requests need not
 /// wait for a new one.
@@ -44,6 +46,7 @@ pub(crate) struct InstancePool<F: InstanceFactory> {
     config: PoolConfig,
     permits_in_use: SharedCounter,
     shards: Box<[Shard<F>]>,
+    counts: Arc<InstanceCounts>,
 }
 
 /// A counter that each request changes, on any processor: on a cache line of its own.
@@ -65,12 +68,14 @@ struct Idle<F: InstanceFactory> {
 /// An instance with the number of times that it may still be acquired.
 struct IdleInstance<F: InstanceFactory> {
     instance: F::Instance,
+    live: LiveInstance,
     reuses_left: u32,
 }
 
 /// An instance in use. Dropped, the instance is dropped; released, it may be acquired again.
 pub(crate) struct PooledInstance<'a, F: InstanceFactory> {
     pub(crate) instance: F::Instance,
+    live: LiveInstance,
     reuses_left: u32,
     // Dropped after the instance, whose slot in the engine the next holder of the permit may need.
     permit: Permit<'a, F>,
@@ -88,7 +93,12 @@ pub(crate) enum AcquireError {
 }
 
 impl<F: InstanceFactory> InstancePool<F> {
-    pub(crate) fn new(factory: F, ticker: EpochTicker, config: PoolConfig) -> Self {
+    pub(crate) fn new(
+        factory: F,
+        ticker: EpochTicker,
+        config: PoolConfig,
+        counts: Arc<InstanceCounts>,
+    ) -> Self {
         let processors = thread::available_parallelism().map_or(1, NonZeroUsize::get);
         let shard = || {
             Shard(Mutex::new(Idle {
@@ -102,6 +112,7 @@ impl<F: InstanceFactory> InstancePool<F> {
             config,
             permits_in_use: SharedCounter(AtomicU32::new(0)),
             shards: (0..processors).map(|_| shard()).collect(),
+            counts,
         }
     }
 
@@ -109,6 +120,11 @@ impl<F: InstanceFactory> InstancePool<F> {
     pub(crate) async fn acquire(&self) -> Result<PooledInstance<'_, F>, AcquireError> {
         let permit = self.permit().ok_or(AcquireError::Exhausted)?;
         permit.acquire().await
+    }
+
+    /// How many permits are in use.
+    pub(crate) fn permits_in_use(&self) -> u32 {
+        self.permits_in_use.0.load(Ordering::Relaxed)
     }
 
     fn permit(&self) -> Option<Permit<'_, F>> {
@@ -134,12 +150,7 @@ impl<F: InstanceFactory> InstancePool<F> {
 
     /// The shard of this thread.
     fn shard(&self) -> &Shard<F> {
-        static THREADS: AtomicUsize = AtomicUsize::new(0);
-        thread_local! {
-            static NUMBER: usize = THREADS.fetch_add(1, Ordering::Relaxed);
-        }
-        let number = NUMBER.try_with(|number| *number).unwrap_or_default();
-        &self.shards[number % self.shards.len()]
+        &self.shards[thread_number() % self.shards.len()]
     }
 
     async fn instantiate(&self) -> Result<F::Instance, AcquireError> {
@@ -166,6 +177,7 @@ impl<'a, F: InstanceFactory> Permit<'a, F> {
             None => match Box::pin(pool.instantiate()).await {
                 Ok(instance) => IdleInstance {
                     instance,
+                    live: LiveInstance::new(&pool.counts),
                     reuses_left: pool.config.max_reuse_count,
                 },
                 // The engine has a slot for each permit, so another was released meanwhile.
@@ -175,6 +187,7 @@ impl<'a, F: InstanceFactory> Permit<'a, F> {
         };
         Ok(PooledInstance {
             instance: idle.instance,
+            live: idle.live,
             reuses_left: idle.reuses_left.saturating_sub(1),
             permit: self,
         })
@@ -188,6 +201,7 @@ impl<'a, F: InstanceFactory> PooledInstance<'a, F> {
             let Permit(pool) = &self.permit;
             pool.shard().lock().instances.push(IdleInstance {
                 instance: self.instance,
+                live: self.live,
                 reuses_left: self.reuses_left,
             });
         }

@@ -4,6 +4,17 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+/// Whether a stream takes events, by a probe.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Probe {
+    /// It exists, and its state and settings are as required.
+    Fit,
+    /// Nothing may be put into it now.
+    Unfit,
+    /// Nothing may be put into it any more, whatever later probes show.
+    Suspect,
+}
+
 /// How long a stale leader, one that was paused or is cut off from the others, may report an old state of the stream:
 /// a little more than the 10 s after which it steps down.
 const STALE_LEADER_TIME: Duration = Duration::from_secs(15);

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 
 use super::failure::Failure;
+use super::finding::Probe;
 use crate::util::log_limiter::LogLimiter;
 
 /// How long puts are retried in an outage: longer than the election of a leader, which takes 4 to 9 s. After that they
@@ -57,17 +58,6 @@ enum State {
     Suspect,
 }
 
-/// The result of a probe of the stream.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Probe {
-    /// It exists, and its state and settings are as required.
-    Fit,
-    /// Nothing may be put into it now.
-    Unfit,
-    /// Nothing may be put into it any more, whatever later probes show.
-    Suspect,
-}
-
 impl Health {
     /// Whether to try a put for the first time.
     pub(super) fn admits(&self) -> bool {
@@ -102,6 +92,17 @@ impl Health {
             State::Full { .. } => true,
             State::Unhealthy { why, .. } => why.is_full,
             _ => false,
+        }
+    }
+
+    /// Why the stream takes no events now, if it does not.
+    pub(super) fn describe(&self) -> Option<String> {
+        match &*self.lock() {
+            State::Healthy | State::Recovering { .. } => None,
+            State::Full { .. } => Some("the stream is full".to_owned()),
+            State::Unhealthy { why, .. } => Some(why.reason.clone()),
+            State::Unfit => Some("the stream is not fit to put into, see the log".to_owned()),
+            State::Suspect => Some("the stream may have lost events, see the log".to_owned()),
         }
     }
 

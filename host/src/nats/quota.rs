@@ -1,42 +1,45 @@
 //! Limits how many puts, and how many bytes of them, are in progress. A put over a limit is refused, and does not
 //! wait.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use crate::metrics::sink_metrics::QueueMetrics;
 use crate::sink::group_commit::QueueLimits;
 use crate::sink::reason::Reason;
 
 /// The limits, and how much of each is in use.
 #[derive(Debug)]
-pub(super) struct Quota {
-    limits: QueueLimits,
-    puts: AtomicUsize,
-    bytes: AtomicUsize,
-}
+pub(super) struct Quota(Arc<QueueMetrics>);
 
 /// The share of one put, released when dropped.
 pub(super) struct QuotaPermit<'a> {
-    quota: &'a Quota,
+    quota: &'a QueueMetrics,
     bytes: usize,
 }
 
 impl Quota {
     pub(super) fn new(limits: QueueLimits) -> Self {
-        Self {
-            limits,
-            puts: AtomicUsize::new(0),
-            bytes: AtomicUsize::new(0),
-        }
+        Self(Arc::new(QueueMetrics::new(
+            limits.puts.max(1),
+            limits.bytes,
+        )))
+    }
+
+    /// How much is in use.
+    pub(super) fn metrics(&self) -> Arc<QueueMetrics> {
+        Arc::clone(&self.0)
     }
 
     /// Reserves a put and its bytes, where both are below their limits. The last put may exceed that of bytes.
     pub(super) fn try_acquire(&self, bytes: usize) -> Result<QuotaPermit<'_>, Reason> {
-        add(&self.puts, 1, self.limits.puts.max(1)).ok_or(Reason::QueueFull)?;
-        if add(&self.bytes, bytes, self.limits.bytes).is_none() {
-            self.puts.fetch_sub(1, Ordering::Relaxed);
+        let Self(quota) = self;
+        add(&quota.puts, 1, quota.max_puts).ok_or(Reason::QueueFull)?;
+        if add(&quota.bytes, bytes, quota.max_bytes).is_none() {
+            quota.puts.fetch_sub(1, Ordering::Relaxed);
             return Err(Reason::QueueBytesFull);
         }
-        Ok(QuotaPermit { quota: self, bytes })
+        Ok(QuotaPermit { quota, bytes })
     }
 }
 

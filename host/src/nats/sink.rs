@@ -22,8 +22,9 @@ use super::outcome::Outcome;
 use super::pipeline::Pipeline;
 use super::quota::Quota;
 use super::url::NatsUrl;
-use super::watcher::{ADVICE, StreamWatcher};
+use super::watcher::{ADVICE, PastConnects, StreamWatcher};
 use crate::error::Error;
+use crate::metrics::sink_metrics::{SinkMetrics, StreamMetrics, StreamState};
 use crate::sink::comparison::Comparison;
 use crate::sink::group_commit::QueueLimits;
 use crate::sink::reason::Reason;
@@ -71,6 +72,7 @@ pub struct NatsSink {
     conflicts: ConflictCheck,
     /// The reasons why puts were unavailable.
     reasons: Arc<UnavailableReasons>,
+    connects: Arc<PastConnects>,
     watcher: JoinHandle<()>,
 }
 
@@ -97,7 +99,11 @@ impl NatsSink {
         let health = Arc::new(Health::default());
         let reasons = Arc::<UnavailableReasons>::default();
         let last = Arc::new(AtomicU64::new(info.state.last_sequence));
+        let connects = Arc::<PastConnects>::default();
+        // The stream was just asked for.
+        connects.has_leader.set(1);
         let watcher = StreamWatcher {
+            connects: Arc::clone(&connects),
             url: url.clone(),
             identity: Identity::of(&info),
             last: Arc::clone(&last),
@@ -119,6 +125,7 @@ impl NatsSink {
                 Comparison::with_reasons(Arc::clone(&reasons)),
             ),
             reasons,
+            connects,
             watcher: tokio::spawn(watcher.run()),
         })
     }
@@ -227,6 +234,19 @@ impl NatsSink {
         }
     }
 
+    fn stream_metrics(&self) -> StreamMetrics {
+        let (connection, past) = (self.connection.clone(), Arc::clone(&self.connects));
+        StreamMetrics(Box::new(move || {
+            let connection = connection.borrow();
+            let connects = past.before_current.get() + connection.connects();
+            StreamState {
+                is_connected: connection.is_up(),
+                has_leader: past.has_leader.get() == 1,
+                reconnections: connects.saturating_sub(1),
+            }
+        }))
+    }
+
     fn too_large(&self) -> PutError {
         let most = self.connection.borrow().client.max_payload();
         PutError::Rejected(format!(
@@ -267,9 +287,18 @@ impl PutSink for NatsSink {
         self.resolve(&key, &message).await
     }
 
+    fn health(&self) -> Result<(), String> {
+        self.health.describe().map_or(Ok(()), Err)
+    }
+
     fn boxed(self) -> BoxSink {
         let reasons = Arc::clone(&self.reasons);
-        BoxSink::with_reasons(self, reasons)
+        let metrics = SinkMetrics {
+            queue: Some(self.quota.metrics()),
+            stream: Some(self.stream_metrics()),
+            ..SinkMetrics::default()
+        };
+        BoxSink::with_reasons(self, reasons).with_metrics(metrics)
     }
 }
 

@@ -13,12 +13,13 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::check::{check, is_missing, leader};
 use super::connection::Connection;
-use super::finding::{Finding, confirm};
+use super::finding::{Finding, Probe, confirm};
 use super::follow::LeaderAttempts;
-use super::health::{Health, Probe};
+use super::health::Health;
 use super::identity::Identity;
 use super::url::NatsUrl;
 use super::version;
+use crate::metrics::{Counter, Gauge};
 
 /// How often a stream that takes events is probed, and one that does not.
 const PROBE_INTERVAL: Duration = Duration::from_secs(10);
@@ -42,6 +43,16 @@ pub(super) struct StreamWatcher {
     pub(super) health: Arc<Health>,
     /// The connection in use: to the leader if that can be reached.
     pub(super) connection: watch::Sender<Connection>,
+    pub(super) connects: Arc<PastConnects>,
+}
+
+/// What the watcher knows of the connections, for the metrics.
+#[derive(Debug, Default)]
+pub(super) struct PastConnects {
+    /// How often the connections before the current one were connected.
+    pub(super) before_current: Counter,
+    /// Whether the last probe found a leader: 1 or 0.
+    pub(super) has_leader: Gauge,
 }
 
 impl StreamWatcher {
@@ -58,7 +69,9 @@ impl StreamWatcher {
                 true => sleep(UNHEALTHY_PROBE_INTERVAL).await,
             }
             let connection = self.connection.borrow().clone();
-            let Some((found, info)) = self.probe(&connection).await else {
+            let probed = self.probe(&connection).await;
+            self.connects.has_leader.set(u64::from(probed.is_some()));
+            let Some((found, info)) = probed else {
                 regressed_since = None;
                 // Another server may know the leader.
                 let since = *leaderless_since.get_or_insert_with(Instant::now);
@@ -171,7 +184,11 @@ impl StreamWatcher {
         match next {
             Some(next) => {
                 tracing::info!(%stream, leader, "events go to the new leader");
-                self.connection.send_replace(next);
+                // Under the lock of the channel, so that no reader sees only one of both.
+                self.connection.send_modify(|current| {
+                    self.connects.before_current.add(current.connects());
+                    *current = next;
+                });
             }
             None if is_first_failure => {
                 let server = connection.server().server_name;

@@ -83,7 +83,9 @@ impl BodyReservation {
 impl Drop for BodyReservation {
     fn drop(&mut self) {
         let bytes = *self.bytes.get_mut();
-        self.context.server.body_quota.release(bytes);
+        let server = &self.context.server;
+        server.body_quota.release(bytes);
+        server.metrics.shard().body_bytes.add(bytes);
     }
 }
 

@@ -57,6 +57,11 @@ impl BodyQuota {
         self.used.fetch_update(set, read, more).is_ok()
     }
 
+    /// How many bytes are reserved.
+    pub(crate) fn used(&self) -> u64 {
+        self.used.load(Ordering::Relaxed)
+    }
+
     pub(crate) fn release(&self, bytes: u64) {
         self.used.fetch_sub(bytes, Ordering::Relaxed);
     }

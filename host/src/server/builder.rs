@@ -14,11 +14,13 @@ use crate::component::loaded_component::{ComponentSource, LoadedComponent};
 use crate::component::wasi::{Directory, WasiConfig};
 use crate::error::Error;
 use crate::limits::Limits;
+use crate::metrics::server_metrics::ServerMetrics;
 use crate::server::body_quota::{BodyLimits, BodyQuota};
 use crate::server::body_reader::FRAMING_BUFFERS;
 use crate::server::connection;
 use crate::server::context::ServerContext;
 use crate::server::listener;
+use crate::server::monitor::Monitor;
 use crate::server::peer_server::PeerServer;
 use crate::sink::dispatcher::SinkDispatcher;
 use crate::sink::{self, BoxSink, PutError, PutSink};
@@ -38,6 +40,7 @@ pub struct PeerServerBuilder {
     compile_cache: Option<PathBuf>,
     wasi: WasiConfig,
     limits: Limits,
+    monitor: Monitor,
 }
 
 /// The sink, or the future that opens it.
@@ -65,6 +68,7 @@ impl Default for PeerServerBuilder {
             compile_cache: None,
             wasi: WasiConfig::default(),
             limits: Limits::default(),
+            monitor: Monitor::default(),
         }
     }
 }
@@ -166,6 +170,13 @@ impl PeerServerBuilder {
         self
     }
 
+    /// A monitor that was made before the server, so that it also shows the start. Otherwise the server has
+    /// one of its own; see [`PeerServer::monitor`].
+    pub fn monitor(mut self, monitor: &Monitor) -> Self {
+        self.monitor = monitor.clone();
+        self
+    }
+
     /// Starts the server, on the Tokio runtime that this is awaited in. It accepts connections when this
     /// returns.
     ///
@@ -207,7 +218,13 @@ impl PeerServerBuilder {
         let sink = open_sink(self.sink, component.needs_sink()).await?;
         let listeners = listener::listen(bound)?;
         let context = assemble(limits, component, sink.clone());
-        Ok(PeerServer::start(hostname, listeners, context, sink))
+        Ok(PeerServer::start(
+            hostname,
+            listeners,
+            context,
+            sink,
+            self.monitor,
+        ))
     }
 }
 
@@ -234,10 +251,11 @@ fn assemble(limits: Limits, component: LoadedComponent, sink: BoxSink) -> Arc<Se
     // A component with a sink of its own reads the body, and then does the work of the server's sink.
     let request_timeout = limits.body_timeout.saturating_add(limits.sink_timeout);
     let request_timeout = (!component.needs_sink()).then_some(request_timeout);
-    let dispatcher = SinkDispatcher::new(sink, limits.sink_timeout);
+    let metrics = Arc::<ServerMetrics>::default();
+    let dispatcher = SinkDispatcher::new(sink, limits.sink_timeout, Arc::clone(&metrics));
     let context = Arc::new(ServerContext {
         limits,
-        entry_point: component.into_pool(&dispatcher),
+        entry_point: component.into_pool(&dispatcher, Arc::clone(&metrics.instances)),
         dispatcher,
         body_limits: BodyLimits {
             bytes: max_body_bytes,
@@ -248,6 +266,7 @@ fn assemble(limits: Limits, component: LoadedComponent, sink: BoxSink) -> Arc<Se
         body_quota: BodyQuota::new(limits.max_buffered_bytes, max_body_bytes),
         request_timeout,
         refusals: Arc::default(),
+        metrics,
         tasks: TaskTracker::new(),
         last_responses: Arc::default(),
     });

@@ -20,6 +20,7 @@ use tokio::task::coop::unconstrained;
 use tokio::time::{Sleep, sleep, timeout};
 
 use crate::limits::Limits;
+use crate::metrics::server_metrics::ServerMetrics;
 use crate::server::connection_limiter::ConnectionLimiter;
 use crate::server::connection_state::ConnectionState;
 use crate::server::context::ConnectionContext;
@@ -91,7 +92,8 @@ pub(crate) async fn serve<S>(
     });
     let stream = InstrumentedIo::new(HttpIo::new(stream, state), state);
     let mut connection = http(limits).serve_connection(TokioIo::new(stream), service);
-    let serving = serve_with_timeouts(&mut connection, state, limits);
+    let metrics = &context.server.metrics;
+    let serving = serve_with_timeouts(&mut connection, state, limits, metrics);
     let served = match shutdown.run_until(Phase::Draining, serving).await {
         Some(result) => Some(result),
         None => {
@@ -156,6 +158,7 @@ async fn serve_with_timeouts<C>(
     mut connection: C,
     state: &ConnectionState,
     limits: &Limits,
+    metrics: &ServerMetrics,
 ) -> hyper::Result<()>
 where
     C: Future<Output = hyper::Result<()>> + Unpin,
@@ -179,6 +182,7 @@ where
             let delay = closing.get_or_insert_with(|| Box::pin(sleep(CLOSE_DELAY)));
             ready!(Pin::new(&mut unconstrained(delay.as_mut())).poll(context));
             if state.idle_since_ms().is_some() {
+                metrics.connections_evicted.increment();
                 tracing::debug!("an idle connection was closed for a new one");
                 return Poll::Ready(Ok(()));
             }
@@ -186,6 +190,7 @@ where
             state.decline_close(context);
         }
         if idleness.as_mut().poll(context).is_ready() {
+            metrics.connections_timed_out.increment();
             return Poll::Ready(Ok(()));
         }
         if !state.is_reading_head() {

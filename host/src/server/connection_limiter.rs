@@ -119,6 +119,11 @@ impl ConnectionLimiter {
         self.waiting.load(Ordering::Relaxed) > 0
     }
 
+    /// How many connections wait until another one closes.
+    pub(crate) fn waiting(&self) -> usize {
+        self.waiting.load(Ordering::Relaxed)
+    }
+
     async fn permit(&self) -> OwnedSemaphorePermit {
         if let Ok(permit) = Arc::clone(&self.permits).try_acquire_owned() {
             return permit;

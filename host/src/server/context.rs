@@ -11,6 +11,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::component::loaded_component::EntryPoint;
 use crate::limits::Limits;
+use crate::metrics::server_metrics::ServerMetrics;
 use crate::server::body_quota::{BodyLimits, BodyQuota};
 use crate::server::connection_state::ConnectionState;
 use crate::server::refusal_log::RefusalLog;
@@ -30,6 +31,7 @@ pub(crate) struct ServerContext {
     /// time-out to that sink.
     pub(crate) request_timeout: Option<Duration>,
     pub(crate) refusals: Arc<RefusalLog>,
+    pub(crate) metrics: Arc<ServerMetrics>,
     /// The tasks of connections, and of work that outlives them.
     pub(crate) tasks: TaskTracker,
     /// See [`ConnectionState::last_responses`].

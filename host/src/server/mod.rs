@@ -3,6 +3,8 @@
 mod builder;
 mod peer_server;
 
+mod monitor;
+
 mod listener;
 mod shutdown;
 
@@ -33,4 +35,7 @@ mod response;
 mod wasi_http;
 
 pub use builder::{DEFAULT_PORT, PeerServerBuilder};
+#[cfg(feature = "admin")]
+pub(crate) use monitor::Observed;
+pub use monitor::{Health, Monitor, NotReady};
 pub use peer_server::PeerServer;

@@ -14,10 +14,12 @@ use tokio::sync::Mutex;
 use tokio::time::Instant;
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 
+use crate::metrics::server_metrics::ServerMetrics;
 use crate::server::connection;
 use crate::server::connection_limiter::ConnectionLimiter;
 use crate::server::context::{ConnectionContext, ServerContext};
 use crate::server::listener::Listener;
+use crate::server::monitor::{Health, Monitor};
 use crate::server::shutdown::{Phase, Shutdown};
 use crate::sink::{BoxSink, PutSink as _};
 
@@ -34,6 +36,7 @@ pub struct PeerServer {
     addresses: Vec<SocketAddr>,
     shared: Shared,
     sink: BoxSink,
+    monitor: Monitor,
     runtime: Handle,
     /// Whether `close` is done.
     closed: Mutex<bool>,
@@ -47,18 +50,29 @@ struct Shared {
     connections: Arc<ConnectionLimiter>,
 }
 
+/// Counts a connection as open until this is dropped.
+struct OpenConnection<'a>(&'a ServerMetrics);
+
+impl Drop for OpenConnection<'_> {
+    fn drop(&mut self) {
+        self.0.shard().connections_ended.increment();
+    }
+}
+
 impl PeerServer {
     pub(crate) fn start(
         hostname: Option<String>,
         listeners: Vec<Listener>,
         context: Arc<ServerContext>,
         sink: BoxSink,
+        monitor: Monitor,
     ) -> Self {
         let shared = Shared {
             connections: Arc::new(ConnectionLimiter::new(&context.limits)),
             context,
             shutdown: Arc::default(),
         };
+        monitor.attach(&shared.context, &shared.shutdown, &shared.connections);
         let addresses = listeners.iter().map(|listener| listener.address).collect();
         for listener in listeners {
             let accepting = shared.clone().accept(listener);
@@ -69,6 +83,7 @@ impl PeerServer {
             addresses,
             shared,
             sink,
+            monitor,
             runtime: Handle::current(),
             closed: Mutex::new(false),
         }
@@ -106,6 +121,18 @@ impl PeerServer {
     #[must_use]
     pub fn port(&self) -> u16 {
         self.local_addr().port()
+    }
+
+    /// What tells about this server: its health and its metrics.
+    #[must_use]
+    pub fn monitor(&self) -> &Monitor {
+        &self.monitor
+    }
+
+    /// Whether the server is likely to store puts now.
+    #[must_use]
+    pub fn health(&self) -> Health {
+        self.monitor.health()
     }
 
     /// Serves a connection that was accepted elsewhere, such as one over TLS or a Unix socket, until it ends.
@@ -189,6 +216,8 @@ impl fmt::Debug for PeerServer {
 impl Drop for PeerServer {
     fn drop(&mut self) {
         self.shared.shutdown.begin(Phase::Draining);
+        // Afterwards nobody but the tasks of the server keeps the sink open.
+        self.monitor.detach();
     }
 }
 
@@ -222,6 +251,7 @@ impl Shared {
         // During the shutdown it waits as long as the connections with permits are awaited.
         let admitted = self.shutdown.run_until(Phase::Aborting, admitted).await;
         let Some(Some(permit)) = admitted else {
+            self.context.metrics.connections_refused.increment();
             return;
         };
         let shared = self.clone();
@@ -239,6 +269,9 @@ impl Shared {
         context: Arc<ConnectionContext>,
         connections: Option<&ConnectionLimiter>,
     ) {
-        connection::serve(stream, context, &self.shutdown, connections).await;
+        let metrics = &context.server.metrics;
+        metrics.shard().connections_opened.increment();
+        let _open = OpenConnection(metrics);
+        connection::serve(stream, Arc::clone(&context), &self.shutdown, connections).await;
     }
 }

@@ -12,7 +12,7 @@ use hyper::Response;
 use tokio::runtime::Handle;
 use tracing::Level;
 
-use crate::sink::reason::{REASONS, Reason};
+use crate::sink::reason::{Description, REASONS, Reason};
 use crate::sink::refusal::Refusal;
 
 /// The pause between two lines for the same reason.
@@ -95,6 +95,13 @@ impl RefusalLog {
                 Err(_no_runtime) => {}
             }
         }
+    }
+
+    /// The number of refusals for each reason, in the order of [`REASONS`].
+    pub(crate) fn totals(&self) -> impl Iterator<Item = (&'static Description, u64)> {
+        let totals = self.0.iter();
+        let totals = totals.map(|counter| counter.total.load(Ordering::Relaxed));
+        REASONS.iter().zip(totals)
     }
 
     /// Logs the refusals that are not logged yet, and one line with all totals, if there are any.

@@ -16,6 +16,8 @@ use crate::component::loaded_component::EntryPoint;
 use crate::component::pool::Permit;
 use crate::component::protocol::ProtocolPre;
 use crate::component::put_sink::protocol;
+use crate::metrics::histogram::Stopwatch;
+use crate::metrics::instances::InstanceCounts;
 use crate::server::body::{BodyReservation, LimitExceeded, LimitedBody};
 use crate::server::body_quota::BodyLimits;
 use crate::server::context::ConnectionContext;
@@ -36,6 +38,7 @@ impl PeerService {
     /// body that was read to its end is put.
     pub(crate) async fn call(&self, request: Request<Incoming>) -> Response {
         let Self(context) = self;
+        let start = Stopwatch::start();
         let may_withhold_body = request.headers().contains_key(EXPECT);
         let is_chunked = request.body().size_hint().exact().is_none();
         let invalid = self.validate_framing(&request);
@@ -54,6 +57,8 @@ impl PeerService {
             context.state.linger();
         }
         context.server.refusals.count_response(&mut response);
+        let metrics = context.server.metrics.shard();
+        metrics.request_time.observe_since(start);
         response
     }
 
@@ -121,7 +126,12 @@ impl PeerService {
             }
             EntryPoint::WasiHttp(_) => {
                 let request = request.map(LimitedBody::coalesced);
-                WasiHttpCall::start(context, request, Arc::clone(reservation)).await
+                let response =
+                    WasiHttpCall::start(context, request, Arc::clone(reservation)).await?;
+                if response.status().is_success() {
+                    context.server.metrics.shard().stored.increment();
+                }
+                Ok(response)
             }
         }
     }
@@ -138,8 +148,12 @@ async fn put(
     let EntryPoint::Protocol(pool) = &context.server.entry_point else {
         unreachable!("the caller has matched it");
     };
+    let metrics = &context.server.metrics;
     let mut pooled = pool.acquire().await.map_err(acquire_outcome)?;
-    let decoded = pooled.instance.decode(body).await.map_err(trap_outcome)?;
+    let start = Stopwatch::start();
+    let decoded = pooled.instance.decode(body).await;
+    metrics.shard().guest_time.observe_since(start);
+    let decoded = decoded.map_err(|error| trap_outcome(error, &metrics.instances))?;
     let permit = pooled.release();
     let (response, refusal) = match decoded {
         Err(response) => {
@@ -147,10 +161,14 @@ async fn put(
             (response, Some(Box::new(refusal)))
         }
         Ok(put) => match context.dispatcher.put(put.key, put.event).await {
-            Ok(()) => (put.stored, None),
+            Ok(()) => {
+                metrics.shard().stored.increment();
+                (put.stored, None)
+            }
             // Boxed, since its size would be part of every put's future.
             Err(refused) => {
-                let response = Box::pin(error_response(permit, refused.error)).await?;
+                let response = error_response(permit, refused.error, &metrics.instances);
+                let response = Box::pin(response).await?;
                 (response, Some(refused.refusal))
             }
         },
@@ -170,6 +188,7 @@ async fn put(
 async fn error_response(
     permit: Permit<'_, ProtocolPre>,
     error: PutError,
+    counts: &InstanceCounts,
 ) -> Result<protocol::Response, Outcome> {
     let mut pooled = permit.acquire().await.map_err(|error| {
         acquire_outcome(error);
@@ -180,7 +199,7 @@ async fn error_response(
         .instance
         .error_response(error)
         .await
-        .map_err(trap_outcome)?;
+        .map_err(|error| trap_outcome(error, counts))?;
     pooled.release();
     Ok(response)
 }
@@ -189,7 +208,8 @@ async fn error_response(
     clippy::needless_pass_by_value,
     reason = "`map_err` passes it by value"
 )]
-fn trap_outcome(error: wasmtime::Error) -> Outcome {
+fn trap_outcome(error: wasmtime::Error, counts: &InstanceCounts) -> Outcome {
+    counts.trapped.increment();
     tracing::error!(error = format!("{error:#}"), "the guest trapped");
     Outcome::Failed
 }

@@ -13,6 +13,7 @@ use tokio::sync::oneshot;
 use crate::component::incoming_handler::OutparamResult;
 use crate::component::loaded_component::EntryPoint;
 use crate::component::put_sink::RefusalSlot;
+use crate::metrics::histogram::Stopwatch;
 use crate::server::body::{BodyReservation, LimitedBody};
 use crate::server::connection_state::{ConnectionState, OpenResponse};
 use crate::server::context::ConnectionContext;
@@ -98,6 +99,8 @@ async fn call(
         Ok(pooled) => pooled,
         Err(error) => return CallEnd::NotStarted(acquire_outcome(error)),
     };
+    let metrics = &context.server.metrics;
+    let start = Stopwatch::start();
     let handled = pooled.instance.handle(request, outparam, refusal);
     let handled = match context.server.request_timeout {
         None => handled.await,
@@ -109,12 +112,14 @@ async fn call(
             }
         },
     };
+    metrics.shard().guest_time.observe_since(start);
     match handled {
         Ok(()) => {
             pooled.release();
             CallEnd::Returned
         }
         Err(error) => {
+            metrics.instances.trapped.increment();
             tracing::error!(error = format!("{error:#}"), "the guest trapped");
             CallEnd::Trapped
         }

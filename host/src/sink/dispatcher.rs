@@ -7,6 +7,10 @@ use std::time::Duration;
 
 use futures_util::FutureExt as _;
 
+use crate::metrics::histogram::Stopwatch;
+use crate::metrics::server_metrics::ServerMetrics;
+use crate::metrics::sink_metrics::SinkMetrics;
+use crate::sink::failure_streak::FailureStreak;
 use crate::sink::reason::Reason;
 use crate::sink::refusal::Refusal;
 use crate::sink::{BoxSink, PutError, PutSink as _};
@@ -19,6 +23,8 @@ pub(crate) struct SinkDispatcher {
     sink: BoxSink,
     timeout: Duration,
     failures: Arc<LogLimiter>,
+    streak: Arc<FailureStreak>,
+    metrics: Arc<ServerMetrics>,
 }
 
 /// A put that the sink did not acknowledge.
@@ -43,11 +49,24 @@ pub(crate) struct ConnectionDispatcher {
 }
 
 impl SinkDispatcher {
-    pub(crate) fn new(sink: BoxSink, timeout: Duration) -> Self {
+    /// Whether the sink is likely to store puts now; if not, the reasons.
+    pub(crate) fn health(&self) -> Result<(), String> {
+        self.sink.health()?;
+        self.streak.check()
+    }
+
+    /// The numbers of the sink, if it has any.
+    pub(crate) fn sink_metrics(&self) -> Option<&SinkMetrics> {
+        self.sink.metrics()
+    }
+
+    pub(crate) fn new(sink: BoxSink, timeout: Duration, metrics: Arc<ServerMetrics>) -> Self {
         Self {
             sink,
             timeout,
             failures: Arc::default(),
+            streak: Arc::default(),
+            metrics,
         }
     }
 
@@ -72,16 +91,25 @@ impl SequentialDispatcher {
         } = self;
         // The call is inside the future, so that a panic before the first await is caught too.
         let put = AssertUnwindSafe(async { dispatcher.sink.put(key, event).await }).catch_unwind();
-        let result = match timeout.run(put).await {
+        let start = Stopwatch::start();
+        let result = timeout.run(put).await;
+        dispatcher.metrics.shard().sink_time.observe_since(start);
+        let result = match result {
             Some(Ok(result)) => result,
             Some(Err(panic)) => Err(PutError::Failed(panic_message(&*panic))),
-            None => return Err(self.timed_out()),
+            None => {
+                dispatcher
+                    .streak
+                    .record_failure("the last puts exceeded the time-out of the sink");
+                return Err(self.timed_out());
+            }
         };
         if let Err(error @ PutError::Failed(reason)) = &result
             && let Some(suppressed) = dispatcher.failures.check(reason)
         {
             tracing::error!(%error, suppressed, "put failed");
         }
+        dispatcher.streak.record(&result);
         result.map_err(|error| self.refused(error))
     }
 

@@ -5,7 +5,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
@@ -13,6 +13,8 @@ use std::{fmt, io};
 
 use tokio::sync::oneshot;
 
+use crate::metrics::histogram::Stopwatch;
+use crate::metrics::sink_metrics::{BatchMetrics, QueueMetrics, SinkMetrics};
 use crate::sink::reason::Reason;
 use crate::sink::unavailable_reasons::UnavailableReasons;
 use crate::sink::{BUSY_RETRY_SECONDS, PutError};
@@ -106,8 +108,8 @@ pub(crate) enum Closed {
 pub(crate) struct GroupCommit<W: Writer> {
     /// `None` only while this is dropped.
     queue: Option<SyncSender<Job<W>>>,
-    queued_bytes: Arc<AtomicUsize>,
-    max_queued_bytes: usize,
+    queued: Arc<QueueMetrics>,
+    batches: Arc<BatchMetrics>,
     /// Records why puts were unavailable.
     reasons: Arc<UnavailableReasons>,
     thread: Option<JoinHandle<Closed>>,
@@ -124,16 +126,18 @@ struct Job<W: Writer> {
 impl<W: Writer> GroupCommit<W> {
     /// Starts the thread of `writer`.
     pub(crate) fn start(name: &str, limits: QueueLimits, writer: W) -> io::Result<Self> {
-        let (queue, jobs) = sync_channel(limits.puts.clamp(1, MAX_QUEUED_PUTS));
-        let queued_bytes = Arc::new(AtomicUsize::new(0));
-        let counter = Arc::clone(&queued_bytes);
+        let max_puts = limits.puts.clamp(1, MAX_QUEUED_PUTS);
+        let (queue, jobs) = sync_channel(max_puts);
+        let queued = Arc::new(QueueMetrics::new(max_puts, limits.bytes));
+        let batches = Arc::<BatchMetrics>::default();
+        let (counted, observed) = (Arc::clone(&queued), Arc::clone(&batches));
         let thread = thread::Builder::new()
             .name(name.to_owned())
-            .spawn(move || run(writer, &jobs, &counter))?;
+            .spawn(move || run(writer, &jobs, &counted, &observed))?;
         Ok(Self {
             queue: Some(queue),
-            queued_bytes,
-            max_queued_bytes: limits.bytes,
+            queued,
+            batches,
             reasons: Arc::default(),
             thread: Some(thread),
         })
@@ -144,21 +148,33 @@ impl<W: Writer> GroupCommit<W> {
         Arc::clone(&self.reasons)
     }
 
+    /// The numbers of the queue and of the batches.
+    pub(crate) fn metrics(&self) -> SinkMetrics {
+        SinkMetrics {
+            queue: Some(Arc::clone(&self.queued)),
+            batches: Some(Arc::clone(&self.batches)),
+            ..SinkMetrics::default()
+        }
+    }
+
     /// Queues a record, and waits until it is written. Dropped before that, the record is written all the
     /// same.
     pub(crate) async fn put(&self, record: Record) -> Result<W::Written, PutError> {
         let bytes = record.bytes();
-        if self.queued_bytes.fetch_add(bytes, Ordering::Relaxed) >= self.max_queued_bytes {
-            self.queued_bytes.fetch_sub(bytes, Ordering::Relaxed);
+        let queued = &*self.queued;
+        if queued.bytes.fetch_add(bytes, Ordering::Relaxed) >= queued.max_bytes {
+            queued.bytes.fetch_sub(bytes, Ordering::Relaxed);
             return Err(self.full(Reason::QueueBytesFull));
         }
+        queued.puts.fetch_add(1, Ordering::Relaxed);
         let (reply, written) = oneshot::channel();
         let sent = match &self.queue {
             Some(queue) => queue.try_send(Job { record, reply }),
             None => Err(TrySendError::Disconnected(Job { record, reply })),
         };
         if let Err(error) = sent {
-            self.queued_bytes.fetch_sub(bytes, Ordering::Relaxed);
+            queued.bytes.fetch_sub(bytes, Ordering::Relaxed);
+            queued.puts.fetch_sub(1, Ordering::Relaxed);
             return Err(match error {
                 TrySendError::Full(_) => self.full(Reason::QueueFull),
                 TrySendError::Disconnected(_) => writer_exited(),
@@ -200,7 +216,7 @@ impl<W: Writer> fmt::Debug for GroupCommit<W> {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter
             .debug_struct("GroupCommit")
-            .field("queued_bytes", &self.queued_bytes)
+            .field("queued", &self.queued)
             .finish_non_exhaustive()
     }
 }
@@ -227,7 +243,12 @@ fn next_job<W: Writer>(writer: &mut W, jobs: &Receiver<Job<W>>) -> Option<Job<W>
     }
 }
 
-fn run<W: Writer>(mut writer: W, jobs: &Receiver<Job<W>>, queued_bytes: &AtomicUsize) -> Closed {
+fn run<W: Writer>(
+    mut writer: W,
+    jobs: &Receiver<Job<W>>,
+    queued: &QueueMetrics,
+    batches: &BatchMetrics,
+) -> Closed {
     while let Some(first) = next_job(&mut writer, jobs) {
         let mut bytes = first.record.bytes();
         let mut records = vec![first.record];
@@ -240,13 +261,17 @@ fn run<W: Writer>(mut writer: W, jobs: &Receiver<Job<W>>, queued_bytes: &AtomicU
             records.push(job.record);
             replies.push(job.reply);
         }
-        queued_bytes.fetch_sub(bytes, Ordering::Relaxed);
+        queued.bytes.fetch_sub(bytes, Ordering::Relaxed);
+        queued.puts.fetch_sub(records.len(), Ordering::Relaxed);
+        batches.puts.observe(records.len() as u64);
+        let start = Stopwatch::start();
         // After a panic the results are unknown: the replies are dropped, and each put returns `Unknown`.
         let results = catch_unwind(AssertUnwindSafe(|| writer.write(&records)));
         let results = results.unwrap_or_else(|_panic| {
             tracing::error!(puts = records.len(), "the writer panicked");
             Vec::new()
         });
+        batches.time.observe_since(start);
         let reason = writer.unavailable_reason();
         for (reply, result) in replies.into_iter().zip(results) {
             // The put may have been dropped; the record is written all the same.

@@ -5,6 +5,7 @@
 
 pub(crate) mod comparison;
 pub(crate) mod dispatcher;
+pub(crate) mod failure_streak;
 pub(crate) mod group_commit;
 pub(crate) mod reason;
 pub(crate) mod refusal;
@@ -17,6 +18,7 @@ use std::sync::Arc;
 
 pub use alldata_peer_protocol::same_event::same_event;
 
+use crate::metrics::sink_metrics::SinkMetrics;
 use crate::sink::reason::Reason;
 use crate::sink::unavailable_reasons::UnavailableReasons;
 
@@ -60,6 +62,16 @@ pub trait PutSink: Send + Sync + 'static {
         async { Ok(()) }
     }
 
+    /// Whether the sink is likely to store puts now, for the readiness of the server. A server whose last puts
+    /// failed is not ready either, so a sink that knows no more than that need not implement it. Must not block.
+    ///
+    /// # Errors
+    ///
+    /// The reason why it is not, for operators.
+    fn health(&self) -> Result<(), String> {
+        Ok(())
+    }
+
     /// Erases the type of the sink, so that it can be chosen at run time.
     fn boxed(self) -> BoxSink
     where
@@ -68,6 +80,7 @@ pub trait PutSink: Send + Sync + 'static {
         BoxSink {
             sink: Arc::new(self),
             reasons: None,
+            metrics: None,
         }
     }
 }
@@ -136,6 +149,7 @@ pub struct BoxSink {
     sink: Arc<dyn ErasedSink>,
     /// Records why puts were unavailable, if the sink supports it.
     reasons: Option<Arc<UnavailableReasons>>,
+    metrics: Option<Arc<SinkMetrics>>,
 }
 
 impl BoxSink {
@@ -144,7 +158,18 @@ impl BoxSink {
         Self {
             sink: Arc::new(sink),
             reasons: Some(reasons),
+            metrics: None,
         }
+    }
+
+    pub(crate) fn with_metrics(mut self, metrics: SinkMetrics) -> Self {
+        self.metrics = Some(Arc::new(metrics));
+        self
+    }
+
+    /// The numbers of the sink, if it has any.
+    pub(crate) fn metrics(&self) -> Option<&SinkMetrics> {
+        self.metrics.as_deref()
     }
 
     /// Tells, once the sink and all clones of it are dropped, whether it has lost events.
@@ -184,6 +209,10 @@ impl PutSink for BoxSink {
         self.sink.flush()
     }
 
+    fn health(&self) -> Result<(), String> {
+        self.sink.health()
+    }
+
     fn boxed(self) -> BoxSink {
         self
     }
@@ -201,6 +230,7 @@ type BoxPut<'a> = Pin<Box<dyn Future<Output = Result<(), PutError>> + Send + 'a>
 trait ErasedSink: Send + Sync {
     fn put(&self, key: String, event: String) -> BoxPut<'_>;
     fn flush(&self) -> BoxPut<'_>;
+    fn health(&self) -> Result<(), String>;
 }
 
 impl<S: PutSink> ErasedSink for S {
@@ -210,5 +240,9 @@ impl<S: PutSink> ErasedSink for S {
 
     fn flush(&self) -> BoxPut<'_> {
         Box::pin(PutSink::flush(self))
+    }
+
+    fn health(&self) -> Result<(), String> {
+        PutSink::health(self)
     }
 }

@@ -107,7 +107,8 @@ impl PutSink for NdjsonSink {
 
     fn boxed(self) -> BoxSink {
         let reasons = self.0.unavailable_reasons();
-        BoxSink::with_reasons(self, reasons)
+        let metrics = self.0.metrics();
+        BoxSink::with_reasons(self, reasons).with_metrics(metrics)
     }
 }
 

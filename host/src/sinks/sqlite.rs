@@ -2,11 +2,13 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use alldata_peer_protocol::same_event::same_event;
 
 use super::SinkOptions;
 use crate::error::Error;
+use crate::metrics::sink_metrics::{SinkMetrics, StoreMetrics};
 use crate::sink::comparison::{Comparison, SMALL_BYTES};
 use crate::sink::group_commit::{GroupCommit, QueueLimits, Record};
 use crate::sink::{BoxSink, PutError, PutSink};
@@ -22,6 +24,7 @@ use crate::store::{
 #[derive(Debug)]
 pub struct SqliteSink {
     path: PathBuf,
+    store: Arc<StoreMetrics>,
     commits: GroupCommit<StoreWriter>,
     comparison: Comparison,
 }
@@ -63,17 +66,20 @@ impl SqliteSink {
         if options.verify_store && fs::metadata(path).is_ok_and(|found| found.len() > 0) {
             check(path)?;
         }
-        let commits = remove_new_on_error(path, || {
+        let (commits, store) = remove_new_on_error(path, || {
             let writer = StoreWriter::open(path, options.max_wal_bytes)?;
+            let store = writer.metrics();
             let commits = GroupCommit::start("sqlite-writer", options.queue, writer);
-            commits.map_err(|source| Error::Thread {
+            let commits = commits.map_err(|source| Error::Thread {
                 path: path.to_owned(),
                 source,
-            })
+            })?;
+            Ok((commits, store))
         })?;
         let comparison = Comparison::with_reasons(commits.unavailable_reasons());
         Ok(Self {
             path: path.to_owned(),
+            store,
             commits,
             comparison,
         })
@@ -139,8 +145,16 @@ impl PutSink for SqliteSink {
         }
     }
 
+    fn health(&self) -> Result<(), String> {
+        self.store.fault().map_or(Ok(()), Err)
+    }
+
     fn boxed(self) -> BoxSink {
         let reasons = self.commits.unavailable_reasons();
-        BoxSink::with_reasons(self, reasons)
+        let metrics = SinkMetrics {
+            store: Some(Arc::clone(&self.store)),
+            ..self.commits.metrics()
+        };
+        BoxSink::with_reasons(self, reasons).with_metrics(metrics)
     }
 }

@@ -3,6 +3,7 @@
 //! Never overwrites, never updates, never deletes.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rusqlite::types::ValueRef;
@@ -12,6 +13,8 @@ use super::schema::digest;
 use super::write_error::{WriteError, is_busy};
 use super::writer_connection::WriterConnection;
 use crate::error::Error;
+use crate::metrics::histogram::{Histogram, Stopwatch};
+use crate::metrics::sink_metrics::StoreMetrics;
 use crate::sink::PutError;
 use crate::sink::group_commit::{Closed, Record, Writer};
 use crate::sink::reason::Reason;
@@ -68,15 +71,33 @@ pub(crate) struct StoreWriter {
     connection: WriterConnection,
     /// Why the last write was unavailable, where it was.
     unavailable: Reason,
+    metrics: Arc<StoreMetrics>,
 }
 
 impl StoreWriter {
     /// Opens the store at `path`, which is made if it is not there.
     pub(crate) fn open(path: &Path, max_wal_bytes: u64) -> Result<Self, Error> {
+        let connection = WriterConnection::new(path, max_wal_bytes)?;
+        let metrics = StoreMetrics::new(connection.path.clone(), max_wal_bytes);
         Ok(Self {
-            connection: WriterConnection::new(path, max_wal_bytes)?,
+            connection,
             unavailable: Reason::StoreBusy,
+            metrics: Arc::new(metrics),
         })
+    }
+
+    /// The numbers of the store.
+    pub(crate) fn metrics(&self) -> Arc<StoreMetrics> {
+        Arc::clone(&self.metrics)
+    }
+
+    /// Publishes the state of the files.
+    fn update_metrics(&self) {
+        self.metrics
+            .set_fault(self.connection.fault.current.as_deref());
+        if let Some(bytes) = self.connection.wal_bytes() {
+            self.metrics.wal_bytes.set(bytes);
+        }
     }
 }
 
@@ -94,8 +115,10 @@ impl Writer for StoreWriter {
             let last = puts.find(|(found, _)| matches!(found, InsertAttempt::Nothing))?;
             Some(last.1.key.clone())
         };
-        let insert = |batch: Transaction<'_>| insert_all(batch, records, &digests);
+        let commit_time = &self.metrics.commit_time;
+        let insert = |batch: Transaction<'_>| insert_all(batch, records, &digests, commit_time);
         let found = (self.connection).transact(insert, last_new_key);
+        self.update_metrics();
         match found {
             Ok(found) => {
                 let puts = found.into_iter().zip(records).zip(&digests);
@@ -123,6 +146,7 @@ impl Writer for StoreWriter {
 
     fn idle(&mut self) {
         self.connection.inspect_idle();
+        self.update_metrics();
     }
 
     fn close(&mut self) -> Closed {
@@ -157,6 +181,7 @@ fn insert_all(
     transaction: Transaction<'_>,
     records: &[Record],
     digests: &[[u8; blake3::OUT_LEN]],
+    commit_time: &Histogram,
 ) -> rusqlite::Result<Vec<InsertAttempt>> {
     let received_ms = unix_milliseconds();
     let found = {
@@ -178,7 +203,9 @@ fn insert_all(
         let records = records.iter().zip(digests);
         records.map(insert_one).collect::<Result<_, _>>()?
     };
+    let start = Stopwatch::start();
     transaction.commit()?;
+    commit_time.observe_since(start);
     Ok(found)
 }
 

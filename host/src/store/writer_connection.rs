@@ -165,6 +165,12 @@ impl WriterConnection {
         }
     }
 
+    /// The size of the WAL, if there is a connection.
+    pub(super) fn wal_bytes(&self) -> Option<u64> {
+        let open_store = self.open_store.as_ref()?;
+        Some(open_store.wal.frames.bytes(open_store.page_bytes))
+    }
+
     /// Checkpoints a long WAL. A put waits for that, but its result does not depend on it.
     fn checkpoint(&mut self) {
         let Some(open_store) = &mut self.open_store else {

@@ -6,3 +6,4 @@ pub(crate) mod log_limiter;
 pub(crate) mod redaction;
 pub(crate) mod regular_file;
 pub(crate) mod reusable_timeout;
+pub(crate) mod thread_number;

@@ -311,6 +311,11 @@ impl Post {
         (head + "\r\n").into_bytes()
     }
 
+    /// The size of the body in bytes.
+    pub fn body_len(&self) -> usize {
+        self.body.len()
+    }
+
     /// The whole request.
     pub fn bytes(&self) -> Vec<u8> {
         [self.head(), self.body.clone()].concat()

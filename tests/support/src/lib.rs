@@ -1,5 +1,6 @@
 //! Support for all tests: a peer to test, a client that sends any bytes, and deadlines.
 
+pub mod admin;
 mod client;
 mod composed;
 #[cfg(feature = "library")]

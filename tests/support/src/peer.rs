@@ -32,6 +32,8 @@ pub struct Peer {
     stderr: Lines,
     directory: TempDir,
     address: SocketAddr,
+    /// That of the listener for operators, if there is one.
+    admin: Option<SocketAddr>,
 }
 
 /// A port of the loopback interface that is taken, but has no listener.
@@ -90,6 +92,11 @@ impl Peer {
 
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// The address of the listener for operators, which [`PeerBuilder::admin`] asks for.
+    pub fn admin(&self) -> SocketAddr {
+        self.admin.expect("listens for operators")
     }
 
     pub fn url(&self) -> String {
@@ -190,6 +197,11 @@ impl PeerBuilder {
         self.arguments(&["--sink", url])
     }
 
+    /// Has the server listen for operators.
+    pub fn admin(self) -> Self {
+        self.arguments(&["--admin-listen", "127.0.0.1:0"])
+    }
+
     pub fn arguments(mut self, arguments: &[&str]) -> Self {
         self.arguments
             .extend(arguments.iter().map(|argument| (*argument).to_owned()));
@@ -235,6 +247,20 @@ impl PeerBuilder {
 
     /// Starts the server and waits until it listens.
     pub fn start(self) -> Peer {
+        let writes_events = self.arguments.iter().any(|argument| argument == "ndjson:-");
+        let mut peer = self.start_for_operators();
+        let line = match writes_events {
+            true => peer.log_line("listening on"),
+            false => peer.stdout.next(DEADLINE),
+        };
+        let address = line.strip_prefix("listening on http://");
+        let address = address.and_then(|address| address.parse().ok());
+        peer.address = address.unwrap_or_else(|| panic!("not an address: {line:?}"));
+        peer
+    }
+
+    /// Starts the server, and only waits until it listens for operators, if it does.
+    pub fn start_for_operators(self) -> Peer {
         let mut command = self.command();
         let directory = self
             .directory
@@ -262,14 +288,17 @@ impl PeerBuilder {
             stderr,
             directory,
             address: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
+            admin: None,
         };
-        let line = match self.arguments.iter().any(|argument| argument == "ndjson:-") {
-            true => peer.log_line("listening on"),
-            false => peer.stdout.next(DEADLINE),
-        };
-        let address = line.strip_prefix("listening on http://");
-        let address = address.and_then(|address| address.parse().ok());
-        peer.address = address.unwrap_or_else(|| panic!("not an address: {line:?}"));
+        if self
+            .arguments
+            .iter()
+            .any(|argument| argument == "--admin-listen")
+        {
+            let line = peer.log_line("listening for operators");
+            let (_, address) = line.split_once("http://").expect("names it");
+            peer.admin = Some(address.trim().parse().expect("is an address"));
+        }
         peer
     }
 }

@@ -1,5 +1,7 @@
 //! The command line: its commands, flags and defaults.
 
+#[cfg(feature = "admin")]
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -94,6 +96,10 @@ pub(crate) struct Serve {
     /// Check the structure of the whole store at the start; takes some seconds per GB
     #[arg(long, env = "ALLDATA_PEER_VERIFY_STORE", value_parser = BoolishValueParser::new())]
     pub(crate) verify_store: bool,
+    /// Loopback address and port to listen on for operators: /livez, /readyz, /metrics [default: none]
+    #[cfg(feature = "admin")]
+    #[arg(long, env = "ALLDATA_PEER_ADMIN_LISTEN", value_name = "ADDR:PORT")]
+    pub(crate) admin_listen: Option<SocketAddr>,
     /// WebAssembly component to run instead of the built-in one
     #[arg(long, env = "ALLDATA_PEER_COMPONENT", value_name = "FILE")]
     pub(crate) component: Option<PathBuf>,

@@ -2,6 +2,8 @@
 //!
 //! Maps flags to calls of the library, and errors to one line and an exit code.
 
+#[cfg(feature = "admin")]
+mod admin;
 mod allocator;
 mod arguments;
 mod atomic_file;
@@ -91,5 +93,7 @@ fn exit_code(error: &anyhow::Error) -> u8 {
             error.downcast_ref(),
             Some(Error::SinkUrl { .. } | Error::InvalidSetting { .. })
         );
+    #[cfg(feature = "admin")]
+    let is_usage = is_usage || matches!(error.downcast_ref(), Some(Error::AdminAddress { .. }));
     if is_usage { EXIT_USAGE } else { 1 }
 }

@@ -5,10 +5,12 @@ use std::sync::{Arc, OnceLock};
 
 use alldata_peer_server_http::sink::{BoxSink, LossReport};
 use alldata_peer_server_http::sinks::SinkOptions;
-use alldata_peer_server_http::{Error, PeerServer, PeerServerBuilder, sinks};
+use alldata_peer_server_http::{Error, Monitor, PeerServer, PeerServerBuilder, sinks};
 use anyhow::{Context as _, Result};
 use tokio::runtime::Handle;
 
+#[cfg(feature = "admin")]
+use crate::admin;
 use crate::arguments::Serve;
 use crate::signals::{self, Signals};
 use crate::{component, output, panics, startup};
@@ -46,9 +48,12 @@ pub(crate) fn serve(arguments: Serve) -> Result<()> {
 async fn run(arguments: Serve) -> Result<()> {
     let mut signals = Signals::listen().context("cannot listen for signals")?;
     let arguments = Arc::new(arguments);
+    let monitor = Monitor::new();
+    #[cfg(feature = "admin")]
+    let admin = admin::listen(&arguments, &monitor).await?;
     let given = Arc::clone(&arguments);
     let (server, sink, losses) = tokio::select! {
-        listening = run_on_blocking_thread(move || listen(given)) => listening?,
+        listening = run_on_blocking_thread(move || listen(given, monitor)) => listening?,
         // Compiling a large component takes a while, and reading a file from a mount may block. No request
         // is in service yet.
         signal = signals.next() => {
@@ -73,6 +78,9 @@ async fn run(arguments: Serve) -> Result<()> {
             std::process::exit(EXIT_SIGINT);
         }
     }
+    // The last to close: until here operators see that the server drains.
+    #[cfg(feature = "admin")]
+    drop(admin);
     tracing::info!("closed");
     match losses.get() {
         Some(report) if report.has_lost_events() => Err(EventsLost.into()),
@@ -81,9 +89,13 @@ async fn run(arguments: Serve) -> Result<()> {
 }
 
 /// A server, the URL of its sink unless the component has its own, and the losses of that sink at the end.
-async fn listen(arguments: Arc<Serve>) -> Result<(PeerServer, Option<String>, Losses)> {
+async fn listen(
+    arguments: Arc<Serve>,
+    monitor: Monitor,
+) -> Result<(PeerServer, Option<String>, Losses)> {
     let losses = Losses::default();
-    let (mut builder, sink) = configure(&arguments)?;
+    let (builder, sink) = configure(&arguments)?;
+    let mut builder = builder.monitor(&monitor);
     if let Some(url) = sink.clone() {
         // A start that fails for another reason does not create a store.
         let options = sink_options(&arguments);

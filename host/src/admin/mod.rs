@@ -1,0 +1,99 @@
+//! A listener for operators: health and metrics of a server over HTTP, apart from its puts.
+//!
+//! It has small limits of its own, so that nobody who looks at a server slows it down.
+
+mod connection;
+mod content;
+mod exposition;
+mod families;
+mod process;
+mod routes;
+mod server_families;
+mod sink_families;
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio_util::task::AbortOnDropHandle;
+
+use crate::admin::routes::Routes;
+use crate::error::Error;
+use crate::server::Monitor;
+
+/// How many connections are served at a time: some scrapers, health checks and pages. Further ones are closed.
+const MAX_CONNECTIONS: usize = 64;
+
+/// The pause after an error of `accept`, so that a persistent one does not keep a processor busy.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// A listener for operators: `/livez`, `/readyz` and `/metrics`.
+///
+/// It can be made before the server, with a [`Monitor`] that is given to the server later. Dropped, it stops.
+#[must_use = "a listener that is dropped stops"]
+pub struct AdminServer {
+    address: SocketAddr,
+    _accepting: AbortOnDropHandle<()>,
+}
+
+impl AdminServer {
+    /// Listens on `address`, on the Tokio runtime that this is awaited in.
+    ///
+    /// # Errors
+    ///
+    /// When the address is not loopback, or cannot be listened on.
+    pub async fn listen(address: SocketAddr, monitor: &Monitor) -> Result<Self, Error> {
+        if !address.ip().to_canonical().is_loopback() {
+            return Err(Error::AdminAddress { address });
+        }
+        let fail = |source| Error::Listen { address, source };
+        let listener = TcpListener::bind(address).await.map_err(fail)?;
+        let address = listener.local_addr().map_err(fail)?;
+        let routes = Arc::new(Routes::new(monitor.clone()));
+        let accepting = tokio::spawn(accept(listener, routes));
+        Ok(Self {
+            address,
+            _accepting: AbortOnDropHandle::new(accepting),
+        })
+    }
+
+    /// The address that it listens on.
+    #[must_use]
+    pub fn local_addr(&self) -> SocketAddr {
+        self.address
+    }
+}
+
+impl fmt::Debug for AdminServer {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("AdminServer")
+            .field("address", &self.address)
+            .finish_non_exhaustive()
+    }
+}
+
+async fn accept(listener: TcpListener, routes: Arc<Routes>) {
+    let permits = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    loop {
+        let stream: TcpStream = match listener.accept().await {
+            Ok((stream, _)) => stream,
+            Err(error) => {
+                tracing::debug!(%error, "cannot accept a connection of an operator");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+                continue;
+            }
+        };
+        let Ok(permit) = Arc::clone(&permits).try_acquire_owned() else {
+            continue;
+        };
+        let routes = Arc::clone(&routes);
+        tokio::spawn(async move {
+            connection::serve(stream, &routes).await;
+            drop(permit);
+        });
+    }
+}

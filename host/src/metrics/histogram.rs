@@ -1,0 +1,194 @@
+//! Histograms with fixed buckets.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+/// The most bounds that a histogram has.
+const MAX_BOUNDS: usize = 20;
+
+/// The upper bounds of the buckets for latencies, in nanoseconds: from a call of the guest to the time-outs.
+static LATENCY_BOUNDS: [u64; 20] = [
+    5_000,
+    10_000,
+    25_000,
+    50_000,
+    100_000,
+    250_000,
+    500_000,
+    1_000_000,
+    2_500_000,
+    5_000_000,
+    10_000_000,
+    25_000_000,
+    50_000_000,
+    100_000_000,
+    250_000_000,
+    500_000_000,
+    1_000_000_000,
+    5_000_000_000,
+    10_000_000_000,
+    30_000_000_000,
+];
+
+/// The upper bounds of the buckets for numbers of puts in a batch: up to the largest batch.
+static SIZE_BOUNDS: [u64; 11] = [1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024];
+
+/// What a histogram counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Scale {
+    Nanoseconds,
+    Units,
+}
+
+/// A histogram. Those of a [`ServerMetrics`](super::server_metrics::ServerMetrics) exist once for each
+/// processor.
+#[derive(Debug)]
+pub(crate) struct Histogram {
+    bounds: &'static [u64],
+    scale: Scale,
+    /// The observations up to each bound and above the previous one, and then those above all bounds.
+    buckets: [AtomicU64; MAX_BOUNDS + 1],
+    sum: AtomicU64,
+}
+
+/// When something started that a histogram observes; `None` if nobody can read it, since the crate is built
+/// without the feature `admin`.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Stopwatch(Option<Instant>);
+
+/// The observations of one or more histograms at one time.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Observations {
+    /// The upper bound of each bucket in seconds, or in units, with the observations in it alone.
+    pub(crate) buckets: Vec<(f64, u64)>,
+    pub(crate) sum: f64,
+}
+
+impl Stopwatch {
+    pub(crate) fn start() -> Self {
+        Self(cfg!(feature = "admin").then(Instant::now))
+    }
+}
+
+impl Histogram {
+    /// A histogram of latencies.
+    pub(crate) fn of_seconds() -> Self {
+        Self::new(&LATENCY_BOUNDS, Scale::Nanoseconds)
+    }
+
+    /// A histogram of numbers of puts.
+    pub(crate) fn of_sizes() -> Self {
+        Self::new(&SIZE_BOUNDS, Scale::Units)
+    }
+
+    fn new(bounds: &'static [u64], scale: Scale) -> Self {
+        Self {
+            bounds,
+            scale,
+            buckets: Default::default(),
+            sum: AtomicU64::new(0),
+        }
+    }
+
+    /// Observes the time since `start`.
+    pub(crate) fn observe_since(&self, start: Stopwatch) {
+        if let Some(start) = start.0 {
+            self.observe_time(start.elapsed());
+        }
+    }
+
+    pub(crate) fn observe_time(&self, time: Duration) {
+        self.observe(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX));
+    }
+
+    /// Observes a number, in nanoseconds or units.
+    pub(crate) fn observe(&self, number: u64) {
+        let bucket = self.bounds.partition_point(|bound| *bound < number);
+        self.buckets[bucket].fetch_add(1, Ordering::Relaxed);
+        self.sum.fetch_add(number, Ordering::Relaxed);
+    }
+
+    pub(crate) fn observations(&self) -> Observations {
+        Self::total([self])
+    }
+
+    /// The observations of histograms of the same kind together.
+    ///
+    /// # Panics
+    ///
+    /// If there is none.
+    #[expect(
+        clippy::cast_precision_loss,
+        reason = "a sum of latencies is shown, not computed with"
+    )]
+    pub(crate) fn total<'a>(histograms: impl IntoIterator<Item = &'a Self>) -> Observations {
+        let mut histograms = histograms.into_iter().peekable();
+        let first = histograms.peek().expect("there is a shard");
+        let (bounds, scale) = (first.bounds, first.scale);
+        let unit = match scale {
+            Scale::Nanoseconds => 1e9,
+            Scale::Units => 1.0,
+        };
+        let bounds = bounds.iter().map(|bound| *bound as f64 / unit);
+        let mut buckets: Vec<(f64, u64)> = bounds
+            .chain([f64::INFINITY])
+            .map(|bound| (bound, 0))
+            .collect();
+        let mut sum = 0_u64;
+        for histogram in histograms {
+            for ((_, total), bucket) in buckets.iter_mut().zip(&histogram.buckets) {
+                *total += bucket.load(Ordering::Relaxed);
+            }
+            sum = sum.wrapping_add(histogram.sum.load(Ordering::Relaxed));
+        }
+        let sum = sum as f64 / unit;
+        Observations { buckets, sum }
+    }
+}
+
+impl Observations {
+    /// The number of observations.
+    pub(crate) fn count(&self) -> u64 {
+        self.buckets.iter().map(|(_, count)| count).sum()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::{Histogram, LATENCY_BOUNDS, MAX_BOUNDS, SIZE_BOUNDS};
+
+    #[test]
+    fn bounds_are_sorted_and_fit() {
+        for bounds in [&LATENCY_BOUNDS[..], &SIZE_BOUNDS] {
+            assert!(bounds.is_sorted() && bounds.len() <= MAX_BOUNDS);
+        }
+    }
+
+    #[test]
+    fn observation_is_in_bucket_of_next_bound() {
+        let (one, other) = (Histogram::of_seconds(), Histogram::of_seconds());
+        one.observe_time(Duration::from_micros(5));
+        one.observe_time(Duration::from_nanos(5_001));
+        other.observe_time(Duration::from_secs(31));
+        let total = Histogram::total([&one, &other]);
+        assert_eq!(total.count(), 3);
+        assert_eq!(total.buckets[..2], [(5e-6, 1), (1e-5, 1)]);
+        assert_eq!(total.buckets.last(), Some(&(f64::INFINITY, 1)));
+        assert!((total.sum - 31.000_010_001).abs() < 1e-6, "{}", total.sum);
+    }
+
+    #[test]
+    fn sizes_are_counted_in_units() {
+        let sizes = Histogram::of_sizes();
+        sizes.observe(1024);
+        sizes.observe(1);
+        let sizes = sizes.observations();
+        assert_eq!(
+            (sizes.buckets[0], sizes.buckets[10]),
+            ((1.0, 1), (1024.0, 1))
+        );
+        assert_eq!((sizes.count(), sizes.sum), (2, 1025.0));
+    }
+}

@@ -1,0 +1,86 @@
+//! The numbers of a server: its requests and its connections.
+
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+use std::thread;
+
+use super::Counter;
+use super::histogram::{Histogram, Observations};
+use super::instances::InstanceCounts;
+use crate::util::thread_number::thread_number;
+
+/// The numbers of a server.
+#[derive(Debug)]
+pub(crate) struct ServerMetrics {
+    shards: Box<[Shard]>,
+    pub(crate) instances: Arc<InstanceCounts>,
+    /// Connections that were closed at once: their address has too many, or the server is closing.
+    pub(crate) connections_refused: Counter,
+    /// Connections that were closed because they were idle for too long.
+    pub(crate) connections_timed_out: Counter,
+    /// Connections that were closed because they were idle and others waited.
+    pub(crate) connections_evicted: Counter,
+}
+
+/// The numbers that change with each request or connection. There is a shard for each processor, so that
+/// threads which run at the same time do not wait for one cache line.
+#[derive(Debug)]
+#[repr(align(128))]
+pub(crate) struct Shard {
+    /// Requests with a response of success.
+    pub(crate) stored: Counter,
+    /// Bytes of bodies that were received.
+    pub(crate) body_bytes: Counter,
+    pub(crate) connections_opened: Counter,
+    pub(crate) connections_ended: Counter,
+    /// From the end of the header section to the response.
+    pub(crate) request_time: Histogram,
+    /// The calls of the guest.
+    pub(crate) guest_time: Histogram,
+    /// The puts of the sink.
+    pub(crate) sink_time: Histogram,
+}
+
+impl Default for ServerMetrics {
+    fn default() -> Self {
+        let processors = thread::available_parallelism().map_or(1, NonZeroUsize::get);
+        Self {
+            shards: (0..processors).map(|_| Shard::new()).collect(),
+            instances: Arc::default(),
+            connections_refused: Counter::default(),
+            connections_timed_out: Counter::default(),
+            connections_evicted: Counter::default(),
+        }
+    }
+}
+
+impl Shard {
+    fn new() -> Self {
+        Self {
+            stored: Counter::default(),
+            body_bytes: Counter::default(),
+            connections_opened: Counter::default(),
+            connections_ended: Counter::default(),
+            request_time: Histogram::of_seconds(),
+            guest_time: Histogram::of_seconds(),
+            sink_time: Histogram::of_seconds(),
+        }
+    }
+}
+
+impl ServerMetrics {
+    /// The shard of this thread, to change its numbers.
+    pub(crate) fn shard(&self) -> &Shard {
+        &self.shards[thread_number() % self.shards.len()]
+    }
+
+    /// A counter of all shards together.
+    pub(crate) fn sum(&self, counter: impl Fn(&Shard) -> &Counter) -> u64 {
+        self.shards.iter().map(|shard| counter(shard).get()).sum()
+    }
+
+    /// A histogram of all shards together.
+    pub(crate) fn observations(&self, histogram: impl Fn(&Shard) -> &Histogram) -> Observations {
+        Histogram::total(self.shards.iter().map(histogram))
+    }
+}

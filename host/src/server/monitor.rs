@@ -1,0 +1,150 @@
+//! Tells about a server: whether it is ready, and its numbers. It may exist before the server and after it.
+
+use std::fmt;
+use std::sync::{Arc, PoisonError, RwLock, Weak};
+
+use crate::limits::Limits;
+use crate::metrics::server_metrics::ServerMetrics;
+use crate::server::connection_limiter::ConnectionLimiter;
+use crate::server::context::ServerContext;
+use crate::server::refusal_log::RefusalLog;
+use crate::server::shutdown::{Phase, Shutdown};
+
+/// Tells about a server: its health and its metrics. A clone tells about the same server.
+///
+/// One that is made before the server, and given to [`monitor`](crate::PeerServerBuilder::monitor), also shows
+/// that the server starts. It does not keep the server or its sink open.
+#[derive(Clone, Default)]
+pub struct Monitor(Arc<RwLock<Option<Observed>>>);
+
+/// What is known of a server. None of it keeps its sink open.
+pub(crate) struct Observed {
+    pub(crate) limits: Limits,
+    pub(crate) metrics: Arc<ServerMetrics>,
+    pub(crate) refusals: Arc<RefusalLog>,
+    pub(crate) connections: Arc<ConnectionLimiter>,
+    shutdown: Arc<Shutdown>,
+    /// Gone once the server was dropped.
+    context: Weak<ServerContext>,
+}
+
+/// Whether a server is likely to store the next puts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Health {
+    /// Why it is not; empty if it is.
+    pub reasons: Vec<NotReady>,
+}
+
+/// Why a server is not ready.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum NotReady {
+    /// It has not started yet: the component is being compiled, or the sink is being opened.
+    #[error("starting")]
+    Starting,
+    /// It is closing, or was closed.
+    #[error("draining")]
+    Draining,
+    /// It handles as many requests as allowed.
+    #[error("no permits: {0} requests are handled, as many as allowed (--max-concurrent-requests)")]
+    NoPermits(u32),
+    /// The queue of the sink is full.
+    #[error("the queue of the sink is full")]
+    QueueFull,
+    /// The sink stores nothing at present.
+    #[error("the sink stores nothing at present: {0}")]
+    Sink(String),
+}
+
+impl Health {
+    /// Whether the server is ready.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        self.reasons.is_empty()
+    }
+}
+
+impl Monitor {
+    /// A monitor of a server that has not started.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Whether the server is likely to store puts now, and why not.
+    #[must_use]
+    pub fn health(&self) -> Health {
+        let reasons = self.observe(Observed::not_ready);
+        let reasons = reasons.unwrap_or_else(|| vec![NotReady::Starting]);
+        Health { reasons }
+    }
+
+    /// Calls `read` with what is known of the server, and its data until it is dropped. `None` before the server
+    /// has started. Meanwhile the server is not dropped.
+    pub(crate) fn observe<T>(
+        &self,
+        read: impl FnOnce(&Observed, Option<&ServerContext>) -> T,
+    ) -> Option<T> {
+        // It is set as a whole, so a poisoned lock is still good.
+        let observed = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        let observed = observed.as_ref()?;
+        let context = observed.context.upgrade();
+        Some(read(observed, context.as_deref()))
+    }
+
+    /// Tells about this server from now on.
+    pub(crate) fn attach(
+        &self,
+        context: &Arc<ServerContext>,
+        shutdown: &Arc<Shutdown>,
+        connections: &Arc<ConnectionLimiter>,
+    ) {
+        let observed = Observed {
+            limits: context.limits,
+            metrics: Arc::clone(&context.metrics),
+            refusals: Arc::clone(&context.refusals),
+            connections: Arc::clone(connections),
+            shutdown: Arc::clone(shutdown),
+            context: Arc::downgrade(context),
+        };
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = Some(observed);
+    }
+
+    /// Never refers to the data of the server again. Waits for calls of [`observe`](Self::observe), which would
+    /// otherwise drop the sink if the server is dropped meanwhile.
+    pub(crate) fn detach(&self) {
+        let mut observed = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        if let Some(observed) = &mut *observed {
+            observed.context = Weak::new();
+        }
+    }
+}
+
+impl Observed {
+    fn not_ready(&self, context: Option<&ServerContext>) -> Vec<NotReady> {
+        let mut reasons = Vec::new();
+        let context = context.filter(|_| !self.shutdown.has_begun(Phase::Draining));
+        let Some(context) = context else {
+            return vec![NotReady::Draining];
+        };
+        let permits = self.limits.max_concurrent_requests;
+        if context.entry_point.permits_in_use() >= permits {
+            reasons.push(NotReady::NoPermits(permits));
+        }
+        let sink = context.dispatcher.sink_metrics();
+        let queue = sink.and_then(|sink| sink.queue.as_ref());
+        if queue.is_some_and(|queue| queue.is_full()) {
+            reasons.push(NotReady::QueueFull);
+        }
+        if let Err(reason) = context.dispatcher.health() {
+            reasons.push(NotReady::Sink(reason));
+        }
+        reasons
+    }
+}
+
+impl fmt::Debug for Monitor {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Monitor").finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,241 @@
+//! The metrics: each changes when it should, and only then.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::Write as _;
+use std::process::{Command, Stdio};
+
+use crate::support::admin::{Scrape, get, get_with, scrape};
+use crate::support::{Connection, Peer, Post, can_make, wait_until};
+
+/// What changes with time, or in amounts that vary.
+const VARYING: [&str; 1] = ["process_"];
+
+/// The changes by one request, without sums and buckets of histograms.
+#[track_caller]
+fn changes(peer: &Peer, request: impl FnOnce()) -> BTreeMap<String, f64> {
+    let before = scrape(peer.admin());
+    request();
+    let mut changes = scrape(peer.admin()).changes_since(&before, &VARYING);
+    changes.retain(|name, _| !name.contains("_bucket{") && !name.ends_with("_sum"));
+    changes
+}
+
+fn expected(changes: &[(&str, f64)]) -> BTreeMap<String, f64> {
+    let changes = changes.iter();
+    let changes = changes.map(|(name, change)| (format!("alldata_peer_{name}"), *change));
+    changes.collect()
+}
+
+const REQUEST: (&str, f64) = ("request_duration_seconds_count", 1.0);
+const GUEST: (&str, f64) = ("guest_duration_seconds_count", 1.0);
+const SINK: (&str, f64) = ("sink_duration_seconds_count", 1.0);
+
+#[test]
+fn request_changes_metrics_of_its_outcome_only() {
+    let peer = Peer::builder()
+        .admin()
+        .sink("memory:")
+        .arguments(&["--max-body", "100"])
+        .start();
+    let mut connection = peer.connect();
+    connection.ask(&Post::put("first", "1")).assert_created();
+    let put = |key: &str, event: &str| Post::put(key, event);
+    for (post, status, outcome, calls) in [
+        (put("key1", "1"), 201, "stored", &[GUEST, SINK][..]),
+        (put("key1", "1"), 201, "stored", &[GUEST, SINK]),
+        // The component also makes the response, which is no call that is measured.
+        (put("key1", "2"), 409, "conflict", &[GUEST, SINK]),
+        (Post::new("no JSON"), 400, "bad_request", &[GUEST]),
+        (
+            put("key1", "1").method("PUT"),
+            405,
+            "method_not_allowed",
+            &[],
+        ),
+    ] {
+        let bytes = if status == 405 { 0 } else { post.body_len() };
+        let outcome = format!("requests_total{{outcome=\"{outcome}\",status=\"{status}\"}}");
+        let found = changes(&peer, || {
+            assert_eq!(connection.ask(&post).status, status);
+        });
+        let mut wanted = vec![(&*outcome, 1.0), REQUEST];
+        wanted.extend(calls);
+        if bytes > 0 {
+            wanted.push(("body_bytes_total", bytes as f64));
+        }
+        assert_eq!(found, expected(&wanted), "{status}");
+    }
+    let found = changes(&peer, || {
+        let large = put("key1", &"1".repeat(200));
+        Connection::open(peer.address())
+            .ask(&large)
+            .assert_problem(413);
+        wait_until("it is closed", || {
+            scrape(peer.admin()).value("alldata_peer_connections") == 1.0
+        });
+    });
+    let outcome = "requests_total{outcome=\"content_too_large\",status=\"413\"}";
+    let wanted = [(outcome, 1.0), REQUEST, ("connections_accepted_total", 1.0)];
+    assert_eq!(found, expected(&wanted));
+}
+
+#[test]
+fn scrape_alone_changes_nothing() {
+    let peer = Peer::builder().admin().start();
+    peer.put("key1", "1").assert_created();
+    wait_until("the connection has ended", || {
+        scrape(peer.admin()).value("alldata_peer_connections") == 0.0
+    });
+    assert_eq!(changes(&peer, || ()), BTreeMap::new());
+}
+
+#[test]
+fn batches_and_files_of_store_are_measured() {
+    let peer = Peer::builder().admin().start();
+    let before = scrape(peer.admin());
+    assert_eq!(before.value("alldata_peer_batch_puts_count"), 0.0);
+    peer.put("key1", "1").assert_created();
+    let after = scrape(peer.admin());
+    for (sample, value) in [
+        ("alldata_peer_batch_puts_count", 1.0),
+        ("alldata_peer_batch_puts_sum", 1.0),
+        ("alldata_peer_batch_duration_seconds_count", 1.0),
+        ("alldata_peer_store_commit_duration_seconds_count", 1.0),
+        ("alldata_peer_queue_puts", 0.0),
+        ("alldata_peer_queue_bytes", 0.0),
+        ("alldata_peer_queue_puts_limit", 8192.0),
+    ] {
+        assert_eq!(after.value(sample), value, "{sample}");
+    }
+    let wal = "alldata_peer_store_wal_bytes";
+    assert!(after.value(wal) > before.value(wal));
+    assert!(after.value("alldata_peer_store_commit_duration_seconds_sum") > 0.0);
+    let size = fs::metadata(peer.file("alldata.db"))
+        .expect("is there")
+        .len();
+    assert_eq!(
+        after.value("alldata_peer_store_database_bytes"),
+        size as f64
+    );
+}
+
+#[test]
+fn connections_are_counted() {
+    let peer = Peer::builder()
+        .admin()
+        .arguments(&["--max-connections-per-address", "1"])
+        .start();
+    let first = peer.connect();
+    let value = |name: &str| scrape(peer.admin()).value(&format!("alldata_peer_{name}"));
+    wait_until("it is open", || value("connections") == 1.0);
+    let mut second = peer.connect();
+    assert_eq!(second.rest(), b"");
+    wait_until("it is refused", || {
+        value("connections_refused_total") == 1.0
+    });
+    assert_eq!(value("connections_accepted_total"), 1.0);
+    drop(first);
+    wait_until("it is closed", || value("connections") == 0.0);
+}
+
+#[test]
+fn idle_connection_that_is_closed_is_counted_by_reason() {
+    let closed = |peer: &Peer, reason: &str| {
+        let sample = format!("alldata_peer_connections_closed_idle_total{{reason=\"{reason}\"}}");
+        scrape(peer.admin()).value(&sample)
+    };
+    let peer = Peer::builder()
+        .admin()
+        .arguments(&["--idle-timeout", "1"])
+        .start();
+    assert_eq!(peer.connect().rest(), b"");
+    wait_until("it is counted", || closed(&peer, "timeout") == 1.0);
+    assert_eq!(closed(&peer, "limit"), 0.0);
+    let peer = Peer::builder()
+        .admin()
+        .arguments(&["--max-connections", "1"])
+        .start();
+    let mut first = peer.connect();
+    first.ask(&Post::put("key1", "1")).assert_created();
+    peer.put("key2", "2").assert_created();
+    wait_until("it is counted", || closed(&peer, "limit") == 1.0);
+    assert_eq!(closed(&peer, "timeout"), 0.0);
+}
+
+/// Whether promtool can be run; if not, the test is skipped.
+fn has_promtool() -> bool {
+    let tool = Command::new("promtool").arg("--version").output();
+    let missing = "there is no promtool: sudo apt-get install prometheus";
+    can_make("checking with promtool", tool.is_err().then_some(missing))
+}
+
+/// Holds that promtool finds nothing wrong.
+#[track_caller]
+fn assert_passes(arguments: &[&str], input: &str) {
+    let mut promtool = Command::new("promtool")
+        .args(arguments)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("starts");
+    let mut pipe = promtool.stdin.take().expect("is piped");
+    pipe.write_all(input.as_bytes()).expect("is read");
+    drop(pipe);
+    let output = promtool.wait_with_output().expect("ends");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        output.status.success() && said.is_empty(),
+        "{said}\n{input}"
+    );
+}
+
+#[test]
+fn promtool_accepts_prometheus_format() {
+    if !has_promtool() {
+        return;
+    }
+    let peer = Peer::builder().admin().start();
+    peer.put("key1", "1").assert_created();
+    let metrics = get(peer.admin(), "/metrics").text();
+    assert_passes(&["check", "metrics"], &metrics);
+}
+
+/// It parses the samples strictly, to make a database of them, for which they need a time.
+#[test]
+fn promtool_accepts_open_metrics_format() {
+    if !has_promtool() {
+        return;
+    }
+    let peer = Peer::builder().admin().start();
+    peer.put("key1", "1").assert_created();
+    let accept = "Accept: application/openmetrics-text\r\n";
+    let metrics = get_with(peer.admin(), "/metrics", accept).text();
+    let timed: String = metrics
+        .lines()
+        .map(|line| match line.starts_with('#') {
+            true => format!("{line}\n"),
+            false => format!("{line} 1700000000\n"),
+        })
+        .collect();
+    let input = peer.file("metrics.txt");
+    fs::write(&input, timed).expect("writes");
+    let (input, output) = (input.display().to_string(), peer.file("blocks"));
+    let output = output.display().to_string();
+    assert_passes(
+        &["tsdb", "create-blocks-from", "openmetrics", &input, &output],
+        "",
+    );
+}
+
+/// Both formats have the same families, apart from how a counter is named.
+#[test]
+fn formats_have_same_samples() {
+    let peer = Peer::builder().admin().start();
+    peer.put("key1", "1").assert_created();
+    let accept = "Accept: application/openmetrics-text\r\n";
+    let open = get_with(peer.admin(), "/metrics", accept).text();
+    let open = Scrape::parse(&open);
+    assert_eq!(scrape(peer.admin()).families(), open.families());
+}
