@@ -149,7 +149,7 @@ mod tests {
     use crate::server::Server;
 
     #[test]
-    fn there_is_a_bar_for_what_was_measured() {
+    fn each_measurement_has_a_bar() {
         let mut results = Results::default();
         let load = Load::of_events(4096);
         results.add(Server::PeerDiscard, load, Figure::Cpu, 10.0);

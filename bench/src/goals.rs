@@ -209,7 +209,7 @@ mod tests {
     use crate::server::Server;
 
     #[test]
-    fn a_limit_is_good_enough_itself() {
+    fn limit_itself_reaches_the_goal() {
         assert!(Limit::AtMost(1.3).is_reached(1.3));
         assert!(!Limit::AtMost(1.3).is_reached(1.31));
         assert!(Limit::AtLeast(0.9).is_reached(0.9));

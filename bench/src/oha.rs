@@ -99,7 +99,7 @@ mod tests {
     }"#;
 
     #[test]
-    fn the_report_is_read() {
+    fn report_is_parsed() {
         let report = Report {
             puts: 39_972,
             puts_per_second: 19_969.87,
@@ -109,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_success_is_an_error() {
+    fn failure_is_an_error() {
         for (text, other) in [
             (r#""201": 39972"#, r#""201": 39972, "503": 1"#),
             (r#""201": 39972"#, ""),

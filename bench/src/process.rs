@@ -79,7 +79,7 @@ mod tests {
     use super::{Memory, parse_stat, parse_status, parse_threads};
 
     #[test]
-    fn time_is_that_of_user_and_system() {
+    fn time_includes_user_and_system() {
         let stat = "4242 (a) b (c)) S 1 4242 4242 0 -1 4194560 3123 0 7 0 512 301 5 9 20 0 3 0 8137 2293760 401 18446744073709551615 1 1 0";
         assert_eq!(parse_stat(stat), Some(512 + 301));
         assert_eq!(parse_stat("4242 (cut off) S 1 4242"), None);

@@ -180,7 +180,7 @@ mod tests {
     use crate::server::Server;
 
     #[test]
-    fn what_was_measured_is_in_its_row() {
+    fn each_figure_is_in_its_row() {
         let mut results = Results::default();
         for cpu in [7.0, 6.5, 9.0] {
             results.add(Server::TwinDiscard, Load::of_events(100), Figure::Cpu, cpu);

@@ -354,7 +354,7 @@ mod tests {
     use super::parse_address;
 
     #[test]
-    fn a_server_says_where_it_listens() {
+    fn server_reports_its_address() {
         let address = Some(([127, 0, 0, 1], 39111).into());
         for (line, address) in [
             ("listening on http://127.0.0.1:39111", address),

@@ -61,7 +61,7 @@ mod tests {
     use super::Spread;
 
     #[test]
-    fn the_median_is_the_value_in_the_middle() {
+    fn median_is_the_middle_value() {
         let spread = Spread::of(&[3.0, 10.0, 1.0]).expect("has values");
         assert_eq!(format!("{spread:.0}"), "3 (1–10)");
         let spread = Spread::of(&[4.0, 1.0, 2.0, 9.0]).expect("has values");

@@ -106,7 +106,7 @@ Transfer/sec:      7.26MB
 ";
 
     #[test]
-    fn the_report_is_read() {
+    fn report_is_parsed() {
         let report = Report {
             puts: 256_464,
             puts_per_second: 85_483.78,
@@ -118,7 +118,7 @@ Transfer/sec:      7.26MB
     }
 
     #[test]
-    fn what_is_no_success_is_an_error() {
+    fn failure_is_an_error() {
         for trouble in [
             "  Socket errors: connect 0, read 64, write 0, timeout 0\nRequests/sec:",
             "  Non-2xx or 3xx responses: 12\nRequests/sec:",

@@ -15,8 +15,8 @@ use fastrand::Rng;
 use rusqlite::ffi::SQLITE_OK;
 
 use crate::content::{Content, Loss};
+use crate::fault::{Fault, Operation, Role};
 use crate::names::{Names, Number};
-use crate::trouble::{Operation, Role, Trouble};
 use crate::vfs;
 
 /// All disks, by their directories.
@@ -33,7 +33,7 @@ struct State {
     random: Rng,
     files: Vec<Content>,
     names: Names,
-    trouble: Option<Trouble>,
+    fault: Option<Fault>,
     failed: u64,
     /// The number of changes until the disk stops.
     changes_left: u64,
@@ -71,8 +71,8 @@ impl Disk {
     }
 
     /// Sets the operations that fail from now on, if any.
-    pub(crate) fn set_trouble(&self, trouble: Option<Trouble>) {
-        lock(&self.state).trouble = trouble;
+    pub(crate) fn set_fault(&self, fault: Option<Fault>) {
+        lock(&self.state).fault = fault;
     }
 
     /// The number of operations that have failed.
@@ -236,7 +236,7 @@ impl State {
             random: Rng::with_seed(seed),
             files: Vec::new(),
             names: Names::default(),
-            trouble: None,
+            fault: None,
             failed: 0,
             changes_left: u64::MAX,
             is_stopped: false,
@@ -257,8 +257,8 @@ impl State {
     }
 
     fn meet(&mut self, operation: Operation, role: Role) -> Result<(), c_int> {
-        let is_met = (self.trouble.as_mut())
-            .is_some_and(|trouble| trouble.meets(operation, role, &mut self.random));
+        let is_met = (self.fault.as_mut())
+            .is_some_and(|fault| fault.meets(operation, role, &mut self.random));
         if !is_met && !self.is_stopped {
             return Ok(());
         }

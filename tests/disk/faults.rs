@@ -9,12 +9,12 @@ use alldata_peer_server_http::sinks::SqliteSink;
 use fastrand::Rng;
 
 use crate::disk::Disk;
-use crate::load::{History, Load, STORE, runtime};
-use crate::rounds::{RoundCounts, Rounds};
-use crate::trouble::Operation::{
+use crate::fault::Operation::{
     Access, Delete, Lock, Open, Read, ShmLock, ShmMap, Size, Sync, Truncate, Write,
 };
-use crate::trouble::{Operation, Role, Trouble};
+use crate::fault::{Fault, Operation, Role};
+use crate::load::{History, Load, STORE, runtime};
+use crate::rounds::{RoundCounts, Rounds};
 
 /// The number of rounds of each fault in a normal test run.
 const ROUNDS: u64 = 4;
@@ -84,14 +84,14 @@ fn round(
             keys: 1 << random.u8(3..12),
             puts_of_a_task: random.usize(10..60),
         };
-        disk.set_trouble(Some(Trouble {
+        disk.set_fault(Some(Fault {
             operations,
             roles,
             one_in: 1 << random.u8(..10),
             times: 1 << random.u8(..12),
         }));
         history.put(&runtime, &sink, load, random);
-        disk.set_trouble(None);
+        disk.set_fault(None);
         let key = format!("after{number}");
         let result = history.put_one(&runtime, &sink, &key, "1");
         assert_eq!(result, Ok(()), "the fault is over");

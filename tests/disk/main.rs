@@ -9,9 +9,9 @@ use alldata_peer_test_support::rounds;
 
 mod content;
 mod disk;
+mod fault;
 mod load;
 mod names;
-mod trouble;
 mod vfs;
 
 mod faults;

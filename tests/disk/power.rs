@@ -13,10 +13,10 @@ use tokio::runtime::Runtime;
 
 use crate::content::Loss;
 use crate::disk::Disk;
+use crate::fault::Operation::{Sync, Write};
+use crate::fault::{Fault, Role};
 use crate::load::{History, Load, STORE, runtime};
 use crate::rounds::Rounds;
-use crate::trouble::Operation::{Sync, Write};
-use crate::trouble::{Role, Trouble};
 
 /// The number of rounds in a normal test run.
 const ROUNDS: u64 = 4;
@@ -77,13 +77,13 @@ fn losses_after_failed_syncs() {
     Rounds::of("power::losses_after_failed_syncs", 2 * ROUNDS).play(|random| {
         let mut store = Store::new(random);
         for _ in 0..LOSSES {
-            let trouble = Trouble {
+            let fault = Fault {
                 operations: &[Sync, Write],
                 roles: &[],
                 one_in: 1 << random.u8(..10),
                 times: 1 << random.u8(..12),
             };
-            store.put_until_it_stops(random.u64(..MOST_CHANGES / 4), Some(trouble), random);
+            store.put_until_it_stops(random.u64(..MOST_CHANGES / 4), Some(fault), random);
             if random.bool() {
                 store.kill(random);
                 store.put_again(random);
@@ -119,14 +119,14 @@ fn losses_after_failed_checkpoints() {
         reader.execute_batch("COMMIT").expect("ends");
         // A connection that stays open keeps SQLite's index of the WAL.
         let connected = random.bool().then_some(reader);
-        store.disk.set_trouble(Some(Trouble {
+        store.disk.set_fault(Some(Fault {
             operations: &[Sync],
             roles: &[Role::Database],
             one_in: 1,
             times: 1,
         }));
         put(&mut store, 1, random);
-        store.disk.set_trouble(None);
+        store.disk.set_fault(None);
         assert!(store.disk.failed() > 0, "there was no checkpoint");
         // The next checkpoint succeeds, and then the WAL is restarted.
         put(&mut store, 3, random);
@@ -158,14 +158,14 @@ impl Store {
     }
 
     /// Puts until the disk stops after `changes` changes, with faults for some time before.
-    fn put_until_it_stops(&mut self, changes: u64, trouble: Option<Trouble>, random: &mut Rng) {
+    fn put_until_it_stops(&mut self, changes: u64, fault: Option<Fault>, random: &mut Rng) {
         self.disk.stop_after(changes);
         // If it stops so early that there is no store, nothing is acknowledged.
         let Ok(sink) = SqliteSink::open(&self.directory.path().join(STORE)) else {
             return;
         };
         let sink = Arc::new(sink);
-        self.disk.set_trouble(trouble);
+        self.disk.set_fault(fault);
         for _ in 0..MOST_LOADS {
             let load = Load {
                 keys: 1 << random.u8(4..20),
@@ -173,7 +173,7 @@ impl Store {
             };
             self.history.put(&self.runtime, &sink, load, random);
             if random.bool() {
-                self.disk.set_trouble(None);
+                self.disk.set_fault(None);
             }
             if self.disk.is_stopped() {
                 break;

@@ -20,8 +20,8 @@ use rusqlite::ffi::{
 };
 
 use crate::disk::Disk;
+use crate::fault::Operation;
 use crate::names::Number;
-use crate::trouble::Operation;
 
 /// The errno of an input or output error.
 const EIO: c_int = 5;

@@ -54,7 +54,7 @@ fn unknown_sink_is_wrong_usage_and_lists_the_sinks() {
 }
 
 #[test]
-fn store_that_cannot_be_opened_is_named() {
+fn unopenable_store_is_named() {
     let directory = directory();
     let path = |name: &str| directory.path().join(name).display().to_string();
     let text = path("text");

@@ -115,7 +115,7 @@ fn directory_writable_by_others_is_refused() {
 }
 
 #[test]
-fn directory_that_cannot_be_made_is_named() {
+fn uncreatable_directory_is_named() {
     let directory = directory();
     let file = directory.path().join("file");
     fs::write(&file, "").expect("writes");

@@ -38,7 +38,7 @@ const PUT_ERROR: &str = r#"(variant (case "conflict") (case "rejected" string)
     (case "unavailable" u32) (case "unknown") (case "failed" string))"#;
 
 #[test]
-fn every_sink_composes_to_what_imports_only_what_platforms_have() {
+fn composed_sinks_import_only_interfaces_of_platforms() {
     let own: [&[&str]; 4] = [
         &[
             "wasi:clocks/monotonic-clock@0.2.12",
@@ -81,7 +81,7 @@ fn without_a_sink_it_is_the_built_in_one() {
 }
 
 #[test]
-fn a_dash_writes_to_standard_output() {
+fn dash_writes_to_standard_output() {
     let mut program = Command::new(env!("CARGO_BIN_EXE_alldata-peer"));
     let program = program.args(["component", "--sink", "directory", "-o", "-"]);
     let output = program.output().expect("runs");
@@ -90,7 +90,7 @@ fn a_dash_writes_to_standard_output() {
 }
 
 #[test]
-fn a_sink_of_anybody_is_plugged_in_and_served() {
+fn foreign_sink_is_plugged_in_and_served() {
     let files = Files::new();
     let (plug, file) = (files.wat("plug.wasm", &sink()), files.path("peer.wasm"));
     run(&["component", "--plug", &plug, "-o", &file]).assert_ok();
@@ -103,7 +103,7 @@ fn a_sink_of_anybody_is_plugged_in_and_served() {
 }
 
 #[test]
-fn a_plug_that_does_not_fit_is_an_error_that_says_why() {
+fn unfit_plug_is_an_error_with_the_reason() {
     let files = Files::new();
     let other =
         format!(r#"(component {CORE} {PUT_OF_A_KEY} (export "{PUT_SINK}" (instance $sink)))"#);
@@ -155,7 +155,7 @@ fn a_plug_that_does_not_fit_is_an_error_that_says_why() {
 }
 
 #[test]
-fn what_can_not_be_written_is_an_error_that_names_it() {
+fn unwritable_component_is_named() {
     let output = run(&["component", "--sink", "forward", "-o", "/nowhere/peer.wasm"]);
     assert!(
         output
@@ -165,7 +165,7 @@ fn what_can_not_be_written_is_an_error_that_names_it() {
 }
 
 #[test]
-fn flags_that_do_not_go_together_are_wrong_usage() {
+fn conflicting_flags_are_wrong_usage() {
     let arguments: [&[&str]; 9] = [
         &[],
         &["--sink", "forward"],
@@ -183,7 +183,7 @@ fn flags_that_do_not_go_together_are_wrong_usage() {
 }
 
 #[test]
-fn the_wit_is_whole_and_has_the_world_of_a_sink() {
+fn wit_is_complete_and_has_the_world_of_a_sink() {
     let output = run(&["component", "--wit"]);
     let mut resolve = Resolve::default();
     let package = resolve.push_str("put-sink.wit", output.assert_ok());

@@ -33,7 +33,7 @@ fn put_in_turn(peer: &Peer, key: &str, event: &str) -> u16 {
 }
 
 #[test]
-fn small_conflicts_with_large_event_stall_nobody() {
+fn small_conflicts_with_large_event_delay_no_other_put() {
     for arguments in SINKS {
         let peer = Peer::builder().arguments(arguments).start();
         peer.put("large", &large(",")).assert_created();

@@ -41,7 +41,7 @@ pub(crate) fn assert_nothing_put(puts: &Receiver<(String, String)>) {
 }
 
 #[test]
-fn body_split_at_any_byte_is_put_whole() {
+fn body_split_at_any_byte_is_put_completely() {
     let (server, puts) = Embedded::capturing();
     let body = body();
     let mut connection = server.connect();
@@ -59,7 +59,7 @@ fn body_split_at_any_byte_is_put_whole() {
 }
 
 #[test]
-fn body_in_one_byte_chunks_is_put_whole() {
+fn body_in_one_byte_chunks_is_put_completely() {
     let (server, puts) = Embedded::capturing();
     let body = body();
     let bytes: Vec<&[u8]> = body.chunks(1).collect();

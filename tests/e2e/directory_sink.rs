@@ -14,7 +14,7 @@ use crate::support::{Answer, EventFiles, Peer, Post};
 const RACERS: usize = 32;
 
 #[test]
-fn an_event_is_a_file_named_after_its_key() {
+fn event_is_a_file_named_after_its_key() {
     let store = EventFiles::new();
     let peer = store.serve().start();
     let event = "{ \"é\":\t[1.50, 1e400, \"\\u00e9\\ud800\"]}";
@@ -43,7 +43,7 @@ fn an_event_is_a_file_named_after_its_key() {
 }
 
 #[test]
-fn keys_that_differ_in_case_have_files_that_differ_without_it() {
+fn keys_differing_in_case_have_names_differing_without_case() {
     let store = EventFiles::new();
     let peer = store.serve().start();
     let keys = ["key", "Key", "KEY", "kEY", "%4bey"];
@@ -69,7 +69,7 @@ fn keys_that_differ_in_case_have_files_that_differ_without_it() {
 
 /// The longest keys, and keys of which one is the beginning of the other's path.
 #[test]
-fn long_keys_are_kept_in_names_that_file_systems_take() {
+fn long_keys_have_names_valid_in_file_systems() {
     let store = EventFiles::new();
     let peer = store.serve().start();
     let mut keys: Vec<String> = [
@@ -109,7 +109,7 @@ fn long_keys_are_kept_in_names_that_file_systems_take() {
 }
 
 #[test]
-fn the_first_event_stays_as_it_was_sent() {
+fn first_event_stays_unchanged() {
     let store = EventFiles::new();
     let peer = store.serve().start();
     peer.put("key1", "{\"a\":1,\"b\":[10]}").assert_created();
@@ -127,7 +127,7 @@ fn the_first_event_stays_as_it_was_sent() {
 }
 
 #[test]
-fn a_large_event_is_kept_and_compared_whole() {
+fn large_event_is_stored_and_compared_completely() {
     let store = EventFiles::new();
     let peer = store.serve().start();
     let large = format!("\"{}a\"", "é".repeat(5 << 20));
@@ -162,7 +162,7 @@ fn exactly_one_of_many_wins_also_between_two_servers() {
 
 /// The comparison would cost as much as the stored event.
 #[test]
-fn event_much_longer_than_what_is_put_is_not_compared() {
+fn much_longer_stored_event_is_not_compared() {
     let store = EventFiles::new();
     let peer = store.serve().start();
     for (key, blanks, status) in [("near", 4_000, 201), ("far", 1_000_000, 409)] {
@@ -176,7 +176,7 @@ fn event_much_longer_than_what_is_put_is_not_compared() {
 }
 
 #[test]
-fn a_store_may_be_below_the_directory_that_is_given() {
+fn store_may_be_below_the_given_directory() {
     let store = EventFiles::new();
     fs::create_dir_all(store.root().join("a/b")).expect("creates");
     let builder = Peer::composed_with("directory").arguments(&["--dir", &store.dir()]);

@@ -8,7 +8,7 @@ use crate::load::{Events, Load, assert_holds, assert_same, exported};
 use crate::support::{Peer, Post, run};
 
 /// Puts for each connection: more than it can make before its server is ended.
-const MANY: usize = 20_000;
+const MAX_PUTS: usize = 20_000;
 
 #[test]
 fn concurrent_puts_are_all_exported() {
@@ -24,7 +24,7 @@ fn acknowledged_events_survive_a_kill() {
     let mut peer = Peer::start();
     let store = peer.store();
     for round in 0..6 {
-        let mut load = Load::start(peer.address(), &format!("round{round}"), 16, MANY);
+        let mut load = Load::start(peer.address(), &format!("round{round}"), 16, MAX_PUTS);
         load.wait_for(400);
         let (status, next) = peer.end(Signal::KILL);
         assert_eq!(status.code(), None, "the server ended before the kill");
@@ -43,7 +43,7 @@ fn acknowledged_events_survive_a_kill() {
 #[test]
 fn retry_after_a_kill_succeeds_and_other_event_conflicts() {
     let peer = Peer::start();
-    let mut load = Load::start(peer.address(), "put", 8, MANY);
+    let mut load = Load::start(peer.address(), "put", 8, MAX_PUTS);
     load.wait_for(100);
     let (_, next) = peer.end(Signal::KILL);
     let acknowledged = load.finish();
@@ -73,12 +73,12 @@ fn sigint_under_load_loses_nothing_that_was_acknowledged() {
 fn assert_signal_under_load_loses_nothing(signal: Signal) {
     let peer = Peer::start();
     let store = peer.store();
-    let mut load = Load::start(peer.address(), "put", 16, MANY);
+    let mut load = Load::start(peer.address(), "put", 16, MAX_PUTS);
     load.wait_for(400);
     let (status, ended) = peer.end(signal);
     assert_eq!(status.code(), Some(0));
     let acknowledged = load.finish();
-    assert!(acknowledged.len() < 16 * MANY, "the load was over");
+    assert!(acknowledged.len() < 16 * MAX_PUTS, "the load was over");
     // Nothing was stored without a response.
     assert_same(&exported(&store), &acknowledged);
     run(&["verify", "--store", &store]).assert_ok();

@@ -154,7 +154,7 @@ fn put_outlasting_drain_timeout_completes() {
 }
 
 #[test]
-fn long_reason_is_sent_whole() {
+fn long_reason_is_sent_completely() {
     let reason = "No. ".repeat(100_000);
     let server = Embedded::failing(PutError::Rejected(reason.clone()));
     let mut connection = server.connect();

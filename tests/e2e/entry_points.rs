@@ -33,7 +33,7 @@ fn responses_are_the_same() {
                 true => connection.answer_to_head(),
                 false => connection.answer(),
             };
-            (told(answer), connection.finish().rest())
+            (comparable(answer), connection.finish().rest())
         });
         assert_eq!(protocol, wasi_http, "{post:?}");
     }
@@ -43,7 +43,7 @@ fn responses_are_the_same() {
 fn responses_on_one_connection_are_the_same() {
     let [protocol, wasi_http] = both_entry_points().map(serve).map(|server| {
         let mut connection = server.connect();
-        let answers = ordinary().map(|post| told(connection.ask(&post)));
+        let answers = ordinary().map(|post| comparable(connection.ask(&post)));
         answers.collect::<Vec<_>>()
     });
     assert_eq!(protocol, wasi_http);
@@ -186,7 +186,7 @@ fn travelling() -> impl Iterator<Item = Post> {
 }
 
 /// A response without fields that vary, such as `Date`. The order of fields is ignored.
-fn told(mut answer: Answer) -> Answer {
+fn comparable(mut answer: Answer) -> Answer {
     answer.headers.retain(|(name, _)| name != "date");
     answer.headers.sort();
     answer

@@ -37,7 +37,7 @@ fn head(method: &str) -> String {
 
 /// Sends the request without end until the server closes the connection. Returns the response.
 fn flood(address: SocketAddr, method: &str, kind: Flood) -> String {
-    go_on(begin(address, method, kind), kind)
+    send_without_end(begin(address, method, kind), kind)
 }
 
 /// Sends the beginning of a request on a new connection.
@@ -49,7 +49,7 @@ fn begin(address: SocketAddr, method: &str, (begin, _): Flood) -> TcpStream {
     stream
 }
 
-fn go_on(mut stream: TcpStream, (_, piece): Flood) -> String {
+fn send_without_end(mut stream: TcpStream, (_, piece): Flood) -> String {
     let mut reader = stream.try_clone().expect("is cloned");
     // A client that reads at once gets the response before the connection is reset.
     let reading = thread::spawn(move || {
@@ -198,7 +198,7 @@ fn flood_does_not_block_shutdown() {
     let address = peer.address();
     let floods = [BLANKS, DATA].map(|kind| {
         let stream = begin(address, "POST", kind);
-        thread::spawn(move || go_on(stream, kind))
+        thread::spawn(move || send_without_end(stream, kind))
     });
     peer.put("key1", "1").assert_created();
     peer.signal(rustix::process::Signal::TERM);

@@ -35,7 +35,7 @@ fn outputs_refuse_the_files_of_a_store() {
 }
 
 #[test]
-fn standard_output_that_is_a_store_is_refused() {
+fn standard_output_into_a_store_is_refused() {
     let store = Store::new();
     let path = store.path("e.db");
     let launcher = ["sh", "-c", "exec \"$0\" \"$@\" >> \"$OUTPUT\""];
@@ -52,7 +52,7 @@ fn standard_output_that_is_a_store_is_refused() {
 }
 
 #[test]
-fn log_that_is_empty_or_not_there_is_refused_by_its_name() {
+fn empty_or_missing_wal_is_refused_by_its_name() {
     let store = Store::new();
     fs::remove_file(store.path("e.db-wal")).expect("removes");
     let hard = store.path("log-hard");
@@ -81,7 +81,7 @@ fn place_of_a_moved_store_is_refused_while_its_log_is_there() {
 }
 
 #[test]
-fn running_server_is_not_disturbed_by_what_is_refused() {
+fn refused_command_does_not_disturb_running_server() {
     let peer = Peer::start();
     peer.put("a", "1").assert_created();
     let path = peer.file("alldata.db").display().to_string();
@@ -97,7 +97,7 @@ fn running_server_is_not_disturbed_by_what_is_refused() {
 }
 
 #[test]
-fn file_that_a_sink_appends_to_is_no_output_and_no_store() {
+fn file_of_a_sink_is_no_output_and_no_store() {
     let peer = Peer::builder().sink("ndjson:events.ndjson").start();
     let other = Peer::start();
     let path = peer.file("events.ndjson").display().to_string();

@@ -1,6 +1,6 @@
 //! The sink `forward`, composed and served: its settings, its requests, and the meaning of each response.
 //!
-//! Missing responses are in `forward_trouble`, several peers in `forward_order`.
+//! Missing responses are in `forward_faults`, several peers in `forward_order`.
 
 use rustix::process::Signal;
 
@@ -38,7 +38,7 @@ fn another_peer_takes_events_byte_for_byte_and_says_so() {
 }
 
 #[test]
-fn a_put_is_one_post_with_its_length() {
+fn put_is_one_post_with_its_length() {
     let store = ScriptedPeer::answering("201 Created");
     let url = format!("http://{}/a/_put?b=c", store.address());
     let peer = to(&url).start();
@@ -66,7 +66,7 @@ fn a_put_is_one_post_with_its_length() {
 }
 
 #[test]
-fn a_token_is_sent_and_not_shown() {
+fn token_is_sent_and_not_shown() {
     let token = "Zm9v.-_~+/bar==";
     let store = ScriptedPeer::start(|exchange| {
         let status = exchange.read_body().key();
@@ -165,7 +165,7 @@ fn each_answer_is_mapped_back() {
 }
 
 #[test]
-fn a_wrong_setting_is_a_failure_with_its_reason_in_the_log() {
+fn invalid_setting_fails_with_its_reason_in_the_log() {
     let url = "ALLDATA_PEER_FORWARD_URL=http://127.0.0.1:1/";
     for (variables, reason) in [
         (&["A=b"][..], "ALLDATA_PEER_FORWARD_URL is not set"),
@@ -210,7 +210,7 @@ fn a_wrong_setting_is_a_failure_with_its_reason_in_the_log() {
 }
 
 #[test]
-fn a_url_of_a_kind_that_this_server_does_not_speak_is_named_in_the_log() {
+fn unsupported_url_scheme_is_named_in_the_log() {
     let peer = to("https://127.0.0.1:1/_put").start();
     peer.put("key1", "1").assert_problem(500);
     let line = peer.log_line("may only make http: requests");

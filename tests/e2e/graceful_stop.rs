@@ -53,7 +53,7 @@ fn assert_puts_in_the_sink_are_answered(signal: Signal) {
     sink.wait_for(connections.len());
     peer.signal(signal);
     wait_until_refused(peer.address());
-    sink.go_on();
+    sink.release();
     for connection in &mut connections {
         let answer = connection.answer();
         answer.assert_created();
@@ -159,7 +159,7 @@ fn second_signal_ends_server_with_hanging_sink() {
             peer.has_ended()
         });
         assert_eq!(peer.wait().code(), Some(130), "the end was cut short");
-        sink.go_on();
+        sink.release();
     }
 }
 
@@ -176,7 +176,7 @@ fn hanging_sink_delays_shutdown_only_until_timeout() {
     sink.wait_for(1);
     peer.signal(Signal::TERM);
     assert_eq!(peer.wait().code(), Some(0));
-    sink.go_on();
+    sink.release();
 }
 
 /// Sends the header section of a put, waits until the server asks for the body, and returns the body.
@@ -197,7 +197,7 @@ fn wait_until_refused(address: SocketAddr) {
     }
 }
 
-/// A peer that answers no put until `go_on` is called.
+/// A peer that answers no put until `release` is called.
 struct SlowPeer {
     server: Embedded,
     arrived: Receiver<String>,
@@ -237,7 +237,7 @@ impl SlowPeer {
         }
     }
 
-    fn go_on(&self) {
+    fn release(&self) {
         self.gate.close();
     }
 }

@@ -236,7 +236,7 @@ fn reset_in_any_phase_is_harmless() {
 }
 
 #[test]
-fn clients_that_never_read_block_no_other_put() {
+fn clients_without_reads_block_no_other_put() {
     let peer = Peer::builder().arguments(&["--idle-timeout", "1"]).start();
     let mut good = GoodClient::of(&peer);
     // More responses than the buffers of two sockets hold, and nobody reads one.

@@ -121,14 +121,14 @@ fn reused_instance_answers_and_puts_like_fresh_ones() {
         }))
     }) {
         for (number, answers) in kept.0.iter().zip(&fresh.0).enumerate() {
-            assert_eq!(told(answers.0), told(answers.1), "{number}");
+            assert_eq!(comparable(answers.0), comparable(answers.1), "{number}");
         }
         assert!(kept.1 == fresh.1, "other puts reached the sink");
     }
 }
 
 /// A status, its fields sorted by name, and a body.
-fn told(answer: &Answer) -> (u16, Vec<&(String, String)>, String) {
+fn comparable(answer: &Answer) -> (u16, Vec<&(String, String)>, String) {
     let mut headers: Vec<_> = answer.headers.iter().collect();
     headers.sort();
     (answer.status, headers, answer.text())

@@ -164,7 +164,7 @@ fn wasmcloud_never_overwrites_a_visible_event() {
 /// The race that the sink's documentation describes, and no other: both events are acknowledged only if both
 /// puts read before either wrote, and the stored event is one that was acknowledged.
 #[test]
-fn wasmcloud_may_acknowledge_two_events_that_are_put_at_once() {
+fn wasmcloud_may_acknowledge_two_concurrent_events() {
     let both = RefCell::new(0);
     let one = RefCell::new(0);
     let late = RefCell::new(0);

@@ -13,7 +13,7 @@ use crate::keyvalue::{Fault, How, Platform, Sink, StoreError};
 const BUCKET: &str = "ALLDATA_PEER_KEYVALUE_BUCKET";
 
 #[test]
-fn the_first_event_stays() {
+fn first_event_stays() {
     for platform in Platform::ALL {
         let sink = Sink::on(platform);
         assert_eq!(sink.put("key1", "{\"a\":1}"), Ok(()), "{platform:?}");
@@ -31,7 +31,7 @@ fn the_first_event_stays() {
 }
 
 #[test]
-fn an_event_is_kept_byte_for_byte() {
+fn event_is_stored_byte_for_byte() {
     let large = format!("\"{}\"", "é".repeat(100_000));
     let events = [
         "1.0",
@@ -57,7 +57,7 @@ fn an_event_is_kept_byte_for_byte() {
 const SPIN_VALUE_BYTES: usize = 1_000_000;
 
 #[test]
-fn an_event_that_spin_would_not_set_claims_no_key() {
+fn event_too_large_for_spin_claims_no_key() {
     let event = |bytes: usize| format!("\"{}\"", "x".repeat(bytes - 2));
     for platform in Platform::SPIN {
         let sink = Sink::on(platform);
@@ -72,7 +72,7 @@ fn an_event_that_spin_would_not_set_claims_no_key() {
 
 /// A value that is not text can't be an event of this sink, so it is a different one.
 #[test]
-fn what_others_left_under_a_name_stays() {
+fn foreign_value_under_a_name_stays() {
     for platform in Platform::ALL {
         let sink = Sink::on(platform);
         sink.memory().leave("event/key1", b"\xff");
@@ -82,7 +82,7 @@ fn what_others_left_under_a_name_stays() {
 }
 
 #[test]
-fn every_key_has_a_name_of_its_own_that_every_store_takes() {
+fn each_key_has_a_unique_name_valid_in_every_store() {
     let mut keys: BTreeSet<String> = (0..128).map(|byte| char::from(byte).into()).collect();
     let long = "é/".repeat(341) + "1";
     assert_eq!(long.len(), 1024);
@@ -146,7 +146,7 @@ fn every_key_has_a_name_of_its_own_that_every_store_takes() {
 }
 
 #[test]
-fn the_bucket_is_the_one_that_the_setting_names() {
+fn bucket_is_that_of_the_setting() {
     for platform in Platform::ALL {
         let named = Sink::with_bucket(platform, "events").variable(BUCKET, "events");
         assert_eq!(named.put("key1", "1"), Ok(()), "{platform:?}");
@@ -169,7 +169,7 @@ fn the_bucket_is_the_one_that_the_setting_names() {
 }
 
 #[test]
-fn every_error_of_a_store_is_a_failure_that_names_the_bucket() {
+fn store_error_is_a_failure_with_the_bucket() {
     for platform in Platform::ALL {
         for call in 0..calls_of_a_put(platform) {
             for (error, words) in [
@@ -252,7 +252,7 @@ fn after_any_fault_another_event_is_the_first_or_is_refused() {
 
 /// A put that ended after its claim can be completed only by the same text, as the sink documents.
 #[test]
-fn a_claim_is_for_one_spelling() {
+fn claim_is_for_one_spelling() {
     for platform in Platform::SPIN {
         let sink = Sink::on(platform);
         // The last call reads what was written, and the one before it writes the event.

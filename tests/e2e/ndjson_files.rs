@@ -59,7 +59,7 @@ fn moved_file_refuses_puts_until_it_is_back() {
 
 /// As NFS does when an open file is removed.
 #[test]
-fn file_that_the_file_system_hides_is_a_removed_one() {
+fn file_hidden_by_the_file_system_counts_as_removed() {
     let peer = start();
     let hidden = peer.file("dir/.nfs000000000012d68700000001");
     fs::rename(peer.file(NAME), hidden).expect("renames");
@@ -165,7 +165,7 @@ fn longer_file_at_its_path_takes_lines() {
 }
 
 #[test]
-fn locked_file_is_told_as_such() {
+fn locked_file_is_reported_as_locked() {
     let peer = start();
     let sink = format!("ndjson:{}", peer.file(NAME).display());
     let output = run(&serve(&sink));
@@ -177,7 +177,7 @@ fn locked_file_is_told_as_such() {
 }
 
 #[test]
-fn file_that_cannot_be_opened_is_told_with_the_cause() {
+fn unopenable_file_is_reported_with_the_cause() {
     let peer = start();
     for (name, cause) in [
         ("none/events.ndjson", "none does not exist"),
@@ -194,7 +194,7 @@ fn file_that_cannot_be_opened_is_told_with_the_cause() {
 
 /// Also if another file is at that path by now.
 #[test]
-fn relative_path_stays_where_it_led_at_the_start() {
+fn relative_path_is_resolved_at_the_start() {
     let directory = tempfile::tempdir().expect("makes a directory");
     fs::create_dir(directory.path().join("dir")).expect("makes a directory");
     let peer = Peer::builder()
@@ -226,7 +226,7 @@ fn overwritten_file_refuses_puts_until_it_is_restored() {
 
 /// Lines that an earlier server has written count too.
 #[test]
-fn file_that_is_overwritten_before_the_first_put_refuses_puts() {
+fn file_overwritten_before_the_first_put_refuses_puts() {
     let (_, builder) = start().end(Signal::TERM);
     let peer = builder.sink(&format!("ndjson:{NAME}")).start();
     let other = FIRST.replace("key1", "key0");
@@ -280,7 +280,7 @@ fn removed_file_without_a_copy_fails_the_end() {
 }
 
 #[test]
-fn file_that_another_replaced_is_copied() {
+fn replaced_file_is_copied() {
     let peer = start();
     fs::write(peer.file("other"), "other\n").expect("writes");
     fs::rename(peer.file("other"), peer.file(NAME)).expect("moves");
@@ -290,7 +290,7 @@ fn file_that_another_replaced_is_copied() {
 }
 
 #[test]
-fn directory_that_was_removed_is_made_anew_for_the_copy() {
+fn removed_directory_is_created_again_for_the_copy() {
     let peer = start();
     fs::remove_dir_all(peer.file("dir")).expect("removes");
     peer.log_line("copied to");

@@ -17,7 +17,7 @@ use crate::support::{can_make, no_own_disk, run, run_by, run_with_input, wait_un
 const LINE: &str = "{\"key\":\"key1\",\"event\":1}\n";
 
 /// The number of events: exporting them takes long enough for a signal.
-const MANY: usize = 20_000;
+const EVENTS: usize = 20_000;
 
 #[test]
 fn interrupted_export_leaves_the_file_as_it_was() {
@@ -38,7 +38,7 @@ fn interrupted_export_leaves_the_file_as_it_was() {
 }
 
 #[test]
-fn interrupted_export_removes_its_file_where_there_are_no_unnamed_ones() {
+fn interrupted_export_without_unnamed_files_removes_its_file() {
     if !can_make("a system without unnamed files", no_own_disk()) {
         return;
     }
@@ -107,7 +107,7 @@ fn replaced_file_keeps_mode_and_owner() {
 }
 
 #[test]
-fn new_file_has_the_mode_that_the_umask_leaves() {
+fn new_file_has_the_mode_of_the_umask() {
     let store = Store::of(LINE);
     for (umask, mode) in [("077", 0o600), ("022", 0o644), ("002", 0o664)] {
         let target = store.path(umask);
@@ -120,7 +120,7 @@ fn new_file_has_the_mode_that_the_umask_leaves() {
 }
 
 #[test]
-fn link_that_leads_nowhere_is_written_through() {
+fn dangling_link_is_written_through() {
     let store = Store::of(LINE);
     fs::create_dir(store.path("below")).expect("makes");
     symlink("below/second", store.path("first")).expect("links");
@@ -156,7 +156,7 @@ fn special_files_are_written_in_place() {
 }
 
 #[test]
-fn damaged_event_is_not_told_as_an_output_that_fails() {
+fn damaged_event_is_not_reported_as_failed_output() {
     let store = Store::of(LINE);
     let database = Database::open(store.path("e.db")).expect("opens");
     let change = "UPDATE events SET event = '2'";
@@ -225,7 +225,7 @@ impl Store {
 fn many_lines() -> String {
     let event = "x".repeat(1024);
     let mut lines = String::new();
-    for number in 0..MANY {
+    for number in 0..EVENTS {
         writeln!(lines, "{{\"key\":\"key{number}\",\"event\":\"{event}\"}}").expect("is written");
     }
     lines

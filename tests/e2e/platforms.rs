@@ -121,7 +121,7 @@ fn jco_serve_with_the_sink_directory() {
 /// A failing sink ends with a response and a line in the log, also on a platform that turns many failures into
 /// its own end.
 #[test]
-fn a_sink_without_its_settings_says_so_on_every_platform() {
+fn sink_without_settings_says_so_on_every_platform() {
     if !Wasmtime::V48.can_start() {
         return;
     }

@@ -243,7 +243,7 @@ fn response_outside_memory_is_a_500() {
 }
 
 #[test]
-fn text_that_is_not_unicode_is_a_500() {
+fn invalid_unicode_is_a_500() {
     for answer in [[422, 0, 0, 0, 0, 0, TEXT, 1], [201, 1, TEXT, 1, 0, 0, 0, 0]] {
         // The first byte of a two-byte character.
         assert_fails(&guest_that("", answer, "\u{e9}"));

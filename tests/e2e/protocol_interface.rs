@@ -124,7 +124,7 @@ fn outcomes() -> Vec<Outcome> {
 
 /// The host makes its own error responses natively, and they must be those of the component.
 #[test]
-fn error_response_is_that_of_the_host_for_every_outcome() {
+fn error_response_equals_the_hosts_for_every_outcome() {
     let mut instance = Instance::new();
     for outcome in outcomes() {
         let error = request_error(&outcome).expect("is an error");

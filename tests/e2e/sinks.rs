@@ -146,7 +146,7 @@ fn another_peer_keeps_the_contract() {
 }
 
 #[test]
-fn a_full_memory_is_unavailable_and_keeps_what_it_has() {
+fn full_memory_is_unavailable_and_keeps_its_events() {
     let memory = MemorySink::new(138);
     block_on(async {
         assert_eq!(memory.put("key1".into(), "123456".into()).await, Ok(()));
@@ -208,7 +208,7 @@ fn answers_of_another_peer_are_mapped_back() {
 }
 
 #[test]
-fn a_peer_that_is_not_there_is_unavailable() {
+fn missing_peer_is_unavailable() {
     let nobody = Peer::nobody();
     let sink = block_on(sinks::open(&nobody.url())).expect("opens");
     let result = block_on(async { put(&sink, "key", "1").await });
@@ -220,7 +220,7 @@ fn a_peer_that_is_not_there_is_unavailable() {
 
 /// Whatever the response to the second attempt is, the first may have been stored.
 #[test]
-fn a_put_whose_answer_is_lost_is_unknown_unless_a_second_is_taken() {
+fn lost_response_is_unknown_unless_second_attempt_succeeds() {
     for (second, expected) in [
         ("201 Created", Ok(())),
         ("409 Conflict", Err(PutError::Conflict)),
@@ -265,7 +265,7 @@ fn read_request(listener: &TcpListener) -> TcpStream {
 }
 
 #[test]
-fn a_url_that_names_no_sink_says_what_would() {
+fn unknown_url_lists_the_valid_forms() {
     for url in [
         "",
         "sqlite",

@@ -42,7 +42,7 @@ fn get_prints_an_event_as_it_was_put() {
 }
 
 #[test]
-fn get_of_a_key_that_is_not_there_says_so() {
+fn get_of_missing_key_says_so() {
     let peer = Peer::start();
     peer.put("key1", "1").assert_created();
     let got = run(&["get", "key2", "--store", &peer.store()]);
@@ -146,7 +146,7 @@ fn multiline_event_is_exported_as_one_line() {
 }
 
 #[test]
-fn import_names_the_lines_that_it_cannot_put_and_goes_on() {
+fn import_names_failed_lines_and_continues() {
     let directory = directory();
     let store = store_in(&directory, "a.db");
     let lines = "{\"key\":\"a\",\"event\":1}\nnonsense\n\n{\"key\":\"a\",\"event\":2}\n\
@@ -203,7 +203,7 @@ fn commands_and_a_running_server_share_a_store() {
 }
 
 #[test]
-fn store_is_taken_from_environment() {
+fn store_is_read_from_environment() {
     let directory = directory();
     let store = store_in(&directory, "a.db");
     assert_eq!(import(&line("a"), &store).code, Some(0));
@@ -232,7 +232,7 @@ fn put_puts_one_event() {
 }
 
 #[test]
-fn put_refuses_an_event_that_is_not_json() {
+fn put_refuses_invalid_json() {
     let peer = Peer::start();
     for event in ["hello world", "", "{", "1 2", "'a'", "NaN"] {
         let put = run(&["put", "key1", event, "--to", &peer.url()]);
@@ -257,14 +257,14 @@ fn put_says_why_it_was_refused() {
 }
 
 #[test]
-fn put_to_where_nobody_listens_says_where() {
+fn refused_connection_names_the_address() {
     let nobody = Peer::nobody();
     let put = run(&["put", "key1", "1", "--to", &nobody.url()]);
     assert!(put.assert_failed(1).contains(&nobody.url()), "{put:?}");
 }
 
 #[test]
-fn put_to_what_is_no_url_is_wrong_usage() {
+fn put_to_invalid_url_is_wrong_usage() {
     for url in ["", "localhost", "ftp://localhost/", "http://"] {
         run(&["put", "key1", "1", "--to", url]).assert_failed(2);
     }

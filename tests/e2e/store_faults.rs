@@ -11,7 +11,7 @@ use crate::load::{Events, assert_same, exported};
 use crate::support::{Peer, Post, run, wait_until};
 
 /// More puts than any of these tests has room for.
-const MANY: usize = 2000;
+const MAX_PUTS: usize = 2000;
 
 #[test]
 fn full_disk_fails_puts_until_there_is_room() {
@@ -197,7 +197,7 @@ struct Filled {
 fn fill(peer: &Peer, bytes: usize) -> Filled {
     let (mut acknowledged, mut failed) = (Events::new(), Events::new());
     let mut connection = peer.connect();
-    for number in 0..MANY {
+    for number in 0..MAX_PUTS {
         let (key, event) = (
             format!("key{number:05}"),
             format!("\"{}\"", "x".repeat(bytes)),

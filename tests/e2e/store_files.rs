@@ -25,7 +25,7 @@ fn moved_database_refuses_puts_and_keeps_its_events() {
     assert!(!here.exists(), "a new store was made");
     // New events are in the moved file, not in a WAL that is left at the old path.
     fs::rename(&away, &here).expect("moves back");
-    assert_whole(&next.start(), &["before"]);
+    assert_intact(&next.start(), &["before"]);
 }
 
 #[test]
@@ -40,7 +40,7 @@ fn moved_database_is_used_again_once_it_is_back() {
         peer.log_line("puts are taken again");
     }
     let peer = end(peer, Signal::KILL).start();
-    assert_whole(&peer, &["before", "after0", "after1", "after2"]);
+    assert_intact(&peer, &["before", "after0", "after1", "after2"]);
 }
 
 #[test]
@@ -92,7 +92,7 @@ fn moved_database_is_not_created_again_after_a_kill() {
         assert!(sentence.contains("alldata.db-wal"), "{sentence}");
     }
     fs::rename(&away, &here).expect("moves back");
-    assert_whole(&next.start(), &["before"]);
+    assert_intact(&next.start(), &["before"]);
 }
 
 #[test]
@@ -105,7 +105,7 @@ fn removed_database_is_rescued_and_found_at_the_next_start() {
         peer.log_line("alldata.db.rescued");
         let next = end(peer, signal);
         let peer = next.start();
-        assert_whole(&peer, &["before"]);
+        assert_intact(&peer, &["before"]);
     }
 }
 
@@ -152,7 +152,7 @@ fn database_moved_behind_a_link_takes_its_wal_along() {
     symlink(&there, &here).expect("links");
     wait_until("puts are taken", || peer.put("after", "1").status == 201);
     let peer = end(peer, Signal::KILL).start();
-    assert_whole(&peer, &["before", "after"]);
+    assert_intact(&peer, &["before", "after"]);
 }
 
 #[test]
@@ -179,7 +179,7 @@ fn database_cut_off_is_rescued_and_found_at_the_next_start() {
     assert_refused(&peer, "was cut off");
     peer.log_line("alldata.db.rescued");
     let peer = end(peer, Signal::TERM).start();
-    assert_whole(&peer, &["before"]);
+    assert_intact(&peer, &["before"]);
 }
 
 #[test]
@@ -213,7 +213,7 @@ fn other_store_moved_over_the_database_is_never_written_to() {
     let kept = beside.with_extension("kept");
     fs::rename(&rescued, kept).expect("renames");
     let peer = next.start();
-    assert_whole(&peer, &["before", "of the backup"]);
+    assert_intact(&peer, &["before", "of the backup"]);
     peer.put("later", "2").assert_created();
 }
 
@@ -230,7 +230,7 @@ fn file_copied_over_the_database_stops_puts() {
     peer.log_line("was written to by another program");
     let answer = peer.put("after", "1");
     let peer = end(peer, Signal::TERM).start();
-    assert_whole(&peer, &["before", "later0", "later9"]);
+    assert_intact(&peer, &["before", "later0", "later9"]);
     if answer.status == 201 {
         assert_eq!(peer.get("after"), "1\n");
     }
@@ -259,7 +259,7 @@ fn checkpoints_of_another_program_are_no_change() {
 }
 
 #[test]
-fn link_that_leads_elsewhere_refuses_puts_until_it_leads_back() {
+fn redirected_link_refuses_puts_until_restored() {
     let directory = tempfile::tempdir().expect("makes a directory");
     let (one, two) = (directory.path().join("one"), directory.path().join("two"));
     for place in [&one, &two] {
@@ -370,7 +370,7 @@ pub(crate) fn assert_holds(path: &Path, key: &str) {
 
 /// Asserts that the store of a server has these keys with the event 1, and is undamaged.
 #[track_caller]
-pub(crate) fn assert_whole(peer: &Peer, keys: &[&str]) {
+pub(crate) fn assert_intact(peer: &Peer, keys: &[&str]) {
     for key in keys {
         assert_eq!(peer.get(key), "1\n", "{key}");
         peer.put(key, "2").assert_problem(409);

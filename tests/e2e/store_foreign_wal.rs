@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use rusqlite::{Connection as Database, OpenFlags};
 use rustix::process::Signal;
 
-use crate::store_files::{assert_holds, assert_whole, end};
+use crate::store_files::{assert_holds, assert_intact, end};
 use crate::support::{Peer, PeerBuilder, run, serve, wait_until};
 
 /// More events than fit one page of the database.
@@ -38,7 +38,7 @@ fn wal_of_another_store_beside_an_idle_reader_is_never_applied() {
             peer.put("after", "1").assert_created();
             let peer = end(peer, Signal::KILL).start();
             assert_own(&peer);
-            assert_whole(&peer, &["after"]);
+            assert_intact(&peer, &["after"]);
         }
     }
 }
@@ -111,7 +111,7 @@ fn older_wal_of_the_same_store_refuses_the_start() {
     fs::remove_file(&wal).expect("removes");
     let peer = next.start();
     assert_own(&peer);
-    assert_whole(&peer, &["earlier", "later0", "later299"]);
+    assert_intact(&peer, &["earlier", "later0", "later299"]);
 }
 
 /// Other programs may open a store, and have tables of their own in it.
@@ -158,7 +158,7 @@ fn backup_moved_over_the_database_beside_a_reader_keeps_its_events() {
         let peer = next.start();
         let exported = run(&["export", "--store", &store]);
         assert_eq!(exported.events().len(), EVENTS);
-        assert_whole(&peer, &["other0", "other299"]);
+        assert_intact(&peer, &["other0", "other299"]);
     }
 }
 
@@ -175,7 +175,7 @@ fn wal_of_another_store_is_never_applied_once_the_reader_ends() {
     wait_until("puts are taken", || peer.put("after", "1").status == 201);
     let peer = end(peer, Signal::KILL).start();
     assert_own(&peer);
-    assert_whole(&peer, &["after"]);
+    assert_intact(&peer, &["after"]);
 }
 
 /// As if to restore a backup, but beside the WAL of a killed server.

@@ -10,7 +10,7 @@ use crate::support::{Peer, run, serve};
 
 /// The last event distinguishes a backup from the store, whatever its key.
 #[test]
-fn older_copy_of_the_store_is_never_taken_for_it() {
+fn older_copy_of_the_store_is_refused() {
     for (old, new) in [("zz", "aa"), ("aa", "zz")] {
         let peer = Peer::start();
         let (database, store) = (peer.file("alldata.db"), peer.store());

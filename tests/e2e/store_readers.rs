@@ -109,7 +109,7 @@ fn reader_of_the_group_leaves_recovery_to_the_owner() {
 
 /// A reader that began before the first put sees later events.
 #[test]
-fn reader_sees_what_is_put_after_it_was_opened() {
+fn reader_sees_later_events() {
     let (path, _next) = closed_store(Signal::TERM);
     let runtime = tokio::runtime::Runtime::new().expect("starts a runtime");
     let put = |sink: &SqliteSink, key: &str| {
@@ -136,7 +136,7 @@ fn reader_sees_what_is_put_after_it_was_opened() {
 
 /// A closed store that is written to, closed and written to again between the steps of one read.
 #[test]
-fn visit_spans_changes_of_a_store_that_was_closed() {
+fn read_spans_changes_of_a_closed_store() {
     let directory = tempfile::tempdir().expect("makes a directory");
     let path = directory.path().join("a.db");
     let runtime = tokio::runtime::Runtime::new().expect("starts a runtime");

@@ -6,7 +6,7 @@ use std::path::Path;
 use rustix::process::Signal;
 
 use crate::store_files::{
-    assert_holds, assert_refused, assert_whole, end, end_with_loss, with_one_event,
+    assert_holds, assert_intact, assert_refused, end, end_with_loss, with_one_event,
 };
 use crate::support::{Peer, run, serve};
 
@@ -39,18 +39,18 @@ fn copy_beside_another_store_refuses_the_start() {
     fs::rename(&here, &away).expect("moves");
     let peer = next.start();
     assert!(!rescued.exists());
-    assert_whole(&peer, &["before"]);
+    assert_intact(&peer, &["before"]);
     // or the store at the path.
     let next = end(peer, Signal::TERM);
     fs::rename(&here, &rescued).expect("moves");
     fs::rename(&away, &here).expect("moves");
     fs::rename(&rescued, with_suffix(&here, ".kept")).expect("renames");
-    assert_whole(&next.start(), &["before"]);
+    assert_intact(&next.start(), &["before"]);
 }
 
 /// A crash may leave a copy with its temporary name as a second one.
 #[test]
-fn copy_with_a_second_name_of_its_own_is_taken_for_the_store() {
+fn copy_with_a_second_name_becomes_the_store() {
     for second in [".rescued.partial", ".rescued.partial-2"] {
         let peer = with_one_event();
         let here = peer.file("alldata.db");
@@ -61,19 +61,19 @@ fn copy_with_a_second_name_of_its_own_is_taken_for_the_store() {
         fs::hard_link(&rescued, with_suffix(&here, second)).expect("links");
         let peer = next.start();
         assert!(!with_suffix(&here, second).exists() && !rescued.exists());
-        assert_whole(&peer, &["before"]);
+        assert_intact(&peer, &["before"]);
         // Also if it has become the store already.
         let next = end(peer, Signal::TERM);
         fs::hard_link(&here, &rescued).expect("links");
         let peer = next.start();
         assert!(!rescued.exists());
-        assert_whole(&peer, &["before"]);
+        assert_intact(&peer, &["before"]);
     }
 }
 
 /// NFS and FUSE rename a file that is removed while it is open, and remove it when it is closed.
 #[test]
-fn file_that_the_file_system_hides_is_a_removed_one() {
+fn file_hidden_by_the_file_system_counts_as_removed() {
     for name in [
         ".nfs000000000012d68700000001",
         ".fuse_hidden0000004200000001",
@@ -85,13 +85,13 @@ fn file_that_the_file_system_hides_is_a_removed_one() {
         peer.log_line("alldata.db.rescued");
         let next = end(peer, Signal::TERM);
         fs::remove_file(&hidden).expect("removes");
-        assert_whole(&next.start(), &["before"]);
+        assert_intact(&next.start(), &["before"]);
     }
 }
 
 /// A page of the table that is not read is damaged, and SQLite can't rebuild the store without it.
 #[test]
-fn damaged_store_that_is_removed_is_copied_as_it_is() {
+fn removed_damaged_store_is_copied_as_it_is() {
     let peer = Peer::start();
     for number in 0..400 {
         let event = format!("\"{}\"", "x".repeat(200));
@@ -115,7 +115,7 @@ fn damaged_store_that_is_removed_is_copied_as_it_is() {
 }
 
 #[test]
-fn end_without_a_copy_fails_and_says_what_is_lost() {
+fn end_without_a_copy_fails_and_names_the_loss() {
     for is_removed in [true, false] {
         let peer = with_one_event();
         let here = peer.file("alldata.db");
@@ -140,7 +140,7 @@ fn end_without_a_copy_fails_and_says_what_is_lost() {
 
 /// The copy is tried again at the end, when there is room.
 #[test]
-fn end_makes_the_copy_that_had_no_room_before() {
+fn end_makes_the_copy_once_there_is_room() {
     let peer = with_one_event();
     let here = peer.file("alldata.db");
     peer.limit_file_size(Some(1));

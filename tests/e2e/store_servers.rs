@@ -9,7 +9,7 @@ use std::thread;
 use rusqlite::Connection as Database;
 use rustix::process::Signal;
 
-use crate::store_files::{assert_refused, assert_whole, end, with_one_event};
+use crate::store_files::{assert_intact, assert_refused, end, with_one_event};
 use crate::support::{Peer, Post, wait_until};
 
 /// More puts than a server leaves in the WAL: a checkpoint follows.
@@ -102,7 +102,7 @@ fn bytes_of_another_store_in_the_database_are_never_written_to() {
 
 /// Another server that started when the file had gone, and has created a new one.
 #[test]
-fn server_joins_another_that_has_new_shared_memory() {
+fn server_joins_another_with_new_shared_memory() {
     let left = with_one_event();
     let reader = Database::open(left.file("alldata.db")).expect("opens");
     let count = reader.query_row("SELECT count(*) FROM events", (), |row| row.get(0));
@@ -117,7 +117,7 @@ fn server_joins_another_that_has_new_shared_memory() {
     left.put("right", "2").assert_problem(409);
     drop(right);
     let left = end(left, Signal::KILL).start();
-    assert_whole(&left, &["before", "left", "right"]);
+    assert_intact(&left, &["before", "left", "right"]);
 }
 
 fn large_event() -> String {

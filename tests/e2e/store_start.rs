@@ -13,7 +13,7 @@ use tempfile::TempDir;
 use crate::support::{Output, Peer, run, run_by, serve};
 
 #[test]
-fn url_that_is_no_path_is_wrong_usage() {
+fn url_without_a_path_is_wrong_usage() {
     let directory = directory();
     for (url, reason) in [
         ("sqlite://x.db", "sqlite:x.db"),
@@ -45,7 +45,7 @@ fn url_that_is_no_path_is_wrong_usage() {
 }
 
 #[test]
-fn cause_that_keeps_a_store_from_being_opened_is_named() {
+fn cause_of_an_unopenable_store_is_named() {
     let directory = directory();
     let place = |name: &str| directory.path().join(name);
     fs::create_dir(place("folder")).expect("makes a directory");
@@ -69,7 +69,7 @@ fn cause_that_keeps_a_store_from_being_opened_is_named() {
 }
 
 #[test]
-fn permission_that_is_missing_is_named() {
+fn missing_permission_is_named() {
     let directory = directory();
     let place = directory.path().join("closed");
     fs::create_dir(&place).expect("makes a directory");
@@ -90,7 +90,7 @@ fn permission_that_is_missing_is_named() {
 }
 
 #[test]
-fn reading_what_is_no_file_ends_at_once() {
+fn reading_a_special_file_ends_at_once() {
     let directory = directory();
     let pipe = directory.path().join("pipe");
     mkfifo(&pipe);
@@ -203,7 +203,7 @@ fn set_mode(path: &Path, mode: u32) {
 }
 
 #[test]
-fn start_that_fails_leaves_no_new_store_and_tells_the_limit() {
+fn failed_start_leaves_no_new_store_and_names_the_limit() {
     let directory = tempfile::tempdir().expect("makes a directory");
     let store = format!("sqlite:{}", directory.path().join("new.db").display());
     let slash = format!("{store}/");

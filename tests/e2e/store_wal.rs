@@ -43,7 +43,7 @@ fn wal_beyond_its_limit_refuses_puts_until_the_reader_ends() {
 }
 
 #[test]
-fn large_wal_is_told_and_shrinks_on_an_idle_server() {
+fn large_wal_is_logged_and_shrinks_on_an_idle_server() {
     let peer = Peer::start();
     peer.put("first", "1").assert_created();
     let reader = long_reader(&peer);

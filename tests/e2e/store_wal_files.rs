@@ -7,7 +7,7 @@ use std::fs;
 use rusqlite::Connection as Database;
 use rustix::process::Signal;
 
-use crate::store_files::{assert_whole, cut, end, with_one_event};
+use crate::store_files::{assert_intact, cut, end, with_one_event};
 use crate::support::{Peer, Post, can_make, no_own_disk, run, wait_until};
 
 #[test]
@@ -20,7 +20,7 @@ fn removed_wal_and_shm_are_created_again() {
         peer.log_line("was removed");
         wait_until("puts are taken", || peer.put("after", "1").status == 201);
         let peer = end(peer, Signal::KILL).start();
-        assert_whole(&peer, &["before", "after"]);
+        assert_intact(&peer, &["before", "after"]);
     }
 }
 
@@ -31,7 +31,7 @@ fn removed_wal_of_an_idle_server_loses_nothing_in_a_kill() {
     fs::remove_file(peer.file("alldata.db-wal")).expect("removes");
     peer.log_line("all acknowledged events are in");
     let peer = end(peer, Signal::KILL).start();
-    assert_whole(&peer, &["before"]);
+    assert_intact(&peer, &["before"]);
 }
 
 #[test]
@@ -42,7 +42,7 @@ fn put_right_after_a_removal_is_not_lost() {
             fs::remove_file(peer.file(&format!("alldata.db{name}"))).expect("removes");
             let answer = peer.put("after", "1");
             let peer = end(peer, signal).start();
-            assert_whole(&peer, &["before"]);
+            assert_intact(&peer, &["before"]);
             if answer.status == 201 {
                 assert_eq!(peer.get("after"), "1\n");
             }
@@ -61,7 +61,7 @@ fn replaced_wal_is_created_again() {
     peer.log_line("was replaced");
     wait_until("puts are taken", || peer.put("after", "1").status == 201);
     let peer = end(peer, Signal::KILL).start();
-    assert_whole(&peer, &["before", "after"]);
+    assert_intact(&peer, &["before", "after"]);
     peer.put("other", "2").assert_created();
 }
 
@@ -76,7 +76,7 @@ fn wal_overwritten_in_place_loses_nothing() {
     peer.log_line("was written to by another program");
     wait_until("puts are taken", || peer.put("after", "1").status == 201);
     let peer = end(peer, Signal::KILL).start();
-    assert_whole(&peer, &["before", "after"]);
+    assert_intact(&peer, &["before", "after"]);
 }
 
 /// Both had the WAL that is gone, and both continue with the same new one.
@@ -100,13 +100,13 @@ fn two_servers_agree_on_a_new_wal() {
         );
         drop(right);
         let left = end(left, Signal::KILL).start();
-        assert_whole(&left, &["before", "right", &left_key, &right_key]);
+        assert_intact(&left, &["before", "right", &left_key, &right_key]);
     }
 }
 
 /// The server that wrote last has all of it in memory.
 #[test]
-fn one_of_two_servers_rescues_a_wal_that_was_cut_off() {
+fn one_of_two_servers_rescues_a_truncated_wal() {
     let left = with_one_event();
     let right = Peer::builder().sink(&left.store()).start();
     right.put("right", "1").assert_created();
@@ -114,7 +114,7 @@ fn one_of_two_servers_rescues_a_wal_that_was_cut_off() {
     wait_until("puts are taken", || right.put("after", "1").status == 201);
     drop(right);
     let left = end(left, Signal::KILL).start();
-    assert_whole(&left, &["before", "right", "after"]);
+    assert_intact(&left, &["before", "right", "after"]);
 }
 
 #[test]
@@ -125,7 +125,7 @@ fn shared_memory_cut_off_loses_nothing() {
     let mut connection = peer.connect();
     connection.send(Post::put("after", "1").bytes());
     let peer = end(peer, Signal::KILL).start();
-    assert_whole(&peer, &["before"]);
+    assert_intact(&peer, &["before"]);
 }
 
 #[test]
@@ -139,7 +139,7 @@ fn wal_cut_off_loses_nothing() {
         peer.log_line("was cut off");
         wait_until("puts are taken", || peer.put("after", "1").status == 201);
         let peer = end(peer, Signal::KILL).start();
-        assert_whole(&peer, &["before", "more0", "more19", "after"]);
+        assert_intact(&peer, &["before", "more0", "more19", "after"]);
     }
 }
 
@@ -156,7 +156,7 @@ fn wal_cut_off_beside_a_reader_is_put_back_at_the_next_start() {
         let next = end(peer, signal);
         drop(reader);
         let peer = next.start();
-        assert_whole(&peer, &["before"]);
+        assert_intact(&peer, &["before"]);
         assert!(!peer.file("alldata.db.rescued-wal").exists());
     }
 }
@@ -177,7 +177,7 @@ fn wal_removed_beside_a_reader_is_rescued() {
             let next = end(peer, signal);
             drop(reader);
             let peer = next.start();
-            assert_whole(&peer, &["before", "beside"]);
+            assert_intact(&peer, &["before", "beside"]);
             let exported = run(&["export", "--store", &peer.store()]);
             assert_eq!(exported.events().len(), 2 + 2 * EVENTS);
             assert!(!peer.file("alldata.db.rescued-wal").exists());
@@ -194,7 +194,7 @@ fn wal_removed_beside_a_reader_is_checkpointed_once_the_reader_ends() {
     wait_until("puts are taken", || peer.put("after", "1").status == 201);
     assert!(!peer.file("alldata.db.rescued-wal").exists());
     let peer = end(peer, Signal::KILL).start();
-    assert_whole(&peer, &["before", "beside", "after"]);
+    assert_intact(&peer, &["before", "beside", "after"]);
     let exported = run(&["export", "--store", &peer.store()]);
     assert_eq!(exported.events().len(), 3 + 2 * EVENTS);
 }
@@ -222,7 +222,7 @@ fn wal_moved_away_twice_beside_a_reader_is_rescued_twice() {
     let next = end(peer, Signal::KILL);
     drop(reader);
     let peer = next.start();
-    assert_whole(&peer, &["before", "first", "second"]);
+    assert_intact(&peer, &["before", "first", "second"]);
 }
 
 /// The number of events before a reader begins, and beside it: more than one checkpoint moves.
@@ -257,7 +257,7 @@ fn beside_a_reader() -> (Peer, Database) {
 
 /// Half of the contents of an unlinked WAL would destroy the database.
 #[test]
-fn wal_removed_on_a_full_disk_leaves_the_database_whole() {
+fn wal_removed_on_a_full_disk_leaves_the_database_intact() {
     if !can_make("wal_removed_on_a_full_disk", no_own_disk()) {
         return;
     }
@@ -285,7 +285,7 @@ fn wal_removed_on_a_full_disk_leaves_the_database_whole() {
 
 /// Only the write itself shows that it would fail.
 #[test]
-fn wal_removed_under_a_file_size_limit_leaves_the_database_whole() {
+fn wal_removed_under_a_file_size_limit_leaves_the_database_intact() {
     let peer = with_one_event();
     let event = format!("\"{}\"", "x".repeat(50_000));
     for number in 0..20 {
@@ -298,7 +298,7 @@ fn wal_removed_under_a_file_size_limit_leaves_the_database_whole() {
     peer.limit_file_size(None);
     wait_until("puts are taken", || peer.put("after", "1").status == 201);
     let peer = end(peer, Signal::KILL).start();
-    assert_whole(&peer, &["before", "after"]);
+    assert_intact(&peer, &["before", "after"]);
     let exported = run(&["export", "--store", &peer.store()]);
     assert_eq!(exported.events().len(), 22);
     assert!(!peer.file("alldata.db.overwritten").exists());

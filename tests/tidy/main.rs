@@ -24,7 +24,7 @@ const MAX_ARCHITECTURE_LINES: usize = 170;
 const FOLDERS: [&str; 4] = ["bench", "guest", "host", "tests"];
 
 #[test]
-fn every_file_opens_with_what_it_owns() {
+fn every_file_opens_with_its_purpose() {
     assert_none(
         rust_files()
             .iter()
@@ -68,7 +68,7 @@ fn no_test_sleeps_or_is_ignored() {
 }
 
 #[test]
-fn what_is_documented_stays_short_enough_to_be_read() {
+fn documents_stay_short() {
     for (file, most) in [
         ("host/src/bin/alldata-peer/main.rs", MAX_MAIN_LINES),
         ("ARCHITECTURE.md", MAX_ARCHITECTURE_LINES),
@@ -81,7 +81,7 @@ fn what_is_documented_stays_short_enough_to_be_read() {
 
 /// Variables that the manifests and the documentation name are read by the program.
 #[test]
-fn the_variables_that_are_documented_are_there() {
+fn documented_variables_exist() {
     let sources: Vec<String> = rust_files().into_iter().map(|(_, text)| text).collect();
     let is_unknown = |name: &&str| {
         !sources
@@ -191,7 +191,7 @@ fn long_functions(text: &str) -> Vec<(usize, usize)> {
 }
 
 #[test]
-fn a_long_function_is_found() {
+fn long_function_is_found() {
     let body = "    x();\n".repeat(MAX_FUNCTION_LINES);
     assert_eq!(
         long_functions(&format!("fn long() {{\n{body}}}\n")),

@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn a_put_with_no_answer_may_be_stored_or_not() {
+    fn unanswered_put_may_be_stored_or_not() {
         let without = audit(&[put(0), put(1), beside()]);
         let with = audit(&[put(0), put(1), put(2), beside()]);
         for (audit, stored) in [(without, 0), (with, 1)] {
@@ -177,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_acknowledged_and_not_there_is_lost() {
+    fn missing_acknowledged_put_is_lost() {
         let found = audit(&[put(0), put(2), beside()]);
         assert_eq!((found.lost.count, found.lost.keys), (1, vec![put(1).0]));
         let found = audit(&[put(0), put(1)]);
@@ -185,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_there_is_what_was_put() {
+    fn stored_event_equals_its_put() {
         let (changed, stranger) = ((put(1).0, "1".to_owned()), put(3));
         let found = audit(&[put(0), changed, stranger.clone(), beside()]);
         assert_eq!((found.lost.count, found.stored), (0, 4));

@@ -156,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn what_grows_only_while_it_warms_up_is_flat() {
+    fn growth_during_warm_up_is_flat() {
         let one = life(1, |age| age.min(10) * 10_000_000, |_| 70);
         for measure in Measure::ALL {
             assert_eq!(is_flat(measure, std::slice::from_ref(&one)), Some(true));
@@ -164,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn what_grows_within_a_life_is_not_flat() {
+    fn growth_within_a_life_is_not_flat() {
         let even = life(1, |_| 50_000_000, |_| 70);
         let leaks = life(2, |age| 50_000_000 + age * 200_000, |age| 70 + age / 10);
         let lives = [even, leaks];
@@ -174,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn what_grows_from_life_to_life_is_not_flat() {
+    fn growth_from_life_to_life_is_not_flat() {
         let lives = [70, 71, 73].map(|files| {
             let number = files as usize;
             life(number, |_| files * 1_000_000, |_| files)
@@ -193,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_said_of_a_short_life() {
+    fn short_life_is_not_judged() {
         let mut short = life(1, |_| 50_000_000, |_| 70);
         short.truncate(12);
         assert_eq!(is_flat(Measure::Memory, &[short]), None);

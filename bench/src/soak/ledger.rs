@@ -102,7 +102,7 @@ mod tests {
     use crate::results::CONNECTIONS;
 
     #[test]
-    fn a_key_is_that_of_one_put() {
+    fn key_belongs_to_one_put() {
         for (connection, put) in [(0, 0), (CONNECTIONS - 1, 0), (3, 999_999_999)] {
             let number = number(connection, put);
             assert_eq!(of_number(number), (connection, put));
@@ -116,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn what_has_no_201_is_kept_by_its_number() {
+    fn failed_put_is_kept_by_its_number() {
         let mut ledger = Ledger::default();
         ledger.add(Ok(()));
         ledger.add(Err(Unacknowledged::ConnectionLost));

@@ -199,7 +199,7 @@ mod tests {
     use super::{CATCH_UP, next_due, parse_status};
 
     #[test]
-    fn an_answer_has_a_status() {
+    fn response_has_a_status() {
         for (answer, status) in [
             (
                 "HTTP/1.1 201 Created\r\ncontent-length: 0\r\n\r\n",
@@ -214,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn an_outage_is_not_made_up_for() {
+    fn outage_is_not_made_up_for() {
         let (start, interval) = (Instant::now(), Duration::from_millis(2));
         let slow = start + Duration::from_millis(50);
         assert_eq!(next_due(start, interval, slow), start + interval);

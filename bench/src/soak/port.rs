@@ -38,7 +38,7 @@ mod tests {
     use super::first_handed_out;
 
     #[test]
-    fn a_port_lies_below_those_that_are_handed_out() {
+    fn port_is_below_the_ephemeral_ones() {
         assert_eq!(first_handed_out("32768\t60999\n"), Some(32768));
         assert_eq!(first_handed_out("1024\t65535\n"), None);
         assert_eq!(first_handed_out(""), None);

@@ -150,7 +150,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn what_happened_is_in_its_row() {
+    fn each_event_is_in_its_row() {
         let text = markdown(&soaked(0));
         for row in [
             "| 201s per second, kills included | 900 |",
@@ -163,7 +163,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn what_is_lost_is_an_error() {
+    fn loss_is_an_error() {
         soaked(0).judge().expect("nothing is lost");
         let error = soaked(2).judge().expect_err("something is lost");
         let text = "2 are acknowledged and not in the store, such as key1, key1";

@@ -130,7 +130,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn a_sample_is_a_row() {
+    fn sample_is_a_row() {
         let csv = csv(&[sample(2, 1.5, 9, 3)]);
         let rows: Vec<&str> = csv.lines().collect();
         assert_eq!(rows[1], "1.50,2,1.50,9,3,5,150,4096,0");

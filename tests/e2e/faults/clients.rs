@@ -81,7 +81,7 @@ impl Load {
 }
 
 /// What is put again, since nobody knows what became of it.
-pub(crate) type Unsettled = (String, Event);
+pub(crate) type Unresolved = (String, Event);
 
 /// The clients of one server.
 pub(crate) struct Clients {
@@ -96,13 +96,13 @@ impl Clients {
         address: SocketAddr,
         load: &Load,
         clock: &Clock,
-        unsettled: Vec<Unsettled>,
+        unresolved: Vec<Unresolved>,
         rng: &mut Rng,
     ) -> Self {
         let (sender, outcomes) = mpsc::channel();
         let (sent, stop) = (Arc::default(), Arc::default());
         let mut again = vec![Vec::new(); load.clients];
-        for (number, put) in unsettled.into_iter().enumerate() {
+        for (number, put) in unresolved.into_iter().enumerate() {
             again[number % load.clients].push(put);
         }
         let clients = again.into_iter().enumerate().map(|(number, again)| {
@@ -154,7 +154,7 @@ impl Clients {
 
     /// Lets the clients go on for a while, so that what comes next does not always come right after an
     /// answer. How long that is depends on the machine.
-    pub(crate) fn let_go_on(rng: &mut Rng) {
+    pub(crate) fn run_for_a_while(rng: &mut Rng) {
         for _ in 0..rng.usize(..MAX_YIELDS) {
             thread::yield_now();
         }
@@ -191,7 +191,7 @@ struct Client {
     load: Load,
     number: usize,
     clock: Clock,
-    again: Vec<Unsettled>,
+    again: Vec<Unresolved>,
     rng: Rng,
     outcomes: Sender<Outcome>,
     sent: Arc<AtomicUsize>,

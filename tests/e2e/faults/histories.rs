@@ -61,7 +61,7 @@ pub(crate) fn play<S: Subject>(subject: &mut S, rng: &mut Rng) -> RoundCounts {
         if rng.bool() {
             history.read(subject);
         }
-        Clients::let_go_on(rng);
+        Clients::run_for_a_while(rng);
         subject.kill(victim);
         history.add_ended(all_clients.remove(victim));
         if rng.bool() {

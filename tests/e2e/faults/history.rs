@@ -6,12 +6,12 @@ use std::net::SocketAddr;
 use fastrand::Rng;
 
 use super::Store;
-use super::clients::{Clients, Clock, Load, Unsettled};
+use super::clients::{Clients, Clock, Load, Unresolved};
 use super::model::{NEVER, Outcome, Put, Read, violations};
 use super::rounds::RoundCounts;
 
 /// The most violations that are reported.
-const MAX_TOLD: usize = 5;
+const MAX_REPORTED: usize = 5;
 
 /// All puts and reads so far.
 #[derive(Default)]
@@ -20,7 +20,7 @@ pub(crate) struct History {
     puts: Vec<Put>,
     reads: Vec<Read>,
     /// The puts that the next clients repeat.
-    unsettled: Vec<Unsettled>,
+    unresolved: Vec<Unresolved>,
 }
 
 impl History {
@@ -31,8 +31,8 @@ impl History {
         load: &Load,
         rng: &mut Rng,
     ) -> Clients {
-        let unsettled = std::mem::take(&mut self.unsettled);
-        Clients::start(address, load, &self.clock, unsettled, rng)
+        let unresolved = std::mem::take(&mut self.unresolved);
+        Clients::start(address, load, &self.clock, unresolved, rng)
     }
 
     /// Ends clients whose server continues.
@@ -56,7 +56,7 @@ impl History {
     fn add_puts(&mut self, puts: Vec<Put>) {
         for put in &puts {
             if matches!(put.outcome, Outcome::Unknown | Outcome::Unanswered) {
-                self.unsettled.push((put.key.clone(), put.event.clone()));
+                self.unresolved.push((put.key.clone(), put.event.clone()));
             }
         }
         self.puts.extend(puts);
@@ -101,12 +101,12 @@ impl History {
     #[track_caller]
     pub(crate) fn check(&self) -> RoundCounts {
         let found = violations(&self.puts, &self.reads);
-        let told = &found[..found.len().min(MAX_TOLD)];
+        let reported = &found[..found.len().min(MAX_REPORTED)];
         let all = found.len();
         assert!(
             found.is_empty(),
             "{all} violations of write-once:\n{}",
-            told.join("\n")
+            reported.join("\n")
         );
         let acknowledged = self.count(Outcome::Acknowledged);
         assert!(acknowledged > 0, "nothing was acknowledged");

@@ -20,7 +20,7 @@ fn round(rng: &mut Rng) -> RoundCounts {
         let load = Load::of_own_keys(&format!("put-{kill}"), rng.usize(1..=32));
         let clients = history.start_clients(peer.address(), &load, rng);
         clients.wait_for_answers(rng.usize(..600));
-        Clients::let_go_on(rng);
+        Clients::run_for_a_while(rng);
         let (status, next) = peer.end(Signal::KILL);
         assert_eq!(status.code(), None, "it ended before the kill");
         history.add_ended(clients);

@@ -62,7 +62,7 @@ struct Seen<'a> {
 
 /// The reasons why the model does not allow a history, key by key; empty if it does.
 pub(crate) fn violations(puts: &[Put], reads: &[Read]) -> Vec<String> {
-    let mut found: Vec<String> = reads.iter().flat_map(keys_held_twice).collect();
+    let mut found: Vec<String> = reads.iter().flat_map(duplicate_keys).collect();
     let reads: Vec<(&Read, BTreeMap<&str, &str>)> = reads
         .iter()
         .map(|read| {
@@ -94,7 +94,7 @@ pub(crate) fn violations(puts: &[Put], reads: &[Read]) -> Vec<String> {
     found
 }
 
-fn keys_held_twice(read: &Read) -> Vec<String> {
+fn duplicate_keys(read: &Read) -> Vec<String> {
     let mut keys = BTreeSet::new();
     let twice = read.events.iter().filter(|(key, _)| !keys.insert(key));
     twice
@@ -111,7 +111,7 @@ fn violation(key: &str, puts: &[&Put], reads: &[Seen<'_>]) -> Option<String> {
     )];
     for put in puts {
         let why = cannot_be_first(put, puts, reads)?;
-        reasons.push(format!("{} is stored, but {why}", told(put)));
+        reasons.push(format!("{} is stored, but {why}", describe(put)));
     }
     Some(format!("{key:?}:\n  {}", reasons.join("\n  ")))
 }
@@ -121,8 +121,8 @@ fn stored_after_all(puts: &[&Put], reads: &[Seen<'_>]) -> Option<String> {
     let shows = |put: &&&Put| matches!(put.outcome, Outcome::Acknowledged | Outcome::Conflict);
     let read = reads.iter().find_map(|read| Some((read, read.text?)));
     match (puts.iter().find(shows), read) {
-        (Some(put), _) => Some(format!("{} was", told(put))),
-        (None, Some((read, text))) => Some(format!("{} found {}", read.told(), short(text))),
+        (Some(put), _) => Some(format!("{} was", describe(put))),
+        (None, Some((read, text))) => Some(format!("{} found {}", read.describe(), short(text))),
         (None, None) => None,
     }
 }
@@ -131,7 +131,7 @@ fn stored_after_all(puts: &[&Put], reads: &[Seen<'_>]) -> Option<String> {
 fn cannot_be_first(first: &Put, puts: &[&Put], reads: &[Seen<'_>]) -> Option<String> {
     match first.outcome {
         Outcome::Acknowledged | Outcome::Unknown | Outcome::Unanswered => {}
-        Outcome::Conflict | Outcome::Refused => return Some("it was told otherwise".to_owned()),
+        Outcome::Conflict | Outcome::Refused => return Some("the response excludes it".to_owned()),
     }
     // It would have to be stored after the first moment and before the second.
     let mut after = (first.start, "it was sent".to_owned());
@@ -141,23 +141,25 @@ fn cannot_be_first(first: &Put, puts: &[&Put], reads: &[Seen<'_>]) -> Option<Str
         match put.outcome {
             Outcome::Acknowledged if is_same => {}
             Outcome::Conflict if !is_same => {}
-            Outcome::Acknowledged | Outcome::Conflict => return Some(format!("{} was", told(put))),
+            Outcome::Acknowledged | Outcome::Conflict => {
+                return Some(format!("{} was", describe(put)));
+            }
             Outcome::Refused | Outcome::Unknown | Outcome::Unanswered => continue,
         }
         if put.end < before.0 {
-            before = (put.end, told(put));
+            before = (put.end, describe(put));
         }
     }
     for read in reads {
         match read.text {
             None if read.start > after.0 => {
-                after = (read.start, format!("{} found nothing", read.told()));
+                after = (read.start, format!("{} found nothing", read.describe()));
             }
             Some(text) if *text != *first.event.text => {
-                return Some(format!("{} found {}", read.told(), short(text)));
+                return Some(format!("{} found {}", read.describe(), short(text)));
             }
             Some(_) if read.end < before.0 => {
-                before = (read.end, format!("{} found it", read.told()));
+                before = (read.end, format!("{} found it", read.describe()));
             }
             _ => {}
         }
@@ -166,12 +168,12 @@ fn cannot_be_first(first: &Put, puts: &[&Put], reads: &[Seen<'_>]) -> Option<Str
 }
 
 impl Seen<'_> {
-    fn told(&self) -> String {
+    fn describe(&self) -> String {
         format!("a read [{}, {}]", self.start, self.end)
     }
 }
 
-fn told(put: &Put) -> String {
+fn describe(put: &Put) -> String {
     let end = match put.end {
         NEVER => "…".to_owned(),
         end => end.to_string(),

@@ -91,11 +91,11 @@ fn server_comes_back_empty() {
         let all_clients = peers.start_clients(history, "empty", rng);
         let node = rng.usize(..NODES);
         peers.cluster.kill(node);
-        peers.go_on(&all_clients);
+        peers.wait_for_puts(&all_clients);
         peers.cluster.empty(node);
         peers.cluster.restart(node);
         peers.cluster.wait();
-        peers.go_on(&all_clients);
+        peers.wait_for_puts(&all_clients);
         finish(history, all_clients);
     });
 }
@@ -130,7 +130,7 @@ fn acknowledgements_are_lost() {
             for link in &peers.links {
                 link.hold_back();
             }
-            Clients::let_go_on(rng);
+            Clients::run_for_a_while(rng);
             for link in &peers.links {
                 link.cut();
                 link.mend();
@@ -159,7 +159,7 @@ fn histories() {
             if rng.bool() {
                 peers.cluster.kill(node);
             }
-            Clients::let_go_on(rng);
+            Clients::run_for_a_while(rng);
             peers.peers[victim].signal(Signal::KILL);
             peers.peers[victim].wait();
             history.add(all_clients.remove(victim));

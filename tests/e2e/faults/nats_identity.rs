@@ -37,23 +37,23 @@ fn round(rng: &mut Rng) -> RoundCounts {
         let load = Load::of_own_keys(&format!("made-{number}"), rng.usize(1..=4));
         all_clients.push(history.start_clients(address, &load, rng));
     }
-    go_on(&all_clients);
+    wait_for_puts(&all_clients);
     let replicas = Replicas::of(&peers.cluster);
     let first = replicas.leader();
     for next in 1..NODES {
         replicas.lead((first + next) % NODES);
-        go_on(&all_clients);
+        wait_for_puts(&all_clients);
     }
     let start = Instant::now();
     while start.elapsed() < TIME_FOR_A_LOOK {
-        go_on(&all_clients);
+        wait_for_puts(&all_clients);
     }
     finish(&mut history, all_clients);
     read_each_replica(&peers.cluster, &mut history);
     conclude(history, &peers, rng)
 }
 
-fn go_on(all_clients: &[Clients]) {
+fn wait_for_puts(all_clients: &[Clients]) {
     for clients in all_clients {
         clients.forget_outcomes();
         clients.wait_for_outcomes(20, Outcome::Acknowledged);

@@ -22,13 +22,13 @@ fn leaders_are_killed_one_after_the_other() {
         for _ in 0..2 {
             let leader = leader(peers);
             peers.cluster.kill(leader);
-            peers.go_on(&all_clients);
+            peers.wait_for_puts(&all_clients);
             assert_ne!(leader, self::leader(peers));
             peers.cluster.restart(leader);
             // The next server fails only after this one is back.
             peers.cluster.wait();
         }
-        peers.go_on(&all_clients);
+        peers.wait_for_puts(&all_clients);
         finish(history, all_clients);
     });
 }
@@ -40,9 +40,9 @@ fn leader_hangs_and_continues() {
         let all_clients = peers.start_clients(history, "hangs", rng);
         let leader = leader(peers);
         peers.cluster.signal(leader, Signal::STOP);
-        peers.go_on(&all_clients);
+        peers.wait_for_puts(&all_clients);
         peers.cluster.signal(leader, Signal::CONT);
-        peers.go_on(&all_clients);
+        peers.wait_for_puts(&all_clients);
         finish(history, all_clients);
     });
 }
@@ -57,10 +57,10 @@ fn leader_is_cut_off_from_the_others() {
             true => peers.cluster.around(leader, Link::cut),
             false => peers.cluster.around(leader, Link::hold),
         }
-        peers.go_on(&all_clients);
+        peers.wait_for_puts(&all_clients);
         history.read(peers);
         peers.cluster.around(leader, Link::mend);
-        peers.go_on(&all_clients);
+        peers.wait_for_puts(&all_clients);
         finish(history, all_clients);
     });
 }
@@ -72,10 +72,10 @@ fn follower_hangs_and_puts_go_on() {
         let follower = (leader + rng.usize(1..NODES)) % NODES;
         let all_clients = peers.start_clients(history, "follows", rng);
         peers.cluster.signal(follower, Signal::STOP);
-        peers.go_on(&all_clients);
+        peers.wait_for_puts(&all_clients);
         assert_eq!(leader, self::leader(peers), "a quorum is still there");
         peers.cluster.signal(follower, Signal::CONT);
-        peers.go_on(&all_clients);
+        peers.wait_for_puts(&all_clients);
         finish(history, all_clients);
     });
 }
@@ -90,10 +90,10 @@ fn links_are_slow() {
         for link in &peers.links {
             link.slow(delay(rng));
         }
-        peers.go_on(&all_clients);
+        peers.wait_for_puts(&all_clients);
         peers.cluster.around(around, Link::mend);
         peers.links.iter().for_each(Link::mend);
-        peers.go_on(&all_clients);
+        peers.wait_for_puts(&all_clients);
         finish(history, all_clients);
     });
 }
@@ -121,7 +121,7 @@ fn leader_is_changed_after_repeats() {
         let all_clients = peers.start_clients(history, "after", rng);
         for next in 1..=NODES {
             Replicas::of(&peers.cluster).lead((first + next) % NODES);
-            peers.go_on(&all_clients);
+            peers.wait_for_puts(&all_clients);
         }
         finish(history, all_clients);
     });

@@ -86,13 +86,13 @@ pub(super) fn read_each_replica(cluster: &Cluster, history: &mut History) {
     let mut replicas = Replicas::of(cluster).events();
     for (node, replica) in replicas.iter_mut().enumerate() {
         replica.retain(is_of_history);
-        tell_lacking(node, history.lacking(replica), history);
+        report_missing(node, history.lacking(replica), history);
     }
     history.read_by(|| replicas);
 }
 
 #[expect(clippy::print_stdout, reason = "it is for whoever measures")]
-fn tell_lacking(node: usize, lacking: u64, history: &History) {
+fn report_missing(node: usize, lacking: u64, history: &History) {
     if lacking > 0 {
         let all = history.acknowledged_keys().len();
         println!("node{node} lacks {lacking} of {all} keys that were acknowledged");
@@ -195,12 +195,12 @@ impl Peers {
         for clients in &all_clients {
             clients.wait_for_answers(rng.usize(1..100));
         }
-        Clients::let_go_on(rng);
+        Clients::run_for_a_while(rng);
         all_clients
     }
 
     /// Waits until each peer acknowledges puts that were sent from now on, except for a few.
-    pub(super) fn go_on(&mut self, all_clients: &[Clients]) {
+    pub(super) fn wait_for_puts(&mut self, all_clients: &[Clients]) {
         let start = Instant::now();
         for clients in all_clients {
             clients.forget_outcomes();
@@ -225,14 +225,14 @@ impl Drop for Peers {
     fn drop(&mut self) {
         if thread::panicking() {
             // A peer that has already ended can't be killed.
-            let told = |peer| drop(catch_unwind(AssertUnwindSafe(|| tell_log(peer))));
-            self.peers.iter_mut().for_each(told);
+            let print = |peer| drop(catch_unwind(AssertUnwindSafe(|| print_log(peer))));
+            self.peers.iter_mut().for_each(print);
         }
     }
 }
 
 #[expect(clippy::print_stdout, reason = "it is for whoever looks for the cause")]
-fn tell_log(peer: &mut Peer) {
+fn print_log(peer: &mut Peer) {
     peer.signal(Signal::KILL);
     peer.wait();
     for line in peer.rest_of_stderr() {

@@ -21,7 +21,7 @@ fn all_servers_that_sync_lose_power() {
             let all_clients = peers.start_clients(history, "power", rng);
             for _ in 0..2 {
                 peers.cluster.lose_power(&ALL);
-                peers.go_on(&all_clients);
+                peers.wait_for_puts(&all_clients);
             }
             finish(history, all_clients);
         })
@@ -36,7 +36,7 @@ fn one_server_loses_power() {
         play_one(Peers::of(cluster), rng, |peers, history, rng| {
             let all_clients = peers.start_clients(history, "power", rng);
             peers.cluster.lose_power(&[rng.usize(..NODES)]);
-            peers.go_on(&all_clients);
+            peers.wait_for_puts(&all_clients);
             peers.cluster.wait();
             finish(history, all_clients);
         })
@@ -62,11 +62,11 @@ fn all_servers_with_defaults_lose_power_and_events() {
 fn measure(mut peers: Peers, rng: &mut Rng) -> RoundCounts {
     let mut history = History::default();
     let all_clients = peers.start_clients(&mut history, "first", rng);
-    peers.go_on(&all_clients);
+    peers.wait_for_puts(&all_clients);
     finish(&mut history, all_clients);
     peers.cluster.sync_disks();
     let all_clients = peers.start_clients(&mut history, "power", rng);
-    peers.go_on(&all_clients);
+    peers.wait_for_puts(&all_clients);
     peers.cluster.lose_power(&ALL);
     // Without peers no more events are acknowledged, and no lost event is put again.
     peers.peers.clear();
@@ -74,7 +74,7 @@ fn measure(mut peers: Peers, rng: &mut Rng) -> RoundCounts {
     peers.cluster.wait();
     let found = Replicas::of(&peers.cluster).events_of_leader();
     if found.is_none() {
-        tell("the stream is gone, or has no leader any more");
+        report("the stream is gone, or has no leader any more");
     }
     RoundCounts {
         acknowledged: history.acknowledged_keys().len() as u64,
@@ -84,7 +84,7 @@ fn measure(mut peers: Peers, rng: &mut Rng) -> RoundCounts {
 }
 
 #[expect(clippy::print_stdout, reason = "it is for whoever measures")]
-fn tell(line: &str) {
+fn report(line: &str) {
     println!("{line}");
 }
 

@@ -24,7 +24,7 @@ const CAPACITY_BYTES: usize = 1 << 30;
 fn failing_every_other_time_loses_nothing() {
     Rounds::of("sink", 4).play(|rng| {
         let mut history = History::default();
-        let server = MoodyServer::start(rng.fork());
+        let server = FaultyServer::start(rng.fork());
         for phase in 0..3 {
             let load = Load::of_few_keys(&format!("{phase}"), rng.usize(2..=8), rng.usize(1..=4));
             let clients = history.start_clients(server.embedded.address(), &load, rng);
@@ -39,7 +39,7 @@ fn failing_every_other_time_loses_nothing() {
 
 /// The fault of the sink, every other time.
 #[derive(Clone, Copy)]
-enum Mood {
+enum SinkFault {
     Hangs,
     Panics,
     Fails,
@@ -48,12 +48,12 @@ enum Mood {
     IsUnavailable,
 }
 
-const MOODS: [Mood; 5] = [
-    Mood::Hangs,
-    Mood::Panics,
-    Mood::Fails,
-    Mood::DoesNotKnow,
-    Mood::IsUnavailable,
+const SINK_FAULTS: [SinkFault; 5] = [
+    SinkFault::Hangs,
+    SinkFault::Panics,
+    SinkFault::Fails,
+    SinkFault::DoesNotKnow,
+    SinkFault::IsUnavailable,
 ];
 
 /// When the sink stores the event of a put that fails.
@@ -65,7 +65,7 @@ enum When {
     Later,
 }
 
-struct MoodySink {
+struct FaultySink {
     memory: MemorySink,
     state: Mutex<State>,
 }
@@ -78,25 +78,25 @@ struct State {
     late: Vec<(String, String)>,
 }
 
-impl MoodySink {
+impl FaultySink {
     async fn put(&self, key: String, event: String) -> Result<(), PutError> {
         if let Some((key, event)) = self.late() {
             // The put was answered long ago.
             let _ = self.memory.put(key, event).await;
         }
-        let Some((mood, when)) = self.mood(&key, &event) else {
+        let Some((fault, when)) = self.fault(&key, &event) else {
             return self.memory.put(key, event).await;
         };
         if when == When::Before {
             self.memory.put(key, event).await?;
         }
-        match mood {
-            Mood::Hangs => future::pending().await,
+        match fault {
+            SinkFault::Hangs => future::pending().await,
             // Unwinds like a panic, without its message on standard error.
-            Mood::Panics => panic::resume_unwind(Box::new("a mood")),
-            Mood::Fails => Err(PutError::Failed("a mood".to_owned())),
-            Mood::DoesNotKnow => Err(PutError::Unknown),
-            Mood::IsUnavailable => Err(PutError::Unavailable {
+            SinkFault::Panics => panic::resume_unwind(Box::new("a test fault")),
+            SinkFault::Fails => Err(PutError::Failed("a test fault".to_owned())),
+            SinkFault::DoesNotKnow => Err(PutError::Unknown),
+            SinkFault::IsUnavailable => Err(PutError::Unavailable {
                 retry_after_seconds: 1,
             }),
         }
@@ -115,31 +115,31 @@ impl MoodySink {
     }
 
     /// The fault for this put, if any.
-    fn mood(&self, key: &str, event: &str) -> Option<(Mood, When)> {
+    fn fault(&self, key: &str, event: &str) -> Option<(SinkFault, When)> {
         let state = &mut *self.lock();
         state.keys.insert(key.to_owned());
         state.is_well = !state.is_well;
         if state.is_well {
             return None;
         }
-        let mood = MOODS[state.rng.usize(..MOODS.len())];
-        let when = match mood {
-            Mood::IsUnavailable => When::Never,
+        let fault = SINK_FAULTS[state.rng.usize(..SINK_FAULTS.len())];
+        let when = match fault {
+            SinkFault::IsUnavailable => When::Never,
             _ => [When::Never, When::Before, When::Later][state.rng.usize(..3)],
         };
         if when == When::Later {
             state.late.push((key.to_owned(), event.to_owned()));
         }
-        Some((mood, when))
+        Some((fault, when))
     }
 }
 
-struct MoodyServer {
+struct FaultyServer {
     embedded: Embedded,
-    sink: Arc<MoodySink>,
+    sink: Arc<FaultySink>,
 }
 
-impl MoodyServer {
+impl FaultyServer {
     fn start(rng: Rng) -> Self {
         let state = State {
             rng,
@@ -147,7 +147,7 @@ impl MoodyServer {
             keys: BTreeSet::new(),
             late: Vec::new(),
         };
-        let sink = Arc::new(MoodySink {
+        let sink = Arc::new(FaultySink {
             memory: MemorySink::new(CAPACITY_BYTES),
             state: Mutex::new(state),
         });
@@ -164,7 +164,7 @@ impl MoodyServer {
     }
 }
 
-impl Store for MoodyServer {
+impl Store for FaultyServer {
     fn addresses(&self) -> Vec<SocketAddr> {
         vec![self.embedded.address()]
     }

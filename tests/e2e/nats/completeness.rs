@@ -155,20 +155,23 @@ fn headers(key: &str, event: &str) -> String {
 
 /// Asserts that every kind of read fails with an error that contains `text`.
 #[track_caller]
-fn assert_told(stream: &Stream, all_replicas: bool, told: &[&str]) {
+fn assert_reported(stream: &Stream, all_replicas: bool, reported: &[&str]) {
     for command in ["verify", "export"] {
         let arguments = [command, "--all-replicas"];
         let arguments = &arguments[..if all_replicas { 2 } else { 1 }];
         let output = stream.clone().run(arguments);
         assert_eq!(output.code, Some(1), "{arguments:?}: {output:?}");
-        for told in told {
-            assert!(output.stderr.contains(told), "{arguments:?}: {output:?}");
+        for reported in reported {
+            assert!(
+                output.stderr.contains(reported),
+                "{arguments:?}: {output:?}"
+            );
         }
     }
 }
 
 #[test]
-fn whole_stream_is_read_from_all_replicas() {
+fn complete_stream_is_read_from_all_replicas() {
     for arguments in [&["verify"][..], &["verify", "--all-replicas"]] {
         let output = Stream::whole().run(arguments);
         assert_eq!(output.assert_ok(), "5 events, all as they were put\n");
@@ -180,12 +183,12 @@ fn whole_stream_is_read_from_all_replicas() {
 }
 
 #[test]
-fn export_that_is_short_fails() {
+fn incomplete_export_fails() {
     let mut stream = Stream::whole();
     for replica in &mut stream.replicas {
         replica.remove(2);
     }
-    assert_told(&stream, false, &["4 of its 5 messages were delivered"]);
+    assert_reported(&stream, false, &["4 of its 5 messages were delivered"]);
 }
 
 #[test]
@@ -195,48 +198,48 @@ fn export_of_a_stream_with_deleted_messages_fails() {
         replica.remove(2);
     }
     stream.messages = 4;
-    assert_told(&stream, false, &["1 of 5 messages were deleted"]);
+    assert_reported(&stream, false, &["1 of 5 messages were deleted"]);
     assert_eq!(stream.run(&["export"]).stdout.lines().count(), 4);
 }
 
 /// As after a pause of the leader on old servers: it has assigned other sequence numbers to later messages.
 #[test]
-fn replica_that_lacks_events_is_reported_with_their_keys() {
+fn incomplete_replica_is_reported_with_missing_keys() {
     let mut stream = Stream::whole();
     stream.replicas[1].remove(2);
     let numbers = stream.replicas[1].iter_mut().zip(1..);
     numbers.for_each(|(message, number)| message.0 = number);
-    let told = [
+    let reported = [
         "the replica on \"node1\" has 4 of 5 messages",
         "the key \"c\" is missing on \"node1\", and present on \"node0\" and \"node2\"",
     ];
-    assert_told(&stream, false, &told);
+    assert_reported(&stream, false, &reported);
 }
 
 #[test]
-fn leader_that_lacks_events_is_reported_with_their_keys() {
+fn incomplete_leader_is_reported_with_missing_keys() {
     let mut stream = Stream::whole();
     stream.replicas[0].remove(2);
     let numbers = stream.replicas[0].iter_mut().zip(1..);
     numbers.for_each(|(message, number)| message.0 = number);
     (stream.messages, stream.last) = (4, 4);
-    let told = "the key \"c\" is missing on \"node0\", and present on \"node1\" and \"node2\"";
-    assert_told(&stream, false, &[told]);
+    let reported = "the key \"c\" is missing on \"node0\", and present on \"node1\" and \"node2\"";
+    assert_reported(&stream, false, &[reported]);
 }
 
 #[test]
 fn replica_with_another_event_is_reported_when_all_are_read() {
     let mut stream = Stream::whole();
     stream.replicas[2][3].2 = "2";
-    assert_told(&stream, true, &["the key \"d\" holds different events on"]);
+    assert_reported(&stream, true, &["the key \"d\" holds different events on"]);
     stream.run(&["verify"]).assert_ok();
 }
 
 #[test]
-fn replica_that_cannot_be_read_is_reported() {
+fn unreadable_replica_is_reported() {
     let mut stream = Stream::whole();
     stream.offline = 1;
-    assert_told(&stream, true, &["the replica on \"node3\" can't be read"]);
+    assert_reported(&stream, true, &["the replica on \"node3\" can't be read"]);
     let output = stream.run(&["export"]);
     assert_eq!(output.code, Some(0));
     assert_eq!(output.stdout.lines().count(), 5);
@@ -249,11 +252,11 @@ fn replica_that_cannot_be_read_is_reported() {
 
 /// As during the replacement of a stream's servers: the leader may name fewer than there are to be.
 #[test]
-fn replica_that_the_leader_does_not_name_counts_as_unread() {
+fn replica_unknown_to_the_leader_counts_as_unread() {
     let mut stream = Stream::whole();
     stream.replicas.truncate(2);
     stream.named = 2;
-    assert_told(&stream, true, &["1 of 3 replicas can't be read"]);
+    assert_reported(&stream, true, &["1 of 3 replicas can't be read"]);
     let output = stream.run(&["export"]);
     assert_eq!(output.code, Some(0));
     assert!(output.stderr.contains("1 of 3 replicas can't be read"));
@@ -261,7 +264,7 @@ fn replica_that_the_leader_does_not_name_counts_as_unread() {
 
 /// Servers name no leader of such a consumer.
 #[test]
-fn consumer_on_a_server_that_is_down_is_not_taken_for_a_replica() {
+fn consumer_on_a_stopped_server_is_no_replica() {
     let mut stream = Stream::whole();
     stream.is_one_down = true;
     let output = stream.run(&["verify", "--all-replicas"]);
@@ -297,8 +300,8 @@ fn all_replicas_of_a_stream_are_read_while_it_grows() {
     });
     cluster.kill(2);
     let output = run(&["verify", "--all-replicas", "--store", &store]);
-    let told = "the replica on \"node2\" can't be read";
+    let reported = "the replica on \"node2\" can't be read";
     assert_eq!(output.code, Some(1));
-    assert!(output.stderr.contains(told), "{output:?}");
+    assert!(output.stderr.contains(reported), "{output:?}");
     assert_eq!(run(&["export", "--store", &store]).code, Some(0));
 }

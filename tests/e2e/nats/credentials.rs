@@ -16,7 +16,7 @@ fn url(nats: &Single, login: &str, parameters: &str) -> String {
 }
 
 #[track_caller]
-fn assert_let_in(url: &str) {
+fn assert_accepted(url: &str) {
     let peer = Peer::builder().sink(url).start();
     peer.put("key", "1").assert_created();
     let output = run(&["get", "key", "--store", url]);
@@ -45,7 +45,7 @@ fn user_needs_the_password() {
     let nats = Single::with(&format!(
         "authorization {{ user: \"a@b\", password: \"{SECRET}/x\" }}"
     ));
-    assert_let_in(&url(&nats, &format!("a%40b:{SECRET}%2Fx@"), ""));
+    assert_accepted(&url(&nats, &format!("a%40b:{SECRET}%2Fx@"), ""));
     for login in [
         "",
         &format!("a%40b:{SECRET}@"),
@@ -62,7 +62,7 @@ fn token_is_accepted() {
         return;
     }
     let nats = Single::with(&format!("authorization {{ token: \"{SECRET}\" }}"));
-    assert_let_in(&url(&nats, &format!("{SECRET}@"), ""));
+    assert_accepted(&url(&nats, &format!("{SECRET}@"), ""));
     assert_kept_out(&url(&nats, &format!("{SECRET}x@"), ""));
 }
 
@@ -83,7 +83,7 @@ fn nkey_is_accepted() {
         key.public_key()
     );
     let nats = Single::with(&users);
-    assert_let_in(&url(&nats, "", &file("right", &key)));
+    assert_accepted(&url(&nats, "", &file("right", &key)));
     assert_kept_out(&url(&nats, "", &file("wrong", &other)));
     for parameter in ["nkey", "credentials"] {
         let nowhere = directory.path().join("nowhere");
@@ -120,7 +120,7 @@ fn tls_with_client_certificate_is_accepted() {
         "tls {{ cert_file: \"{certificate}\", key_file: \"{key}\", ca_file: \"{certificate}\", verify: true }}"
     ));
     let trusting = format!("&tls=true&tls_ca={certificate}");
-    assert_let_in(&url(
+    assert_accepted(&url(
         &nats,
         "",
         &format!("{trusting}&tls_cert={certificate}&tls_key={key}"),
@@ -182,15 +182,15 @@ fn invalid_file_is_reported_with_its_parameter() {
 
 /// Asserts that the peer and a command are refused, and that both messages contain `text`.
 #[track_caller]
-fn assert_told(url: &str, told: &str) {
+fn assert_reported(url: &str, reported: &str) {
     for output in [run(&serve(url)), run(&["verify", "--store", url])] {
         let error = output.assert_failed(1);
-        assert!(error.contains(told), "{error}");
+        assert!(error.contains(reported), "{error}");
     }
 }
 
 #[test]
-fn credentials_that_are_refused_are_named() {
+fn refused_credentials_are_named() {
     if !can_start("logins of NATS that are not let in") {
         return;
     }
@@ -200,14 +200,14 @@ fn credentials_that_are_refused_are_named() {
     fs::write(&seed, key.seed().expect("has a seed")).expect("writes");
     let nats = Single::with(&format!("authorization {{ user: u, password: {SECRET} }}"));
     let nkey = format!("&nkey={}", seed.display());
-    assert_told(&url(&nats, "", ""), "the URL has no credentials");
-    assert_told(
+    assert_reported(&url(&nats, "", ""), "the URL has no credentials");
+    assert_reported(
         &url(&nats, "u:x@", ""),
         "the credentials are USER:PASSWORD@",
     );
-    assert_told(&url(&nats, "x@", ""), "the credentials are TOKEN@");
-    let told = format!("the credentials are nkey={}", seed.display());
-    assert_told(&url(&nats, "", &nkey), &told);
+    assert_reported(&url(&nats, "x@", ""), "the credentials are TOKEN@");
+    let reported = format!("the credentials are nkey={}", seed.display());
+    assert_reported(&url(&nats, "", &nkey), &reported);
 }
 
 #[test]
@@ -218,8 +218,8 @@ fn missing_tls_of_a_server_is_reported_with_the_parameter() {
     let nats = Single::start();
     let host = nats.cluster.hosts();
     for parameter in ["tls", "tls_first"] {
-        let told = format!("{parameter}=true is given, but {host} has no TLS");
-        assert_told(&url(&nats, "", &format!("&{parameter}=true")), &told);
+        let reported = format!("{parameter}=true is given, but {host} has no TLS");
+        assert_reported(&url(&nats, "", &format!("&{parameter}=true")), &reported);
     }
 }
 
@@ -237,23 +237,23 @@ fn required_tls_of_a_server_is_reported_with_the_parameter() {
     let foreign = other.path().join("certificate.pem").display().to_string();
     let files = format!("cert_file: \"{certificate}\", key_file: \"{key}\"");
     let nats = Single::with(&format!("tls {{ {files} }}"));
-    assert_let_in(&url(&nats, "", &format!("&tls_ca={certificate}")));
-    let told = format!("signed by one of tls_ca={foreign}");
-    assert_told(&url(&nats, "", &format!("&tls_ca={foreign}")), &told);
-    assert_told(
+    assert_accepted(&url(&nats, "", &format!("&tls_ca={certificate}")));
+    let reported = format!("signed by one of tls_ca={foreign}");
+    assert_reported(&url(&nats, "", &format!("&tls_ca={foreign}")), &reported);
+    assert_reported(
         &url(&nats, "", "&tls=true"),
         "an authority of the system, or of tls_ca",
     );
     let first = format!("&tls_first=true&tls_ca={certificate}");
-    assert_told(&url(&nats, "", &first), "use tls=true");
+    assert_reported(&url(&nats, "", &first), "use tls=true");
     let nats = Single::with(&format!("tls {{ {files}, handshake_first: true }}"));
-    assert_let_in(&url(&nats, "", &first));
+    assert_accepted(&url(&nats, "", &first));
     let late = format!("&tls=true&tls_ca={certificate}");
-    assert_told(&url(&nats, "", &late), "(tls_first=true)");
+    assert_reported(&url(&nats, "", &late), "(tls_first=true)");
     let nats = Single::with(&format!(
         "tls {{ {files}, ca_file: \"{certificate}\", verify: true }}"
     ));
-    assert_told(
+    assert_reported(
         &url(&nats, "", &late),
         "requires a client certificate: tls_cert and tls_key",
     );
@@ -274,13 +274,13 @@ fn missing_publish_permission_is_reported_at_the_start() {
         .stderr
         .lines()
         .find(|line| line.starts_with("error: "));
-    let error = error.expect("is told");
-    for told in [
+    let error = error.expect("is reported");
+    for reported in [
         "cannot put into the stream",
         "Permissions Violation for Publish to \"alldata.",
     ] {
         assert!(
-            error.to_lowercase().contains(&told.to_lowercase()),
+            error.to_lowercase().contains(&reported.to_lowercase()),
             "{error}"
         );
     }

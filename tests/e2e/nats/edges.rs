@@ -45,7 +45,7 @@ fn largest_event_is_stored_and_one_byte_more_is_rejected() {
 }
 
 #[test]
-fn event_that_is_too_large_leaves_the_stream_healthy() {
+fn too_large_event_leaves_the_stream_healthy() {
     if !can_start("events that are too large") {
         return;
     }

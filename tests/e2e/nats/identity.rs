@@ -101,7 +101,7 @@ fn stream_whose_creation_time_changes_is_the_same() {
 
 /// Detected by a put, which is assigned a sequence number that was used before.
 #[test]
-fn stream_that_assigns_a_sequence_twice_takes_nothing_until_a_restart() {
+fn stream_with_repeated_sequence_refuses_puts_until_a_restart() {
     if !can_start("streams that go back, found by a put") {
         return;
     }
@@ -117,7 +117,7 @@ fn stream_that_assigns_a_sequence_twice_takes_nothing_until_a_restart() {
 
 /// Detected by a probe, before anything is put.
 #[test]
-fn stream_that_has_less_than_it_had_takes_nothing_until_a_restart() {
+fn stream_with_lost_messages_refuses_puts_until_a_restart() {
     if !can_start("streams that go back, found by a look") {
         return;
     }

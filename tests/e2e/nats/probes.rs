@@ -26,7 +26,7 @@ fn start(server: &FakeServer) -> Peer {
 
 /// An event that is acknowledged while the response to a probe is on its way is not counted in it.
 #[test]
-fn answer_that_is_older_than_an_acknowledgement_shows_no_loss() {
+fn response_older_than_an_acknowledgement_shows_no_loss() {
     let (looks, stored) = (Arc::new(AtomicUsize::new(0)), AtomicU64::new(0));
     let looked = Arc::clone(&looks);
     let held = Mutex::new(None);

@@ -13,7 +13,7 @@ use crate::support::{Peer, Post, run, wait_until};
 const AT_ONCE: Duration = Duration::from_secs(1);
 
 #[test]
-fn puts_without_a_quorum_are_refused_and_taken_again() {
+fn puts_without_a_quorum_are_refused_until_it_returns() {
     if !can_start("a cluster without a quorum") {
         return;
     }

@@ -109,7 +109,7 @@ fn unsafe_stream_is_refused_with_the_setting() {
 
 /// Servers before 2.10.5 delete the oldest messages to stay below it, whatever `discard` is.
 #[test]
-fn max_bytes_is_refused_on_servers_that_delete_for_it() {
+fn max_bytes_is_refused_on_old_servers() {
     if !can_start("bounds of bytes of a stream") {
         return;
     }

@@ -22,7 +22,7 @@ fn refusal(url: &str) -> String {
 }
 
 #[test]
-fn peer_waits_for_servers_that_start_soon() {
+fn peer_waits_for_late_servers() {
     if !can_start("servers of NATS that start later") {
         return;
     }

@@ -106,7 +106,7 @@ fn replaced_stream_acknowledges_nothing() {
 }
 
 #[test]
-fn stream_that_becomes_unsafe_takes_nothing_until_it_is_safe() {
+fn unsafe_stream_refuses_puts_until_it_is_safe() {
     if !can_start("streams that become unsafe") {
         return;
     }

@@ -124,7 +124,7 @@ fn early_response_counts() {
 }
 
 #[test]
-fn slowly_reading_peer_gets_whole_body() {
+fn slowly_reading_peer_gets_complete_body() {
     let store = ScriptedPeer::start(|exchange| {
         exchange.read_body_slowly().answer("201 Created", "", "");
     });

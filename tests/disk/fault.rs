@@ -8,7 +8,7 @@ use rusqlite::ffi;
 
 /// The operations that fail for a while.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Trouble {
+pub(crate) struct Fault {
     pub(crate) operations: &'static [Operation],
     /// The files: all if empty.
     pub(crate) roles: &'static [Role],
@@ -52,7 +52,7 @@ impl Role {
     }
 }
 
-impl Trouble {
+impl Fault {
     pub(crate) fn meets(&mut self, operation: Operation, role: Role, random: &mut Rng) -> bool {
         let is_met = self.times > 0
             && self.operations.contains(&operation)
