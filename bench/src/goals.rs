@@ -25,13 +25,14 @@ pub(crate) enum Limit {
 const CPU_OF_TWIN: f64 = 1.3;
 
 /// The largest processor time of one server's put, relative to another server.
-const CPU: [(Server, Server, f64); 6] = [
+const CPU: [(Server, Server, f64); 7] = [
     (Server::PeerDiscard, Server::TwinDiscard, CPU_OF_TWIN),
     (Server::PeerSqlite, Server::TwinSqlite, 1.15),
     (Server::PeerDiscard, Server::Node, 0.65),
     (Server::PeerDiscard, Server::WasmtimeReuse, 0.5),
     (Server::PeerDiscard, Server::Wasmtime, 0.08),
     (Server::PeerFresh, Server::Wasmtime, 0.4),
+    (Server::PeerComposed, Server::WasmtimeReuse, 0.9),
 ];
 
 /// The fewest puts per second of a durable server, relative to its native twin.

@@ -42,6 +42,8 @@ pub(crate) enum Server {
     WasmtimeReuse,
     Wasmtime,
     PeerFresh,
+    /// The component that `wasmtime serve` runs, called through `wasi:http`.
+    PeerComposed,
     TwinSqlite,
     PeerSqlite,
     /// The library with a sink that never completes a put.
@@ -60,13 +62,14 @@ pub(crate) enum Server {
 
 impl Server {
     /// The compared servers, in the order of the table.
-    pub(crate) const COMPARED: [Self; 8] = [
+    pub(crate) const COMPARED: [Self; 9] = [
         Self::TwinDiscard,
         Self::PeerDiscard,
         Self::Node,
         Self::WasmtimeReuse,
         Self::Wasmtime,
         Self::PeerFresh,
+        Self::PeerComposed,
         Self::TwinSqlite,
         Self::PeerSqlite,
     ];
@@ -80,6 +83,7 @@ impl Server {
             Self::WasmtimeReuse => "wasmtime serve, instances reused",
             Self::Wasmtime => "wasmtime serve, as it comes",
             Self::PeerFresh => "alldata-peer, fresh instances",
+            Self::PeerComposed => "alldata-peer, composed component",
             Self::TwinSqlite => "native twin, sqlite",
             Self::PeerSqlite => "alldata-peer, sqlite",
             Self::SlowSink => "alldata-peer, embedded",
@@ -139,6 +143,11 @@ impl Server {
             command.args(arguments);
             command
         };
+        let composed = || {
+            let mut command = peer(&["--component"]);
+            command.arg(&tools.composed);
+            command
+        };
         let twin = |sink: &str| {
             let mut command = Command::new(&tools.twin);
             command.arg(sink);
@@ -156,6 +165,7 @@ impl Server {
             Self::TwinSqlite => twin(&sqlite),
             Self::PeerDiscard => peer(&["--sink", "discard:"]),
             Self::PeerFresh => peer(&["--sink", "discard:", "--max-instance-reuse-count", "1"]),
+            Self::PeerComposed => composed(),
             Self::PeerSqlite => peer(&["--sink", &sqlite]),
             Self::WasmtimeReuse => wasmtime(&["--max-instance-reuse-count", "1000000"])?,
             Self::Wasmtime => wasmtime(&[])?,
