@@ -23,8 +23,8 @@
 //! # }
 //! ```
 //!
-//! The library starts no runtime, installs no signal handler, reads no environment variable and prints
-//! nothing. It logs through [`tracing`].
+//! The library starts no runtime, installs no signal handler, reads no environment variable (but `SSL_CERT_FILE`
+//! and `SSL_CERT_DIR`, for `https:` URLs without `ca`) and prints nothing. It logs through [`tracing`].
 
 #[cfg(feature = "admin")]
 pub mod admin;

@@ -208,12 +208,3 @@ fn invalid_setting_fails_with_its_reason_in_the_log() {
         assert!(line.contains(reason) && !line.contains("geheim"), "{line}");
     }
 }
-
-#[test]
-fn unsupported_url_scheme_is_named_in_the_log() {
-    let peer = to("https://127.0.0.1:1/_put").start();
-    peer.put("key1", "1").assert_problem(500);
-    let line = peer.log_line("may only make http: requests");
-    assert!(line.contains("127.0.0.1"), "{line}");
-    peer.log_line("https://127.0.0.1:1/_put: the platform does not allow requests to it");
-}

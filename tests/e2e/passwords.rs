@@ -19,7 +19,7 @@ const URLS: [&str; 22] = [
     "http://user:geheim/@127.0.0.1:1/",
     "http://user:1/geheim@127.0.0.1:1/",
     "http:user:geheim@127.0.0.1/",
-    "https://user:geheim@127.0.0.1/",
+    "https://user:geheim@127.0.0.1/?cert=a",
     "HTTP:user:geheim@127.0.0.1/",
     "nats://user:geheim@127.0.0.1:99999/events",
     "nats://geheim@127.0.0.1:99999/events",

@@ -272,7 +272,7 @@ fn unknown_url_lists_the_valid_forms() {
         "sqlite:",
         "ndjson:",
         "memory:1",
-        "https://a/",
+        "https:///a",
         "http:",
         "http:///a",
         "x:",

@@ -1,7 +1,10 @@
 //! The HTTP requests that a component makes through `wasi:http/outgoing-handler`.
 //!
-//! Connections are pooled. There is no TLS, as on the server itself, and no request is retried.
+//! Connections are pooled, and no request is retried. `https:` needs the feature `tls`, and servers with a certificate
+//! of an authority that the system trusts.
 
+#[cfg(feature = "tls")]
+use std::sync::Arc;
 use std::time::Duration;
 
 use alldata_peer_protocol::client::is_authority;
@@ -10,16 +13,27 @@ use hyper::http::uri::Scheme;
 use hyper::{Request, Response};
 use hyper_util::client::legacy;
 use hyper_util::client::legacy::connect::{CaptureConnection, capture_connection};
+#[cfg(feature = "tls")]
+use tokio::sync::OnceCell;
+#[cfg(feature = "tls")]
+use tokio::task::spawn_blocking;
 use wasmtime_wasi_http::{Error, RequestOptions, WasiBody, WasiHttpHooks};
 
+#[cfg(feature = "tls")]
+use crate::tls::client::{ClientFiles, client_config};
 use crate::util::http_client::{self, CONNECT_TIMEOUT, HttpClient};
 
 /// How long to wait for the header section of a response, unless the component sets another time.
 const FIRST_BYTE_TIMEOUT: Duration = Duration::from_secs(600);
 
-/// An HTTP client; clones share their connections.
+/// The HTTP clients of a component; clones share their connections.
 #[derive(Clone)]
-pub(crate) struct OutboundHttp(HttpClient<WasiBody>);
+pub(crate) struct OutboundHttp {
+    plain: HttpClient<WasiBody>,
+    /// Made for the first `https:` request, since the authorities of the system are many.
+    #[cfg(feature = "tls")]
+    tls: Arc<OnceCell<HttpClient<WasiBody>>>,
+}
 
 type HttpResult<T> = Result<T, Error>;
 
@@ -28,9 +42,39 @@ type Transfer = Box<dyn Future<Output = HttpResult<()>> + Send>;
 
 impl OutboundHttp {
     pub(crate) fn new() -> Self {
-        // A component may set a connect time-out for each request.
-        Self(http_client::new(None))
+        Self {
+            // A component may set a connect time-out for each request.
+            plain: HttpClient::plain(None),
+            #[cfg(feature = "tls")]
+            tls: Arc::default(),
+        }
     }
+
+    /// The client for a scheme.
+    async fn client(&self, scheme: Option<&Scheme>) -> HttpResult<HttpClient<WasiBody>> {
+        if scheme == Some(&Scheme::HTTP) {
+            return Ok(self.plain.clone());
+        }
+        #[cfg(feature = "tls")]
+        if scheme == Some(&Scheme::HTTPS) {
+            let client = self.tls.get_or_try_init(tls_client).await?;
+            return Ok(client.clone());
+        }
+        let scheme = scheme.map(Scheme::as_str);
+        tracing::warn!(scheme, "a component may not make requests of this scheme");
+        Err(Error::HttpRequestDenied)
+    }
+}
+
+#[cfg(feature = "tls")]
+async fn tls_client() -> HttpResult<HttpClient<WasiBody>> {
+    let config = spawn_blocking(|| client_config(ClientFiles::default())).await;
+    let config = config.map_err(|_panicked| Error::InternalError(None))?;
+    let config = config.map_err(|error| {
+        tracing::error!(%error, "a component cannot make https: requests");
+        Error::HttpRequestDenied
+    })?;
+    Ok(HttpClient::tls(None, config))
 }
 
 impl WasiHttpHooks for OutboundHttp {
@@ -40,18 +84,14 @@ impl WasiHttpHooks for OutboundHttp {
         options: Option<RequestOptions>,
         _: Transfer,
     ) -> Box<dyn Future<Output = HttpResult<(Response<WasiBody>, Transfer)>> + Send> {
-        let Self(client) = self.clone();
+        let clients = self.clone();
         let given = options.as_ref();
         let connect = given.and_then(|options| options.connect_timeout);
         let connect = connect.unwrap_or(CONNECT_TIMEOUT);
         let first_byte = given.and_then(|options| options.first_byte_timeout);
         let first_byte = first_byte.unwrap_or(FIRST_BYTE_TIMEOUT);
         Box::new(async move {
-            if request.uri().scheme() != Some(&Scheme::HTTP) {
-                let host = request.uri().host();
-                tracing::warn!(host, "a component may only make http: requests");
-                return Err(Error::HttpRequestDenied);
-            }
+            let client = clients.client(request.uri().scheme()).await?;
             // The client would use the default port instead of an invalid one.
             let authority = request.uri().authority();
             if !authority.is_some_and(|authority| is_authority(authority.as_str())) {

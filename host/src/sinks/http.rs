@@ -1,53 +1,67 @@
-//! The sink `http:`: puts to another peer over HTTP, and maps its responses to errors.
+//! The sinks `http:` and `https:`: put to another peer over HTTP, and map its responses to errors.
 //!
 //! A put without a response has an unknown result.
 
 use alldata_peer_protocol::client::{
-    DEFAULT_RETRY_SECONDS, MAX_PROBLEM_BYTES, PeerError, is_authority, put_body, read_response,
+    DEFAULT_RETRY_SECONDS, MAX_PROBLEM_BYTES, PeerError, put_body, read_response,
 };
-use base64::Engine as _;
-use base64::prelude::BASE64_STANDARD;
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Collected, Full, Limited};
+use hyper::body::Incoming;
 use hyper::header::{AUTHORIZATION, HeaderValue, RETRY_AFTER};
-use hyper::{Method, Request, StatusCode, Uri};
-use percent_encoding::percent_decode_str;
+use hyper::http::uri::Scheme;
+use hyper::{Method, Request, Response, StatusCode, Uri};
 
 use crate::error::Error;
 use crate::sink::{PutError, PutSink};
+use crate::sinks::http_credentials::Credentials;
+use crate::sinks::http_url::{HttpUrl, Parameters, without_secrets};
+#[cfg(feature = "tls")]
+use crate::tls::client::{ClientFiles, client_config};
+#[cfg(feature = "tls")]
+use crate::tls::pem::PemFile;
 use crate::util::http_client::{self, CONNECT_TIMEOUT, HttpClient};
 use crate::util::log_limiter::LogLimiter;
-use crate::util::redaction::without_login;
 
 /// A sink that is another peer.
 #[derive(Debug)]
 pub struct HttpSink {
     client: HttpClient<Full<Bytes>>,
     uri: Uri,
-    /// User and password, which are never logged.
-    authorization: Option<HeaderValue>,
+    credentials: Credentials,
     /// The URL for messages.
     name: String,
     failing: LogLimiter,
 }
 
 impl HttpSink {
-    /// Puts to the peer at `url`, an `http:` URL. Connects at the first put. `USER:PASSWORD@` before
-    /// the host, percent-encoded where needed, is sent as Basic credentials (RFC 7617).
+    /// Puts to the peer at `url`, an `http:` or, with the feature `tls`, an `https:` URL. Connects at the first
+    /// put. `USER:PASSWORD@` before the host, percent-encoded where needed, is sent as Basic credentials (RFC 7617).
+    ///
+    /// These parameters of its query name files, and are not sent: `ca` with the authorities of the peer's certificate
+    /// (those of the system by default), `cert` and `key` with a certificate of the client and its key, and
+    /// `token-file` with a Bearer token (RFC 6750). The token is read again when the peer refuses it.
     ///
     /// # Errors
     ///
-    /// When `url` is not an absolute `http:` URL.
+    /// When `url` is not such a URL, or a file cannot be used.
     pub fn new(url: &str) -> Result<Self, Error> {
         let name = without_secrets(url);
-        let (uri, authorization) = parse(url).map_err(|reason| Error::SinkUrl {
+        let fail = |reason| Error::SinkUrl {
             url: name.clone(),
             reason,
-        })?;
+        };
+        let parsed = HttpUrl::parse(url).map_err(fail)?;
+        let is_tls = parsed.uri.scheme() == Some(&Scheme::HTTPS);
+        let client = if is_tls {
+            tls_client(&parsed.parameters, &name)?
+        } else {
+            HttpClient::plain(Some(CONNECT_TIMEOUT))
+        };
         Ok(Self {
-            client: http_client::new(Some(CONNECT_TIMEOUT)),
-            uri,
-            authorization,
+            client,
+            uri: parsed.uri,
+            credentials: Credentials::new(parsed.basic, parsed.parameters.token_file)?,
             name,
             failing: LogLimiter::default(),
         })
@@ -81,14 +95,46 @@ impl HttpSink {
     }
 
     async fn send(&self, body: Bytes) -> Result<(), HttpPutError> {
+        let authorization = self.credentials.value();
+        let mut response = self.request(body.clone(), authorization.clone()).await?;
+        if response.status() == StatusCode::UNAUTHORIZED
+            && self.credentials.reload(authorization.as_ref())
+        {
+            response = self.request(body, self.credentials.value()).await?;
+        }
+        // A response with 201 has no body that is worth waiting for.
+        if response.status() == StatusCode::CREATED {
+            return Ok(());
+        }
+        let (parts, body) = response.into_parts();
+        // Read to its end, so that the connection can be reused.
+        let body = Limited::new(body, MAX_PROBLEM_BYTES).collect().await;
+        let body = body.map(Collected::to_bytes).unwrap_or_default();
+        let status = parts.status;
+        if [StatusCode::UNAUTHORIZED, StatusCode::FORBIDDEN].contains(&status) {
+            return Err(HttpPutError::Unauthorized {
+                status: status.as_u16(),
+            });
+        }
+        let retry_after = parts.headers.get(RETRY_AFTER);
+        let retry_after = retry_after.and_then(|value| value.to_str().ok());
+        read_response(status.as_u16(), retry_after, &body)
+            .map_err(|refusal| HttpPutError::Refused(refusal.into()))
+    }
+
+    /// Sends a request once.
+    async fn request(
+        &self,
+        body: Bytes,
+        authorization: Option<HeaderValue>,
+    ) -> Result<Response<Incoming>, HttpPutError> {
         let mut request = Request::new(Full::new(body));
         *request.method_mut() = Method::POST;
         *request.uri_mut() = self.uri.clone();
-        if let Some(authorization) = &self.authorization {
-            let fields = request.headers_mut();
-            fields.insert(AUTHORIZATION, authorization.clone());
+        if let Some(authorization) = authorization {
+            request.headers_mut().insert(AUTHORIZATION, authorization);
         }
-        let response = self.client.request(request).await.map_err(|error| {
+        self.client.request(request).await.map_err(|error| {
             if http_client::is_self_connection(&error) {
                 let reason = "no process listens on this port".to_owned();
                 return HttpPutError::NotConnected { reason };
@@ -99,20 +145,36 @@ impl HttpSink {
             } else {
                 HttpPutError::Lost { reason }
             }
-        })?;
-        // A response with 201 has no body that is worth waiting for.
-        if response.status() == StatusCode::CREATED {
-            return Ok(());
-        }
-        let (parts, body) = response.into_parts();
-        // Read to its end, so that the connection can be reused.
-        let body = Limited::new(body, MAX_PROBLEM_BYTES).collect().await;
-        let body = body.map(Collected::to_bytes).unwrap_or_default();
-        let retry_after = parts.headers.get(RETRY_AFTER);
-        let retry_after = retry_after.and_then(|value| value.to_str().ok());
-        read_response(parts.status.as_u16(), retry_after, &body)
-            .map_err(|refusal| HttpPutError::Refused(refusal.into()))
+        })
     }
+}
+
+/// A client with the TLS settings of a URL.
+#[cfg(feature = "tls")]
+fn tls_client(parameters: &Parameters, _name: &str) -> Result<HttpClient<Full<Bytes>>, Error> {
+    let Parameters { ca, cert, key, .. } = parameters;
+    let file = |path, role| PemFile { path, role };
+    let certificate = cert
+        .as_deref()
+        .map(|path| file(path, "client certificate (cert)"));
+    let key = key
+        .as_deref()
+        .map(|path| file(path, "key of the client certificate (key)"));
+    let config = client_config(ClientFiles {
+        authorities: ca
+            .as_deref()
+            .map(|path| file(path, "certificates of authorities (ca)")),
+        identity: certificate.zip(key),
+    })?;
+    Ok(HttpClient::tls(Some(CONNECT_TIMEOUT), config))
+}
+
+#[cfg(not(feature = "tls"))]
+fn tls_client(_: &Parameters, name: &str) -> Result<HttpClient<Full<Bytes>>, Error> {
+    Err(Error::SinkUrl {
+        url: name.to_owned(),
+        reason: "this program was built without the feature `tls`".to_owned(),
+    })
 }
 
 impl PutSink for HttpSink {
@@ -134,6 +196,12 @@ pub enum HttpPutError {
     /// The peer responded with this error.
     #[error(transparent)]
     Refused(PutError),
+    /// The peer, or a proxy before it, refused the credentials or the lack of them, so nothing is stored.
+    #[error("the credentials are refused with {status}")]
+    Unauthorized {
+        /// The status code: 401 or 403.
+        status: u16,
+    },
     /// There was no connection, so nothing is stored.
     #[error("no connection: {reason}")]
     NotConnected {
@@ -152,10 +220,12 @@ impl From<HttpPutError> for PutError {
     fn from(error: HttpPutError) -> Self {
         match error {
             HttpPutError::Refused(error) => error,
-            // As after a response with 503 and without `Retry-After`.
-            HttpPutError::NotConnected { .. } => Self::Unavailable {
-                retry_after_seconds: DEFAULT_RETRY_SECONDS,
-            },
+            // As after a response with 503 and without `Retry-After`. Another token may be accepted.
+            HttpPutError::NotConnected { .. } | HttpPutError::Unauthorized { .. } => {
+                Self::Unavailable {
+                    retry_after_seconds: DEFAULT_RETRY_SECONDS,
+                }
+            }
             HttpPutError::Lost { .. } => Self::Unknown,
         }
     }
@@ -175,58 +245,6 @@ impl From<PeerError> for PutError {
             PeerError::Failed(reason) => Self::Failed(reason),
         }
     }
-}
-
-/// A URL without user, password and query, also if it is malformed.
-fn without_secrets(url: &str) -> String {
-    let url = without_login(url);
-    let (name, _query) = url.split_once('?').unwrap_or((&url, ""));
-    name.to_owned()
-}
-
-/// The URI of requests and their credentials, or the reason why the URL is invalid.
-fn parse(url: &str) -> Result<(Uri, Option<HeaderValue>), String> {
-    let form = || "the URL of a peer is http://HOST:PORT/PATH".to_owned();
-    let uri: Uri = url.parse().map_err(|error| format!("{error}"))?;
-    let mut parts = uri.into_parts();
-    if parts.scheme.as_ref().map(hyper::http::uri::Scheme::as_str) != Some("http") {
-        return Err(form());
-    }
-    let authority = parts.authority.ok_or_else(form)?;
-    let (login, host) = match authority.as_str().rsplit_once('@') {
-        Some((login, host)) => (Some(login), host),
-        None => (None, authority.as_str()),
-    };
-    if host.is_empty() || host.starts_with(':') {
-        return Err(form());
-    }
-    if !is_authority(host) {
-        return Err("its port is not one of 1 to 65535".to_owned());
-    }
-    // The text before it may belong to a password that contains a slash or a question mark.
-    let path = parts.path_and_query.as_ref();
-    if path.is_some_and(|path| path.as_str().contains('@')) {
-        return Err("an @ that is not before the host is written as %40".to_owned());
-    }
-    let authorization = login.map(basic).transpose()?;
-    parts.authority = Some(host.parse().map_err(|_| form())?);
-    let uri = Uri::from_parts(parts).map_err(|_| form())?;
-    Ok((uri, authorization))
-}
-
-/// The credentials of `USER:PASSWORD` (RFC 7617).
-fn basic(login: &str) -> Result<HeaderValue, String> {
-    let (user, password) = login.split_once(':').unwrap_or((login, ""));
-    let decode = |text| percent_decode_str(text).collect::<Vec<u8>>();
-    let (user, password) = (decode(user), decode(password));
-    if user.contains(&b':') {
-        return Err("its user name contains a colon, which Basic credentials cannot".to_owned());
-    }
-    let credentials = BASE64_STANDARD.encode([&user[..], b":", &password].concat());
-    let mut value = HeaderValue::try_from(format!("Basic {credentials}"))
-        .map_err(|_| "its user name and password cannot be sent in a header field".to_owned())?;
-    value.set_sensitive(true);
-    Ok(value)
 }
 
 /// The causes of an error in one line, without its own text, which is the same for all.
@@ -270,12 +288,12 @@ mod tests {
         let sink = HttpSink::new("http://us%65r:p%40ss:w%2Frd@a:1/b?c=secret").expect("is one");
         assert_eq!(sink.uri.to_string(), "http://a:1/b?c=secret");
         assert_eq!(sink.name(), "http://a:1/b");
-        let value = sink.authorization.as_ref().expect("is there");
+        let value = sink.credentials.value().expect("is there");
         // The text is `user:p@ss:w/rd`.
         assert_eq!(value.as_bytes(), b"Basic dXNlcjpwQHNzOncvcmQ=");
         assert!(value.is_sensitive());
         let plain = HttpSink::new("http://a/").expect("is one");
-        assert!(plain.authorization.is_none());
+        assert!(plain.credentials.value().is_none());
     }
 
     #[test]
@@ -286,7 +304,8 @@ mod tests {
             "http://u:geheim@a:x/",
             "http://u:geheim@",
             "http://u:geheim@:80/",
-            "https://u:geheim@a/",
+            "https://u:geheim@a/?ca=",
+            "ftp://u:geheim@a/",
             "http://u:geheim#@a/",
             "http://u:geheim/@a/",
             "http://u:1/geheim@a/",

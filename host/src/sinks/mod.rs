@@ -4,6 +4,8 @@ mod append_file;
 mod appended;
 mod discard;
 mod http;
+mod http_credentials;
+mod http_url;
 mod memory;
 mod ndjson;
 mod open_append;
@@ -30,7 +32,7 @@ use crate::store::{DEFAULT_MAX_WAL_BYTES, path_of_url};
 use crate::util::redaction::without_login;
 
 /// The forms of the URLs of sinks, for messages.
-pub const URL_FORMS: &str = "sqlite:PATH, memory:, ndjson:PATH, ndjson:- (standard output), http://HOST:PORT/PATH, nats://HOST:PORT,…/STREAM or discard:";
+pub const URL_FORMS: &str = "sqlite:PATH, memory:, ndjson:PATH, ndjson:- (standard output), http://HOST:PORT/PATH, https://HOST:PORT/PATH, nats://HOST:PORT,…/STREAM or discard:";
 
 /// Opens the sink of a URL; see [`URL_FORMS`]. A sink that needs a connection or a thread of its own uses
 /// the current Tokio runtime.
@@ -109,7 +111,7 @@ fn open_local(url: &str, options: SinkOptions) -> Result<BoxSink, Error> {
         }
         Some(("memory", "")) => Ok(MemorySink::new(MEMORY_SINK_BYTES).boxed()),
         Some(("discard", "")) => Ok(DiscardSink.boxed()),
-        Some(("http", _)) => Ok(HttpSink::new(url)?.boxed()),
+        Some(("http" | "https", _)) => Ok(HttpSink::new(url)?.boxed()),
         #[cfg(not(feature = "nats"))]
         Some(("nats", _)) => Err(fail(
             "this program was built without the feature `nats`".to_owned(),

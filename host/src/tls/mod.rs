@@ -2,6 +2,7 @@
 //! those of the caller.
 
 mod certificate;
+pub(crate) mod client;
 mod client_names;
 mod config;
 pub(crate) mod pem;

@@ -6,15 +6,27 @@
 
 use std::time::Duration;
 
+use hyper::Request;
 use hyper::body::Body;
 use hyper::http::Extensions;
+#[cfg(feature = "tls")]
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy;
-use hyper_util::client::legacy::Client;
-use hyper_util::client::legacy::connect::{Connected, HttpConnector, HttpInfo};
+use hyper_util::client::legacy::connect::{Connect, Connected, HttpConnector, HttpInfo};
+use hyper_util::client::legacy::{Client, ResponseFuture};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
+#[cfg(feature = "tls")]
+use tokio_rustls::rustls::ClientConfig;
 
 /// A client with a pool of connections, which its clones share.
-pub(crate) type HttpClient<B> = Client<HttpConnector, B>;
+#[derive(Debug)]
+pub(crate) enum HttpClient<B> {
+    /// For `http:` URLs only.
+    Plain(Client<HttpConnector, B>),
+    /// For `https:` URLs only.
+    #[cfg(feature = "tls")]
+    Tls(Client<HttpsConnector<HttpConnector>, B>),
+}
 
 /// How long to wait for a connection, unless another time is set. A peer on the same network accepts one in a
 /// millisecond.
@@ -24,19 +36,63 @@ pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// closed just when it is used.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// A new client. With `connect_timeout`, it gives up connecting after that time.
-pub(crate) fn new<B>(connect_timeout: Option<Duration>) -> HttpClient<B>
+impl<B> Clone for HttpClient<B> {
+    fn clone(&self) -> Self {
+        match self {
+            Self::Plain(client) => Self::Plain(client.clone()),
+            #[cfg(feature = "tls")]
+            Self::Tls(client) => Self::Tls(client.clone()),
+        }
+    }
+}
+
+impl<B> HttpClient<B>
+where
+    B: Body + Send + Unpin + 'static,
+    B::Data: Send,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    /// A new client without TLS. With `connect_timeout`, it gives up connecting after that time.
+    pub(crate) fn plain(connect_timeout: Option<Duration>) -> Self {
+        Self::Plain(client(tcp(connect_timeout)))
+    }
+
+    /// A new client with these settings of TLS, whose ALPN is set to `http/1.1`. With `connect_timeout`, it gives up
+    /// connecting, but for the TLS handshake, after that time.
+    #[cfg(feature = "tls")]
+    pub(crate) fn tls(connect_timeout: Option<Duration>, config: ClientConfig) -> Self {
+        let mut tcp = tcp(connect_timeout);
+        tcp.enforce_http(false);
+        let builder = HttpsConnectorBuilder::new().with_tls_config(config);
+        let connector = builder.https_only().enable_http1().wrap_connector(tcp);
+        Self::Tls(client(connector))
+    }
+
+    pub(crate) fn request(&self, request: Request<B>) -> ResponseFuture {
+        match self {
+            Self::Plain(client) => client.request(request),
+            #[cfg(feature = "tls")]
+            Self::Tls(client) => client.request(request),
+        }
+    }
+}
+
+fn client<C: Connect + Clone, B>(connector: C) -> Client<C, B>
 where
     B: Body + Send,
     B::Data: Send,
 {
-    let mut connector = HttpConnector::new();
-    connector.set_connect_timeout(connect_timeout);
-    connector.set_nodelay(true);
     Client::builder(TokioExecutor::new())
         .pool_idle_timeout(IDLE_TIMEOUT)
         .pool_timer(TokioTimer::new())
         .build(connector)
+}
+
+fn tcp(connect_timeout: Option<Duration>) -> HttpConnector {
+    let mut connector = HttpConnector::new();
+    connector.set_connect_timeout(connect_timeout);
+    connector.set_nodelay(true);
+    connector
 }
 
 /// Whether a request failed because its connection led to itself.

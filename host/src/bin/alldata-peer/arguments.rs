@@ -84,7 +84,7 @@ pub(crate) struct Serve {
     #[arg(long, env = "ALLDATA_PEER_PORT", default_value_t = DEFAULT_PORT)]
     pub(crate) port: u16,
     /// Where events go: sqlite:PATH, nats://HOST:PORT,…/STREAM, memory:, ndjson:PATH, ndjson:-
-    /// (standard output), http://HOST:PORT/PATH or discard: [default: sqlite:alldata.db]
+    /// (standard output), http(s)://HOST:PORT/PATH or discard: [default: sqlite:alldata.db]
     // The value may contain a password.
     #[arg(
         long,

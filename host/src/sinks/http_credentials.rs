@@ -1,0 +1,142 @@
+//! The credentials that the sink `http:` sends: Basic (RFC 7617), or a Bearer token from a file (RFC 6750).
+
+use std::fs::File;
+use std::io::{self, Read as _};
+use std::path::{Path, PathBuf};
+use std::sync::{PoisonError, RwLock};
+
+use hyper::header::HeaderValue;
+
+use crate::error::Error;
+use crate::util::regular_file;
+
+/// The largest file of a token in bytes. Servers refuse header sections that are larger.
+const MAX_TOKEN_FILE_BYTES: u64 = 16 * 1024;
+
+/// The value of the field `Authorization`, which is never logged.
+#[derive(Debug)]
+pub(super) enum Credentials {
+    None,
+    Basic(HeaderValue),
+    Token(TokenFile),
+}
+
+/// A token, and the file that it is read from.
+#[derive(Debug)]
+pub(super) struct TokenFile {
+    path: PathBuf,
+    value: RwLock<HeaderValue>,
+}
+
+impl Credentials {
+    /// # Errors
+    ///
+    /// When the file of a token cannot be read, or contains no token.
+    pub(super) fn new(
+        basic: Option<HeaderValue>,
+        token_file: Option<PathBuf>,
+    ) -> Result<Self, Error> {
+        Ok(match (basic, token_file) {
+            (_, Some(path)) => {
+                let value = RwLock::new(read_token(&path)?);
+                Self::Token(TokenFile { path, value })
+            }
+            (Some(basic), None) => Self::Basic(basic),
+            (None, None) => Self::None,
+        })
+    }
+
+    pub(super) fn value(&self) -> Option<HeaderValue> {
+        match self {
+            Self::None => None,
+            Self::Basic(value) => Some(value.clone()),
+            Self::Token(token) => {
+                let value = token.value.read().unwrap_or_else(PoisonError::into_inner);
+                Some(value.clone())
+            }
+        }
+    }
+
+    /// Reads the file of a token again. Returns whether the token is another than `refused`.
+    pub(super) fn reload(&self, refused: Option<&HeaderValue>) -> bool {
+        let Self::Token(token) = self else {
+            return false;
+        };
+        match read_token(&token.path) {
+            Ok(value) => {
+                let is_other = Some(&value) != refused;
+                *token.value.write().unwrap_or_else(PoisonError::into_inner) = value;
+                is_other
+            }
+            Err(error) => {
+                tracing::warn!(%error, "the token file cannot be read again");
+                false
+            }
+        }
+    }
+}
+
+/// The field value of the token in a file: its first line that is no comment, without a name before it.
+fn read_token(path: &Path) -> Result<HeaderValue, Error> {
+    let fail = |source| Error::File {
+        operation: "read a token from",
+        path: path.to_owned(),
+        source,
+    };
+    let read = || -> io::Result<String> {
+        regular_file::check(path)?;
+        let mut text = String::new();
+        let file = File::open(path)?;
+        file.take(MAX_TOKEN_FILE_BYTES).read_to_string(&mut text)?;
+        Ok(text)
+    };
+    let text = read().map_err(fail)?;
+    let mut lines = text.lines().map(str::trim);
+    let line = lines.find(|line| !line.is_empty() && !line.starts_with('#'));
+    let token = line.and_then(|line| line.split_whitespace().next_back());
+    let invalid = |reason| fail(io::Error::new(io::ErrorKind::InvalidData, reason));
+    let token = token.ok_or_else(|| invalid("it contains no token"))?;
+    let mut value = HeaderValue::try_from(format!("Bearer {token}"))
+        .map_err(|_| invalid("its token has characters that no header field may have"))?;
+    value.set_sensitive(true);
+    Ok(value)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::{Credentials, read_token};
+
+    #[test]
+    fn token_is_the_last_word_of_the_first_line() {
+        let file = tempfile::NamedTempFile::new().expect("is made");
+        for text in ["abc", "abc\n", "# comment\n\n name abc \nother def\n"] {
+            fs::write(file.path(), text).expect("is written");
+            let value = read_token(file.path()).expect("has a token");
+            assert_eq!(value, "Bearer abc");
+            assert!(value.is_sensitive());
+        }
+        for text in ["", "\n# abc\n", "a\u{1}b"] {
+            fs::write(file.path(), text).expect("is written");
+            let error = read_token(file.path()).expect_err("has none");
+            assert!(error.to_string().starts_with("cannot read a token from "));
+        }
+    }
+
+    #[test]
+    fn token_that_has_changed_is_read_again() {
+        let file = tempfile::NamedTempFile::new().expect("is made");
+        fs::write(file.path(), "abc").expect("is written");
+        let path = Some(file.path().to_owned());
+        let credentials = Credentials::new(None, path).expect("has a token");
+        let refused = credentials.value();
+        assert!(!credentials.reload(refused.as_ref()));
+        fs::write(file.path(), "def").expect("is written");
+        assert!(credentials.reload(refused.as_ref()));
+        assert_eq!(credentials.value().expect("is there"), "Bearer def");
+        fs::remove_file(file.path()).expect("is removed");
+        assert!(!credentials.reload(None));
+        assert_eq!(credentials.value().expect("is there"), "Bearer def");
+    }
+}
