@@ -33,7 +33,7 @@ const IMPATIENT_EVERY: u32 = 40;
 /// on a busy one.
 const MAX_YIELDS: usize = 500;
 
-/// The one counter of all moments of a history.
+/// The logical clock of a history: each reading is a new number.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Clock(Arc<AtomicU64>);
 
@@ -43,17 +43,17 @@ impl Clock {
     }
 }
 
-/// What clients put, and how many there are.
+/// The puts of clients, and the number of clients.
 #[derive(Debug, Clone)]
 pub(crate) struct Load {
-    /// What all keys begin with.
+    /// The prefix of all keys.
     pub(crate) name: String,
     pub(crate) clients: usize,
-    /// How many keys the clients share at a time.
+    /// The number of keys that the clients share at a time.
     pub(crate) shared_keys: usize,
-    /// Of so many puts one is of a shared key. The others have keys that nobody else puts.
+    /// One of this many puts has a shared key. The others have keys of one client.
     pub(crate) shared_every: u32,
-    /// Whether clients leave now and then before they are answered, and come again.
+    /// Whether clients sometimes disconnect before the response, and reconnect.
     pub(crate) impatient: bool,
 }
 
@@ -69,7 +69,7 @@ impl Load {
         }
     }
 
-    /// Few keys, so that the clients meet.
+    /// Few keys, so that the clients conflict.
     pub(crate) fn of_few_keys(name: &str, clients: usize, shared_keys: usize) -> Self {
         Self {
             shared_keys,
@@ -80,7 +80,7 @@ impl Load {
     }
 }
 
-/// What is put again, since nobody knows what became of it.
+/// A put that is repeated, since its outcome is unknown.
 pub(crate) type Unresolved = (String, Event);
 
 /// The clients of one server.
@@ -127,13 +127,13 @@ impl Clients {
         }
     }
 
-    /// Waits for so many more answers.
+    /// Waits for `count` more responses.
     #[track_caller]
     pub(crate) fn wait_for_answers(&self, count: usize) {
         self.wait_for(count, |outcome| outcome != Outcome::Unanswered);
     }
 
-    /// Waits for so many more puts with this outcome, whatever becomes of others.
+    /// Waits for `count` more puts with this outcome, ignoring others.
     #[track_caller]
     pub(crate) fn wait_for_outcomes(&self, count: usize, wanted: Outcome) {
         self.wait_for(count, |outcome| outcome == wanted);
@@ -152,20 +152,19 @@ impl Clients {
         }
     }
 
-    /// Lets the clients go on for a while, so that what comes next does not always come right after an
-    /// answer. How long that is depends on the machine.
+    /// Lets the clients run for a while, so that the next step does not always follow a response at once.
     pub(crate) fn run_for_a_while(rng: &mut Rng) {
         for _ in 0..rng.usize(..MAX_YIELDS) {
             thread::yield_now();
         }
     }
 
-    /// Forgets the outcomes that nobody has waited for.
+    /// Drops the outcomes so far that were not waited for.
     pub(crate) fn forget_outcomes(&self) {
         while self.outcomes.try_recv().is_ok() {}
     }
 
-    /// Waits until so many puts were sent in all, answered or not.
+    /// Waits until `count` puts were sent in all, answered or not.
     #[track_caller]
     pub(crate) fn wait_for_sent(&self, count: usize) {
         let start = Instant::now();
@@ -175,7 +174,7 @@ impl Clients {
         }
     }
 
-    /// Ends the clients, once they have their last answers, and returns what they did.
+    /// Ends the clients after their last responses, and returns their puts.
     pub(crate) fn finish(self) -> Vec<Put> {
         self.stop.store(true, Ordering::SeqCst);
         let puts = self.clients.into_iter().flat_map(|client| {
@@ -218,7 +217,7 @@ impl Client {
                 Outcome::Unknown | Outcome::Unanswered => NEVER,
                 Outcome::Acknowledged | Outcome::Conflict | Outcome::Refused => self.clock.now(),
             };
-            // The test may no longer look.
+            // The test may no longer receive outcomes.
             let _ = self.outcomes.send(outcome);
             if outcome == Outcome::Unknown && self.rng.bool() {
                 self.again.push((key.clone(), event.clone()));
@@ -240,7 +239,7 @@ impl Client {
         puts
     }
 
-    /// What is put next, after so many others.
+    /// The next put, after `puts` others.
     fn next(&mut self, puts: usize) -> (String, Event) {
         let Load {
             name,
@@ -268,7 +267,7 @@ impl Client {
     }
 }
 
-/// What an answer says of its put.
+/// The outcome of a put, by its response.
 fn outcome(answer: Option<Answer>) -> Outcome {
     let Some(answer) = answer else {
         return Outcome::Unanswered;
