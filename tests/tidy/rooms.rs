@@ -14,7 +14,7 @@ const MAX_ENTRIES: usize = 16;
 const MAX_FILE_LINES: usize = 350;
 
 /// The median of the lines of all files in it has to be less.
-const MAX_MEDIAN_LINES: usize = 150;
+const MAX_MEDIAN_LINES: usize = 130;
 
 #[test]
 fn host_has_few_entries() {

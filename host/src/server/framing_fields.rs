@@ -31,6 +31,15 @@ pub(crate) struct FramingFields {
 }
 
 impl FramingField {
+    /// The only such field whose name starts with this byte.
+    pub(crate) fn starting_with(byte: u8) -> Option<Self> {
+        match byte {
+            b'c' | b'C' => Some(Self::ContentLength),
+            b't' | b'T' => Some(Self::TransferEncoding),
+            _ => None,
+        }
+    }
+
     /// The name in lower case.
     pub(crate) fn name(self) -> &'static [u8] {
         match self {

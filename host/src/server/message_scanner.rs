@@ -5,6 +5,8 @@
 //! Parses valid messages as hyper does. After a message at which hyper closes the connection, it stops and
 //! reports nothing.
 
+use memchr::{memchr, memchr3};
+
 use crate::server::framing_fields::{FieldValue, FramingField, FramingFields};
 
 /// A defect of a request that hyper accepts.
@@ -67,13 +69,16 @@ impl MessageScanner {
         loop {
             bytes = match (self.part, bytes) {
                 (Part::Stopped, _) | (_, []) => return None,
-                (Part::Line, _) => match bytes.iter().position(|byte| *byte == b'\n') {
-                    Some(end) => {
-                        self.part = Part::FieldStart;
-                        &bytes[end + 1..]
-                    }
-                    None => return None,
-                },
+                (Part::Line, _) => {
+                    let end = memchr(b'\n', bytes)?;
+                    self.part = Part::FieldStart;
+                    &bytes[end + 1..]
+                }
+                (Part::Method | Part::Target, _) => {
+                    let next = memchr3(b' ', b'#', b'\n', bytes)?;
+                    self.part = self.request_line(bytes[next]);
+                    &bytes[next + 1..]
+                }
                 (Part::Body(left), _) => {
                     let (left, rest) = skip(left, bytes);
                     self.part = if left > 0 {
@@ -100,6 +105,7 @@ impl MessageScanner {
                     }
                     rest
                 }
+                (Part::FieldStart, _) if let Some(rest) = self.field_name(bytes) => rest,
                 (part, [byte, rest @ ..]) => {
                     self.part = match part {
                         Part::Start | Part::Method | Part::Target => self.request_line(*byte),
@@ -134,12 +140,29 @@ impl MessageScanner {
         }
     }
 
+    /// Parses the name of a field that is there as a whole, with its colon. Returns the bytes after it; `None` for
+    /// names that no byte may be skipped of.
+    fn field_name<'a>(&mut self, bytes: &'a [u8]) -> Option<&'a [u8]> {
+        let field = FramingField::starting_with(bytes[0])?;
+        let (name, rest) = bytes.split_at_checked(field.name().len())?;
+        let (colon, value) = rest.split_first()?;
+        let is_framing = name.eq_ignore_ascii_case(field.name()) && *colon == b':';
+        if !is_framing {
+            self.part = Part::Line;
+            return Some(bytes);
+        }
+        self.part = Part::FieldValue(field, FieldValue::default());
+        Some(value)
+    }
+
     fn field(&mut self, byte: u8) -> Part {
         match (self.part, byte) {
-            (Part::FieldStart, b'c' | b'C') => Part::FieldName(FramingField::ContentLength, 1),
-            (Part::FieldStart, b't' | b'T') => Part::FieldName(FramingField::TransferEncoding, 1),
             // The CR of the empty line.
             (Part::FieldStart, b'\r') => Part::FieldStart,
+            (Part::FieldStart, byte) => match FramingField::starting_with(byte) {
+                Some(field) => Part::FieldName(field, 1),
+                None => Part::Line,
+            },
             (Part::FieldName(field, length), b':') if length == field.name().len() => {
                 Part::FieldValue(field, FieldValue::default())
             }
