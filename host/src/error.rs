@@ -82,6 +82,14 @@ pub enum Error {
         /// The reason.
         reason: String,
     },
+    /// A file with tokens cannot be used.
+    #[error("cannot use {} as token file (--token-file): {reason}", path.display())]
+    TokenFile {
+        /// The file.
+        path: PathBuf,
+        /// The reason.
+        reason: String,
+    },
     /// The URL of a sink is invalid.
     #[error("{url:?} is not the URL of a sink: {reason}")]
     SinkUrl {

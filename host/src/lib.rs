@@ -41,6 +41,7 @@ pub mod store;
 
 pub mod sink;
 
+mod auth;
 #[cfg_attr(
     not(feature = "admin"),
     expect(dead_code, reason = "without the feature, no code reads the numbers")
@@ -56,6 +57,7 @@ mod error;
 mod event;
 mod limits;
 
+pub use auth::{Authorizer, Identity, MIN_TOKEN_BYTES, RequestHead, TokenFile, Unauthorized};
 pub use component::{BUILT_IN_COMPONENT, precompile};
 #[cfg(feature = "nats")]
 pub use error::NatsError;

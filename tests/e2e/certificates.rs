@@ -4,9 +4,10 @@ use std::path::{Path, PathBuf};
 
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa,
-    KeyPair,
+    KeyPair, date_time_ymd,
 };
 use tempfile::TempDir;
+use tokio_rustls::rustls::pki_types::CertificateDer;
 
 /// An authority that issues certificates, and the directory of their files.
 pub(crate) struct Authority {
@@ -21,6 +22,13 @@ pub(crate) struct Issued {
     pub(crate) key: PathBuf,
 }
 
+impl Issued {
+    /// The paths as arguments.
+    pub(crate) fn paths(&self) -> [String; 2] {
+        [&self.certificate, &self.key].map(|path| path.display().to_string())
+    }
+}
+
 impl Authority {
     pub(crate) fn new(name: &str) -> Self {
         let mut params = CertificateParams::default();
@@ -32,6 +40,15 @@ impl Authority {
         let this = Self { issuer, directory };
         std::fs::write(this.file("ca.pem"), this.issuer.pem()).expect("writes");
         this
+    }
+
+    /// The file of its own certificate.
+    pub(crate) fn path(&self) -> String {
+        self.file("ca.pem").display().to_string()
+    }
+
+    pub(crate) fn der(&self) -> CertificateDer<'static> {
+        self.issuer.der().clone()
     }
 
     pub(crate) fn directory(&self) -> &Path {
@@ -48,6 +65,14 @@ impl Authority {
         self.issue_with(name, |params| {
             let name = name.try_into().expect("is a name");
             params.subject_alt_names = vec![rcgen::SanType::DnsName(name)];
+        })
+    }
+
+    /// Issues a certificate that has expired.
+    pub(crate) fn issue_expired(&self, name: &str) -> Issued {
+        self.issue_with(name, |params| {
+            params.not_before = date_time_ymd(2001, 1, 1);
+            params.not_after = date_time_ymd(2002, 1, 1);
         })
     }
 

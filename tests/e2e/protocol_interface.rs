@@ -60,10 +60,11 @@ impl Instance {
     }
 }
 
-/// The error with which an adapter gets the response to an outcome; `None` for those that `decode` returns.
+/// The error with which an adapter gets the response to an outcome; `None` for those that `decode` returns, and for
+/// those of connections and credentials, which only a host has.
 fn request_error(outcome: &Outcome) -> Option<RequestError> {
     Some(match outcome {
-        Outcome::Stored | Outcome::Malformed(_) => return None,
+        Outcome::Stored | Outcome::Malformed(_) | Outcome::Unauthorized { .. } => return None,
         Outcome::InvalidHost => RequestError::InvalidHost,
         Outcome::InvalidRequest(error) => match error {
             InvalidRequest::Syntax => RequestError::MalformedRequest,
@@ -71,6 +72,7 @@ fn request_error(outcome: &Outcome) -> Option<RequestError> {
             InvalidRequest::UriTooLong => RequestError::UriTooLong,
             InvalidRequest::HeaderFieldsTooLarge => RequestError::HeaderFieldsTooLarge,
             InvalidRequest::Version => RequestError::HttpVersionNotSupported,
+            InvalidRequest::PlainHttp => return None,
         },
         Outcome::UnsupportedContentCoding(coding) => {
             RequestError::UnsupportedContentCoding(coding.clone())
@@ -90,7 +92,7 @@ fn request_error(outcome: &Outcome) -> Option<RequestError> {
     })
 }
 
-/// Every outcome but those that `decode` returns.
+/// Every outcome for which there is an error.
 fn outcomes() -> Vec<Outcome> {
     let requests = [
         InvalidRequest::Syntax,

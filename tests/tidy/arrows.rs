@@ -20,7 +20,7 @@ const ROOMS: [&[&str]; 11] = [
     &["nats"],
     &["store"],
     &["sink"],
-    &["tls"],
+    &["auth", "tls"],
     &["metrics"],
     &["util"],
     &["error", "event", "limits"],

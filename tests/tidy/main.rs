@@ -18,7 +18,7 @@ const MAX_FUNCTION_LINES: usize = 70;
 const MAX_MAIN_LINES: usize = 100;
 
 /// The most lines of ARCHITECTURE.md.
-const MAX_ARCHITECTURE_LINES: usize = 170;
+const MAX_ARCHITECTURE_LINES: usize = 180;
 
 /// The folders that hold Rust.
 const FOLDERS: [&str; 4] = ["bench", "guest", "host", "tests"];

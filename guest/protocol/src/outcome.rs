@@ -12,6 +12,9 @@ use crate::decode::DecodeError;
 /// The media type of every response that has a body (RFC 9457).
 pub const PROBLEM_MEDIA_TYPE: &str = "application/problem+json";
 
+/// The challenge of a response with 401 (RFC 6750, section 3).
+const BEARER_CHALLENGE: &str = "Bearer realm=\"alldata-peer\"";
+
 /// The outcome of a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
@@ -21,6 +24,11 @@ pub enum Outcome {
     InvalidHost,
     /// The request is refused before its method and its body are looked at.
     InvalidRequest(InvalidRequest),
+    /// The request has no credentials, or credentials that are not valid.
+    Unauthorized {
+        /// Whether it has a token, which is not valid.
+        has_token: bool,
+    },
     /// The body has this content coding, other than `identity`.
     UnsupportedContentCoding(String),
     /// The body has a transfer coding other than `chunked`.
@@ -66,6 +74,8 @@ pub enum InvalidRequest {
     HeaderFieldsTooLarge,
     /// It is not HTTP/1.
     Version,
+    /// It is sent in plain HTTP to a port for TLS.
+    PlainHttp,
 }
 
 /// A response to a request.
@@ -125,6 +135,7 @@ impl Outcome {
                 let (status, title, detail) = error.problem();
                 problem(status, title, detail, No, false)
             }
+            Self::Unauthorized { has_token } => unauthorized(*has_token),
             Self::UnsupportedContentCoding(coding) => {
                 let detail =
                     format!("The body has the content coding {coding}: only identity is taken.");
@@ -179,6 +190,21 @@ impl Outcome {
     }
 }
 
+/// The response to a request without a valid token.
+fn unauthorized(has_token: bool) -> Response {
+    let (detail, challenge) = if has_token {
+        let detail = "The token in the field Authorization is not valid here.";
+        (
+            detail,
+            format!("{BEARER_CHALLENGE}, error=\"invalid_token\""),
+        )
+    } else {
+        let detail = "The request needs a token in its field Authorization: Bearer, and the token.";
+        (detail, BEARER_CHALLENGE.to_string())
+    };
+    problem(401, "Unauthorized", detail, Stored::No, false).with("www-authenticate", challenge)
+}
+
 impl InvalidRequest {
     /// The status code, its phrase, and the detail.
     fn problem(self) -> (u16, &'static str, &'static str) {
@@ -202,6 +228,11 @@ impl InvalidRequest {
                 431,
                 "Request Header Fields Too Large",
                 "The header fields are larger than the limit, or too many.",
+            ),
+            Self::PlainHttp => (
+                400,
+                "Bad Request",
+                "This port speaks TLS, and the request was sent in plain HTTP: use https.",
             ),
             Self::Version => (
                 505,
@@ -270,6 +301,8 @@ mod tests {
         let retry_after_seconds = 7;
         for (outcome, status, stored, retry) in [
             (Outcome::InvalidHost, 400, No, false),
+            (Outcome::Unauthorized { has_token: false }, 401, No, false),
+            (Outcome::Unauthorized { has_token: true }, 401, No, false),
             (
                 Outcome::UnsupportedContentCoding("gzip".into()),
                 415,
@@ -317,6 +350,7 @@ mod tests {
             (InvalidRequest::UriTooLong, 414),
             (InvalidRequest::HeaderFieldsTooLarge, 431),
             (InvalidRequest::Version, 505),
+            (InvalidRequest::PlainHttp, 400),
         ] {
             let response = Outcome::InvalidRequest(error).response();
             let problem = response.problem.expect("is a problem");
@@ -326,7 +360,15 @@ mod tests {
     }
 
     #[test]
-    fn three_responses_have_a_header_field() {
+    fn four_responses_have_a_header_field() {
+        let challenge = |has_token| Outcome::Unauthorized { has_token }.response().header;
+        let bearer = "Bearer realm=\"alldata-peer\"";
+        assert_eq!(
+            challenge(false),
+            Some(("www-authenticate", bearer.to_string()))
+        );
+        let invalid = alloc::format!("{bearer}, error=\"invalid_token\"");
+        assert_eq!(challenge(true), Some(("www-authenticate", invalid)));
         let coding = Outcome::UnsupportedContentCoding("gzip".into()).response();
         assert_eq!(
             coding.header,

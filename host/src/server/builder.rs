@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use tokio_util::task::TaskTracker;
 
+use crate::auth::Authorizer;
 use crate::component::compile_cache::CompileCache;
 use crate::component::loaded_component::{ComponentSource, LoadedComponent};
 use crate::component::wasi::{Directory, WasiConfig};
@@ -19,12 +20,18 @@ use crate::server::body_quota::{BodyLimits, BodyQuota};
 use crate::server::body_reader::FRAMING_BUFFERS;
 use crate::server::connection;
 use crate::server::context::ServerContext;
-use crate::server::listener;
+use crate::server::listener::{self, Listener};
 use crate::server::monitor::Monitor;
 use crate::server::peer_server::PeerServer;
+use crate::server::reloader::{Reloader, Source};
+#[cfg(feature = "tls")]
+use crate::server::tls_acceptor::TlsAcceptor;
+use crate::server::transport::Transport;
 use crate::sink::dispatcher::SinkDispatcher;
 use crate::sink::{self, BoxSink, PutError, PutSink};
 use crate::sinks::DiscardSink;
+#[cfg(feature = "tls")]
+use crate::tls::TlsConfig;
 
 /// The default port.
 pub const DEFAULT_PORT: u16 = 8080;
@@ -41,6 +48,17 @@ pub struct PeerServerBuilder {
     wasi: WasiConfig,
     limits: Limits,
     monitor: Monitor,
+    transport: Transport,
+    authorizer: Option<SharedAuthorizer>,
+}
+
+/// An authorizer, without a text of its own.
+struct SharedAuthorizer(Arc<dyn Authorizer>);
+
+impl fmt::Debug for SharedAuthorizer {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("Authorizer")
+    }
 }
 
 /// The sink, or the future that opens it.
@@ -69,6 +87,8 @@ impl Default for PeerServerBuilder {
             wasi: WasiConfig::default(),
             limits: Limits::default(),
             monitor: Monitor::default(),
+            transport: Transport::default(),
+            authorizer: None,
         }
     }
 }
@@ -177,6 +197,21 @@ impl PeerServerBuilder {
         self
     }
 
+    /// Has the listeners speak TLS. Connections that are given to
+    /// [`serve_connection`](PeerServer::serve_connection) are served as they are.
+    #[cfg(feature = "tls")]
+    pub fn tls(mut self, config: TlsConfig) -> Self {
+        self.transport.tls = Some(TlsAcceptor::new(config));
+        self
+    }
+
+    /// Decides who may put, such as a [`TokenFile`](crate::TokenFile). Default: everybody. The response to a request
+    /// that it refuses is 401. A component that is called through `wasi:http` does not see the field `Authorization`.
+    pub fn authorizer(mut self, authorizer: impl Authorizer) -> Self {
+        self.authorizer = Some(SharedAuthorizer(Arc::new(authorizer)));
+        self
+    }
+
     /// Starts the server, on the Tokio runtime that this is awaited in. It accepts connections when this
     /// returns.
     ///
@@ -217,14 +252,38 @@ impl PeerServerBuilder {
         };
         let sink = open_sink(self.sink, component.needs_sink()).await?;
         let listeners = listener::listen(bound)?;
-        let context = assemble(limits, component, sink.clone());
+        let authorizer = self.authorizer.map(|SharedAuthorizer(shared)| shared);
+        let context = assemble(limits, component, authorizer.clone(), sink.clone());
+        let transport = self.transport;
+        if authorizer.is_none() && !transport.authenticates_clients() {
+            warn_if_open(&listeners);
+        }
+        let mut sources = transport.sources();
+        sources.extend(authorizer.clone().map(Source::Authorizer));
+        let reloader = Reloader::start(sources);
         Ok(PeerServer::start(
             hostname,
             listeners,
+            transport,
+            reloader,
             context,
             sink,
             self.monitor,
         ))
+    }
+}
+
+/// Warns of listeners that other machines may reach, where clients are not authenticated.
+fn warn_if_open(listeners: &[Listener]) {
+    let addresses = listeners.iter().map(|listener| listener.address);
+    if let Some(address) = addresses
+        .into_iter()
+        .find(|address| !address.ip().to_canonical().is_loopback())
+    {
+        tracing::warn!(
+            %address,
+            "every client that reaches this address can put: set --token-file or --tls-client-ca, or listen on a loopback address"
+        );
     }
 }
 
@@ -246,7 +305,12 @@ async fn open_sink(sink: Option<Sink>, is_needed: bool) -> Result<BoxSink, Error
 }
 
 /// The data that the connections share.
-fn assemble(limits: Limits, component: LoadedComponent, sink: BoxSink) -> Arc<ServerContext> {
+fn assemble(
+    limits: Limits,
+    component: LoadedComponent,
+    authorizer: Option<Arc<dyn Authorizer>>,
+    sink: BoxSink,
+) -> Arc<ServerContext> {
     let max_body_bytes = limits.max_body_bytes.min(limits.max_buffered_bytes);
     // A component with a sink of its own reads the body, and then does the work of the server's sink.
     let request_timeout = limits.body_timeout.saturating_add(limits.sink_timeout);
@@ -265,6 +329,7 @@ fn assemble(limits: Limits, component: LoadedComponent, sink: BoxSink) -> Arc<Se
         },
         body_quota: BodyQuota::new(limits.max_buffered_bytes, max_body_bytes),
         request_timeout,
+        authorizer,
         refusals: Arc::default(),
         metrics,
         tasks: TaskTracker::new(),

@@ -61,13 +61,14 @@ const LINGER_TIME: Duration = Duration::from_secs(2);
 const LINGER_BYTES: u64 = 64 * 1024 * 1024;
 
 /// Serves a connection until either side closes it. `connections` is `None` for one that the server has not
-/// accepted itself.
+/// accepted itself. Returns the stream, unless it lingered after its last response.
 pub(crate) async fn serve<S>(
     stream: S,
     context: Arc<ConnectionContext>,
     shutdown: &Shutdown,
     connections: Option<&ConnectionLimiter>,
-) where
+) -> Option<S>
+where
     S: AsyncRead + AsyncWrite + Unpin + 'static,
 {
     let (state, limits) = (&context.state, &context.server.limits);
@@ -126,7 +127,9 @@ pub(crate) async fn serve<S>(
     {
         let lingering = linger(stream, refusal.unwrap_or_default(), state);
         shutdown.run_until(Phase::Aborting, lingering).await;
+        return None;
     }
+    Some(stream)
 }
 
 /// Whether bytes can be read without waiting.
@@ -250,7 +253,7 @@ where
 
 /// Writes `last`, then reads and discards bytes for a while: a connection that is closed while the client sends
 /// is reset, and the client may never read its response. Ends early if the connection is asked to close.
-async fn linger(
+pub(crate) async fn linger(
     mut stream: impl AsyncRead + AsyncWrite + Unpin,
     last: Vec<u8>,
     state: &ConnectionState,

@@ -80,6 +80,13 @@ impl ConnectionState {
         self.is_reading_head.store(true, Ordering::Relaxed);
     }
 
+    /// Records that a TLS handshake has ended: a first request has yet to start.
+    #[cfg(feature = "tls")]
+    pub(crate) fn end_handshake(&self) {
+        self.is_reading_head.store(false, Ordering::Relaxed);
+        self.begin_idle();
+    }
+
     pub(crate) fn begin_request(&self) {
         self.is_reading_head.store(false, Ordering::Relaxed);
         self.requests_started

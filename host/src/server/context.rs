@@ -3,12 +3,14 @@
 //! A connection refers to its context by a reference count of its own. Counting references to the shared
 //! data for each request would have connections on several processors wait for one cache line.
 
-use std::sync::Arc;
+use std::net::SocketAddr;
 use std::sync::atomic::AtomicUsize;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio_util::task::TaskTracker;
 
+use crate::auth::{Authorizer, Identity};
 use crate::component::loaded_component::EntryPoint;
 use crate::limits::Limits;
 use crate::metrics::server_metrics::ServerMetrics;
@@ -30,6 +32,8 @@ pub(crate) struct ServerContext {
     /// The time-out of a request to a component with a sink of its own, since the server cannot apply a
     /// time-out to that sink.
     pub(crate) request_timeout: Option<Duration>,
+    /// `None` if every client may put.
+    pub(crate) authorizer: Option<Arc<dyn Authorizer>>,
     pub(crate) refusals: Arc<RefusalLog>,
     pub(crate) metrics: Arc<ServerMetrics>,
     /// The tasks of connections, and of work that outlives them.
@@ -43,11 +47,29 @@ pub(crate) struct ConnectionContext {
     pub(crate) server: Arc<ServerContext>,
     pub(crate) dispatcher: ConnectionDispatcher,
     pub(crate) state: Arc<ConnectionState>,
+    /// The address of the client; `None` for a connection that was accepted elsewhere.
+    pub(crate) peer: Option<SocketAddr>,
+    /// Who sent the current request. Locked by the requests of this connection only, which come one at a time.
+    client: Mutex<Option<Identity>>,
+}
+
+impl ConnectionContext {
+    /// Sets who sent the current request.
+    pub(crate) fn set_client(&self, client: Option<Identity>) {
+        *self.client.lock().unwrap_or_else(PoisonError::into_inner) = client;
+    }
+
+    /// Who sent the current request, if clients are authenticated by the authorizer.
+    pub(crate) fn client(&self) -> Option<Identity> {
+        // The value is replaced as a whole, so a poisoned lock is still good.
+        let client = self.client.lock();
+        client.unwrap_or_else(PoisonError::into_inner).clone()
+    }
 }
 
 impl ServerContext {
     /// The context of a new connection.
-    pub(crate) fn connection(self: &Arc<Self>) -> Arc<ConnectionContext> {
+    pub(crate) fn connection(self: &Arc<Self>, peer: Option<SocketAddr>) -> Arc<ConnectionContext> {
         Arc::new(ConnectionContext {
             server: Arc::clone(self),
             dispatcher: ConnectionDispatcher::new(self.dispatcher.clone()),
@@ -55,6 +77,8 @@ impl ServerContext {
                 self.tasks.clone(),
                 Arc::clone(&self.last_responses),
             )),
+            peer,
+            client: Mutex::default(),
         })
     }
 

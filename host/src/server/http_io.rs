@@ -30,6 +30,8 @@ pub(crate) struct HttpIo<S> {
     responses_started: usize,
     /// The response that hyper has made by itself.
     withheld: Vec<u8>,
+    /// Whether the last write was not complete.
+    is_mid_write: bool,
 }
 
 /// The start of a response.
@@ -44,6 +46,7 @@ impl<S> HttpIo<S> {
             scanner: MessageScanner::default(),
             responses_started: 0,
             withheld: Vec::new(),
+            is_mid_write: false,
         }
     }
 
@@ -104,22 +107,26 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for HttpIo<S> {
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        // A blocked write continues a response of the service.
-        if !self.state.is_write_blocked() && self.is_made_by_hyper(bytes) {
+        // A write that was blocked continues a response of the service.
+        if !self.is_mid_write && self.is_made_by_hyper(bytes) {
             self.withheld.extend_from_slice(bytes);
             return Poll::Ready(Ok(bytes.len()));
         }
         let written = Pin::new(&mut self.stream).poll_write(context, bytes);
-        self.state.set_write_blocked(match &written {
+        self.is_mid_write = match &written {
             Poll::Pending => true,
             Poll::Ready(Ok(length)) => *length < bytes.len(),
             Poll::Ready(Err(_)) => false,
-        });
+        };
+        self.state.set_write_blocked(self.is_mid_write);
         written
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(context)
+        let flushed = Pin::new(&mut self.stream).poll_flush(context);
+        // A stream of TLS has a buffer of its own, so that a write does not block.
+        self.state.set_write_blocked(flushed.is_pending());
+        flushed
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {

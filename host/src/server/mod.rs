@@ -8,6 +8,13 @@ mod monitor;
 mod listener;
 mod shutdown;
 
+mod transport;
+
+#[cfg(feature = "tls")]
+mod prefixed_io;
+#[cfg(feature = "tls")]
+mod tls_acceptor;
+
 mod connection;
 mod connection_limiter;
 mod connection_state;
@@ -19,6 +26,7 @@ mod open_connections;
 mod parse_error;
 
 mod context;
+mod reloader;
 
 mod service;
 

@@ -36,21 +36,25 @@ pub(crate) fn response(
         }
         None => return None,
     };
-    let response = outcome.response();
-    let problem = response.body();
-    let (status, title) = (response.status, response.problem.map_or("", |it| it.title));
-    let bytes = problem.len();
     // hyper caches the date, so it is copied from its response.
     let date = std::str::from_utf8(withheld).unwrap_or_default();
     let date = date.lines().find(|line| line.starts_with("date: "));
     let date = date.map_or_else(String::new, |date| format!("{date}\r\n"));
+    Some(encode(&outcome, &date, unread.starts_with(b"HEAD ")))
+}
+
+/// The status code and the bytes of the last response of a connection. `date` is a header field, or empty.
+pub(crate) fn encode(outcome: &Outcome, date: &str, is_head: bool) -> (u16, Vec<u8>) {
+    let response = outcome.response();
+    let problem = response.body();
+    let (status, title) = (response.status, response.problem.map_or("", |it| it.title));
+    let bytes = problem.len();
     let head = format!(
         "HTTP/1.1 {status} {title}\r\ncontent-type: {PROBLEM_MEDIA_TYPE}\r\nconnection: close\r\n\
          content-length: {bytes}\r\n{date}\r\n"
     );
-    let is_head = unread.starts_with(b"HEAD ");
     let problem = if is_head { String::new() } else { problem };
-    Some((status, (head + &problem).into_bytes()))
+    (status, (head + &problem).into_bytes())
 }
 
 /// Whether a request line has a major version other than 1, or may have one once it is complete: hyper

@@ -17,10 +17,12 @@ use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 use crate::metrics::server_metrics::ServerMetrics;
 use crate::server::connection;
 use crate::server::connection_limiter::ConnectionLimiter;
-use crate::server::context::{ConnectionContext, ServerContext};
+use crate::server::context::ServerContext;
 use crate::server::listener::Listener;
 use crate::server::monitor::{Health, Monitor};
+use crate::server::reloader::Reloader;
 use crate::server::shutdown::{Phase, Shutdown};
+use crate::server::transport::Transport;
 use crate::sink::{BoxSink, PutSink as _};
 
 /// The least time for the flush of the sink, even if the connections used up the drain time-out.
@@ -35,6 +37,7 @@ pub struct PeerServer {
     hostname: Option<String>,
     addresses: Vec<SocketAddr>,
     shared: Shared,
+    reloader: Option<Reloader>,
     sink: BoxSink,
     monitor: Monitor,
     runtime: Handle,
@@ -48,10 +51,18 @@ struct Shared {
     context: Arc<ServerContext>,
     shutdown: Arc<Shutdown>,
     connections: Arc<ConnectionLimiter>,
+    transport: Arc<Transport>,
 }
 
 /// Counts a connection as open until this is dropped.
 struct OpenConnection<'a>(&'a ServerMetrics);
+
+impl<'a> OpenConnection<'a> {
+    fn new(metrics: &'a ServerMetrics) -> Self {
+        metrics.shard().connections_opened.increment();
+        Self(metrics)
+    }
+}
 
 impl Drop for OpenConnection<'_> {
     fn drop(&mut self) {
@@ -63,6 +74,8 @@ impl PeerServer {
     pub(crate) fn start(
         hostname: Option<String>,
         listeners: Vec<Listener>,
+        transport: Transport,
+        reloader: Option<Reloader>,
         context: Arc<ServerContext>,
         sink: BoxSink,
         monitor: Monitor,
@@ -71,6 +84,7 @@ impl PeerServer {
             connections: Arc::new(ConnectionLimiter::new(&context.limits)),
             context,
             shutdown: Arc::default(),
+            transport: Arc::new(transport),
         };
         monitor.attach(&shared.context, &shared.shutdown, &shared.connections);
         let addresses = listeners.iter().map(|listener| listener.address).collect();
@@ -82,6 +96,7 @@ impl PeerServer {
             hostname,
             addresses,
             shared,
+            reloader,
             sink,
             monitor,
             runtime: Handle::current(),
@@ -105,6 +120,12 @@ impl PeerServer {
     #[must_use]
     pub fn local_addrs(&self) -> &[SocketAddr] {
         &self.addresses
+    }
+
+    /// The scheme of its URLs: `https` if the listeners speak TLS, or else `http`.
+    #[must_use]
+    pub fn scheme(&self) -> &'static str {
+        self.shared.transport.scheme()
     }
 
     /// The host name that the server was given.
@@ -150,14 +171,27 @@ impl PeerServer {
         if self.shared.shutdown.has_begun(Phase::Draining) {
             return;
         }
-        let context = self.shared.context.connection();
-        let shared = self.shared.clone();
-        let serving = async move { shared.serve(stream, context, None).await };
+        let context = self.shared.context.connection(None);
+        let shutdown = Arc::clone(&self.shared.shutdown);
+        let server = Arc::clone(&self.shared.context);
+        let serving = async move {
+            let _open = OpenConnection::new(&server.metrics);
+            connection::serve(stream, context, &shutdown, None).await;
+        };
         let serving = AbortOnDropHandle::new(tasks.spawn_on(serving, &self.runtime));
         drop(token);
         if let Err(error) = serving.await {
             tracing::error!(%error, "the task of a connection failed");
         }
+    }
+
+    /// Has certificates and tokens read again, in the background, and returns whether there are any. Without this they
+    /// are read again when their files change. If that fails, the error is logged, and the old ones stay in effect.
+    pub fn reload(&self) -> bool {
+        if let Some(reloader) = &self.reloader {
+            reloader.request();
+        }
+        self.reloader.is_some()
     }
 
     /// Stops accepting connections, finishes the requests in service, and flushes the sink, all within
@@ -246,7 +280,7 @@ impl Shared {
 
     /// Serves a connection in a task of its own, once it has a permit.
     async fn admit(&self, stream: TcpStream, peer: SocketAddr) {
-        let context = self.context.connection();
+        let context = self.context.connection(Some(peer));
         let admitted = ConnectionLimiter::admit(&self.connections, peer.ip(), &context.state);
         // During the shutdown it waits as long as the connections with permits are awaited.
         let admitted = self.shutdown.run_until(Phase::Aborting, admitted).await;
@@ -256,22 +290,13 @@ impl Shared {
         };
         let shared = self.clone();
         self.tasks().spawn(async move {
-            let connections = Some(&*shared.connections);
-            shared.serve(stream, context, connections).await;
+            let _open = OpenConnection::new(&shared.context.metrics);
+            let (transport, shutdown) = (&shared.transport, &shared.shutdown);
+            let connections = &shared.connections;
+            transport
+                .serve(stream, peer, context, shutdown, connections)
+                .await;
             drop(permit);
         });
-    }
-
-    /// Serves one connection; `connections` is `None` for one that was accepted elsewhere.
-    async fn serve(
-        &self,
-        stream: impl AsyncRead + AsyncWrite + Unpin + 'static,
-        context: Arc<ConnectionContext>,
-        connections: Option<&ConnectionLimiter>,
-    ) {
-        let metrics = &context.server.metrics;
-        metrics.shard().connections_opened.increment();
-        let _open = OpenConnection(metrics);
-        connection::serve(stream, Arc::clone(&context), &self.shutdown, connections).await;
     }
 }

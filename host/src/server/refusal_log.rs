@@ -8,10 +8,13 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
+#[cfg(feature = "tls")]
+use alldata_peer_protocol::outcome::Outcome;
 use hyper::Response;
 use tokio::runtime::Handle;
 use tracing::Level;
 
+use crate::auth::Identity;
 use crate::sink::reason::{Description, REASONS, Reason};
 use crate::sink::refusal::Refusal;
 
@@ -41,7 +44,11 @@ struct Counted;
 impl RefusalLog {
     /// Counts a response that is not successful, unless that was done: by the refusal that is attached to
     /// it, or else by its status.
-    pub(crate) fn count_response<B>(self: &Arc<Self>, response: &mut Response<B>) {
+    pub(crate) fn count_response<B>(
+        self: &Arc<Self>,
+        response: &mut Response<B>,
+        client: impl FnOnce() -> Option<Identity>,
+    ) {
         let status = response.status();
         let extensions = response.extensions_mut();
         if status.is_success() || extensions.remove::<Counted>().is_some() {
@@ -51,13 +58,19 @@ impl RefusalLog {
         let attached: Option<Refusal> = extensions.remove();
         // A component may respond with another status than its sink has caused.
         let attached = attached.filter(|refusal| refusal.status == status);
-        self.count(attached.unwrap_or_else(|| Refusal::from_response(status, "")));
+        let refusal = attached.unwrap_or_else(|| Refusal::from_response(status, ""));
+        self.count(refusal.of_client(client().as_ref().map(Identity::name)));
     }
 
     /// Counts a response before it is sent, so that it is not counted again then.
-    pub(crate) fn count_early<B>(self: &Arc<Self>, refusal: Refusal, response: &mut Response<B>) {
+    pub(crate) fn count_early<B>(
+        self: &Arc<Self>,
+        refusal: Refusal,
+        response: &mut Response<B>,
+        client: impl FnOnce() -> Option<Identity>,
+    ) {
         response.extensions_mut().insert(refusal);
-        self.count_response(response);
+        self.count_response(response, client);
         response.extensions_mut().insert(Counted);
     }
 
@@ -69,12 +82,20 @@ impl RefusalLog {
         });
     }
 
+    /// Counts a request that is refused before hyper reads it.
+    #[cfg(feature = "tls")]
+    pub(crate) fn count_outcome(self: &Arc<Self>, outcome: &Outcome) {
+        self.count(Refusal::from_outcome(outcome));
+    }
+
     fn count(self: &Arc<Self>, refusal: Refusal) {
         let (reason, status) = (refusal.reason, refusal.status);
         let (key, detail) = (refusal.key.as_deref(), refusal.detail.as_deref());
+        let client = refusal.client.as_deref();
         tracing::debug!(
             status,
             reason = reason.describe().name,
+            client,
             key,
             detail,
             "refused"
@@ -138,6 +159,7 @@ impl Counter {
         let total = self.total.load(Ordering::Relaxed);
         let example = example.unwrap_or_else(|| Refusal::new(reason));
         let (key, detail) = (example.key.as_deref(), example.detail.as_deref());
+        let client = example.client.as_deref();
         let (status, description) = (example.status, reason.describe());
         let (name, text) = (description.name, description.text);
         if description.level == Level::WARN {
@@ -146,6 +168,7 @@ impl Counter {
                 reason = name,
                 count,
                 total,
+                client,
                 key,
                 detail,
                 "refused: {text}"
@@ -156,6 +179,7 @@ impl Counter {
                 reason = name,
                 count,
                 total,
+                client,
                 key,
                 detail,
                 "refused: {text}"

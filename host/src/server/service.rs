@@ -9,9 +9,10 @@ use alldata_peer_protocol::content_coding;
 use alldata_peer_protocol::outcome::{InvalidRequest, Outcome};
 use bytes::Bytes;
 use hyper::body::{Body as _, Incoming};
-use hyper::header::{CONNECTION, CONTENT_ENCODING, EXPECT, HeaderValue};
+use hyper::header::{AUTHORIZATION, CONNECTION, CONTENT_ENCODING, EXPECT, HeaderValue};
 use hyper::{Method, Request};
 
+use crate::auth::{RequestHead, Unauthorized};
 use crate::component::loaded_component::EntryPoint;
 use crate::component::pool::Permit;
 use crate::component::protocol::ProtocolPre;
@@ -56,7 +57,11 @@ impl PeerService {
             response.headers_mut().insert(CONNECTION, close);
             context.state.linger();
         }
-        context.server.refusals.count_response(&mut response);
+        let client = || context.client();
+        context
+            .server
+            .refusals
+            .count_response(&mut response, client);
         let metrics = context.server.metrics.shard();
         metrics.request_time.observe_since(start);
         response
@@ -85,9 +90,10 @@ impl PeerService {
     ) -> Response {
         let limits = self.0.server.body_limits;
         let request = LimitedBody::new(request, limits, Arc::clone(reservation));
-        let response = match invalid {
-            Some(outcome) => Err(outcome.clone()),
-            None => self.dispatch(request, reservation).await,
+        let valid = invalid.map_or(Ok(()), |outcome| Err(outcome.clone()));
+        let response = match valid.and_then(|()| self.authorize(&request)) {
+            Ok(()) => self.dispatch(request, reservation).await,
+            Err(outcome) => Err(outcome),
         };
         match (reservation.limit_exceeded(), response) {
             // The guest saw the body end early, but not why.
@@ -95,6 +101,23 @@ impl PeerService {
             (None, Ok(response)) => response,
             (None, Err(outcome)) => respond(&outcome),
         }
+    }
+
+    /// Asks the authorizer, if there is one, and records who sent the request.
+    fn authorize(&self, request: &Request<LimitedBody>) -> Result<(), Outcome> {
+        let Self(context) = self;
+        let Some(authorizer) = &context.server.authorizer else {
+            return Ok(());
+        };
+        let authorized = authorizer.authorize(&RequestHead::new(request, context.peer));
+        if let Ok(client) = &authorized {
+            tracing::debug!(client = client.name(), "authorized");
+        }
+        context.set_client(authorized.as_ref().ok().cloned());
+        let has_token = |error| error == Unauthorized::InvalidCredentials;
+        authorized.map(drop).map_err(|error| Outcome::Unauthorized {
+            has_token: has_token(error),
+        })
     }
 
     /// Calls a guest. Returns its response, or the outcome of a request that got none.
@@ -125,7 +148,11 @@ impl PeerService {
                 DetachOnDrop::new(put, &context.state).await
             }
             EntryPoint::WasiHttp(_) => {
-                let request = request.map(LimitedBody::coalesced);
+                let mut request = request.map(LimitedBody::coalesced);
+                if context.server.authorizer.is_some() {
+                    // The credentials are for this server.
+                    request.headers_mut().remove(AUTHORIZATION);
+                }
                 let response =
                     WasiHttpCall::start(context, request, Arc::clone(reservation)).await?;
                 if response.status().is_success() {
@@ -180,7 +207,7 @@ async fn put(
     if let Some(refusal) = refusal {
         // Counted here, since a client that has closed its connection gets no response.
         let refusals = &context.server.refusals;
-        refusals.count_early(*refusal, &mut response);
+        refusals.count_early(*refusal, &mut response, || context.client());
     }
     Ok(response)
 }

@@ -6,6 +6,7 @@ use tracing::Level;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Reason {
     BadRequest,
+    Unauthorized,
     MethodNotAllowed,
     RequestTimeout,
     Conflict,
@@ -46,12 +47,18 @@ pub(crate) struct Description {
 
 /// All reasons, in the order of the enum. A reason that an operator has to act on is logged as a warning,
 /// one that only the client can remedy as information.
-pub(crate) static REASONS: [Description; 26] = [
+pub(crate) static REASONS: [Description; 27] = [
     info(
         Reason::BadRequest,
         400,
         "bad_request",
         "the request is not a valid put",
+    ),
+    info(
+        Reason::Unauthorized,
+        401,
+        "unauthorized",
+        "the request has no valid token (--token-file)",
     ),
     info(
         Reason::MethodNotAllowed,
@@ -232,6 +239,7 @@ impl Reason {
     pub(crate) fn from_status(status: u16) -> Self {
         match status {
             400 => Self::BadRequest,
+            401 => Self::Unauthorized,
             405 => Self::MethodNotAllowed,
             408 => Self::RequestTimeout,
             409 => Self::Conflict,

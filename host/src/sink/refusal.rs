@@ -9,6 +9,9 @@ use crate::sink::reason::Reason;
 /// The most bytes of a key that are logged: the longest key fits.
 const MAX_KEY_BYTES: usize = 1024;
 
+/// The most bytes of a client's name that are logged: that of a host fits.
+const MAX_CLIENT_BYTES: usize = 255;
+
 /// The most bytes of a detail that are logged. It may be the text of a component.
 const MAX_DETAIL_BYTES: usize = 512;
 
@@ -17,6 +20,8 @@ const MAX_DETAIL_BYTES: usize = 512;
 pub(crate) struct Refusal {
     pub(crate) reason: Reason,
     pub(crate) status: u16,
+    /// The name of the client, if it is known.
+    pub(crate) client: Option<String>,
     pub(crate) key: Option<String>,
     pub(crate) detail: Option<String>,
 }
@@ -26,6 +31,7 @@ impl Refusal {
         Self {
             reason,
             status: reason.describe().status,
+            client: None,
             key: None,
             detail: None,
         }
@@ -49,6 +55,7 @@ impl Refusal {
         Self {
             reason,
             status,
+            client: None,
             key: None,
             detail,
         }
@@ -64,9 +71,16 @@ impl Refusal {
         Self {
             reason: Reason::from_status(status),
             status,
+            client: None,
             key: None,
             detail: problem.map(|problem| printable(&problem.detail, MAX_DETAIL_BYTES)),
         }
+    }
+
+    /// The same, with the name of its client.
+    pub(crate) fn of_client(self, client: Option<&str>) -> Self {
+        let client = client.map(|name| printable(name, MAX_CLIENT_BYTES));
+        Self { client, ..self }
     }
 
     /// The refusal of a put that the sink did not acknowledge.

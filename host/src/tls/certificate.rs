@@ -7,15 +7,26 @@ use x509_parser::extensions::GeneralName;
 use x509_parser::parse_x509_certificate;
 use x509_parser::prelude::X509Certificate;
 
+/// When a certificate expires.
+#[derive(Debug, Clone)]
+pub(crate) struct Expiry {
+    pub(crate) time: SystemTime,
+    /// The same, for the log.
+    pub(crate) text: String,
+}
+
 /// When the first of these certificates to expire does so; `None` if none of them can be parsed.
-pub(crate) fn expiry(chain: &[CertificateDer<'_>]) -> Option<SystemTime> {
+pub(crate) fn expiry(chain: &[CertificateDer<'_>]) -> Option<Expiry> {
     let ends = chain.iter().filter_map(|certificate| {
         let (_, certificate) = parse_x509_certificate(certificate).ok()?;
-        let seconds = certificate.validity().not_after.timestamp();
-        let seconds = u64::try_from(seconds).unwrap_or(0);
-        SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(seconds))
+        let end = certificate.validity().not_after;
+        let seconds = u64::try_from(end.timestamp()).unwrap_or(0);
+        Some(Expiry {
+            time: SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(seconds))?,
+            text: end.to_string(),
+        })
     });
-    ends.min()
+    ends.min_by_key(|end| end.time)
 }
 
 /// The DNS names of a certificate, or, if it has none, its common names (RFC 6125, section 6.4.4).

@@ -11,9 +11,10 @@ use tokio_rustls::rustls::server::{NoClientAuth, WebPkiClientVerifier};
 use tokio_rustls::rustls::sign::SingleCertAndKey;
 
 use crate::error::Error;
-use crate::tls::certificate;
+use crate::tls::certificate::{self, Expiry};
 use crate::tls::client_names::ClientNames;
 use crate::tls::pem::{PemFile, provider};
+use crate::util::watched_files::WatchedFiles;
 
 /// The only protocol over TLS (RFC 7301): the server speaks no HTTP/2.
 const ALPN_PROTOCOL: &[u8] = b"http/1.1";
@@ -27,7 +28,7 @@ pub struct TlsConfig(Arc<Shared>);
 
 struct Shared {
     /// `None` for settings that do not come from files.
-    files: Option<TlsFiles>,
+    files: Option<(TlsFiles, WatchedFiles)>,
     /// Read for each connection, and replaced as a whole.
     current: RwLock<Current>,
 }
@@ -51,7 +52,7 @@ pub struct TlsFiles {
 #[derive(Clone)]
 struct Current {
     config: Arc<ServerConfig>,
-    expiry: Option<SystemTime>,
+    expiry: Option<Expiry>,
 }
 
 impl TlsConfig {
@@ -62,9 +63,10 @@ impl TlsConfig {
     /// When a file cannot be used, the key is not that of the certificate, or there are client names without
     /// authorities.
     pub fn from_pem_files(files: TlsFiles) -> Result<Self, Error> {
+        let watched = WatchedFiles::new(files.paths());
         let current = files.load()?;
         Ok(Self(Arc::new(Shared {
-            files: Some(files),
+            files: Some((files, watched)),
             current: RwLock::new(current),
         })))
     }
@@ -88,7 +90,7 @@ impl TlsConfig {
     ///
     /// As [`from_pem_files`](Self::from_pem_files).
     pub fn reload(&self) -> Result<(), Error> {
-        if let Some(files) = &self.0.files {
+        if let Some((files, _)) = &self.0.files {
             let current = files.load()?;
             *self
                 .0
@@ -103,7 +105,7 @@ impl TlsConfig {
     /// not come from files.
     #[must_use]
     pub fn expiry(&self) -> Option<SystemTime> {
-        self.current().expiry
+        self.current().expiry.map(|expiry| expiry.time)
     }
 
     /// The settings for a new connection.
@@ -117,18 +119,18 @@ impl TlsConfig {
     #[must_use]
     pub fn authenticates_clients(&self) -> bool {
         let files = self.0.files.as_ref();
-        files.is_none_or(|files| files.client_authorities.is_some())
+        files.is_none_or(|(files, _)| files.client_authorities.is_some())
     }
 
-    /// The files that the settings are read from.
-    #[must_use]
-    pub fn files(&self) -> Vec<PathBuf> {
-        let Some(files) = &self.0.files else {
-            return Vec::new();
-        };
-        let mut paths = vec![files.certificates.clone(), files.key.clone()];
-        paths.extend(files.client_authorities.clone());
-        paths
+    /// The same as [`expiry`](Self::expiry), for the log.
+    pub(crate) fn expiry_for_log(&self) -> Option<Expiry> {
+        self.current().expiry
+    }
+
+    /// Whether a file has changed since the last call, or since it was read first.
+    pub(crate) fn has_changed(&self) -> bool {
+        let files = self.0.files.as_ref();
+        files.is_some_and(|(_, watched)| watched.have_changed())
     }
 
     fn current(&self) -> Current {
@@ -142,12 +144,18 @@ impl fmt::Debug for TlsConfig {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter
             .debug_struct("TlsConfig")
-            .field("files", &self.0.files)
+            .field("files", &self.0.files.as_ref().map(|(files, _)| files))
             .finish_non_exhaustive()
     }
 }
 
 impl TlsFiles {
+    fn paths(&self) -> Vec<PathBuf> {
+        let mut paths = vec![self.certificates.clone(), self.key.clone()];
+        paths.extend(self.client_authorities.clone());
+        paths
+    }
+
     fn load(&self) -> Result<Current, Error> {
         let provider = provider();
         let certificates = PemFile {

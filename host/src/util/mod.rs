@@ -7,3 +7,4 @@ pub(crate) mod redaction;
 pub(crate) mod regular_file;
 pub(crate) mod reusable_timeout;
 pub(crate) mod thread_number;
+pub(crate) mod watched_files;

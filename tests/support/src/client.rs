@@ -1,6 +1,6 @@
 //! A client that sends exactly the given bytes, and parses responses strictly.
 
-use std::io::{BufRead as _, BufReader, ErrorKind, Read as _, Write as _};
+use std::io::{self, BufRead as _, BufReader, ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::time::Duration;
 
@@ -21,7 +21,25 @@ pub fn try_connect(address: SocketAddr) -> Option<TcpStream> {
 }
 
 /// A connection to a server.
-pub struct Connection(BufReader<TcpStream>);
+pub struct Connection(BufReader<Box<dyn ClientStream>>);
+
+/// What a connection is on: a socket, or TLS on one. Its time-outs are [`DEADLINE`] unless set.
+pub trait ClientStream: Read + Write + Send {
+    /// Ends this side of the connection.
+    fn finish(&mut self) -> io::Result<()>;
+
+    fn set_read_timeout(&mut self, time: Duration) -> io::Result<()>;
+}
+
+impl ClientStream for TcpStream {
+    fn finish(&mut self) -> io::Result<()> {
+        self.shutdown(Shutdown::Write)
+    }
+
+    fn set_read_timeout(&mut self, time: Duration) -> io::Result<()> {
+        Self::set_read_timeout(self, Some(time))
+    }
+}
 
 impl Connection {
     pub fn open(address: SocketAddr) -> Self {
@@ -30,9 +48,19 @@ impl Connection {
 
     /// Connects, unless the connection is refused.
     pub fn try_open(address: SocketAddr) -> Option<Self> {
+        Self::try_socket(address).map(Self::on)
+    }
+
+    /// A connection on another stream.
+    pub fn on(stream: impl ClientStream + 'static) -> Self {
+        Self(BufReader::new(Box::new(stream)))
+    }
+
+    /// A socket for a connection, unless it is refused.
+    pub fn try_socket(address: SocketAddr) -> Option<TcpStream> {
         let stream = try_connect(address)?;
         stream.set_nodelay(true).expect("sets an option");
-        Some(Self(BufReader::new(stream)))
+        Some(stream)
     }
 
     /// Sends bytes, in one packet if they fit.
@@ -49,10 +77,7 @@ impl Connection {
 
     /// Closes the sending side of the connection.
     pub fn finish(&mut self) -> &mut Self {
-        self.0
-            .get_mut()
-            .shutdown(Shutdown::Write)
-            .expect("ends a side");
+        self.0.get_mut().finish().expect("ends a side");
         self
     }
 
@@ -132,13 +157,13 @@ impl Connection {
     /// Whether the server sends nothing for this long, and keeps the connection open.
     pub fn is_quiet_for(&mut self, time: Duration) -> bool {
         self.0
-            .get_ref()
-            .set_read_timeout(Some(time))
+            .get_mut()
+            .set_read_timeout(time)
             .expect("sets an option");
         let read = self.0.fill_buf().map(<[u8]>::len);
         self.0
-            .get_ref()
-            .set_read_timeout(Some(DEADLINE))
+            .get_mut()
+            .set_read_timeout(DEADLINE)
             .expect("sets an option");
         matches!(read, Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut))
     }

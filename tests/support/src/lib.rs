@@ -30,7 +30,7 @@ mod wire;
 use std::thread;
 use std::time::{Duration, Instant};
 
-pub use client::{Answer, Connection, Post, chunked, try_connect};
+pub use client::{Answer, ClientStream, Connection, Post, chunked, try_connect};
 pub use composed::{SINKS, composed};
 #[cfg(feature = "library")]
 pub use embedded::Embedded;

@@ -253,7 +253,11 @@ impl PeerBuilder {
             true => peer.log_line("listening on"),
             false => peer.stdout.next(DEADLINE),
         };
-        let address = line.strip_prefix("listening on http://");
+        let address = line.strip_prefix("listening on ");
+        let address = address.and_then(|url| {
+            let rest = url.strip_prefix("https://");
+            rest.or_else(|| url.strip_prefix("http://"))
+        });
         let address = address.and_then(|address| address.parse().ok());
         peer.address = address.unwrap_or_else(|| panic!("not an address: {line:?}"));
         peer

@@ -10,6 +10,7 @@ use clap::builder::BoolishValueParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
+use crate::access::Access;
 use crate::limits::Limits;
 use crate::units::{self, Timeout};
 
@@ -112,6 +113,8 @@ pub(crate) struct Serve {
     /// Directory that --component may read and write; NAME is its name in the component
     #[arg(long, value_name = "PATH[::NAME]", requires = "component", value_parser = parse_directory)]
     pub(crate) dir: Vec<(PathBuf, String)>,
+    #[command(flatten)]
+    pub(crate) access: Access,
     #[command(flatten)]
     pub(crate) limits: Limits,
     /// The limits that differ from their defaults, for the log

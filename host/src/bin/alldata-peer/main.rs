@@ -2,6 +2,7 @@
 //!
 //! Maps flags to calls of the library, and errors to one line and an exit code.
 
+mod access;
 #[cfg(feature = "admin")]
 mod admin;
 mod allocator;
@@ -11,6 +12,7 @@ mod check;
 mod component;
 mod config;
 mod environment;
+mod exit_code;
 mod export;
 mod get;
 mod import;
@@ -33,15 +35,10 @@ mod verify;
 
 use std::process::ExitCode;
 
-use alldata_peer_server_http::Error;
 use clap::CommandFactory as _;
 
 use arguments::{Arguments, Command};
-use config::ConfigError;
 use environment::IgnoredVariables;
-
-/// The exit code of wrong usage, the same as that of clap.
-const EXIT_USAGE: u8 = 2;
 
 fn main() -> ExitCode {
     allocator::return_large_allocations();
@@ -81,19 +78,5 @@ fn main() -> ExitCode {
 /// Reports an error, and returns its exit code.
 fn fail(error: &anyhow::Error) -> ExitCode {
     output::report(&format!("error: {error:#}"));
-    ExitCode::from(exit_code(error))
-}
-
-fn exit_code(error: &anyhow::Error) -> u8 {
-    let is_usage = error.is::<put::NotJson>()
-        || error.is::<reader::InvalidStoreUrl>()
-        || error.is::<serve::UnusedSink>()
-        || matches!(error.downcast_ref(), Some(ConfigError::Invalid { .. }))
-        || matches!(
-            error.downcast_ref(),
-            Some(Error::SinkUrl { .. } | Error::InvalidSetting { .. })
-        );
-    #[cfg(feature = "admin")]
-    let is_usage = is_usage || matches!(error.downcast_ref(), Some(Error::AdminAddress { .. }));
-    if is_usage { EXIT_USAGE } else { 1 }
+    ExitCode::from(exit_code::of(error))
 }

@@ -64,7 +64,7 @@ async fn run(arguments: Serve) -> Result<()> {
     panics::server_listens();
     announce(&server, arguments.sink.as_deref() == Some("ndjson:-"));
     startup::log(&server, &arguments, sink.as_deref());
-    let signal = signals.next().await;
+    let signal = signals.next_or_reload(|| server.reload()).await;
     tracing::info!(signal, "closing");
     let close = async {
         server.close().await;
@@ -125,6 +125,7 @@ pub(crate) fn configure(arguments: &Serve) -> Result<(PeerServerBuilder, Option<
     for (path, name) in &arguments.dir {
         builder = builder.component_dir(path, name);
     }
+    builder = arguments.access.apply_to(builder)?;
     // No store is created that a component with a sink of its own would not use.
     let sink = match (&arguments.sink, needs_sink) {
         (Some(_), false) => return Err(UnusedSink.into()),
@@ -171,7 +172,7 @@ fn announce(server: &PeerServer, is_stdout_sink: bool) {
     let addresses: Vec<String> = server
         .local_addrs()
         .iter()
-        .map(|address| format!("http://{address}"))
+        .map(|address| format!("{}://{address}", server.scheme()))
         .collect();
     let line = format!("listening on {}", addresses.join(", "));
     if is_stdout_sink {

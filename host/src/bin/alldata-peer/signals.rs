@@ -91,10 +91,19 @@ mod unix {
 
         /// Waits for the next signal that ends the server.
         pub(crate) async fn next(&mut self) -> &'static str {
+            self.next_or_reload(|| false).await
+        }
+
+        /// The same. On SIGHUP `reload` is called, which returns whether there is something to read again.
+        pub(crate) async fn next_or_reload(&mut self, reload: impl Fn() -> bool) -> &'static str {
             loop {
                 tokio::select! {
                     (_, signal) = self.ending.next() => return signal,
-                    (_, signal) = self.ignored.next() => {
+                    (number, signal) = self.ignored.next() => {
+                        if number == Number::HUP && reload() {
+                            tracing::info!(signal, "reading certificates and tokens again");
+                            continue;
+                        }
                         tracing::info!(signal, "ignored: SIGTERM or SIGINT ends the server");
                     }
                 }
@@ -216,6 +225,11 @@ mod other {
     impl Signals {
         pub(crate) fn listen() -> io::Result<Self> {
             Ok(Self)
+        }
+
+        /// Waits for the next one. No signal asks to read files again.
+        pub(crate) async fn next_or_reload(&mut self, _reload: impl Fn() -> bool) -> &'static str {
+            self.next().await
         }
 
         /// Waits for the next one.

@@ -1,0 +1,94 @@
+//! The library with TLS settings and an authorizer of the program that embeds it.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use alldata_peer_server_http::rustls::ServerConfig;
+use alldata_peer_server_http::{
+    Authorizer, Error, Identity, PeerServer, PeerServerBuilder, RequestHead, TlsConfig,
+    Unauthorized,
+};
+use tokio_rustls::rustls::pki_types::pem::PemObject as _;
+use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
+
+use crate::certificates::Authority;
+use crate::support::{Embedded, Post, wait_until};
+use crate::tls_client::{SERVER_NAME, TlsClient};
+
+/// Lets loopback clients with a name post to one path, and counts how often it was read again.
+#[derive(Clone, Default)]
+struct ByName(Arc<AtomicUsize>);
+
+impl Authorizer for ByName {
+    fn authorize(&self, request: &RequestHead<'_>) -> Result<Identity, Unauthorized> {
+        let peer = request.peer.expect("was accepted by the server");
+        assert!(peer.ip().is_loopback());
+        let name = request.headers.get("x-name");
+        let name = name.ok_or(Unauthorized::NoCredentials)?;
+        let name = name.to_str();
+        match (request.method.as_str(), request.uri.path(), name) {
+            ("POST", "/_put", Ok(name)) => Ok(Identity::new(name)),
+            _ => Err(Unauthorized::InvalidCredentials),
+        }
+    }
+
+    fn reload(&self) -> Result<(), Error> {
+        self.0.fetch_add(1, Ordering::Relaxed);
+        Ok(())
+    }
+}
+
+fn builder() -> PeerServerBuilder {
+    PeerServer::builder().on_put(|_, _| async { Ok(()) })
+}
+
+#[test]
+fn authorizer_sees_request_and_decides() {
+    let authorizer = ByName::default();
+    let server = Embedded::start(builder().authorizer(authorizer.clone()));
+    let mut connection = server.connect();
+    let post = Post::put("key1", "1");
+    let refused = connection.ask(&post);
+    let challenge = refused.header("www-authenticate").expect("has a challenge");
+    assert!(!challenge.contains("error="), "{challenge}");
+    refused.assert_problem(401);
+    let named = post.header("X-Name: name");
+    connection.ask(&named).assert_created();
+    let elsewhere = connection.ask(&named.clone().target("/other"));
+    let challenge = elsewhere
+        .header("www-authenticate")
+        .expect("has a challenge");
+    assert!(challenge.contains("invalid_token"), "{challenge}");
+    assert_eq!(authorizer.0.load(Ordering::Relaxed), 0);
+    assert!(server.server.reload());
+    wait_until("it was read again", || {
+        authorizer.0.load(Ordering::Relaxed) == 1
+    });
+    server.close();
+}
+
+#[test]
+fn server_config_of_the_program_is_used() {
+    let authority = Authority::new("authority");
+    let issued = authority.issue(SERVER_NAME);
+    let certificate = CertificateDer::from_pem_file(&issued.certificate).expect("reads");
+    let key = PrivateKeyDer::from_pem_file(&issued.key).expect("reads");
+    let config = ServerConfig::builder().with_no_client_auth();
+    let config = config.with_single_cert(vec![certificate], key);
+    let config = TlsConfig::from_server_config(Arc::new(config.expect("is a pair")));
+    assert!(config.expiry().is_none());
+    let server = Embedded::start(builder().tls(config));
+    assert_eq!(server.server.scheme(), "https");
+    let mut connection = TlsClient::new(&authority).connect(server.address());
+    connection.ask(&Post::put("key1", "1")).assert_created();
+    server.close();
+    assert_eq!(connection.rest(), b"");
+}
+
+#[test]
+fn server_without_files_has_nothing_to_read_again() {
+    let server = Embedded::start(builder());
+    assert!(!server.server.reload());
+    assert_eq!(server.server.scheme(), "http");
+    server.close();
+}
