@@ -6,6 +6,7 @@ use alldata_peer_test_support as support;
 
 mod accepting;
 mod admin;
+mod admin_page;
 mod authorizer;
 mod bad_guests;
 mod certificates;
@@ -53,6 +54,7 @@ mod lost_clients;
 mod manual;
 mod memory;
 mod metrics;
+mod metrics_papers;
 mod migration;
 mod nats;
 mod ndjson_files;

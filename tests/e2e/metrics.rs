@@ -2,11 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::Write as _;
-use std::process::{Command, Stdio};
 
-use crate::support::admin::{Scrape, get, get_with, scrape};
-use crate::support::{Connection, Peer, Post, can_make, wait_until};
+use alldata_peer_server_http::admin::prometheus_client::encoding::prometheus_text;
+use alldata_peer_server_http::admin::prometheus_client::registry::Registry;
+
+use crate::support::admin::{Scrape, get_with, scrape};
+use crate::support::protocol_guest::{self, CREATED, guest_that};
+use crate::support::{Connection, Embedded, Peer, Post, wait_until};
 
 /// What changes with time, or in amounts that vary.
 const VARYING: [&str; 1] = ["process_"];
@@ -163,72 +165,6 @@ fn idle_connection_that_is_closed_is_counted_by_reason() {
     assert_eq!(closed(&peer, "timeout"), 0.0);
 }
 
-/// Whether promtool can be run; if not, the test is skipped.
-fn has_promtool() -> bool {
-    let tool = Command::new("promtool").arg("--version").output();
-    let missing = "there is no promtool: sudo apt-get install prometheus";
-    can_make("checking with promtool", tool.is_err().then_some(missing))
-}
-
-/// Holds that promtool finds nothing wrong.
-#[track_caller]
-fn assert_passes(arguments: &[&str], input: &str) {
-    let mut promtool = Command::new("promtool")
-        .args(arguments)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect("starts");
-    let mut pipe = promtool.stdin.take().expect("is piped");
-    pipe.write_all(input.as_bytes()).expect("is read");
-    drop(pipe);
-    let output = promtool.wait_with_output().expect("ends");
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert!(
-        output.status.success() && said.is_empty(),
-        "{said}\n{input}"
-    );
-}
-
-#[test]
-fn promtool_accepts_prometheus_format() {
-    if !has_promtool() {
-        return;
-    }
-    let peer = Peer::builder().admin().start();
-    peer.put("key1", "1").assert_created();
-    let metrics = get(peer.admin(), "/metrics").text();
-    assert_passes(&["check", "metrics"], &metrics);
-}
-
-/// It parses the samples strictly, to make a database of them, for which they need a time.
-#[test]
-fn promtool_accepts_open_metrics_format() {
-    if !has_promtool() {
-        return;
-    }
-    let peer = Peer::builder().admin().start();
-    peer.put("key1", "1").assert_created();
-    let accept = "Accept: application/openmetrics-text\r\n";
-    let metrics = get_with(peer.admin(), "/metrics", accept).text();
-    let timed: String = metrics
-        .lines()
-        .map(|line| match line.starts_with('#') {
-            true => format!("{line}\n"),
-            false => format!("{line} 1700000000\n"),
-        })
-        .collect();
-    let input = peer.file("metrics.txt");
-    fs::write(&input, timed).expect("writes");
-    let (input, output) = (input.display().to_string(), peer.file("blocks"));
-    let output = output.display().to_string();
-    assert_passes(
-        &["tsdb", "create-blocks-from", "openmetrics", &input, &output],
-        "",
-    );
-}
-
 /// Both formats have the same families, apart from how a counter is named.
 #[test]
 fn formats_have_same_samples() {
@@ -238,4 +174,24 @@ fn formats_have_same_samples() {
     let open = get_with(peer.admin(), "/metrics", accept).text();
     let open = Scrape::parse(&open);
     assert_eq!(scrape(peer.admin()).families(), open.families());
+}
+
+#[test]
+fn trapped_guest_is_counted_with_its_instance() {
+    let guest = guest_that("unreachable", CREATED, "");
+    let server = Embedded::start(protocol_guest::builder(&guest));
+    let mut registry = Registry::default();
+    server.server.monitor().register(&mut registry);
+    let read = || {
+        let mut text = String::new();
+        prometheus_text::encode(&mut text, &registry).expect("is encoded");
+        Scrape::parse(&text)
+    };
+    assert_eq!(read().value("alldata_peer_guest_traps_total"), 0.0);
+    server.put("key1", "1").assert_problem(500);
+    let after = read();
+    assert_eq!(after.value("alldata_peer_guest_traps_total"), 1.0);
+    assert_eq!(after.value("alldata_peer_instances"), 0.0);
+    let failed = "alldata_peer_requests_total{outcome=\"failed\",status=\"500\"}";
+    assert_eq!(after.value(failed), 1.0);
 }

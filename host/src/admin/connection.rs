@@ -1,6 +1,7 @@
 //! One connection of an operator: one request, within small limits.
 
 use std::convert::Infallible;
+use std::sync::Arc;
 use std::time::Duration;
 
 use hyper::server::conn::http1;
@@ -9,7 +10,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::timeout;
 
-use crate::admin::routes::Routes;
+use crate::admin::routes::{self, Routes};
 
 /// How long a connection may exist: it has one request, and a response that fits the buffers of a socket.
 /// A client that does not read is closed then.
@@ -25,10 +26,10 @@ const MAX_HEADER_BYTES: usize = 16 * 1024;
 const MAX_HEADERS: usize = 64;
 
 /// Serves one request.
-pub(super) async fn serve(stream: impl AsyncRead + AsyncWrite + Unpin, routes: &Routes) {
+pub(super) async fn serve(stream: impl AsyncRead + AsyncWrite + Unpin, routes: Arc<Routes>) {
     let service = service_fn(|request| {
-        let response = routes.respond(&request);
-        async { Ok::<_, Infallible>(response) }
+        let routes = Arc::clone(&routes);
+        async move { Ok::<_, Infallible>(routes::respond(routes, request).await) }
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())

@@ -9,7 +9,7 @@ use hyper::{Response, StatusCode};
 const TEXT: &str = "text/plain; charset=utf-8";
 
 /// A response that no cache stores.
-pub(super) fn respond(
+pub(super) fn response(
     status: StatusCode,
     media_type: &'static str,
     body: impl Into<Bytes>,
@@ -26,7 +26,7 @@ pub(super) fn respond(
 
 /// A response that is a text.
 pub(super) fn text(status: StatusCode, text: impl Into<Bytes>) -> Response<Full<Bytes>> {
-    respond(status, TEXT, text)
+    response(status, TEXT, text)
 }
 
 /// The response to another method than GET and HEAD.

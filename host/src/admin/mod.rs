@@ -6,10 +6,16 @@ mod connection;
 mod content;
 mod exposition;
 mod families;
+mod options;
+mod page;
 mod process;
 mod routes;
 mod server_families;
 mod sink_families;
+mod status;
+
+pub use options::AdminOptions;
+pub use prometheus_client;
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -30,7 +36,7 @@ const MAX_CONNECTIONS: usize = 64;
 /// The pause after an error of `accept`, so that a persistent one does not keep a processor busy.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
-/// A listener for operators: `/livez`, `/readyz` and `/metrics`.
+/// A listener for operators: `/livez`, `/readyz`, `/metrics`, and a page at `/`.
 ///
 /// It can be made before the server, with a [`Monitor`] that is given to the server later. Dropped, it stops.
 #[must_use = "a listener that is dropped stops"]
@@ -45,14 +51,18 @@ impl AdminServer {
     /// # Errors
     ///
     /// When the address is not loopback, or cannot be listened on.
-    pub async fn listen(address: SocketAddr, monitor: &Monitor) -> Result<Self, Error> {
+    pub async fn listen(
+        address: SocketAddr,
+        monitor: &Monitor,
+        options: AdminOptions,
+    ) -> Result<Self, Error> {
         if !address.ip().to_canonical().is_loopback() {
             return Err(Error::AdminAddress { address });
         }
         let fail = |source| Error::Listen { address, source };
         let listener = TcpListener::bind(address).await.map_err(fail)?;
         let address = listener.local_addr().map_err(fail)?;
-        let routes = Arc::new(Routes::new(monitor.clone()));
+        let routes = Arc::new(Routes::new(monitor.clone(), options));
         let accepting = tokio::spawn(accept(listener, routes));
         Ok(Self {
             address,
@@ -92,7 +102,7 @@ async fn accept(listener: TcpListener, routes: Arc<Routes>) {
         };
         let routes = Arc::clone(&routes);
         tokio::spawn(async move {
-            connection::serve(stream, &routes).await;
+            connection::serve(stream, routes).await;
             drop(permit);
         });
     }

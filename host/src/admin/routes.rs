@@ -1,50 +1,93 @@
 //! The paths of the listener for operators.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::header::{ACCEPT, HOST};
+use hyper::http::request::Parts;
 use hyper::{HeaderMap, Method, Request, Response, StatusCode};
 use prometheus_client::registry::Registry;
 
-use crate::admin::content::{method_not_allowed, respond, text};
+use crate::admin::content::{method_not_allowed, response, text};
 use crate::admin::exposition::{self, Format};
+use crate::admin::options::AdminOptions;
+use crate::admin::page;
 use crate::admin::process::ProcessMetrics;
+use crate::admin::status::Status;
 use crate::server::Monitor;
+
+/// The paths, for a person who meant another one.
+const PATHS: &str = "the paths are /, /status.json, /livez, /readyz and /metrics\n";
 
 /// Responds to operators.
 pub(super) struct Routes {
     monitor: Monitor,
+    options: AdminOptions,
     registry: Registry,
 }
 
+/// The response to a request, whose body is not read. Made on a thread for blocking work, since files are looked
+/// at, which may be on a disk that hangs.
+pub(super) async fn respond<B>(routes: Arc<Routes>, request: Request<B>) -> Response<Full<Bytes>> {
+    let (parts, _body) = request.into_parts();
+    let respond = move || routes.respond(&parts);
+    let responded = tokio::task::spawn_blocking(respond).await;
+    responded.unwrap_or_else(|error| {
+        tracing::error!(%error, "a request of an operator failed");
+        text(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "the request failed, see the log\n",
+        )
+    })
+}
+
 impl Routes {
-    pub(super) fn new(monitor: Monitor) -> Self {
+    pub(super) fn new(monitor: Monitor, options: AdminOptions) -> Self {
         let mut registry = Registry::default();
         monitor.register(&mut registry);
         registry.register_collector(Box::new(ProcessMetrics));
-        Self { monitor, registry }
+        Self {
+            monitor,
+            options,
+            registry,
+        }
     }
 
-    /// The response to a request, whose body is not read.
-    pub(super) fn respond<B>(&self, request: &Request<B>) -> Response<Full<Bytes>> {
-        if !is_for_this_machine(request.headers()) {
+    fn respond(&self, request: &Parts) -> Response<Full<Bytes>> {
+        if !is_for_this_machine(&request.headers) {
             let reason = "the host of the request is neither an IP address nor localhost\n";
             return text(StatusCode::FORBIDDEN, reason);
         }
-        let path = request.uri().path();
-        if !matches!(path, "/livez" | "/readyz" | "/metrics") {
-            return text(
-                StatusCode::NOT_FOUND,
-                "the paths are /livez, /readyz and /metrics\n",
-            );
+        let path = request.uri.path();
+        let file = page::find(path);
+        let is_path = matches!(path, "/livez" | "/readyz" | "/metrics" | "/status.json");
+        if !is_path && file.is_none() {
+            return text(StatusCode::NOT_FOUND, PATHS);
         }
-        if !matches!(*request.method(), Method::GET | Method::HEAD) {
+        if !matches!(request.method, Method::GET | Method::HEAD) {
             return method_not_allowed();
         }
-        match path {
-            "/livez" => text(StatusCode::OK, "ok\n"),
-            "/readyz" => self.ready(),
-            _ => self.metrics(request.headers()),
+        match (file, path) {
+            (Some(file), _) => page::file(file),
+            (None, "/livez") => text(StatusCode::OK, "ok\n"),
+            (None, "/readyz") => self.ready(),
+            (None, "/metrics") => self.metrics(&request.headers),
+            (None, _) => self.status(),
+        }
+    }
+
+    fn status(&self) -> Response<Full<Bytes>> {
+        let status = Status::of(&self.monitor, self.options.shows_events);
+        match serde_json::to_vec(&status) {
+            Ok(status) => response(StatusCode::OK, "application/json", status),
+            Err(error) => {
+                tracing::error!(%error, "cannot encode the status");
+                text(
+                    StatusCode::INTERNAL_SERVER_ERROR,
+                    "the status cannot be encoded\n",
+                )
+            }
         }
     }
 
@@ -62,7 +105,7 @@ impl Routes {
         let accepted = headers.get_all(ACCEPT).iter();
         let format = Format::of_accept(accepted.filter_map(|value| value.to_str().ok()));
         match exposition::encode(&self.registry, format) {
-            Ok(metrics) => respond(StatusCode::OK, format.media_type(), metrics),
+            Ok(metrics) => response(StatusCode::OK, format.media_type(), metrics),
             Err(error) => {
                 tracing::error!(%error, "cannot encode the metrics");
                 text(

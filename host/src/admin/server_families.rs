@@ -8,6 +8,7 @@ use prometheus_client::registry::{Registry, Unit};
 
 use crate::admin::families::{Families, Labels};
 use crate::admin::sink_families;
+use crate::admin::status::open_connections;
 use crate::limits::Limits;
 use crate::metrics::server_metrics::ServerMetrics;
 use crate::server::{Monitor, Observed};
@@ -63,13 +64,7 @@ fn requests(families: &mut Families<'_>, observed: &Observed) -> fmt::Result {
     let statuses: Vec<_> = observed
         .refusals
         .totals()
-        .map(|(reason, total)| {
-            let status = match reason.status {
-                0 => "other".to_owned(),
-                status => status.to_string(),
-            };
-            (reason.name, status, total)
-        })
+        .map(|(reason, total)| (reason.name, reason.status_label(), total))
         .collect();
     let stored = (
         "stored",
@@ -128,10 +123,8 @@ fn latencies(families: &mut Families<'_>, metrics: &ServerMetrics) -> fmt::Resul
 
 fn connections(families: &mut Families<'_>, observed: &Observed) -> fmt::Result {
     let metrics = &observed.metrics;
-    // Read in this order: a connection that ends meanwhile must not be missing from the first number.
-    let ended = metrics.sum(|shard| &shard.connections_ended);
     let opened = metrics.sum(|shard| &shard.connections_opened);
-    let open = opened.saturating_sub(ended);
+    let open = open_connections(metrics);
     families.gauge("alldata_peer_connections", "Open connections", None, open)?;
     let waiting = observed.connections.waiting() as u64;
     let help = "Connections that wait until another one closes (--max-connections)";

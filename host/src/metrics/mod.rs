@@ -6,6 +6,7 @@
 
 pub(crate) mod histogram;
 pub(crate) mod instances;
+pub(crate) mod recent_events;
 pub(crate) mod server_metrics;
 pub(crate) mod sink_metrics;
 

@@ -7,6 +7,7 @@ use std::thread;
 use super::Counter;
 use super::histogram::{Histogram, Observations};
 use super::instances::InstanceCounts;
+use super::recent_events::RecentEvents;
 use crate::util::thread_number::thread_number;
 
 /// The numbers of a server.
@@ -14,6 +15,7 @@ use crate::util::thread_number::thread_number;
 pub(crate) struct ServerMetrics {
     shards: Box<[Shard]>,
     pub(crate) instances: Arc<InstanceCounts>,
+    pub(crate) recent_events: RecentEvents,
     /// Connections that were closed at once: their address has too many, or the server is closing.
     pub(crate) connections_refused: Counter,
     /// Connections that were closed because they were idle for too long.
@@ -47,6 +49,7 @@ impl Default for ServerMetrics {
         Self {
             shards: (0..processors).map(|_| Shard::new()).collect(),
             instances: Arc::default(),
+            recent_events: RecentEvents::default(),
             connections_refused: Counter::default(),
             connections_timed_out: Counter::default(),
             connections_evicted: Counter::default(),

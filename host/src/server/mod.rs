@@ -44,6 +44,8 @@ mod wasi_http;
 
 pub use builder::{DEFAULT_PORT, PeerServerBuilder};
 #[cfg(feature = "admin")]
+pub(crate) use context::ServerContext;
+#[cfg(feature = "admin")]
 pub(crate) use monitor::Observed;
 pub use monitor::{Health, Monitor, NotReady};
 pub use peer_server::PeerServer;

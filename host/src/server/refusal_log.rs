@@ -6,7 +6,7 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 #[cfg(feature = "tls")]
 use alldata_peer_protocol::outcome::Outcome;
@@ -33,6 +33,8 @@ struct Counter {
     unlogged: AtomicU64,
     /// Whether a task waits to log them.
     is_pausing: AtomicBool,
+    /// The last refusal, and when it was.
+    last: Mutex<Option<(Refusal, SystemTime)>>,
     /// The first refusal that no line includes yet.
     example: Mutex<Option<Refusal>>,
 }
@@ -102,6 +104,11 @@ impl RefusalLog {
         );
         let counter = &self.0[reason as usize];
         counter.total.fetch_add(1, Ordering::Relaxed);
+        if cfg!(feature = "admin")
+            && let Ok(mut last) = counter.last.try_lock()
+        {
+            *last = Some((refusal.clone(), SystemTime::now()));
+        }
         // If it is locked, another refusal is the example.
         if let Ok(mut example) = counter.example.try_lock() {
             example.get_or_insert(refusal);
@@ -123,6 +130,14 @@ impl RefusalLog {
         let totals = self.0.iter();
         let totals = totals.map(|counter| counter.total.load(Ordering::Relaxed));
         REASONS.iter().zip(totals)
+    }
+
+    /// The last refusal for a reason, and when it was.
+    #[cfg(feature = "admin")]
+    pub(crate) fn last(&self, reason: Reason) -> Option<(Refusal, SystemTime)> {
+        // The value is replaced as a whole, so a poisoned lock is still good.
+        let last = self.0[reason as usize].last.lock();
+        last.unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Logs the refusals that are not logged yet, and one line with all totals, if there are any.

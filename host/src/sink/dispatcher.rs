@@ -89,6 +89,7 @@ impl SequentialDispatcher {
             timeout,
             ..
         } = self;
+        let pending = dispatcher.metrics.recent_events.begin(&event);
         // The call is inside the future, so that a panic before the first await is caught too.
         let put = AssertUnwindSafe(async { dispatcher.sink.put(key, event).await }).catch_unwind();
         let start = Stopwatch::start();
@@ -110,6 +111,10 @@ impl SequentialDispatcher {
             tracing::error!(%error, suppressed, "put failed");
         }
         dispatcher.streak.record(&result);
+        if let (Ok(()), Some(pending)) = (&result, pending) {
+            let recent_events = &dispatcher.metrics.recent_events;
+            recent_events.record(&self.key, pending);
+        }
         result.map_err(|error| self.refused(error))
     }
 

@@ -230,6 +230,17 @@ const fn warn(reason: Reason, status: u16, name: &'static str, text: &'static st
     }
 }
 
+impl Description {
+    /// The status code for a metric.
+    #[cfg(feature = "admin")]
+    pub(crate) fn status_label(&self) -> String {
+        match self.status {
+            0 => "other".to_owned(),
+            status => status.to_string(),
+        }
+    }
+}
+
 impl Reason {
     pub(crate) fn describe(self) -> &'static Description {
         &REASONS[self as usize]

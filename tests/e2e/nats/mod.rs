@@ -9,6 +9,7 @@ mod contract;
 mod credentials;
 mod edges;
 mod fake_server;
+mod health;
 mod identity;
 mod peers;
 mod probes;

@@ -97,10 +97,14 @@ pub(crate) struct Serve {
     /// Check the structure of the whole store at the start; takes some seconds per GB
     #[arg(long, env = "ALLDATA_PEER_VERIFY_STORE", value_parser = BoolishValueParser::new())]
     pub(crate) verify_store: bool,
-    /// Loopback address and port to listen on for operators: /livez, /readyz, /metrics [default: none]
+    /// Loopback address and port to listen on for operators: a page, /metrics, /readyz, /livez [default: none]
     #[cfg(feature = "admin")]
     #[arg(long, env = "ALLDATA_PEER_ADMIN_LISTEN", value_name = "ADDR:PORT")]
     pub(crate) admin_listen: Option<SocketAddr>,
+    /// Show the beginning of the last events on the page for operators, not only their keys and sizes
+    #[cfg(feature = "admin")]
+    #[arg(long, env = "ALLDATA_PEER_ADMIN_SHOW_EVENTS", value_parser = BoolishValueParser::new())]
+    pub(crate) admin_show_events: bool,
     /// WebAssembly component to run instead of the built-in one
     #[arg(long, env = "ALLDATA_PEER_COMPONENT", value_name = "FILE")]
     pub(crate) component: Option<PathBuf>,
