@@ -2,18 +2,23 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+use std::time::Duration;
 
 use alldata_peer_server_http::rustls::ServerConfig;
 use alldata_peer_server_http::{
-    Authorizer, Error, Identity, PeerServer, PeerServerBuilder, RequestHead, TlsConfig,
-    Unauthorized,
+    Authorizer, Error, Identity, Limits, PeerServer, PeerServerBuilder, PutError, RequestHead,
+    TlsConfig, TlsFiles, Unauthorized,
 };
 use tokio_rustls::rustls::pki_types::pem::PemObject as _;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
 use crate::certificates::Authority;
-use crate::support::{Embedded, Post, wait_until};
+use crate::support::{DEADLINE, Embedded, Post, wait_until};
 use crate::tls_client::{SERVER_NAME, TlsClient};
+
+/// More than the buffers of a connection hold.
+const LARGE_REASON_BYTES: usize = 8 * 1024 * 1024;
 
 /// Lets loopback clients with a name post to one path, and counts how often it was read again.
 #[derive(Clone, Default)]
@@ -83,6 +88,48 @@ fn server_config_of_the_program_is_used() {
     connection.ask(&Post::put("key1", "1")).assert_created();
     server.close();
     assert_eq!(connection.rest(), b"");
+}
+
+/// A response that its client reads slowly is not cut off for a new connection: with TLS too, it waits in a buffer of
+/// the server.
+#[test]
+fn unread_response_over_tls_keeps_its_connection() {
+    let authority = Authority::new("authority");
+    let issued = authority.issue(SERVER_NAME);
+    let config = TlsConfig::from_pem_files(TlsFiles {
+        certificates: issued.certificate,
+        key: issued.key,
+        ..TlsFiles::default()
+    });
+    let reason = "x".repeat(LARGE_REASON_BYTES);
+    let builder = PeerServer::builder().on_put({
+        let reason = reason.clone();
+        move |key, _| {
+            let large = (key == "large").then(|| PutError::Rejected(reason.clone()));
+            async { large.map_or(Ok(()), Err) }
+        }
+    });
+    let builder = builder.limits(Limits {
+        max_guest_time: DEADLINE,
+        max_connections: 1,
+        ..Limits::default()
+    });
+    let server = Embedded::start(builder.tls(config.expect("is accepted")));
+    let client = TlsClient::new(&authority);
+    let mut slow = client.connect(server.address());
+    slow.send(Post::put("large", "1").bytes());
+    // Its first bytes have arrived.
+    assert!(!slow.is_quiet_for(DEADLINE));
+    let address = server.address();
+    let waiting = thread::spawn(move || {
+        let mut waiting = client.connect(address);
+        waiting.ask(&Post::put("key1", "1")).assert_created();
+    });
+    // Longer than a connection has to be idle.
+    thread::park_timeout(Duration::from_millis(300));
+    assert!(!waiting.is_finished(), "there was a place");
+    assert_eq!(slow.answer().detail(422), reason);
+    waiting.join().expect("is served");
 }
 
 #[test]

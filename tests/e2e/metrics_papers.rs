@@ -9,8 +9,10 @@ use std::process::{Command, Stdio};
 
 use serde_json::Value;
 
+use crate::certificates::Authority;
 use crate::support::admin::{get, get_with};
 use crate::support::{Peer, can_make};
+use crate::tls_client::tls_peer;
 
 /// The metrics that only the sink `nats:` has.
 const OF_NATS: &str = "alldata_peer_nats_";
@@ -55,7 +57,7 @@ fn documented() -> BTreeMap<String, String> {
 
 #[test]
 fn table_of_metrics_is_that_of_a_scrape() {
-    let peer = Peer::builder().admin().start();
+    let peer = tls_peer(&Authority::new("authority")).admin().start();
     let scraped = types(&get(peer.admin(), "/metrics").text());
     let mut documented = documented();
     documented.retain(|name, _| !name.starts_with(OF_NATS));

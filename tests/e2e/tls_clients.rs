@@ -1,7 +1,10 @@
 //! Mutual TLS: which client certificates are accepted.
 
+use std::time::SystemTime;
+
 use crate::certificates::Authority;
-use crate::support::{Output, Peer, Post, serve};
+use crate::support::admin::scrape;
+use crate::support::{Output, Peer, Post, serve, wait_until};
 use crate::tls_client::{TlsClient, tls_peer};
 
 /// A peer that demands certificates of the authority `clients`.
@@ -61,6 +64,24 @@ fn names_restrict_certificates_by_dns_name_or_else_common_name() {
         line.contains("three.example") && line.contains("--tls-client-name"),
         "{line}"
     );
+}
+
+#[test]
+fn failed_handshakes_and_expiry_are_metrics() {
+    let authority = Authority::new("authority");
+    let peer = tls_peer(&authority).admin().start();
+    let value = |name: &str| scrape(peer.admin()).value(&format!("alldata_peer_tls_{name}"));
+    TlsClient::new(&authority).connect(peer.address());
+    assert_eq!(value("handshakes_failed_total"), 0.0);
+    TlsClient::new(&Authority::new("other")).refusal(peer.address());
+    wait_until("it is counted", || value("handshakes_failed_total") == 1.0);
+    peer.connect()
+        .ask(&Post::put("key1", "1"))
+        .assert_problem(400);
+    assert_eq!(value("handshakes_failed_total"), 2.0);
+    // Certificates of tests are valid for long.
+    let now = SystemTime::UNIX_EPOCH.elapsed().expect("is past");
+    assert!(value("certificate_expiry_time_seconds") > now.as_secs_f64());
 }
 
 #[test]

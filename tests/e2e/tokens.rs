@@ -189,27 +189,35 @@ fn changed_file_takes_effect_and_invalid_one_keeps_old_tokens() {
 #[test]
 fn whole_log_at_trace_level_has_names_and_no_token() {
     let tokens = two_tokens();
-    let mut peer = tokens.peer().own_env("RUST_LOG", "trace").start();
+    let file = tokens.0.path().join("log");
+    fs::write(&file, "").expect("writes");
+    let log = || fs::read_to_string(&file).expect("reads");
+    let peer = tokens.peer().own_env("RUST_LOG", "trace");
+    let mut peer = peer.log_to(file.to_str().expect("is text")).start();
     let wrong = "wrong-0123456789abcdef0123456789abcdef";
     for token in [ALICE, BOB, wrong] {
+        let field = format!("Authorization: Bearer {token}");
         let mut connection = peer.connect();
-        connection.ask(&put("key1", &format!("Bearer {token}")));
-        connection.ask(&Post::put("key1", "2").header(&format!("Authorization: Bearer {token}")));
-        connection.send(format!(
-            "POST / HTTP/1.1\r\nAuthorization: Bearer {token}\r\n\r\n"
-        ));
+        connection.ask(&Post::put("key1", "1").header(&field));
+        connection.ask(&Post::put("key1", "2").header(&field));
+        connection.send(format!("POST / HTTP/1.1\r\n{field}\r\n\r\n"));
         connection.answer().assert_problem(400);
     }
     let short = &ALICE[..20];
-    tokens.write(&format!("alice:{short}\n"));
-    peer.signal(Signal::HUP);
-    peer.log_line("tokens not read again");
-    tokens.write(&format!("alice:{ALICE}\nbob:{ALICE}\n"));
-    peer.signal(Signal::HUP);
-    peer.log_line("have the same token");
+    for (text, reason) in [
+        (format!("alice:{short}\n"), "fewer than 32 characters"),
+        (
+            format!("alice:{ALICE}\nbob:{ALICE}\n"),
+            "have the same token",
+        ),
+    ] {
+        tokens.write(&text);
+        peer.signal(Signal::HUP);
+        wait_until("the error is logged", || log().contains(reason));
+    }
     peer.signal(Signal::TERM);
     assert_eq!(peer.wait().code(), Some(0));
-    let log = peer.rest_of_stderr().join("\n");
+    let log = log();
     for token in [short, &BOB[..20], &wrong[..20]] {
         assert!(!log.contains(token), "{log}");
     }
@@ -234,10 +242,14 @@ fn log_names_client_of_refused_put_and_counts_401() {
     assert!(line.contains("client=\"alice\""), "{line}");
     assert_unauthorized(&connection.ask(&Post::put("key1", "2")), "");
     let line = peer.log_line("unauthorized");
-    assert!(
-        line.contains("--token-file") && !line.contains("alice"),
-        "{line}"
-    );
+    let has_flag = line.contains("--token-file");
+    assert!(has_flag && !line.contains("client="), "{line}");
+    let authorized = Post::put("key1", "1").header(&alice);
+    connection.ask(&authorized).assert_created();
+    // It is refused before its token is looked at.
+    connection.ask(&authorized.host("a b")).assert_problem(400);
+    let line = peer.log_line("bad_request");
+    assert!(!line.contains("client="), "{line}");
     peer.signal(Signal::TERM);
     peer.wait();
     let log = peer.rest_of_stderr().join("\n");

@@ -1,6 +1,7 @@
 //! The metrics of a server, by their names.
 
 use std::fmt;
+use std::time::SystemTime;
 
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::DescriptorEncoder;
@@ -143,7 +144,25 @@ fn connections(families: &mut Families<'_>, observed: &Observed) -> fmt::Result 
         (&[("reason", "limit")], metrics.connections_evicted.get()),
     ];
     let help = "Idle connections that were closed (--idle-timeout, --max-connections)";
-    families.counters("alldata_peer_connections_closed_idle", help, closed)
+    families.counters("alldata_peer_connections_closed_idle", help, closed)?;
+    tls(families, observed)
+}
+
+fn tls(families: &mut Families<'_>, observed: &Observed) -> fmt::Result {
+    let failed = observed.metrics.handshakes_failed.get();
+    let help = "TLS handshakes that failed, also for a request in plain HTTP";
+    families.counter("alldata_peer_tls_handshakes_failed", help, None, failed)?;
+    let expiry = observed.transport.expiry();
+    let expiry = expiry.and_then(|time| time.duration_since(SystemTime::UNIX_EPOCH).ok());
+    if let Some(expiry) = expiry {
+        let help = "When the TLS certificate expires, in seconds since 1970 (--tls-cert)";
+        let (name, unit) = (
+            "alldata_peer_tls_certificate_expiry_time",
+            Some(Unit::Seconds),
+        );
+        families.gauge(name, help, unit, expiry.as_secs())?;
+    }
+    Ok(())
 }
 
 /// The limits that numbers above are compared with.

@@ -22,6 +22,8 @@ pub(crate) struct ServerMetrics {
     pub(crate) connections_timed_out: Counter,
     /// Connections that were closed because they were idle and others waited.
     pub(crate) connections_evicted: Counter,
+    /// TLS handshakes that failed after their first byte.
+    pub(crate) handshakes_failed: Counter,
 }
 
 /// The numbers that change with each request or connection. There is a shard for each processor, so that
@@ -53,6 +55,7 @@ impl Default for ServerMetrics {
             connections_refused: Counter::default(),
             connections_timed_out: Counter::default(),
             connections_evicted: Counter::default(),
+            handshakes_failed: Counter::default(),
         }
     }
 }

@@ -9,6 +9,7 @@ use crate::server::connection_limiter::ConnectionLimiter;
 use crate::server::context::ServerContext;
 use crate::server::refusal_log::RefusalLog;
 use crate::server::shutdown::{Phase, Shutdown};
+use crate::server::transport::Transport;
 
 /// Tells about a server: its health and its metrics. A clone tells about the same server.
 ///
@@ -23,6 +24,7 @@ pub(crate) struct Observed {
     pub(crate) metrics: Arc<ServerMetrics>,
     pub(crate) refusals: Arc<RefusalLog>,
     pub(crate) connections: Arc<ConnectionLimiter>,
+    pub(crate) transport: Arc<Transport>,
     shutdown: Arc<Shutdown>,
     /// Gone once the server was dropped.
     context: Weak<ServerContext>,
@@ -98,12 +100,14 @@ impl Monitor {
         context: &Arc<ServerContext>,
         shutdown: &Arc<Shutdown>,
         connections: &Arc<ConnectionLimiter>,
+        transport: &Arc<Transport>,
     ) {
         let observed = Observed {
             limits: context.limits,
             metrics: Arc::clone(&context.metrics),
             refusals: Arc::clone(&context.refusals),
             connections: Arc::clone(connections),
+            transport: Arc::clone(transport),
             shutdown: Arc::clone(shutdown),
             context: Arc::downgrade(context),
         };

@@ -4,7 +4,7 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use futures_util::FutureExt as _;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -86,7 +86,12 @@ impl PeerServer {
             shutdown: Arc::default(),
             transport: Arc::new(transport),
         };
-        monitor.attach(&shared.context, &shared.shutdown, &shared.connections);
+        monitor.attach(
+            &shared.context,
+            &shared.shutdown,
+            &shared.connections,
+            &shared.transport,
+        );
         let addresses = listeners.iter().map(|listener| listener.address).collect();
         for listener in listeners {
             let accepting = shared.clone().accept(listener);
@@ -126,6 +131,12 @@ impl PeerServer {
     #[must_use]
     pub fn scheme(&self) -> &'static str {
         self.shared.transport.scheme()
+    }
+
+    /// When the certificate of the listeners expires, if it was read from a file.
+    #[must_use]
+    pub fn certificate_expiry(&self) -> Option<SystemTime> {
+        self.shared.transport.expiry()
     }
 
     /// The host name that the server was given.

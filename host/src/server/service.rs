@@ -43,6 +43,10 @@ impl PeerService {
         let may_withhold_body = request.headers().contains_key(EXPECT);
         let is_chunked = request.body().size_hint().exact().is_none();
         let invalid = self.validate_framing(&request);
+        if invalid.is_some() {
+            // It is not attributed to the client of the request before.
+            context.set_client(None);
+        }
         let reservation = BodyReservation::new(context);
         let mut response = self.respond(request, invalid.as_ref(), &reservation).await;
         // After a refusal a client that expects `100 Continue` may send its body or not, so the bytes that

@@ -86,19 +86,25 @@ impl TlsAcceptor {
                 timeout(DRAIN_TIME, rest).await.ok().flatten()
             }
         };
+        let metrics = &context.server.metrics;
         match ended? {
             Either::Left((Ok(Handshake::Done(stream)), _)) => {
                 state.end_handshake();
                 return Some(*stream);
             }
             Either::Left((Ok(Handshake::PlainHttp { stream, is_head }), _)) => {
+                metrics.handshakes_failed.increment();
                 refuse_plain_http(stream, is_head, context, shutdown).await;
             }
             Either::Left((Ok(Handshake::Closed), _)) => {
                 tracing::debug!(%peer, "a client closed its connection before a TLS handshake");
             }
-            Either::Left((Ok(Handshake::Failed(error)), _)) => self.log(peer, &error),
+            Either::Left((Ok(Handshake::Failed(error)), _)) => {
+                metrics.handshakes_failed.increment();
+                self.log(peer, &error);
+            }
             Either::Left((Err(_elapsed), _)) if state.is_reading_head() => {
+                metrics.handshakes_failed.increment();
                 let error = format!("it took more than {limit:?} (--header-read-timeout)");
                 self.log(peer, &io::Error::new(io::ErrorKind::TimedOut, error));
             }
@@ -106,6 +112,7 @@ impl TlsAcceptor {
                 tracing::debug!(%peer, "a client did not start a TLS handshake in time");
             }
             Either::Right(_) => {
+                metrics.connections_evicted.increment();
                 tracing::debug!("a connection without a TLS handshake was closed for a new one");
             }
         }

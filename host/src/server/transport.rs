@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use tokio::io::{AsyncRead, AsyncWrite};
 
@@ -38,6 +39,15 @@ impl Transport {
             return vec![Source::Tls(tls.config().clone())];
         }
         Vec::new()
+    }
+
+    /// When the certificate of the server expires, if there is one and that is known.
+    pub(crate) fn expiry(&self) -> Option<SystemTime> {
+        #[cfg(feature = "tls")]
+        if let Some(tls) = &self.tls {
+            return tls.config().expiry();
+        }
+        None
     }
 
     /// Whether clients are authenticated by their certificates.
