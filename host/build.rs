@@ -30,6 +30,19 @@ const SINKS: [(&str, &str); 4] = [
     ),
 ];
 
+/// The version information of the program, as variables for `env!`.
+const COMMIT: &str = "BUILD_COMMIT";
+const WASMTIME: &str = "BUILD_WASMTIME";
+
+/// The variable that sets the commit where there is no git.
+const GIVEN_COMMIT: &str = "ALLDATA_PEER_BUILD_COMMIT";
+
+/// The length of a commit in the version.
+const SHORT_COMMIT: &str = "--short=12";
+
+/// What stands for version information that this build does not have.
+const UNKNOWN: &str = "unknown";
+
 /// What they are built from, below the root of the workspace. Not all of `guest`: fuzzers write there.
 const SOURCES: [&str; 7] = [
     "guest/freestanding",
@@ -70,6 +83,8 @@ fn main() {
         fail(&format!("cannot create {}: {error}", components.display()));
     }
     println!("cargo::rerun-if-changed=build.rs");
+    let root = PathBuf::from(variable("CARGO_MANIFEST_DIR")).join("..");
+    describe_version(&root);
     println!("cargo::rerun-if-env-changed={READY_COMPONENTS}");
     let sinks: &[_] = match env::var_os("CARGO_FEATURE_CLI") {
         Some(_) => &SINKS,
@@ -82,7 +97,6 @@ fn main() {
         }
         return;
     }
-    let root = PathBuf::from(variable("CARGO_MANIFEST_DIR")).join("..");
     for source in SOURCES {
         println!("cargo::rerun-if-changed={}", root.join(source).display());
     }
@@ -93,6 +107,50 @@ fn main() {
             fail(&format!("cannot encode {}: {error}", module.display()));
         }
     }
+}
+
+/// Passes the commit and the version of wasmtime to the program. The commit is in release builds only, so that a
+/// commit is no reason to build again while developing. `ALLDATA_PEER_BUILD_COMMIT` sets it where there is no git.
+fn describe_version(root: &Path) {
+    println!("cargo::rerun-if-env-changed={GIVEN_COMMIT}");
+    let is_release = env::var("PROFILE").is_ok_and(|profile| profile == "release");
+    let commit = env::var(GIVEN_COMMIT).ok().or_else(|| {
+        let head = git(root, &["rev-parse", "--git-path", "logs/HEAD"]).filter(|_| is_release)?;
+        let head = root.join(head);
+        // Each commit and each checkout is appended to it. A missing file would have this run always.
+        if head.is_file() {
+            println!("cargo::rerun-if-changed={}", head.display());
+        }
+        git(root, &["rev-parse", SHORT_COMMIT, "HEAD"])
+    });
+    println!(
+        "cargo::rustc-env={COMMIT}={}",
+        commit.as_deref().unwrap_or(UNKNOWN)
+    );
+    let lock = fs::read_to_string(root.join("Cargo.lock")).unwrap_or_default();
+    let package = "[[package]]\nname = \"wasmtime\"\nversion = \"";
+    let version = lock
+        .split_once(package)
+        .and_then(|(_, rest)| rest.split('"').next());
+    println!("cargo::rustc-env={WASMTIME}={}", version.unwrap_or(UNKNOWN));
+}
+
+/// What git prints, if it is there and `root` is a repository of its own.
+fn git(root: &Path, arguments: &[&str]) -> Option<String> {
+    let run = |arguments: &[&str]| {
+        let output = Command::new("git")
+            .arg("-C")
+            .arg(root)
+            .args(arguments)
+            .output();
+        let output = output.ok().filter(|output| output.status.success())?;
+        String::from_utf8(output.stdout).ok()
+    };
+    // A tarball may be unpacked in another repository.
+    let is_root = run(&["rev-parse", "--show-prefix"])?.trim().is_empty();
+    is_root
+        .then(|| run(arguments))?
+        .map(|text| text.trim().to_owned())
 }
 
 fn copy(from: &Path, to: &Path) {

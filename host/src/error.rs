@@ -48,6 +48,28 @@ pub enum Error {
         /// The address.
         address: SocketAddr,
     },
+    /// The server cannot listen on a Unix socket.
+    #[error("cannot listen on unix:{}", path.display())]
+    ListenUnix {
+        /// The file of the socket.
+        path: PathBuf,
+        /// The reason, or the error of the system.
+        source: io::Error,
+    },
+    /// A listener that the server was given cannot be used.
+    #[error("cannot use a listener")]
+    Listener {
+        /// The error of the system.
+        source: io::Error,
+    },
+    /// A text is not an address to listen on.
+    #[error("{address:?} is not an address to listen on: {reason}")]
+    ListenAddress {
+        /// The text.
+        address: String,
+        /// The reason.
+        reason: &'static str,
+    },
     /// A component cannot be used.
     #[error("cannot use the component {component}")]
     Component {

@@ -63,7 +63,10 @@ pub use component::{BUILT_IN_COMPONENT, precompile};
 pub use error::NatsError;
 pub use error::{Error, SqliteError};
 pub use limits::Limits;
-pub use server::{DEFAULT_PORT, Health, Monitor, NotReady, PeerServer, PeerServerBuilder};
+pub use server::{
+    DEFAULT_PORT, Health, ListenAddress, LocalAddress, Monitor, NotReady, PeerListener, PeerServer,
+    PeerServerBuilder,
+};
 pub use sink::{PutError, PutSink};
 #[cfg(feature = "tls")]
 pub use tls::{TlsConfig, TlsFiles};

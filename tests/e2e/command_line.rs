@@ -28,9 +28,22 @@ fn serve_prints_its_address_as_one_line() {
 
 #[test]
 fn help_and_version_are_printed() {
-    let version = run(&["--version"]);
+    let version = run(&["-V"]);
     let name = format!("alldata-peer {}\n", env!("CARGO_PKG_VERSION"));
     assert_eq!(version.assert_ok(), name);
+    let long = run(&["--version"]);
+    let lines: Vec<&str> = long.assert_ok().lines().collect();
+    assert_eq!(lines[0], name.trim_end());
+    for (line, (start, is_value)) in lines[1..].iter().zip([
+        ("commit: ", is_commit as fn(&str) -> bool),
+        ("wasmtime: ", is_version),
+        ("SQLite: ", is_version),
+        ("features: ", |features| features == "admin nats tls"),
+    ]) {
+        let value = line.strip_prefix(start).expect(line);
+        assert!(is_value(value), "{line}");
+    }
+    assert_eq!(lines.len(), 5);
     let help = run(&["--help"]);
     let commands = [
         "serve",
@@ -280,4 +293,14 @@ fn assert_json(lines: &[String]) {
 
 pub(crate) fn directory() -> TempDir {
     tempfile::tempdir().expect("makes a directory")
+}
+
+/// Builds for development do not have the commit.
+fn is_commit(value: &str) -> bool {
+    value == "unknown" || value.len() == 12 && value.bytes().all(|byte| byte.is_ascii_hexdigit())
+}
+
+fn is_version(value: &str) -> bool {
+    let parts: Vec<&str> = value.split('.').collect();
+    parts.len() == 3 && parts.iter().all(|part| part.parse::<u32>().is_ok())
 }

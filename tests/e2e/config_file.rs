@@ -219,6 +219,8 @@ fn example_has_each_flag_and_is_valid() {
     let flags = flags.filter_map(|line| line.split([' ', '=']).next());
     let mut flags: BTreeSet<String> = flags.map(str::to_owned).collect();
     assert!(flags.remove("config") && flags.remove("check"));
+    // It excludes the host name and the port, which are in the example.
+    assert!(flags.remove("listen") && example.contains("\n# listen = ["));
     assert_eq!(keys, flags);
     // Limits have their defaults, so that they are no change when they are set.
     let limits = lines
@@ -229,6 +231,13 @@ fn example_has_each_flag_and_is_valid() {
     let line = peer.log_line("serving");
     assert!(line.contains("limits=\"defaults\""), "{line}");
     // All of it is valid, up to what is not there.
-    let output = failing(&lines.join("\n"), &[]);
+    let directory = directory(&lines.join("\n"));
+    let path = directory.path().join("peer.toml");
+    let output = run(&[
+        "serve",
+        "--check",
+        "--config",
+        path.to_str().expect("is text"),
+    ]);
     assert!(output.assert_failed(1).contains("peer.wasm"), "{output:?}");
 }

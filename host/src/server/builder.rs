@@ -16,17 +16,19 @@ use crate::component::wasi::{Directory, WasiConfig};
 use crate::error::Error;
 use crate::limits::Limits;
 use crate::metrics::server_metrics::ServerMetrics;
+use crate::server::bind;
 use crate::server::body_quota::{BodyLimits, BodyQuota};
 use crate::server::body_reader::FRAMING_BUFFERS;
 use crate::server::connection;
 use crate::server::context::ServerContext;
-use crate::server::listener::{self, Listener};
+use crate::server::listen_address::ListenAddress;
+use crate::server::listener::{self, Listen, PeerListener, Prepared};
 use crate::server::monitor::Monitor;
 use crate::server::peer_server::PeerServer;
 use crate::server::reloader::{Reloader, Source};
 #[cfg(feature = "tls")]
 use crate::server::tls_acceptor::TlsAcceptor;
-use crate::server::transport::Transport;
+use crate::server::transport::{self, Transport};
 use crate::sink::dispatcher::SinkDispatcher;
 use crate::sink::{self, BoxSink, PutError, PutSink};
 use crate::sinks::DiscardSink;
@@ -42,6 +44,8 @@ pub const DEFAULT_PORT: u16 = 8080;
 pub struct PeerServerBuilder {
     hostname: Option<String>,
     port: u16,
+    /// In place of the host name and the port.
+    listen: Vec<Listen>,
     sink: Option<Sink>,
     component: ComponentSource,
     compile_cache: Option<PathBuf>,
@@ -81,6 +85,7 @@ impl Default for PeerServerBuilder {
         Self {
             hostname: None,
             port: DEFAULT_PORT,
+            listen: Vec::new(),
             sink: None,
             component: ComponentSource::BuiltIn,
             compile_cache: None,
@@ -112,6 +117,22 @@ impl PeerServerBuilder {
     /// [`PeerServer::port`].
     pub fn port(mut self, port: u16) -> Self {
         self.port = port;
+        self
+    }
+
+    /// An address to listen on, in place of [`hostname`](Self::hostname) and [`port`](Self::port). May be
+    /// called several times. The file of a Unix socket is removed when the server stops accepting.
+    pub fn listen_address(mut self, address: ListenAddress) -> Self {
+        self.listen.push(Listen::Address(address));
+        self
+    }
+
+    /// A listener of your own, as of TCP or Unix sockets, in place of [`hostname`](Self::hostname) and
+    /// [`port`](Self::port). May be called several times, also together with
+    /// [`listen_address`](Self::listen_address). The server closes it, but does not remove the file of a Unix
+    /// socket.
+    pub fn listen_on(mut self, listener: impl Into<PeerListener>) -> Self {
+        self.listen.push(Listen::Listener(listener.into()));
         self
     }
 
@@ -224,8 +245,8 @@ impl PeerServerBuilder {
     }
 
     /// Starts the server without a listener, on the Tokio runtime that this is awaited in. It serves the
-    /// connections that are passed to [`PeerServer::serve_connection`], and no others: host name and port are
-    /// not used.
+    /// connections that are passed to [`PeerServer::serve_connection`], and no others: host name, port, addresses
+    /// and listeners are not used.
     ///
     /// # Errors
     ///
@@ -245,10 +266,13 @@ impl PeerServerBuilder {
         let component = self.component.load(limits, cache.transpose()?, self.wasi);
         let component = component.await?;
         let hostname = self.hostname.filter(|_| listens);
-        let bound = if listens {
-            listener::bind(hostname.as_deref(), self.port).await?
-        } else {
+        let bound = if !listens {
             Vec::new()
+        } else if self.listen.is_empty() {
+            let bound = bind::bind(hostname.as_deref(), self.port).await?;
+            bound.into_iter().map(Prepared::Bound).collect()
+        } else {
+            listener::prepare(self.listen).await?
         };
         let sink = open_sink(self.sink, component.needs_sink()).await?;
         let listeners = listener::listen(bound)?;
@@ -256,7 +280,7 @@ impl PeerServerBuilder {
         let context = assemble(limits, component, authorizer.clone(), sink.clone());
         let transport = self.transport;
         if authorizer.is_none() && !transport.authenticates_clients() {
-            warn_if_open(&listeners);
+            transport::warn_if_open(&listeners);
         }
         let mut sources = transport.sources();
         sources.extend(authorizer.clone().map(Source::Authorizer));
@@ -270,20 +294,6 @@ impl PeerServerBuilder {
             sink,
             self.monitor,
         ))
-    }
-}
-
-/// Warns of listeners that other machines may reach, where clients are not authenticated.
-fn warn_if_open(listeners: &[Listener]) {
-    let addresses = listeners.iter().map(|listener| listener.address);
-    if let Some(address) = addresses
-        .into_iter()
-        .find(|address| !address.ip().to_canonical().is_loopback())
-    {
-        tracing::warn!(
-            %address,
-            "every client that reaches this address can put: set --token-file or --tls-client-ca, or listen on a loopback address"
-        );
     }
 }
 

@@ -75,15 +75,17 @@ impl ConnectionLimiter {
     }
 
     /// Waits for a permit for a new connection; if all are in use, the connection that is idle longest is
-    /// closed. `None` if its address has as many as allowed.
+    /// closed. `None` if its address has as many as allowed. Clients on Unix sockets have no address.
     pub(crate) async fn admit(
         this: &Arc<Self>,
-        address: IpAddr,
+        address: Option<IpAddr>,
         state: &Arc<ConnectionState>,
     ) -> Option<ConnectionPermit> {
-        let address_permit = match this.max_per_address {
-            0 => None,
-            _ => Some(Self::admit_address(this, network(address))?),
+        let address_permit = match address {
+            Some(address) if this.max_per_address > 0 => {
+                Some(Self::admit_address(this, network(address))?)
+            }
+            _ => None,
         };
         let permit = this.permit().await;
         state.begin_idle();
@@ -222,7 +224,7 @@ mod tests {
             let connections = Arc::clone(&connections);
             async move {
                 let state = Arc::new(ConnectionState::default());
-                ConnectionLimiter::admit(&connections, ADDRESS, &state).await
+                ConnectionLimiter::admit(&connections, Some(ADDRESS), &state).await
             }
         };
         let first = admit().now_or_never().expect("does not wait");

@@ -1,14 +1,21 @@
-//! Resolves a host name, listens on its addresses, and accepts connections.
+//! Listens on TCP addresses and Unix sockets, and accepts connections.
 //!
 //! An error of `accept` is logged and retried after a pause.
 
 use std::io::{self, ErrorKind};
-use std::net::{self, Ipv4Addr, SocketAddr};
+use std::net::{self, SocketAddr};
 use std::time::Duration;
 
-use tokio::net::{TcpListener, TcpSocket, TcpStream, lookup_host};
+use tokio::net::{TcpListener, TcpStream};
+#[cfg(unix)]
+use tokio::net::{UnixListener, UnixStream};
 
 use crate::error::Error;
+use crate::server::bind::{Bound, bind};
+use crate::server::listen_address::{ListenAddress, LocalAddress};
+use crate::server::stream::Stream;
+#[cfg(unix)]
+use crate::server::unix_socket::{self, SocketFile};
 use crate::util::log_limiter::LogLimiter;
 
 /// How many connections the system queues until they are accepted: enough for a burst of new clients.
@@ -18,134 +25,208 @@ const BACKLOG: u32 = 1024;
 /// keep a processor busy.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
-/// How many free ports are tried, if the port that is free on the first address is in use on another.
-const FREE_PORT_TRIES: usize = 16;
-
 /// A listening socket, with its actual address.
+#[derive(Debug)]
 pub(crate) struct Listener {
-    socket: TcpListener,
-    pub(crate) address: SocketAddr,
+    socket: Socket,
+    pub(crate) address: LocalAddress,
+    /// The file of a Unix socket that the server has made.
+    #[cfg(unix)]
+    file: Option<SocketFile>,
+    /// Whether the connections that are not accepted at the close are left to another process.
+    leaves_queue: bool,
     failing: LogLimiter,
 }
 
-/// A bound socket that does not listen yet.
 #[derive(Debug)]
-pub(crate) struct Bound {
-    socket: TcpSocket,
-    address: SocketAddr,
+enum Socket {
+    Tcp(TcpListener),
+    #[cfg(unix)]
+    Unix(UnixListener),
 }
 
-/// Binds every address of `hostname`, or all IPv4 addresses, so that no other process can listen on them.
-pub(crate) async fn bind(hostname: Option<&str>, port: u16) -> Result<Vec<Bound>, Error> {
-    let addresses = resolve(hostname, port).await?;
-    let mut tries = if port == 0 { FREE_PORT_TRIES } else { 1 };
-    loop {
-        tries -= 1;
-        match bind_all(&addresses) {
-            Err(Error::Listen { source, .. })
-                if tries > 0 && source.kind() == ErrorKind::AddrInUse => {}
-            result => return result,
+/// A listener that was made elsewhere, for [`listen_on`](crate::PeerServerBuilder::listen_on): of TCP or of
+/// Unix sockets, of the standard library or of Tokio.
+#[derive(Debug)]
+pub struct PeerListener {
+    given: Given,
+    leaves_queue: bool,
+}
+
+#[derive(Debug)]
+enum Given {
+    Tcp(TcpListener),
+    StdTcp(net::TcpListener),
+    #[cfg(unix)]
+    Unix(UnixListener),
+    #[cfg(unix)]
+    StdUnix(std::os::unix::net::UnixListener),
+}
+
+/// What a server is asked to listen on.
+#[derive(Debug)]
+pub(crate) enum Listen {
+    Address(ListenAddress),
+    Listener(PeerListener),
+}
+
+/// A socket of a server before it serves.
+#[derive(Debug)]
+pub(crate) enum Prepared {
+    /// No other process can listen on it.
+    Bound(Bound),
+    Listening(Listener),
+}
+
+/// Binds the TCP addresses, so that no other process can listen on them. Unix sockets listen at once: until
+/// the server accepts, their clients wait.
+pub(crate) async fn prepare(listen: Vec<Listen>) -> Result<Vec<Prepared>, Error> {
+    let mut prepared = Vec::new();
+    for listen in listen {
+        match listen {
+            Listen::Address(ListenAddress::Tcp { host, port }) => {
+                let bound = bind(Some(&host), port).await?;
+                prepared.extend(bound.into_iter().map(Prepared::Bound));
+            }
+            #[cfg(unix)]
+            Listen::Address(ListenAddress::Unix { path, mode }) => {
+                let listening = unix_socket::listen(&path, mode, BACKLOG).await;
+                let (socket, file) = listening.map_err(|source| Error::ListenUnix {
+                    path: path.clone(),
+                    source,
+                })?;
+                prepared.push(Prepared::Listening(Listener {
+                    file: Some(file),
+                    ..Listener::new(Socket::Unix(socket), LocalAddress::Unix(path))
+                }));
+            }
+            #[cfg(not(unix))]
+            Listen::Address(ListenAddress::Unix { path, .. }) => {
+                let source = ErrorKind::Unsupported.into();
+                return Err(Error::ListenUnix { path, source });
+            }
+            Listen::Listener(PeerListener {
+                given,
+                leaves_queue,
+            }) => {
+                let listener = given.into_listener();
+                let listener = listener.map_err(|source| Error::Listener { source })?;
+                prepared.push(Prepared::Listening(Listener {
+                    leaves_queue,
+                    ..listener
+                }));
+            }
         }
     }
+    Ok(prepared)
 }
 
 /// Listens on bound addresses.
-pub(crate) fn listen(bound: Vec<Bound>) -> Result<Vec<Listener>, Error> {
-    let listen = |Bound { socket, address }| {
-        let socket = socket.listen(BACKLOG);
-        let socket = socket.map_err(|source| Error::Listen { address, source })?;
-        Ok(Listener {
-            socket,
-            address,
-            failing: LogLimiter::default(),
-        })
+pub(crate) fn listen(prepared: Vec<Prepared>) -> Result<Vec<Listener>, Error> {
+    let listen = |prepared| match prepared {
+        Prepared::Listening(listener) => Ok(listener),
+        Prepared::Bound(Bound { socket, address }) => {
+            let socket = socket.listen(BACKLOG);
+            let socket = socket.map_err(|source| Error::Listen { address, source })?;
+            let address = LocalAddress::Tcp(address);
+            Ok(Listener::new(Socket::Tcp(socket), address))
+        }
     };
-    bound.into_iter().map(listen).collect()
+    prepared.into_iter().map(listen).collect()
 }
 
-async fn resolve(hostname: Option<&str>, port: u16) -> Result<Vec<SocketAddr>, Error> {
-    let Some(hostname) = hostname else {
-        return Ok(vec![SocketAddr::from((Ipv4Addr::UNSPECIFIED, port))]);
-    };
-    let fail = |source| Error::Resolve {
-        hostname: hostname.to_owned(),
-        source,
-    };
-    // An IPv6 address may stand in brackets, as in a URL.
-    let name = hostname
-        .strip_prefix('[')
-        .and_then(|name| name.strip_suffix(']'))
-        .unwrap_or(hostname);
-    let mut addresses = Vec::new();
-    for address in lookup_host((name, port)).await.map_err(fail)? {
-        if !addresses.contains(&address) {
-            addresses.push(address);
-        }
-    }
-    if addresses.is_empty() {
-        return Err(fail(io::Error::from(ErrorKind::NotFound)));
-    }
-    Ok(addresses)
-}
-
-/// Binds all of `addresses`, with the port of the first. An address that this machine does not have is
-/// skipped, unless it is the only one.
-fn bind_all(addresses: &[SocketAddr]) -> Result<Vec<Bound>, Error> {
-    let mut listeners: Vec<Bound> = Vec::new();
-    let mut skipped = None;
-    for address in addresses {
-        let mut address = *address;
-        if let Some(first) = listeners.first() {
-            address.set_port(first.address.port());
-        }
-        match bind_one(address) {
-            Ok(listener) => listeners.push(listener),
-            Err(source) if is_absent(&source) => {
-                tracing::warn!(%address, error = %source, "not listening on an address");
-                skipped = Some(Error::Listen { address, source });
+impl Given {
+    fn into_listener(self) -> io::Result<Listener> {
+        let socket = match self {
+            Self::Tcp(listener) => Socket::Tcp(listener),
+            Self::StdTcp(listener) => {
+                listener.set_nonblocking(true)?;
+                Socket::Tcp(TcpListener::from_std(listener)?)
             }
-            Err(source) => return Err(Error::Listen { address, source }),
+            #[cfg(unix)]
+            Self::Unix(listener) => Socket::Unix(listener),
+            #[cfg(unix)]
+            Self::StdUnix(listener) => {
+                listener.set_nonblocking(true)?;
+                Socket::Unix(UnixListener::from_std(listener)?)
+            }
+        };
+        let address = match &socket {
+            Socket::Tcp(listener) => LocalAddress::Tcp(listener.local_addr()?),
+            #[cfg(unix)]
+            Socket::Unix(listener) => LocalAddress::Unix(unix_socket::path_of(listener)?),
+        };
+        Ok(Listener::new(socket, address))
+    }
+}
+
+impl PeerListener {
+    /// Leaves the connections that are not accepted yet when the server closes to the next process that has this
+    /// listener, as with socket activation. Otherwise the server accepts and serves them.
+    #[must_use]
+    pub fn leave_queue(mut self) -> Self {
+        self.leaves_queue = true;
+        self
+    }
+}
+
+impl From<Given> for PeerListener {
+    fn from(given: Given) -> Self {
+        Self {
+            given,
+            leaves_queue: false,
         }
     }
-    match skipped {
-        Some(error) if listeners.is_empty() => Err(error),
-        _ => Ok(listeners),
+}
+
+impl From<TcpListener> for PeerListener {
+    fn from(listener: TcpListener) -> Self {
+        Given::Tcp(listener).into()
     }
 }
 
-fn bind_one(address: SocketAddr) -> io::Result<Bound> {
-    let socket = match address {
-        SocketAddr::V4(_) => TcpSocket::new_v4(),
-        SocketAddr::V6(_) => TcpSocket::new_v6(),
-    }?;
-    // A server that is started again must not wait until its old connections have timed out.
-    // On Windows the option would let two servers share the port.
-    #[cfg(not(windows))]
-    socket.set_reuseaddr(true)?;
-    socket.bind(address)?;
-    let address = socket.local_addr()?;
-    Ok(Bound { socket, address })
+impl From<net::TcpListener> for PeerListener {
+    fn from(listener: net::TcpListener) -> Self {
+        Given::StdTcp(listener).into()
+    }
 }
 
-/// Whether the machine does not have the address or its family.
-fn is_absent(error: &io::Error) -> bool {
-    /// `EAFNOSUPPORT` on Linux: a kernel without IPv6.
-    const FAMILY_NOT_SUPPORTED: i32 = 97;
-    error.kind() == ErrorKind::AddrNotAvailable
-        || error.raw_os_error() == Some(FAMILY_NOT_SUPPORTED)
+#[cfg(unix)]
+impl From<UnixListener> for PeerListener {
+    fn from(listener: UnixListener) -> Self {
+        Given::Unix(listener).into()
+    }
+}
+
+#[cfg(unix)]
+impl From<std::os::unix::net::UnixListener> for PeerListener {
+    fn from(listener: std::os::unix::net::UnixListener) -> Self {
+        Given::StdUnix(listener).into()
+    }
 }
 
 impl Listener {
-    /// The next connection, and the address of its client.
-    pub(crate) async fn accept(&mut self) -> (TcpStream, SocketAddr) {
+    fn new(socket: Socket, address: LocalAddress) -> Self {
+        Self {
+            socket,
+            address,
+            #[cfg(unix)]
+            file: None,
+            leaves_queue: false,
+            failing: LogLimiter::default(),
+        }
+    }
+
+    /// The next connection, and the address of its client unless it uses a Unix socket.
+    pub(crate) async fn accept(&mut self) -> (Stream, Option<SocketAddr>) {
         let mut failures: u64 = 0;
         loop {
             match self.socket.accept().await {
-                Ok((stream, peer)) => {
+                Ok(accepted) => {
                     if failures > 0 {
                         tracing::info!(failures, "accepting connections again");
                     }
-                    return (without_delay(stream), peer);
+                    return accepted;
                 }
                 Err(error) if error.kind() == ErrorKind::ConnectionAborted => {
                     tracing::debug!(%error, "a client closed its connection before it was accepted");
@@ -163,34 +244,75 @@ impl Listener {
 
     /// Stops listening, and returns the connections in the queue of the system: to their clients they are
     /// established, and they may have sent a request.
-    pub(crate) fn close(self) -> Vec<(TcpStream, SocketAddr)> {
-        // The runtime may not have been notified of them yet.
-        let listener = match self.socket.into_std() {
-            Ok(listener) => listener,
-            Err(error) => {
-                tracing::warn!(%error, "cannot accept the last connections");
-                return Vec::new();
-            }
-        };
+    pub(crate) fn close(self) -> Vec<(Stream, Option<SocketAddr>)> {
+        // Before the last of them: a client that finds no file tries another server.
+        #[cfg(unix)]
+        drop(self.file);
         let mut queued = Vec::new();
-        while queued.len() < BACKLOG as usize {
-            match listener.accept().and_then(to_tokio) {
-                Ok((stream, peer)) => queued.push((without_delay(stream), peer)),
-                Err(error) if error.kind() == ErrorKind::ConnectionAborted => {}
-                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
-                Err(error) => {
-                    tracing::warn!(%error, "cannot accept the last connections");
-                    break;
+        if self.leaves_queue {
+            return queued;
+        }
+        match self.socket.into_std() {
+            Ok(mut accept) => {
+                while queued.len() < BACKLOG as usize {
+                    match accept() {
+                        Ok(accepted) => queued.push(accepted),
+                        Err(error) if error.kind() == ErrorKind::ConnectionAborted => {}
+                        Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+                        Err(error) => {
+                            tracing::warn!(%error, "cannot accept the last connections");
+                            break;
+                        }
+                    }
                 }
             }
+            Err(error) => tracing::warn!(%error, "cannot accept the last connections"),
         }
         queued
     }
 }
 
-fn to_tokio((stream, peer): (net::TcpStream, SocketAddr)) -> io::Result<(TcpStream, SocketAddr)> {
-    stream.set_nonblocking(true)?;
-    Ok((TcpStream::from_std(stream)?, peer))
+/// Accepts a connection without waiting.
+type Accept = Box<dyn FnMut() -> io::Result<(Stream, Option<SocketAddr>)> + Send>;
+
+impl Socket {
+    async fn accept(&self) -> io::Result<(Stream, Option<SocketAddr>)> {
+        match self {
+            Self::Tcp(listener) => {
+                let (stream, peer) = listener.accept().await?;
+                Ok((Stream::Tcp(without_delay(stream)), Some(peer)))
+            }
+            #[cfg(unix)]
+            Self::Unix(listener) => {
+                let (stream, _unnamed) = listener.accept().await?;
+                Ok((Stream::Unix(stream), None))
+            }
+        }
+    }
+
+    /// The socket without the runtime, which may not have been notified of the last connections yet.
+    fn into_std(self) -> io::Result<Accept> {
+        match self {
+            Self::Tcp(listener) => {
+                let listener = listener.into_std()?;
+                Ok(Box::new(move || {
+                    let (stream, peer) = listener.accept()?;
+                    stream.set_nonblocking(true)?;
+                    let stream = without_delay(TcpStream::from_std(stream)?);
+                    Ok((Stream::Tcp(stream), Some(peer)))
+                }))
+            }
+            #[cfg(unix)]
+            Self::Unix(listener) => {
+                let listener = listener.into_std()?;
+                Ok(Box::new(move || {
+                    let (stream, _unnamed) = listener.accept()?;
+                    stream.set_nonblocking(true)?;
+                    Ok((Stream::Unix(UnixStream::from_std(stream)?), None))
+                }))
+            }
+        }
+    }
 }
 
 /// Responses are small and complete: waiting to fill a packet only delays them.

@@ -5,8 +5,13 @@ mod peer_server;
 
 mod monitor;
 
+mod bind;
+mod listen_address;
 mod listener;
 mod shutdown;
+mod stream;
+#[cfg(unix)]
+mod unix_socket;
 
 mod transport;
 
@@ -45,6 +50,8 @@ mod wasi_http;
 pub use builder::{DEFAULT_PORT, PeerServerBuilder};
 #[cfg(feature = "admin")]
 pub(crate) use context::ServerContext;
+pub use listen_address::{ListenAddress, LocalAddress};
+pub use listener::PeerListener;
 #[cfg(feature = "admin")]
 pub(crate) use monitor::Observed;
 pub use monitor::{Health, Monitor, NotReady};

@@ -8,21 +8,22 @@ use std::time::{Duration, SystemTime};
 
 use futures_util::FutureExt as _;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpStream;
 use tokio::runtime::Handle;
 use tokio::sync::Mutex;
+use tokio::task::AbortHandle;
 use tokio::time::Instant;
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 
-use crate::metrics::server_metrics::ServerMetrics;
 use crate::server::connection;
 use crate::server::connection_limiter::ConnectionLimiter;
 use crate::server::context::ServerContext;
+use crate::server::listen_address::LocalAddress;
 use crate::server::listener::Listener;
 use crate::server::monitor::{Health, Monitor};
 use crate::server::reloader::Reloader;
 use crate::server::shutdown::{Phase, Shutdown};
-use crate::server::transport::Transport;
+use crate::server::stream::Stream;
+use crate::server::transport::{OpenConnection, Transport};
 use crate::sink::{BoxSink, PutSink as _};
 
 /// The least time for the flush of the sink, even if the connections used up the drain time-out.
@@ -35,7 +36,11 @@ const MIN_FLUSH_TIME: Duration = Duration::from_secs(1);
 #[must_use = "a server that is dropped stops"]
 pub struct PeerServer {
     hostname: Option<String>,
+    /// Those of TCP.
     addresses: Vec<SocketAddr>,
+    listen_addresses: Vec<LocalAddress>,
+    /// The task of each listener.
+    accepting: Vec<AbortHandle>,
     shared: Shared,
     reloader: Option<Reloader>,
     sink: BoxSink,
@@ -52,22 +57,6 @@ struct Shared {
     shutdown: Arc<Shutdown>,
     connections: Arc<ConnectionLimiter>,
     transport: Arc<Transport>,
-}
-
-/// Counts a connection as open until this is dropped.
-struct OpenConnection<'a>(&'a ServerMetrics);
-
-impl<'a> OpenConnection<'a> {
-    fn new(metrics: &'a ServerMetrics) -> Self {
-        metrics.shard().connections_opened.increment();
-        Self(metrics)
-    }
-}
-
-impl Drop for OpenConnection<'_> {
-    fn drop(&mut self) {
-        self.0.shard().connections_ended.increment();
-    }
 }
 
 impl PeerServer {
@@ -92,14 +81,23 @@ impl PeerServer {
             &shared.connections,
             &shared.transport,
         );
-        let addresses = listeners.iter().map(|listener| listener.address).collect();
+        let listen_addresses = listeners.iter().map(|listener| listener.address.clone());
+        let listen_addresses: Vec<LocalAddress> = listen_addresses.collect();
+        let of_tcp = |address: &LocalAddress| match address {
+            LocalAddress::Tcp(address) => Some(*address),
+            LocalAddress::Unix(_) => None,
+        };
+        let addresses = listen_addresses.iter().filter_map(of_tcp).collect();
+        let mut accepting = Vec::new();
         for listener in listeners {
-            let accepting = shared.clone().accept(listener);
-            shared.tasks().spawn(accepting);
+            let task = shared.clone().accept(listener);
+            accepting.push(shared.tasks().spawn(task).abort_handle());
         }
         Self {
             hostname,
             addresses,
+            listen_addresses,
+            accepting,
             shared,
             reloader,
             sink,
@@ -109,19 +107,19 @@ impl PeerServer {
         }
     }
 
-    /// The address that the server listens on, the first if there are several.
+    /// The TCP address that the server listens on, the first if there are several.
     ///
     /// # Panics
     ///
-    /// If the server has no listener because [`build`](crate::PeerServerBuilder::build) started it.
+    /// If the server has no TCP listener, as when [`build`](crate::PeerServerBuilder::build) started it.
     #[must_use]
     pub fn local_addr(&self) -> SocketAddr {
         let first = self.addresses.first();
-        *first.expect("a server that `PeerServerBuilder::build` started listens on no address")
+        *first.expect("the server listens on no TCP address")
     }
 
-    /// All addresses that the server listens on: one, unless its host name has several, and none if
-    /// [`build`](crate::PeerServerBuilder::build) started it.
+    /// All TCP addresses that the server listens on: one, unless its host name has several or it was given
+    /// several, and none if [`build`](crate::PeerServerBuilder::build) started it.
     #[must_use]
     pub fn local_addrs(&self) -> &[SocketAddr] {
         &self.addresses
@@ -139,13 +137,26 @@ impl PeerServer {
         self.shared.transport.expiry()
     }
 
+    /// All addresses that the server listens on, those of Unix sockets among them.
+    #[must_use]
+    pub fn listen_addresses(&self) -> &[LocalAddress] {
+        &self.listen_addresses
+    }
+
+    /// Whether each listener accepts connections: not after the begin of [`close`](Self::close), nor if a task
+    /// of the server has failed.
+    #[must_use]
+    pub fn is_accepting(&self) -> bool {
+        self.accepting.iter().all(|task| !task.is_finished())
+    }
+
     /// The host name that the server was given.
     #[must_use]
     pub fn hostname(&self) -> Option<&str> {
         self.hostname.as_deref()
     }
 
-    /// The port that the server listens on, on all of its addresses.
+    /// The TCP port that the server listens on, the first if it was given several.
     ///
     /// # Panics
     ///
@@ -253,7 +264,7 @@ impl fmt::Debug for PeerServer {
         formatter
             .debug_struct("PeerServer")
             .field("hostname", &self.hostname)
-            .field("addresses", &self.addresses)
+            .field("addresses", &self.listen_addresses)
             .finish_non_exhaustive()
     }
 }
@@ -290,9 +301,10 @@ impl Shared {
     }
 
     /// Serves a connection in a task of its own, once it has a permit.
-    async fn admit(&self, stream: TcpStream, peer: SocketAddr) {
-        let context = self.context.connection(Some(peer));
-        let admitted = ConnectionLimiter::admit(&self.connections, peer.ip(), &context.state);
+    async fn admit(&self, stream: Stream, peer: Option<SocketAddr>) {
+        let context = self.context.connection(peer);
+        let address = peer.map(|peer| peer.ip());
+        let admitted = ConnectionLimiter::admit(&self.connections, address, &context.state);
         // During the shutdown it waits as long as the connections with permits are awaited.
         let admitted = self.shutdown.run_until(Phase::Aborting, admitted).await;
         let Some(Some(permit)) = admitted else {
@@ -301,7 +313,6 @@ impl Shared {
         };
         let shared = self.clone();
         self.tasks().spawn(async move {
-            let _open = OpenConnection::new(&shared.context.metrics);
             let (transport, shutdown) = (&shared.transport, &shared.shutdown);
             let connections = &shared.connections;
             transport

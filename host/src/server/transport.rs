@@ -6,9 +6,12 @@ use std::time::SystemTime;
 
 use tokio::io::{AsyncRead, AsyncWrite};
 
+use crate::metrics::server_metrics::ServerMetrics;
 use crate::server::connection;
 use crate::server::connection_limiter::ConnectionLimiter;
 use crate::server::context::ConnectionContext;
+use crate::server::listen_address::LocalAddress;
+use crate::server::listener::Listener;
 use crate::server::reloader::Source;
 use crate::server::shutdown::Shutdown;
 #[cfg(feature = "tls")]
@@ -20,6 +23,22 @@ pub(crate) struct Transport {
     /// `None` for plain HTTP.
     #[cfg(feature = "tls")]
     pub(crate) tls: Option<TlsAcceptor>,
+}
+
+/// Counts a connection as open until this is dropped.
+pub(crate) struct OpenConnection<'a>(&'a ServerMetrics);
+
+impl<'a> OpenConnection<'a> {
+    pub(crate) fn new(metrics: &'a ServerMetrics) -> Self {
+        metrics.shard().connections_opened.increment();
+        Self(metrics)
+    }
+}
+
+impl Drop for OpenConnection<'_> {
+    fn drop(&mut self) {
+        self.0.shard().connections_ended.increment();
+    }
 }
 
 impl Transport {
@@ -59,19 +78,22 @@ impl Transport {
         false
     }
 
-    /// Serves a connection until either side closes it.
+    /// Serves a connection until either side closes it. Unix sockets, whose clients have no address, are served
+    /// without TLS.
     pub(crate) async fn serve<S>(
         &self,
         stream: S,
-        peer: SocketAddr,
+        peer: Option<SocketAddr>,
         context: Arc<ConnectionContext>,
         shutdown: &Shutdown,
         connections: &ConnectionLimiter,
     ) where
         S: AsyncRead + AsyncWrite + Unpin + 'static,
     {
+        let metrics = Arc::clone(&context.server.metrics);
+        let _open = OpenConnection::new(&metrics);
         #[cfg(feature = "tls")]
-        if let Some(tls) = &self.tls {
+        if let (Some(tls), Some(peer)) = (&self.tls, peer) {
             let serving = async {
                 let accepted = tls.accept(stream, peer, &context, shutdown).await;
                 if let Some(stream) = accepted {
@@ -84,5 +106,23 @@ impl Transport {
         }
         let _ = peer;
         connection::serve(stream, context, shutdown, Some(connections)).await;
+    }
+}
+
+/// Warns of listeners that other machines may reach, where clients are not authenticated.
+pub(crate) fn warn_if_open(listeners: &[Listener]) {
+    let of_tcp = |listener: &Listener| match listener.address {
+        LocalAddress::Tcp(address) => Some(address),
+        LocalAddress::Unix(_) => None,
+    };
+    let addresses = listeners.iter().filter_map(of_tcp);
+    if let Some(address) = addresses
+        .into_iter()
+        .find(|address| !address.ip().to_canonical().is_loopback())
+    {
+        tracing::warn!(
+            %address,
+            "every client that reaches this address can put: set --token-file or --tls-client-ca, or listen on a loopback address"
+        );
     }
 }

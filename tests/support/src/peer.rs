@@ -22,6 +22,7 @@ pub struct PeerBuilder {
     /// The command that runs the program, if not the test itself.
     launcher: Vec<String>,
     log: Stdio,
+    input: Stdio,
 }
 
 /// A running server, killed when dropped.
@@ -34,6 +35,7 @@ pub struct Peer {
     address: SocketAddr,
     /// That of the listener for operators, if there is one.
     admin: Option<SocketAddr>,
+    listening: String,
 }
 
 /// A port of the loopback interface that is taken, but has no listener.
@@ -75,6 +77,7 @@ impl Peer {
             directory: None,
             launcher: Vec::new(),
             log: Stdio::piped(),
+            input: Stdio::null(),
         }
     }
 
@@ -97,6 +100,11 @@ impl Peer {
     /// The address of the listener for operators, which [`PeerBuilder::admin`] asks for.
     pub fn admin(&self) -> SocketAddr {
         self.admin.expect("listens for operators")
+    }
+
+    /// The line in which the server says where it listens.
+    pub fn listening(&self) -> &str {
+        &self.listening
     }
 
     pub fn url(&self) -> String {
@@ -208,6 +216,18 @@ impl PeerBuilder {
         self
     }
 
+    /// Passes this as standard input, such as a socket for a launcher.
+    pub fn input(mut self, input: impl Into<Stdio>) -> Self {
+        self.input = input.into();
+        self
+    }
+
+    /// The arguments in place of those so far.
+    pub fn only(mut self, arguments: &[&str]) -> Self {
+        self.arguments.clear();
+        self.arguments(arguments)
+    }
+
     /// Adds to the environment of the program itself.
     pub fn own_env(mut self, name: &str, value: &str) -> Self {
         self.environment.push((name.to_owned(), value.to_owned()));
@@ -253,13 +273,16 @@ impl PeerBuilder {
             true => peer.log_line("listening on"),
             false => peer.stdout.next(DEADLINE),
         };
-        let address = line.strip_prefix("listening on ");
-        let address = address.and_then(|url| {
-            let rest = url.strip_prefix("https://");
-            rest.or_else(|| url.strip_prefix("http://"))
-        });
-        let address = address.and_then(|address| address.parse().ok());
-        peer.address = address.unwrap_or_else(|| panic!("not an address: {line:?}"));
+        let addresses = line.strip_prefix("listening on ").unwrap_or_default();
+        let first = addresses.split(", ").next().unwrap_or_default();
+        // Without a TCP address there is none to connect to.
+        if !first.starts_with("unix:") {
+            let rest = first.strip_prefix("https://");
+            let address = rest.or_else(|| first.strip_prefix("http://"));
+            let address = address.and_then(|address| address.parse().ok());
+            peer.address = address.unwrap_or_else(|| panic!("not an address: {line:?}"));
+        }
+        peer.listening = line;
         peer
     }
 
@@ -276,7 +299,7 @@ impl PeerBuilder {
             .args(&self.arguments)
             .envs(self.environment)
             .current_dir(directory.path())
-            .stdin(Stdio::null())
+            .stdin(self.input)
             .stdout(Stdio::piped())
             .stderr(self.log)
             .spawn()
@@ -293,6 +316,7 @@ impl PeerBuilder {
             directory,
             address: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
             admin: None,
+            listening: String::new(),
         };
         if self
             .arguments

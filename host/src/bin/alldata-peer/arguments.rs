@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use alldata_peer_server_http::DEFAULT_PORT;
+use alldata_peer_server_http::{DEFAULT_PORT, ListenAddress};
 use clap::builder::BoolishValueParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
@@ -13,13 +13,14 @@ use clap_complete::Shell;
 use crate::access::Access;
 use crate::limits::Limits;
 use crate::units::{self, Timeout};
+use crate::version;
 
 /// The default time-out of `put`: longer than the default sink time-out of a peer.
 const DEFAULT_PUT_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// An AllData peer server: receives events over HTTP and stores them
 #[derive(Debug, Parser)]
-#[command(name = "alldata-peer", version)]
+#[command(name = "alldata-peer", version, long_version = version::long())]
 pub(crate) struct Arguments {
     /// Format of the log on standard error. RUST_LOG sets its level
     #[arg(
@@ -84,6 +85,16 @@ pub(crate) struct Serve {
     /// Port to listen on; with 0 the system chooses a free one
     #[arg(long, env = "ALLDATA_PEER_PORT", default_value_t = DEFAULT_PORT)]
     pub(crate) port: u16,
+    /// Address to listen on instead of --hostname and --port: HOST:PORT, [IPV6]:PORT, unix:PATH or
+    /// unix:PATH|MODE (0600 by default). May be repeated; the variable has them separated by commas
+    #[arg(
+        long,
+        env = "ALLDATA_PEER_LISTEN",
+        value_name = "ADDRESS",
+        value_delimiter = ',',
+        conflicts_with_all = ["hostname", "port"]
+    )]
+    pub(crate) listen: Vec<ListenAddress>,
     /// Where events go: sqlite:PATH, nats://HOST:PORT,…/STREAM, memory:, ndjson:PATH, ndjson:-
     /// (standard output), http(s)://HOST:PORT/PATH or discard: [default: sqlite:alldata.db]
     // The value may contain a password.

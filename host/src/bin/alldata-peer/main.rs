@@ -3,6 +3,8 @@
 //! Maps flags to calls of the library, and errors to one line and an exit code.
 
 mod access;
+#[cfg(unix)]
+mod activation;
 #[cfg(feature = "admin")]
 mod admin;
 mod allocator;
@@ -28,10 +30,12 @@ mod progress;
 mod put;
 mod reader;
 mod serve;
+mod service_manager;
 mod signals;
 mod startup;
 mod units;
 mod verify;
+mod version;
 
 use std::process::ExitCode;
 

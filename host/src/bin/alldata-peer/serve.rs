@@ -5,15 +5,19 @@ use std::sync::{Arc, OnceLock};
 
 use alldata_peer_server_http::sink::{BoxSink, LossReport};
 use alldata_peer_server_http::sinks::SinkOptions;
-use alldata_peer_server_http::{Error, Monitor, PeerServer, PeerServerBuilder, sinks};
+use alldata_peer_server_http::{
+    Error, LocalAddress, Monitor, PeerListener, PeerServer, PeerServerBuilder, sinks,
+};
 use anyhow::{Context as _, Result};
 use tokio::runtime::Handle;
 
+#[cfg(unix)]
+use crate::activation;
 #[cfg(feature = "admin")]
 use crate::admin;
 use crate::arguments::Serve;
 use crate::signals::{self, Signals};
-use crate::{component, output, panics, startup};
+use crate::{component, output, panics, service_manager, startup};
 
 /// The default sink.
 const DEFAULT_SINK: &str = "sqlite:alldata.db";
@@ -38,14 +42,18 @@ type Losses = Arc<OnceLock<LossReport>>;
 pub(crate) fn serve(arguments: Serve) -> Result<()> {
     panics::server_starts();
     signals::unblock_termination();
+    #[cfg(unix)]
+    let passed = activation::listeners()?;
+    #[cfg(not(unix))]
+    let passed = Vec::new();
     let runtime = tokio::runtime::Runtime::new().context("cannot start the runtime")?;
-    let result = runtime.block_on(run(arguments));
+    let result = runtime.block_on(run(arguments, passed));
     // Tasks that exceeded the drain time-out are not awaited: no signal could end that any more.
     runtime.shutdown_background();
     result
 }
 
-async fn run(arguments: Serve) -> Result<()> {
+async fn run(arguments: Serve, passed: Vec<PeerListener>) -> Result<()> {
     let mut signals = Signals::listen().context("cannot listen for signals")?;
     let arguments = Arc::new(arguments);
     let monitor = Monitor::new();
@@ -53,7 +61,7 @@ async fn run(arguments: Serve) -> Result<()> {
     let admin = admin::listen(&arguments, &monitor).await?;
     let given = Arc::clone(&arguments);
     let (server, sink, losses) = tokio::select! {
-        listening = run_on_blocking_thread(move || listen(given, monitor)) => listening?,
+        listening = run_on_blocking_thread(move || listen(given, passed, monitor)) => listening?,
         // Compiling a large component takes a while, and reading a file from a mount may block. No request
         // is in service yet.
         signal = signals.next() => {
@@ -62,10 +70,15 @@ async fn run(arguments: Serve) -> Result<()> {
         }
     };
     panics::server_listens();
-    announce(&server, arguments.sink.as_deref() == Some("ndjson:-"));
+    let line = announce(&server, arguments.sink.as_deref() == Some("ndjson:-"));
     startup::log(&server, &arguments, sink.as_deref());
-    let signal = signals.next_or_reload(|| server.reload()).await;
+    service_manager::ready(&line);
+    let signal = tokio::select! {
+        signal = signals.next_or_reload(|| server.reload()) => signal,
+        never = service_manager::watch(|| server.is_accepting()) => match never {},
+    };
     tracing::info!(signal, "closing");
+    service_manager::stopping();
     let close = async {
         server.close().await;
         // The sink's last writes may block.
@@ -77,6 +90,7 @@ async fn run(arguments: Serve) -> Result<()> {
             tracing::warn!(signal, "exiting at once, without waiting for the shutdown");
             std::process::exit(EXIT_SIGINT);
         }
+        never = service_manager::watch(|| true) => match never {},
     }
     // The last to close: until here operators see that the server drains.
     #[cfg(feature = "admin")]
@@ -91,11 +105,25 @@ async fn run(arguments: Serve) -> Result<()> {
 /// A server, the URL of its sink unless the component has its own, and the losses of that sink at the end.
 async fn listen(
     arguments: Arc<Serve>,
+    passed: Vec<PeerListener>,
     monitor: Monitor,
 ) -> Result<(PeerServer, Option<String>, Losses)> {
     let losses = Losses::default();
     let (builder, sink) = configure(&arguments)?;
     let mut builder = builder.monitor(&monitor);
+    if !passed.is_empty() {
+        tracing::info!(
+            listeners = passed.len(),
+            "listening on the sockets of the service manager: --listen, --hostname and --port have no effect"
+        );
+        for listener in passed {
+            builder = builder.listen_on(listener);
+        }
+    } else {
+        for address in &arguments.listen {
+            builder = builder.listen_address(address.clone());
+        }
+    }
     if let Some(url) = sink.clone() {
         // A start that fails for another reason does not create a store.
         let options = sink_options(&arguments);
@@ -168,20 +196,21 @@ pub(crate) async fn run_on_blocking_thread<T: Send + 'static, F: Future<Output =
 
 /// Prints the addresses of the server: one line on standard output, or on standard error if standard output
 /// is the sink. An error is logged and the server continues.
-fn announce(server: &PeerServer, is_stdout_sink: bool) {
-    let addresses: Vec<String> = server
-        .local_addrs()
-        .iter()
-        .map(|address| format!("{}://{address}", server.scheme()))
-        .collect();
+fn announce(server: &PeerServer, is_stdout_sink: bool) -> String {
+    let url = |address: &LocalAddress| match address {
+        LocalAddress::Tcp(address) => format!("{}://{address}", server.scheme()),
+        other => other.to_string(),
+    };
+    let addresses: Vec<String> = server.listen_addresses().iter().map(url).collect();
     let line = format!("listening on {}", addresses.join(", "));
     if is_stdout_sink {
         output::report(&line);
-        return;
+        return line;
     }
     let mut stdout = io::stdout().lock();
     let written = writeln!(stdout, "{line}").and_then(|()| stdout.flush());
     if let Err(error) = written {
         tracing::warn!(%error, "cannot write to standard output: {line}");
     }
+    line
 }

@@ -16,7 +16,7 @@ pub(crate) fn log(server: &PeerServer, arguments: &Serve, sink: Option<&str>) {
     let (component, bytes) = component(arguments);
     let sink = sink.map(sinks::describe_url);
     let addresses: Vec<String> = server
-        .local_addrs()
+        .listen_addresses()
         .iter()
         .map(ToString::to_string)
         .collect();
