@@ -29,7 +29,7 @@ use crate::sink::comparison::Comparison;
 use crate::sink::group_commit::QueueLimits;
 use crate::sink::reason::Reason;
 use crate::sink::unavailable_reasons::UnavailableReasons;
-use crate::sink::{BoxSink, PutError, PutSink};
+use crate::sink::{BUSY_RETRY_SECONDS, BoxSink, OPERATOR_RETRY_SECONDS, PutError, PutSink};
 
 /// How long to wait for an acknowledgement, which takes milliseconds, before the event is published again.
 const ACK_TIMEOUT: Duration = Duration::from_secs(5);
@@ -42,15 +42,6 @@ const RETRY_PAUSE: Duration = Duration::from_millis(200);
 
 /// `Retry-After` where the stream takes no events now.
 const RETRY_SECONDS: u32 = 5;
-
-/// `Retry-After` where too many puts are in progress here.
-const QUEUE_FULL_RETRY_SECONDS: u32 = 1;
-
-/// `Retry-After` where the stream or its servers are full: somebody has to make room.
-const FULL_RETRY_SECONDS: u32 = 60;
-
-/// `Retry-After` where the stream may have lost events: somebody has to check it, and to start this server again.
-const SUSPECT_RETRY_SECONDS: u32 = 60;
 
 /// A stream of NATS JetStream; see [`nats`](crate::nats).
 ///
@@ -257,7 +248,7 @@ impl NatsSink {
     /// The error of a put that the stream does not take now.
     fn unavailable(&self) -> PutError {
         if self.health.is_suspect() {
-            return unavailable(SUSPECT_RETRY_SECONDS);
+            return unavailable(OPERATOR_RETRY_SECONDS);
         }
         match self.health.is_full() {
             true => self.full(),
@@ -267,7 +258,7 @@ impl NatsSink {
 
     fn full(&self) -> PutError {
         self.reasons.record(Reason::StreamFull);
-        unavailable(FULL_RETRY_SECONDS)
+        unavailable(OPERATOR_RETRY_SECONDS)
     }
 }
 
@@ -278,7 +269,7 @@ impl PutSink for NatsSink {
             .try_acquire(key.len() + event.len())
             .map_err(|reason| {
                 self.reasons.record(reason);
-                unavailable(QUEUE_FULL_RETRY_SECONDS)
+                unavailable(BUSY_RETRY_SECONDS)
             })?;
         if !self.health.admits() {
             return Err(self.unavailable());

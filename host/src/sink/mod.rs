@@ -22,13 +22,13 @@ use crate::metrics::sink_metrics::SinkMetrics;
 use crate::sink::reason::Reason;
 use crate::sink::unavailable_reasons::UnavailableReasons;
 
-/// After how many seconds a client may retry a put that was refused because of load. Load changes within a
-/// second; a longer time would leave the server idle after a burst.
+/// After how many seconds a client may retry a put that was refused because of load, or of a lock of another
+/// process. Both change within a second; a longer time would leave the server idle after a burst.
 pub(crate) const BUSY_RETRY_SECONDS: u32 = 1;
 
-/// After how many seconds a client may retry a put that was refused because the store is full. It remains full
-/// until an operator acts, but another peer may accept the event.
-pub(crate) const FULL_RETRY_SECONDS: u32 = 60;
+/// After how many seconds a client may retry a put that was refused because the store is full, or may have lost
+/// events. It remains so until an operator acts, but another peer may accept the event.
+pub(crate) const OPERATOR_RETRY_SECONDS: u32 = 60;
 
 /// Receives the events of a peer server.
 ///

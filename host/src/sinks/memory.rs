@@ -9,7 +9,7 @@ use alldata_peer_protocol::same_event::same_event;
 use crate::sink::comparison::{Comparison, SMALL_BYTES, StoredId};
 use crate::sink::reason::Reason;
 use crate::sink::unavailable_reasons::UnavailableReasons;
-use crate::sink::{BoxSink, FULL_RETRY_SECONDS, PutError, PutSink};
+use crate::sink::{BoxSink, OPERATOR_RETRY_SECONDS, PutError, PutSink};
 
 /// The most bytes of memory that `memory:` uses for its events: as much as a small machine can spare.
 pub const MEMORY_SINK_BYTES: usize = 256 * 1024 * 1024;
@@ -89,7 +89,7 @@ impl MemorySink {
             Entry::Vacant(_) if bytes > self.capacity_bytes - events.bytes => {
                 self.reasons.record(Reason::MemoryFull);
                 Err(PutError::Unavailable {
-                    retry_after_seconds: FULL_RETRY_SECONDS,
+                    retry_after_seconds: OPERATOR_RETRY_SECONDS,
                 })
             }
             Entry::Vacant(entry) => {

@@ -15,12 +15,9 @@ use super::writer_connection::WriterConnection;
 use crate::error::Error;
 use crate::metrics::histogram::{Histogram, Stopwatch};
 use crate::metrics::sink_metrics::StoreMetrics;
-use crate::sink::PutError;
 use crate::sink::group_commit::{Closed, Record, Writer};
 use crate::sink::reason::Reason;
-
-/// After how many seconds to try a put again that met a locked store.
-const LOCKED_RETRY_SECONDS: u32 = 1;
+use crate::sink::{BUSY_RETRY_SECONDS, PutError};
 
 /// How often the files of a store are looked at while no put comes in: a file that was removed is
 /// noticed before the process is likely to end.
@@ -161,10 +158,10 @@ impl WriteError {
     fn for_each_put(self) -> PutError {
         match &self {
             Self::Sqlite(error) if is_busy(error) => PutError::Unavailable {
-                retry_after_seconds: LOCKED_RETRY_SECONDS,
+                retry_after_seconds: BUSY_RETRY_SECONDS,
             },
             Self::WalFull => PutError::Unavailable {
-                retry_after_seconds: LOCKED_RETRY_SECONDS,
+                retry_after_seconds: BUSY_RETRY_SECONDS,
             },
             Self::Sqlite(_) | Self::Changed(_) => PutError::Failed(self.to_string()),
             Self::Store(error) => PutError::Failed(match std::error::Error::source(error) {
