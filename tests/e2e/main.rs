@@ -39,6 +39,7 @@ mod forward_sink;
 mod framing;
 mod graceful_stop;
 mod hostile;
+mod https;
 mod idle;
 mod import_lines;
 mod instances;

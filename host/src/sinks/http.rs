@@ -2,6 +2,8 @@
 //!
 //! A put without a response has an unknown result.
 
+use std::net::IpAddr;
+
 use alldata_peer_protocol::client::{
     DEFAULT_RETRY_SECONDS, MAX_PROBLEM_BYTES, PeerError, put_body, read_response,
 };
@@ -58,10 +60,17 @@ impl HttpSink {
         } else {
             HttpClient::plain(Some(CONNECT_TIMEOUT))
         };
+        let credentials = Credentials::new(parsed.basic, parsed.parameters.token_file)?;
+        if !is_tls && credentials.value().is_some() && !is_loopback(&parsed.uri) {
+            tracing::warn!(
+                uri = name,
+                "credentials are sent without TLS: use an https: URL"
+            );
+        }
         Ok(Self {
             client,
             uri: parsed.uri,
-            credentials: Credentials::new(parsed.basic, parsed.parameters.token_file)?,
+            credentials,
             name,
             failing: LogLimiter::default(),
         })
@@ -147,6 +156,13 @@ impl HttpSink {
             }
         })
     }
+}
+
+/// Whether the host of a URI is this machine, by its text.
+fn is_loopback(uri: &Uri) -> bool {
+    let host = uri.host().unwrap_or_default();
+    let address = host.trim_start_matches('[').trim_end_matches(']').parse();
+    host == "localhost" || address.is_ok_and(|address: IpAddr| address.is_loopback())
 }
 
 /// A client with the TLS settings of a URL.

@@ -76,7 +76,7 @@ impl Credentials {
     }
 }
 
-/// The field value of the token in a file: its first line that is no comment, without a name before it.
+/// The field value of the token in a file: its first line that is no comment, `TOKEN` or `NAME:TOKEN`.
 fn read_token(path: &Path) -> Result<HeaderValue, Error> {
     let fail = |source| Error::File {
         operation: "read a token from",
@@ -93,7 +93,9 @@ fn read_token(path: &Path) -> Result<HeaderValue, Error> {
     let text = read().map_err(fail)?;
     let mut lines = text.lines().map(str::trim);
     let line = lines.find(|line| !line.is_empty() && !line.starts_with('#'));
-    let token = line.and_then(|line| line.split_whitespace().next_back());
+    // A token contains no colon (RFC 6750).
+    let token = line.map(|line| line.rsplit(':').next().unwrap_or(line).trim());
+    let token = token.filter(|token| !token.is_empty());
     let invalid = |reason| fail(io::Error::new(io::ErrorKind::InvalidData, reason));
     let token = token.ok_or_else(|| invalid("it contains no token"))?;
     let mut value = HeaderValue::try_from(format!("Bearer {token}"))
@@ -109,15 +111,15 @@ mod tests {
     use super::{Credentials, read_token};
 
     #[test]
-    fn token_is_the_last_word_of_the_first_line() {
+    fn token_is_read_from_the_first_line() {
         let file = tempfile::NamedTempFile::new().expect("is made");
-        for text in ["abc", "abc\n", "# comment\n\n name abc \nother def\n"] {
+        for text in ["abc", "abc\n", "# comment\n\n name:abc \nother:def\n"] {
             fs::write(file.path(), text).expect("is written");
             let value = read_token(file.path()).expect("has a token");
             assert_eq!(value, "Bearer abc");
             assert!(value.is_sensitive());
         }
-        for text in ["", "\n# abc\n", "a\u{1}b"] {
+        for text in ["", "\n# abc\n", "name:", "a\u{1}b"] {
             fs::write(file.path(), text).expect("is written");
             let error = read_token(file.path()).expect_err("has none");
             assert!(error.to_string().starts_with("cannot read a token from "));
