@@ -8,6 +8,9 @@ use crate::request_table::{self, Platform};
 use crate::support::{Connection, Peer, Post};
 use crate::tls_client::{TlsClient, tls_peer};
 
+/// Many more than there are threads of the server.
+const HALF_HANDSHAKES: usize = 300;
+
 /// A `ClientHello` of TLS 1.1, with one cipher suite and one signature algorithm.
 fn tls_1_1_client_hello() -> Vec<u8> {
     // After the version: 32 random bytes, no session, AES-128-CBC-SHA, no compression.
@@ -137,6 +140,29 @@ fn silent_connection_is_closed_for_handshake() {
     let mut second = client.connect(peer.address());
     second.ask(&Post::put("key2", "2")).assert_created();
     assert_eq!(silent.each_mut().map(Connection::rest), [b"", b""]);
+}
+
+#[test]
+fn half_handshakes_do_not_delay_others() {
+    let authority = Authority::new("authority");
+    let peer = tls_peer(&authority).start();
+    let hello = tls_1_1_client_hello();
+    let half: Vec<Connection> = (0..HALF_HANDSHAKES)
+        .map(|number| {
+            let mut connection = peer.connect();
+            connection.send(&hello[..1 + number % (hello.len() - 1)]);
+            connection
+        })
+        .collect();
+    let client = TlsClient::new(&authority);
+    let mut kept = client.connect(peer.address());
+    for number in 0..20 {
+        let put = Post::put(&format!("key{number}"), "1");
+        kept.ask(&put).assert_created();
+        client.connect(peer.address()).ask(&put).assert_created();
+    }
+    drop(half);
+    kept.ask(&Post::put("after", "1")).assert_created();
 }
 
 #[test]

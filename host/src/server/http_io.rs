@@ -140,15 +140,64 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for HttpIo<S> {
 
 #[cfg(test)]
 mod tests {
+    use std::io;
+    use std::pin::Pin;
     use std::sync::Arc;
+    use std::task::{Context, Poll};
 
     use futures_util::FutureExt as _;
-    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, duplex};
+    use tokio::io::{
+        AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf, duplex,
+    };
 
     use super::HttpIo;
     use crate::server::connection_state::ConnectionState;
 
     const RESPONSE: &[u8] = b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\n\r\n";
+
+    /// A stream that takes bytes, and cannot send them, as one of TLS whose client does not read.
+    struct Unread;
+
+    impl AsyncRead for Unread {
+        fn poll_read(
+            self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+            _: &mut ReadBuf<'_>,
+        ) -> Poll<io::Result<()>> {
+            Poll::Pending
+        }
+    }
+
+    impl AsyncWrite for Unread {
+        fn poll_write(
+            self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+            bytes: &[u8],
+        ) -> Poll<io::Result<usize>> {
+            Poll::Ready(Ok(bytes.len()))
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Pending
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Pending
+        }
+    }
+
+    #[tokio::test]
+    async fn pending_flush_is_blocked_write() {
+        let state = Arc::new(ConnectionState::default());
+        let mut io = HttpIo::new(Unread, &state);
+        state.begin_request();
+        state.end_request();
+        let written = io.write(RESPONSE).now_or_never().expect("is taken");
+        assert_eq!(written.expect("writes"), RESPONSE.len());
+        assert!(!state.is_write_blocked());
+        assert!(io.flush().now_or_never().is_none());
+        assert!(state.is_write_blocked() && state.idle_since_ms().is_none());
+    }
 
     #[tokio::test]
     async fn blocked_400_of_service_is_not_withheld() {
