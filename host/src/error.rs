@@ -42,7 +42,7 @@ pub enum Error {
     /// The listener for operators would be reachable from other machines.
     #[cfg(feature = "admin")]
     #[error(
-        "{address} is not a loopback address: anyone who can reach it could read the keys of events"
+        "{address} is not a loopback address, and nothing would authenticate operators: set --token-file or --tls-client-ca, or listen on 127.0.0.1"
     )]
     AdminAddress {
         /// The address.

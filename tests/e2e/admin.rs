@@ -1,9 +1,15 @@
 //! The listener for operators: its paths, its methods, and requests that are hostile.
 
-use std::net::TcpStream;
+use std::fs;
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 
-use crate::support::admin::{get, get_with};
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+
+use crate::certificates::Authority;
+use crate::support::admin::{Scrape, get, get_with};
 use crate::support::{Connection, Peer, Post, run, wait_until};
+use crate::tls_client::{TlsClient, tls_peer};
 
 /// A request as bytes, on a connection of its own.
 fn ask(peer: &Peer, request: &str) -> (u16, String) {
@@ -71,7 +77,7 @@ fn request_for_another_host_is_refused() {
 }
 
 #[test]
-fn address_that_is_not_loopback_is_wrong_usage() {
+fn address_that_is_not_loopback_needs_authentication() {
     for address in ["0.0.0.0:0", "[::]:0", "192.0.2.1:9090"] {
         let arguments = ["serve", "--sink", "discard:", "--admin-listen", address];
         let failed = run(&arguments);
@@ -81,6 +87,7 @@ fn address_that_is_not_loopback_is_wrong_usage() {
             "{message}"
         );
         assert!(message.contains("not a loopback address"), "{message}");
+        assert!(message.contains("--token-file"), "{message}");
     }
 }
 
@@ -110,6 +117,57 @@ fn hostile_requests_end_alone() {
         );
     }
     assert_eq!(get(peer.admin(), "/livez").status, 200);
+}
+
+/// Any address: operators need what clients need.
+#[test]
+fn operators_of_other_machines_need_tokens() {
+    let directory = tempfile::tempdir().expect("makes a directory");
+    let token = "0123456789abcdef0123456789abcdef";
+    let file = directory.path().join("tokens");
+    fs::write(&file, format!("ops:{token}\n")).expect("writes");
+    let file = file.display().to_string();
+    let arguments = ["--admin-listen", "0.0.0.0:0", "--token-file", &file];
+    let peer = Peer::builder().arguments(&arguments).start();
+    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, peer.admin().port()));
+    let password = |text: String| BASE64_STANDARD.encode(text);
+    for (authorization, status) in [
+        (String::new(), 401),
+        ("Authorization: Bearer wrong\r\n".to_owned(), 401),
+        (format!("Authorization: Bearer {token}\r\n"), 200),
+        (
+            format!(
+                "Authorization: Basic {}\r\n",
+                password(format!("any:{token}"))
+            ),
+            200,
+        ),
+        (
+            format!(
+                "Authorization: Basic {}\r\n",
+                password("any:wrong".to_owned())
+            ),
+            401,
+        ),
+        ("Authorization: Basic !\r\n".to_owned(), 401),
+    ] {
+        for path in ["/", "/livez", "/metrics", "/status.json"] {
+            let request =
+                format!("GET {path} HTTP/1.1\r\nHost: peer.example\r\n{authorization}\r\n");
+            let answer = Connection::open(address).send(request).rest();
+            let answer = String::from_utf8_lossy(&answer).into_owned();
+            let expected = format!("HTTP/1.1 {status} ");
+            assert!(
+                answer.starts_with(&expected),
+                "{authorization} {path}: {answer}"
+            );
+            assert_eq!(
+                status == 401,
+                answer.contains("www-authenticate: Bearer"),
+                "{answer}"
+            );
+        }
+    }
 }
 
 /// Scrapers that do not read hold a connection each, up to the limit, and no put waits for them.
@@ -154,4 +212,35 @@ fn format_of_metrics_is_negotiated() {
         Some("application/openmetrics-text; version=1.0.0; charset=utf-8")
     );
     assert!(open.text().ends_with("# EOF\n"), "{}", open.text());
+}
+
+#[test]
+fn operators_of_other_machines_may_use_client_certificates() {
+    let authority = Authority::new("authority");
+    let client = authority.issue("operator");
+    let ca = authority.path();
+    let arguments = ["--admin-listen", "0.0.0.0:0", "--tls-client-ca", &ca];
+    let peer = tls_peer(&authority).arguments(&arguments).start();
+    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, peer.admin().port()));
+    let request = "GET /metrics HTTP/1.1\r\nHost: peer.example\r\n\r\n";
+    let with = TlsClient::with_certificate(&authority, &client);
+    let answer = with.connect(address).send(request).answer();
+    assert_eq!(answer.status, 200);
+    let scrape = Scrape::parse(&answer.text());
+    assert!(scrape.value("alldata_peer_tls_certificate_expiry_time_seconds") > 1.7e9);
+    assert_eq!(
+        scrape.value("alldata_peer_tls_handshakes_failed_total"),
+        0.0
+    );
+    let plain = Connection::open(address).try_send(request).rest();
+    assert!(!plain.starts_with(b"HTTP/1.1 200"));
+    // One that fails on the listener for puts.
+    Connection::open(peer.address())
+        .try_send([22, 3, 1, 0, 1, 0])
+        .rest();
+    wait_until("the failure is counted", || {
+        let answer = with.connect(address).send(request).answer();
+        let scrape = Scrape::parse(&answer.text());
+        scrape.value("alldata_peer_tls_handshakes_failed_total") == 1.0
+    });
 }

@@ -2,6 +2,7 @@
 //!
 //! It has small limits of its own, so that nobody who looks at a server slows it down.
 
+mod access;
 mod connection;
 mod content;
 mod exposition;
@@ -42,6 +43,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 #[must_use = "a listener that is dropped stops"]
 pub struct AdminServer {
     address: SocketAddr,
+    scheme: &'static str,
     _accepting: AbortOnDropHandle<()>,
 }
 
@@ -50,24 +52,33 @@ impl AdminServer {
     ///
     /// # Errors
     ///
-    /// When the address is not loopback, or cannot be listened on.
+    /// When the address is not loopback and operators are not authenticated, or when it cannot be listened on.
     pub async fn listen(
         address: SocketAddr,
         monitor: &Monitor,
         options: AdminOptions,
     ) -> Result<Self, Error> {
-        if !address.ip().to_canonical().is_loopback() {
+        let is_loopback = address.ip().to_canonical().is_loopback();
+        if !is_loopback && !options.authenticates() {
             return Err(Error::AdminAddress { address });
         }
         let fail = |source| Error::Listen { address, source };
         let listener = TcpListener::bind(address).await.map_err(fail)?;
         let address = listener.local_addr().map_err(fail)?;
-        let routes = Arc::new(Routes::new(monitor.clone(), options));
+        let scheme = options.scheme();
+        let routes = Arc::new(Routes::new(monitor.clone(), options, is_loopback));
         let accepting = tokio::spawn(accept(listener, routes));
         Ok(Self {
             address,
+            scheme,
             _accepting: AbortOnDropHandle::new(accepting),
         })
+    }
+
+    /// The scheme of its URLs: `https` if it speaks TLS, or else `http`.
+    #[must_use]
+    pub fn scheme(&self) -> &'static str {
+        self.scheme
     }
 
     /// The address that it listens on.
@@ -89,8 +100,8 @@ impl fmt::Debug for AdminServer {
 async fn accept(listener: TcpListener, routes: Arc<Routes>) {
     let permits = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     loop {
-        let stream: TcpStream = match listener.accept().await {
-            Ok((stream, _)) => stream,
+        let (stream, peer): (TcpStream, SocketAddr) = match listener.accept().await {
+            Ok(accepted) => accepted,
             Err(error) => {
                 tracing::debug!(%error, "cannot accept a connection of an operator");
                 tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -102,7 +113,7 @@ async fn accept(listener: TcpListener, routes: Arc<Routes>) {
         };
         let routes = Arc::clone(&routes);
         tokio::spawn(async move {
-            connection::serve(stream, routes).await;
+            connection::accept(stream, peer, routes).await;
             drop(permit);
         });
     }

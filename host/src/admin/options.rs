@@ -1,8 +1,52 @@
-//! What a listener for operators shows.
+//! What a listener for operators shows, and to whom.
 
-/// What a listener for operators shows.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+use std::fmt;
+use std::sync::Arc;
+
+use crate::auth::Authorizer;
+#[cfg(feature = "tls")]
+use crate::tls::TlsConfig;
+
+/// What a listener for operators shows, and to whom.
+#[derive(Clone, Default)]
 pub struct AdminOptions {
     /// Whether the page shows the beginning of the last events, and not only their keys and sizes.
     pub shows_events: bool,
+    /// Decides about each request, whose response is else 401. A browser sends its token as a password (HTTP Basic).
+    pub authorizer: Option<Arc<dyn Authorizer>>,
+    /// Has the listener speak TLS.
+    #[cfg(feature = "tls")]
+    pub tls: Option<TlsConfig>,
+}
+
+impl AdminOptions {
+    /// Whether operators are authenticated.
+    pub(super) fn authenticates(&self) -> bool {
+        #[cfg(feature = "tls")]
+        if self
+            .tls
+            .as_ref()
+            .is_some_and(TlsConfig::authenticates_clients)
+        {
+            return true;
+        }
+        self.authorizer.is_some()
+    }
+
+    pub(super) fn scheme(&self) -> &'static str {
+        #[cfg(feature = "tls")]
+        if self.tls.is_some() {
+            return "https";
+        }
+        "http"
+    }
+}
+
+impl fmt::Debug for AdminOptions {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("AdminOptions")
+            .field("shows_events", &self.shows_events)
+            .finish_non_exhaustive()
+    }
 }

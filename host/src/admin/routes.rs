@@ -1,5 +1,6 @@
 //! The paths of the listener for operators.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -9,6 +10,7 @@ use hyper::http::request::Parts;
 use hyper::{HeaderMap, Method, Request, Response, StatusCode};
 use prometheus_client::registry::Registry;
 
+use crate::admin::access;
 use crate::admin::content::{method_not_allowed, response, text};
 use crate::admin::exposition::{self, Format};
 use crate::admin::options::AdminOptions;
@@ -16,6 +18,8 @@ use crate::admin::page;
 use crate::admin::process::ProcessMetrics;
 use crate::admin::status::Status;
 use crate::server::Monitor;
+#[cfg(feature = "tls")]
+use crate::tls::TlsConfig;
 
 /// The paths, for a person who meant another one.
 const PATHS: &str = "the paths are /, /status.json, /livez, /readyz and /metrics\n";
@@ -25,13 +29,19 @@ pub(super) struct Routes {
     monitor: Monitor,
     options: AdminOptions,
     registry: Registry,
+    /// Whether only names of this machine are taken as the host.
+    is_loopback: bool,
 }
 
 /// The response to a request, whose body is not read. Made on a thread for blocking work, since files are looked
 /// at, which may be on a disk that hangs.
-pub(super) async fn respond<B>(routes: Arc<Routes>, request: Request<B>) -> Response<Full<Bytes>> {
+pub(super) async fn respond<B>(
+    routes: Arc<Routes>,
+    request: Request<B>,
+    peer: SocketAddr,
+) -> Response<Full<Bytes>> {
     let (parts, _body) = request.into_parts();
-    let respond = move || routes.respond(&parts);
+    let respond = move || routes.respond(&parts, peer);
     let responded = tokio::task::spawn_blocking(respond).await;
     responded.unwrap_or_else(|error| {
         tracing::error!(%error, "a request of an operator failed");
@@ -43,7 +53,7 @@ pub(super) async fn respond<B>(routes: Arc<Routes>, request: Request<B>) -> Resp
 }
 
 impl Routes {
-    pub(super) fn new(monitor: Monitor, options: AdminOptions) -> Self {
+    pub(super) fn new(monitor: Monitor, options: AdminOptions, is_loopback: bool) -> Self {
         let mut registry = Registry::default();
         monitor.register(&mut registry);
         registry.register_collector(Box::new(ProcessMetrics));
@@ -51,13 +61,24 @@ impl Routes {
             monitor,
             options,
             registry,
+            is_loopback,
         }
     }
 
-    fn respond(&self, request: &Parts) -> Response<Full<Bytes>> {
-        if !is_for_this_machine(&request.headers) {
+    #[cfg(feature = "tls")]
+    pub(super) fn tls(&self) -> Option<&TlsConfig> {
+        self.options.tls.as_ref()
+    }
+
+    fn respond(&self, request: &Parts, peer: SocketAddr) -> Response<Full<Bytes>> {
+        if self.is_loopback && !is_for_this_machine(&request.headers) {
             let reason = "the host of the request is neither an IP address nor localhost\n";
             return text(StatusCode::FORBIDDEN, reason);
+        }
+        if let Some(authorizer) = &self.options.authorizer
+            && let Some(refusal) = access::refuse(&**authorizer, request, peer)
+        {
+            return refusal;
         }
         let path = request.uri.path();
         let file = page::find(path);

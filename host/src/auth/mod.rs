@@ -39,6 +39,20 @@ pub trait Authorizer: Send + Sync + 'static {
     }
 }
 
+impl<A: Authorizer + ?Sized> Authorizer for Arc<A> {
+    fn authorize(&self, request: &RequestHead<'_>) -> Result<Identity, Unauthorized> {
+        A::authorize(self, request)
+    }
+
+    fn has_changed(&self) -> bool {
+        A::has_changed(self)
+    }
+
+    fn reload(&self) -> Result<(), Error> {
+        A::reload(self)
+    }
+}
+
 /// A request without its body.
 #[derive(Debug, Clone, Copy)]
 #[non_exhaustive]

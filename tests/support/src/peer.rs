@@ -324,7 +324,7 @@ impl PeerBuilder {
             .any(|argument| argument == "--admin-listen")
         {
             let line = peer.log_line("listening for operators");
-            let (_, address) = line.split_once("http://").expect("names it");
+            let (_, address) = line.split_once("://").expect("names it");
             peer.admin = Some(address.trim().parse().expect("is an address"));
         }
         peer

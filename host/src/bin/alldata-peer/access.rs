@@ -1,6 +1,7 @@
 //! The flags of `serve` for TLS, and who may put.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use alldata_peer_server_http::{PeerServerBuilder, TokenFile};
 #[cfg(feature = "tls")]
@@ -59,22 +60,44 @@ pub(crate) struct Access {
     token_file: Option<PathBuf>,
 }
 
+/// The tokens and certificates, which the listeners share.
+#[derive(Default)]
+pub(crate) struct OpenAccess {
+    pub(crate) tokens: Option<Arc<TokenFile>>,
+    #[cfg(feature = "tls")]
+    pub(crate) tls: Option<TlsConfig>,
+}
+
 impl Access {
-    /// Sets up a server.
-    pub(crate) fn apply_to(&self, mut server: PeerServerBuilder) -> Result<PeerServerBuilder> {
+    /// Reads the files.
+    pub(crate) fn open(&self) -> Result<OpenAccess> {
+        let mut access = OpenAccess::default();
         if let Some(path) = &self.token_file {
-            server = server.authorizer(TokenFile::open(path)?);
+            access.tokens = Some(Arc::new(TokenFile::open(path)?));
         }
         #[cfg(feature = "tls")]
         if let (Some(certificates), Some(key)) = (&self.tls_cert, &self.tls_key) {
-            let config = TlsConfig::from_pem_files(TlsFiles {
+            access.tls = Some(TlsConfig::from_pem_files(TlsFiles {
                 certificates: certificates.clone(),
                 key: key.clone(),
                 client_authorities: self.tls_client_ca.clone(),
                 client_names: self.tls_client_name.clone(),
-            })?;
-            return Ok(server.tls(config));
+            })?);
         }
-        Ok(server)
+        Ok(access)
+    }
+}
+
+impl OpenAccess {
+    /// Sets up a server.
+    pub(crate) fn apply_to(&self, mut server: PeerServerBuilder) -> PeerServerBuilder {
+        if let Some(tokens) = &self.tokens {
+            server = server.authorizer(Arc::clone(tokens));
+        }
+        #[cfg(feature = "tls")]
+        if let Some(tls) = &self.tls {
+            return server.tls(tls.clone());
+        }
+        server
     }
 }

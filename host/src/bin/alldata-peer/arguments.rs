@@ -108,7 +108,8 @@ pub(crate) struct Serve {
     /// Check the structure of the whole store at the start; takes some seconds per GB
     #[arg(long, env = "ALLDATA_PEER_VERIFY_STORE", value_parser = BoolishValueParser::new())]
     pub(crate) verify_store: bool,
-    /// Loopback address and port to listen on for operators: a page, /metrics, /readyz, /livez [default: none]
+    /// Address and port to listen on for operators: a page, /metrics, /readyz, /livez. One that is not a
+    /// loopback address needs --token-file or --tls-client-ca [default: none]
     #[cfg(feature = "admin")]
     #[arg(long, env = "ALLDATA_PEER_ADMIN_LISTEN", value_name = "ADDR:PORT")]
     pub(crate) admin_listen: Option<SocketAddr>,

@@ -25,7 +25,7 @@ pub(crate) fn check(arguments: Serve) -> Result<()> {
 }
 
 async fn validate(arguments: Arc<Serve>) -> Result<String> {
-    let (builder, url) = configure(&arguments)?;
+    let (builder, url) = configure(&arguments, &arguments.access.open()?)?;
     let new_file = url.as_deref().and_then(missing_file);
     let builder = match (&url, &new_file) {
         (None, _) => builder,

@@ -11,6 +11,7 @@ use alldata_peer_server_http::{
 use anyhow::{Context as _, Result};
 use tokio::runtime::Handle;
 
+use crate::access::OpenAccess;
 #[cfg(unix)]
 use crate::activation;
 #[cfg(feature = "admin")]
@@ -57,11 +58,19 @@ async fn run(arguments: Serve, passed: Vec<PeerListener>) -> Result<()> {
     let mut signals = Signals::listen().context("cannot listen for signals")?;
     let arguments = Arc::new(arguments);
     let monitor = Monitor::new();
+    let given = Arc::clone(&arguments);
+    let access = tokio::select! {
+        access = run_on_blocking_thread(|| async move { given.access.open() }) => access?,
+        signal = signals.next() => {
+            tracing::info!(signal, "closed before it listened");
+            return Ok(());
+        }
+    };
     #[cfg(feature = "admin")]
-    let admin = admin::listen(&arguments, &monitor).await?;
+    let admin = admin::listen(&arguments, &access, &monitor).await?;
     let given = Arc::clone(&arguments);
     let (server, sink, losses) = tokio::select! {
-        listening = run_on_blocking_thread(move || listen(given, passed, monitor)) => listening?,
+        listening = run_on_blocking_thread(move || listen(given, access, passed, monitor)) => listening?,
         // Compiling a large component takes a while, and reading a file from a mount may block. No request
         // is in service yet.
         signal = signals.next() => {
@@ -105,11 +114,12 @@ async fn run(arguments: Serve, passed: Vec<PeerListener>) -> Result<()> {
 /// A server, the URL of its sink unless the component has its own, and the losses of that sink at the end.
 async fn listen(
     arguments: Arc<Serve>,
+    access: OpenAccess,
     passed: Vec<PeerListener>,
     monitor: Monitor,
 ) -> Result<(PeerServer, Option<String>, Losses)> {
     let losses = Losses::default();
-    let (builder, sink) = configure(&arguments)?;
+    let (builder, sink) = configure(&arguments, &access)?;
     let mut builder = builder.monitor(&monitor);
     if !passed.is_empty() {
         tracing::info!(
@@ -133,7 +143,10 @@ async fn listen(
 }
 
 /// A builder with all settings but the sink, and the URL of the sink unless the component has its own.
-pub(crate) fn configure(arguments: &Serve) -> Result<(PeerServerBuilder, Option<String>)> {
+pub(crate) fn configure(
+    arguments: &Serve,
+    access: &OpenAccess,
+) -> Result<(PeerServerBuilder, Option<String>)> {
     let builder = PeerServer::builder().port(arguments.port);
     let mut builder = arguments.limits.apply_to(builder);
     if let Some(hostname) = arguments.hostname.as_ref().filter(|name| !name.is_empty()) {
@@ -153,7 +166,7 @@ pub(crate) fn configure(arguments: &Serve) -> Result<(PeerServerBuilder, Option<
     for (path, name) in &arguments.dir {
         builder = builder.component_dir(path, name);
     }
-    builder = arguments.access.apply_to(builder)?;
+    builder = access.apply_to(builder);
     // No store is created that a component with a sink of its own would not use.
     let sink = match (&arguments.sink, needs_sink) {
         (Some(_), false) => return Err(UnusedSink.into()),
