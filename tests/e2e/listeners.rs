@@ -11,7 +11,9 @@ use alldata_peer_server_http::sinks::DiscardSink;
 use alldata_peer_server_http::{Limits, LocalAddress, PeerServer};
 use rustix::process::Signal;
 
+use crate::certificates::Authority;
 use crate::support::{DEADLINE, Output, Peer, PeerBuilder, Post, run, wait_until};
+use crate::tls_client::{SERVER_NAME, TlsClient};
 
 /// Sends a request over a Unix socket, and returns its status line.
 fn status(path: &Path, post: &Post) -> io::Result<String> {
@@ -162,6 +164,22 @@ fn put_over_unix_socket_is_answered_before_the_end() {
     stream.read_to_string(&mut answer).expect("is answered");
     assert!(answer.starts_with("HTTP/1.1 201"), "{answer}");
     assert_eq!(peer.wait().code(), Some(0));
+}
+
+#[test]
+fn unix_socket_is_without_tls_beside_tcp_with_it() {
+    let authority = Authority::new("authority");
+    let addresses = ["--listen", "localhost:0", "--listen", "unix:peer.sock"];
+    let [certificate, key] = authority.issue(SERVER_NAME).paths();
+    let peer = Peer::from_environment(&[])
+        .arguments(&["--tls-cert", &certificate, "--tls-key", &key])
+        .arguments(&addresses)
+        .start();
+    assert!(peer.listening().starts_with("listening on https://"));
+    assert!(peer.listening().ends_with(", unix:peer.sock"));
+    let mut connection = TlsClient::new(&authority).connect(peer.address());
+    connection.ask(&Post::put("key1", "1")).assert_created();
+    assert_created(&peer.file("peer.sock"));
 }
 
 #[test]

@@ -114,7 +114,6 @@ fn hangup_reads_certificates_again_also_in_a_storm() {
     let mut peer = tls_peer(&authority).start();
     let client = TlsClient::new(&authority);
     peer.signal(Signal::HUP);
-    peer.log_line("SIGHUP");
     peer.log_line("TLS certificates read again");
     under_load(&client, peer.address(), || {
         for _ in 0..500 {
