@@ -44,6 +44,7 @@ mod idle;
 mod import_lines;
 mod instances;
 mod isolation;
+mod javascript_peer;
 mod javascript_sink;
 mod keyvalue;
 mod keyvalue_races;

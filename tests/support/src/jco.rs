@@ -116,7 +116,7 @@ fn jco() -> Command {
 }
 
 /// The directory that jco is installed in, by the first test that needs it.
-fn installed() -> &'static Path {
+pub(super) fn installed() -> &'static Path {
     static INSTALLED: OnceLock<PathBuf> = OnceLock::new();
     INSTALLED.get_or_init(|| npm::install("jco", &FILES))
 }

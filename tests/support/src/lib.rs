@@ -10,6 +10,7 @@ mod example;
 mod files;
 #[cfg(feature = "library")]
 mod handler_only;
+mod javascript_peer;
 mod jco;
 mod limits;
 mod lines;
@@ -39,6 +40,7 @@ pub use example::Example;
 pub use files::files_beside;
 #[cfg(feature = "library")]
 pub use handler_only::{handler_beside, handler_only, handler_only_file, peer_before};
+pub use javascript_peer::JavaScriptPeer;
 pub use jco::{Jco, componentize};
 pub use lines::Lines;
 pub use npm::install as install_npm;

@@ -1,0 +1,64 @@
+// The interface of the original module `alldata-peer-server-http`, on the component.
+//
+// Stores nothing: 201 means that the listener of `_put` has called back without an error.
+
+import { EventEmitter } from "node:events";
+
+import { createServer } from "./node.js";
+import { peer } from "./peer.js";
+import { PutError } from "./put-error.js";
+
+const DEFAULT_PORT = 8080;
+
+/** Any IPv4 address. */
+const DEFAULT_HOSTNAME = "0.0.0.0";
+
+export class AllDataPeerServer extends EventEmitter {
+  #server;
+
+  static listen(options, callback) {
+    const server = new AllDataPeerServer(options);
+    server.listen(callback);
+    return server;
+  }
+
+  constructor(options = {}) {
+    super();
+    this.hostname = options?.hostname ?? DEFAULT_HOSTNAME;
+    this.port = options?.port ?? DEFAULT_PORT;
+  }
+
+  listen(callback) {
+    if (this.#server !== undefined) throw new Error("The server listens already: close it first.");
+    const server = createServer(peer({ put: (key, event) => this.#put(key, event) }));
+    this.#server = server;
+    server.on("error", (error) => {
+      if (!server.listening && this.#server === server) this.#server = undefined;
+      this.emit("error", error);
+    });
+    server.listen({ port: this.port, host: this.hostname }, () => {
+      callback?.();
+    });
+  }
+
+  close(callback) {
+    const server = this.#server;
+    this.#server = undefined;
+    // A server that does not listen is closed.
+    if (server === undefined) queueMicrotask(() => callback?.());
+    else server.close(() => callback?.());
+  }
+
+  /** The address and port that are listened on, or null. */
+  address() {
+    return this.#server?.address() ?? null;
+  }
+
+  #put(key, event) {
+    return new Promise((resolve, reject) => {
+      const callback = (error) => (error ? reject(error) : resolve());
+      const isHeard = this.emit("_put", key, JSON.parse(event), callback);
+      if (!isHeard) reject(PutError.unavailable(undefined, "Nothing listens to `_put`."));
+    });
+  }
+}

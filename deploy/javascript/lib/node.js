@@ -1,0 +1,176 @@
+// node:http in front of a fetch handler.
+//
+// The body is read as fast as the handler takes it. A client that has gone ends the body with an error, and its
+// response is dropped.
+
+import http from "node:http";
+import { finished } from "node:stream/promises";
+import { setImmediate } from "node:timers/promises";
+
+import { errorResponse } from "./peer.js";
+
+/** The time for a header section: that of the server in Rust. */
+const HEADER_TIMEOUT_MS = 10_000;
+
+/** The time between two requests. Longer than that of common clients, so that they close first. */
+const IDLE_TIMEOUT_MS = 75_000;
+
+/** How much of a body that was not read is drained, so that the client reads its response instead of a reset. */
+const MAX_DRAINED_BYTES = 1024 * 1024;
+
+/** For how long that is drained. */
+const DRAIN_TIMEOUT_MS = 2_000;
+
+/** The cases of `request-error` for errors of Node's parser; all others are `malformed-request`. */
+const PARSER_ERRORS = {
+  HPE_HEADER_OVERFLOW: { tag: "header-fields-too-large" },
+  HPE_INVALID_EOF_STATE: { tag: "incomplete-body" },
+  HPE_INVALID_CHUNK_SIZE: { tag: "incomplete-body" },
+  HPE_CHUNK_EXTENSIONS_OVERFLOW: { tag: "incomplete-body" },
+  ERR_HTTP_REQUEST_TIMEOUT: { tag: "request-timeout" },
+};
+
+/** Methods that have no body in a `Request`, or none of them may be made. */
+const WITHOUT_BODY = new Set(["GET", "HEAD"]);
+const FORBIDDEN = new Set(["CONNECT", "TRACE", "TRACK"]);
+
+export function createServer(fetch) {
+  const server = http.createServer({
+    headersTimeout: HEADER_TIMEOUT_MS,
+    keepAliveTimeout: IDLE_TIMEOUT_MS,
+    // The handler has the time-out of bodies, which the component answers.
+    requestTimeout: 0,
+    // The component answers a request without `Host`.
+    requireHostHeader: false,
+  });
+  // The last request of each connection, and when its response has been sent.
+  const exchanges = new WeakMap();
+  const serve = (incoming, outgoing) => {
+    const sent = handle(fetch, server, incoming, outgoing);
+    exchanges.set(incoming.socket, { incoming, outgoing, sent });
+  };
+  server.on("request", serve);
+  // Any expectation but `100-continue`, which Node answers by itself.
+  server.on("checkExpectation", serve);
+  server.on("clientError", (error, socket) => refuse(error, socket, exchanges.get(socket)));
+  return server;
+}
+
+async function handle(fetch, server, incoming, outgoing) {
+  // What happens to the connection is seen where the body is read.
+  incoming.on("error", () => {});
+  outgoing.on("error", () => {});
+  let response;
+  try {
+    response = await respond(fetch, incoming);
+  } catch (error) {
+    console.error(`A request failed: ${error?.stack ?? error}`);
+    response = await errorResponse({ tag: "put", val: { tag: "failed", val: "" } }).catch(() => undefined);
+  }
+  if (response === undefined) outgoing.destroy();
+  else await send(response, server, incoming, outgoing).catch(() => outgoing.destroy());
+  // It may also have been cut off.
+  await finished(outgoing).catch(() => {});
+}
+
+function respond(fetch, incoming) {
+  const { method, url, httpVersion, headersDistinct } = incoming;
+  const hosts = headersDistinct.host?.length ?? 0;
+  if (hosts > 1 || (hosts === 0 && httpVersion === "1.1")) return errorResponse({ tag: "invalid-host" });
+  if (FORBIDDEN.has(method)) return errorResponse({ tag: "method-not-allowed" });
+  const headers = new Headers();
+  for (let at = 0; at < incoming.rawHeaders.length; at += 2) {
+    headers.append(incoming.rawHeaders[at], incoming.rawHeaders[at + 1]);
+  }
+  const target = url.startsWith("/") ? `http://localhost${url}` : new URL(url, "http://localhost");
+  const body = WITHOUT_BODY.has(method) ? undefined : bodyOf(incoming);
+  return fetch(new Request(target, { method, headers, body, duplex: "half" }));
+}
+
+/** The body as a stream that reads only when it is read. */
+function bodyOf(incoming) {
+  let isOpen = true;
+  const end = (close) => {
+    if (isOpen) close();
+    isOpen = false;
+  };
+  return new ReadableStream(
+    {
+      start(controller) {
+        incoming.pause();
+        incoming.on("data", (part) => {
+          // After a cancel the rest is thrown away, by `drained`.
+          if (!isOpen) return;
+          incoming.pause();
+          controller.enqueue(part);
+        });
+        incoming.once("end", () => end(() => controller.close()));
+        incoming.once("close", () => end(() => controller.error(new Error("The connection ended within a body."))));
+      },
+      pull() {
+        incoming.resume();
+      },
+      cancel() {
+        isOpen = false;
+      },
+    },
+    { highWaterMark: 0 },
+  );
+}
+
+async function send(response, server, incoming, outgoing) {
+  const body = Buffer.from(await response.arrayBuffer());
+  // The rest of a body in the same packet is parsed after this.
+  if (!incoming.complete) await setImmediate();
+  if (outgoing.destroyed) return;
+  const isUnread = !incoming.complete;
+  const fields = [...response.headers];
+  // A server that was closed waits for its connections.
+  if (isUnread || !server.listening) fields.push(["connection", "close"]);
+  outgoing.writeHead(response.status, fields.flat());
+  if (isUnread) {
+    // The response is complete by its length, and the connection stays open for the drain.
+    outgoing.write(body);
+    await drained(incoming);
+    outgoing.end();
+  } else {
+    outgoing.end(body);
+    // A body that was not read is thrown away.
+    incoming.resume();
+  }
+}
+
+/** Waits until a body has ended, or enough of it was thrown away. */
+function drained(incoming) {
+  return new Promise((resolve) => {
+    let bytes = 0;
+    const timer = setTimeout(resolve, DRAIN_TIMEOUT_MS);
+    const done = () => {
+      clearTimeout(timer);
+      resolve();
+    };
+    incoming.on("data", (part) => {
+      bytes += part.length;
+      if (bytes > MAX_DRAINED_BYTES) done();
+    });
+    incoming.once("end", done).once("close", done).resume();
+    if (incoming.readableEnded || incoming.destroyed) done();
+  });
+}
+
+/** Answers what is no request, after the responses to the requests before it, and closes the connection. */
+async function refuse(error, socket, last) {
+  const isBetweenRequests = last === undefined || last.incoming.complete;
+  if (isBetweenRequests) await last?.sent;
+  const request = PARSER_ERRORS[error.code] ?? { tag: "malformed-request" };
+  const response = await errorResponse(request).catch(() => undefined);
+  const isAnswered = !isBetweenRequests && last.outgoing.headersSent;
+  if (response === undefined || isAnswered || !socket.writable || error.code === "ECONNRESET") {
+    socket.destroy();
+    return;
+  }
+  const fields = [...response.headers].map(([name, value]) => `${name}: ${value}\r\n`).join("");
+  const phrase = http.STATUS_CODES[response.status];
+  const head = `HTTP/1.1 ${response.status} ${phrase}\r\n${fields}connection: close\r\n\r\n`;
+  socket.end(head + (await response.text()));
+}

@@ -1,0 +1,130 @@
+// The fetch handler: a request to its response, by the functions of the component and a store.
+//
+// Makes no status code and no text: each outcome is answered by the component.
+
+import { BodyError, readBody } from "./body.js";
+import { protocol } from "./protocol.js";
+import { PutError, RETRY_AFTER_SECONDS, requestError } from "./put-error.js";
+
+/** The largest body that the component decodes, in bytes. */
+export const MAX_BODY_BYTES = 16 * 1024 * 1024;
+
+/** The memory for the bodies of all requests, in bytes: that of the server in Rust. */
+const MAX_BUFFERED_BYTES = 256 * 1024 * 1024;
+
+/** The time for a body and for the store, in milliseconds: those of the server in Rust. */
+const TIMEOUT_MS = 30_000;
+
+/** The longest time of a timer: a longer one ends at once. */
+const MAX_TIMEOUT_MS = 2 ** 31 - 1;
+
+const PROBLEM_MEDIA_TYPE = "application/problem+json";
+
+export function peer(store, options = {}) {
+  if (typeof store?.put !== "function") throw new TypeError("The store has no function `put`.");
+  const settings = {
+    limit: setting(options, "maxBodyBytes", MAX_BODY_BYTES, MAX_BODY_BYTES),
+    maxBufferedBytes: setting(options, "maxBufferedBytes", MAX_BUFFERED_BYTES, Number.MAX_SAFE_INTEGER),
+    bodyTimeoutMs: setting(options, "bodyTimeoutMs", TIMEOUT_MS, MAX_TIMEOUT_MS),
+    putTimeoutMs: setting(options, "putTimeoutMs", TIMEOUT_MS, MAX_TIMEOUT_MS),
+    log: options.log ?? ((message) => console.error(message)),
+    bufferedBytes: 0,
+  };
+  return async function fetch(request) {
+    const memory = { bytes: 0 };
+    try {
+      return toResponse(await answer(request, store, settings, memory));
+    } finally {
+      settings.bufferedBytes -= memory.bytes;
+    }
+  };
+}
+
+/** The response of the component to a case of `request-error`, as a `Response`. */
+export async function errorResponse(error) {
+  return toResponse((await protocol()).errorResponse(error));
+}
+
+async function answer(request, store, settings, memory) {
+  const functions = await protocol();
+  const error = requestProblem(request);
+  if (error !== undefined) {
+    request.body?.cancel().catch(() => {});
+    return functions.errorResponse(error);
+  }
+  let put;
+  try {
+    put = functions.decode(await readWithin(request, settings, memory));
+  } catch (thrown) {
+    if (thrown?.payload !== undefined) return thrown.payload;
+    if (thrown instanceof BodyError) return functions.errorResponse(thrown.request);
+    // The component trapped: nothing was put. Another instance makes the response.
+    settings.log(`A body was not decoded: ${thrown}`);
+    return (await protocol()).errorResponse(requestError(PutError.unavailable(RETRY_AFTER_SECONDS)));
+  }
+  try {
+    await storeWithin(store, put, settings);
+    return put.stored;
+  } catch (thrown) {
+    const failure = requestError(thrown);
+    if (failure.val.tag === "failed") settings.log(`A put failed: ${thrown?.stack ?? thrown}`);
+    return (await protocol()).errorResponse(failure);
+  }
+}
+
+/** Why a request is refused without its body. */
+function requestProblem(request) {
+  if (request.method !== "POST") return { tag: "method-not-allowed" };
+  const codings = (request.headers.get("content-encoding") ?? "").split(",").map((coding) => coding.trim());
+  const other = codings.find((coding) => coding !== "" && coding.toLowerCase() !== "identity");
+  if (other === undefined) return undefined;
+  // One character for each byte, as the component counts them.
+  return { tag: "unsupported-content-coding", val: other.replace(/[^!-~]/g, "?") };
+}
+
+function readWithin(request, settings, memory) {
+  const reserve = (bytes) => {
+    if (settings.bufferedBytes + bytes > settings.maxBufferedBytes) {
+      throw new BodyError(requestError(PutError.unavailable(RETRY_AFTER_SECONDS)));
+    }
+    settings.bufferedBytes += bytes;
+    memory.bytes += bytes;
+  };
+  return readBody(request, { limit: settings.limit, timeoutMs: settings.bodyTimeoutMs, reserve });
+}
+
+/** Puts, and throws `unknown` where the store has not answered in time. */
+async function storeWithin(store, { key, event }, { putTimeoutMs, log }) {
+  let timer;
+  let isLate = false;
+  const late = new Promise((_, reject) => {
+    timer = setTimeout(() => {
+      isLate = true;
+      reject(PutError.unknown("The store did not answer in time."));
+    }, putTimeoutMs);
+  });
+  const stored = (async () => store.put(key, event))();
+  stored.catch((error) => {
+    if (isLate) log(`A put failed after its time-out: ${error?.stack ?? error}`);
+  });
+  try {
+    await Promise.race([stored, late]);
+  } finally {
+    clearTimeout(timer);
+  }
+}
+
+function toResponse({ status, header, body }) {
+  const headers = [["content-length", String(new TextEncoder().encode(body).byteLength)]];
+  if (body !== "") headers.push(["content-type", PROBLEM_MEDIA_TYPE]);
+  if (header !== undefined) headers.push(header);
+  return new Response(body === "" ? null : body, { status, headers });
+}
+
+function setting(options, name, preset, most) {
+  const value = options[name] ?? preset;
+  if (!Number.isInteger(value) || value < 1 || value > most) {
+    throw new RangeError(`${name} is ${value}: it must be a whole number from 1 to ${most}.`);
+  }
+  return value;
+}

@@ -1,0 +1,333 @@
+//! The npm package: its fetch handler behind `node:http`, and the interface of the original module.
+
+use std::net::SocketAddr;
+
+use serde_json::Value;
+
+use crate::request_table::{self, MALFORMED, Platform};
+use crate::support::{Connection, JavaScriptPeer, Peer, Post};
+
+/// Serves a store, and the events in it on a port of their own.
+const SERVE: &str = "
+import http from 'node:http';
+import { createServer, memory, peer } from 'alldata-peer-server-http';
+const store = memory();
+const events = http.createServer((request, response) => {
+  const event = store.get(decodeURIComponent(request.url.slice(1)));
+  response.statusCode = event === undefined ? 404 : 200;
+  response.end(event);
+});
+for (const [name, server] of [['listening', createServer(peer(store))], ['events', events]]) {
+  await new Promise((resolve) => server.listen(0, '127.0.0.1', resolve));
+  console.log(`${name} on 127.0.0.1:${server.address().port}`);
+}
+";
+
+/// What the scripts below serve by. `serve` takes a store and options.
+const PRELUDE: &str = "
+import { createServer, memory, peer, PutError } from 'alldata-peer-server-http';
+const serve = (store, options) => {
+  const server = createServer(peer(store, options));
+  server.listen(0, '127.0.0.1', () => console.log(`listening on 127.0.0.1:${server.address().port}`));
+};
+";
+
+/// The package on Node.js, with its store in memory.
+struct Node {
+    address: SocketAddr,
+    events: SocketAddr,
+    _process: JavaScriptPeer,
+}
+
+impl Node {
+    fn start() -> Self {
+        let process = JavaScriptPeer::run("module", SERVE);
+        Self {
+            address: process.address("listening"),
+            events: process.address("events"),
+            _process: process,
+        }
+    }
+}
+
+impl Platform for Node {
+    fn connect(&self) -> Connection {
+        Connection::open(self.address)
+    }
+
+    fn stored(&self, key: &str) -> Option<String> {
+        let encode = |byte: u8| match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' => char::from(byte).to_string(),
+            _ => format!("%{byte:02X}"),
+        };
+        let path: String = key.bytes().map(encode).collect();
+        let request = Post::new("").method("GET").target(&format!("/{path}"));
+        let answer = request.send_to(self.events);
+        (answer.status == 200).then(|| answer.text())
+    }
+}
+
+fn serve(script: &str) -> JavaScriptPeer {
+    JavaScriptPeer::run("module", &format!("{PRELUDE}{script}"))
+}
+
+#[test]
+fn node_answers_the_table_of_requests() {
+    request_table::hold(&Node::start());
+}
+
+#[test]
+fn bodies_of_responses_are_those_of_the_native_server() {
+    let (native, node) = (Peer::start(), Node::start());
+    let mut posts: Vec<Post> = MALFORMED.iter().map(|(body, _)| Post::new(*body)).collect();
+    posts.push(Post::put("key1", "1"));
+    posts.push(Post::put("key1", "2"));
+    posts.push(Post::put("key1", "1").method("GET"));
+    for coding in ["identity, GZip", "a\"b c", "\u{e4}"] {
+        posts.push(Post::put("k", "1").header(&format!("Content-Encoding: {coding}")));
+    }
+    for post in posts {
+        let (ours, theirs) = (native.send(&post), post.send_to(node.address));
+        assert_eq!((theirs.status, theirs.text()), (ours.status, ours.text()));
+        for name in ["content-type", "content-length", "allow", "accept-encoding"] {
+            assert_eq!(theirs.header(name), ours.header(name), "{name}");
+        }
+    }
+}
+
+#[test]
+fn byte_order_mark_in_a_key_is_kept() {
+    let node = Node::start();
+    let mut connection = node.connect();
+    connection.ask(&Post::put("k", "1")).assert_created();
+    connection
+        .ask(&Post::put("\u{feff}k", "2"))
+        .assert_created();
+    assert_eq!(node.stored("\u{feff}k").as_deref(), Some("2"));
+}
+
+#[test]
+fn errors_of_a_store_have_their_responses() {
+    let process = serve(
+        "const errors = {
+           conflict: () => PutError.conflict(), rejected: () => PutError.rejected('No such customer.'),
+           unavailable: () => PutError.unavailable(7), unknown: () => PutError.unknown(),
+           failed: () => PutError.failed('secret'), other: () => new Error('secret'), code: () => ({ code: 'conflict' }),
+         };
+         serve({ put: async (key) => { throw errors[key](); } });",
+    );
+    let mut connection = process.connect();
+    let mut ask = |key: &str| connection.ask(&Post::put(key, "1"));
+    ask("conflict").assert_is(409, "Conflict", "no", false);
+    let detail = ask("rejected").assert_is(422, "Unprocessable Content", "no", false);
+    assert_eq!(detail, "No such customer.");
+    let unavailable = ask("unavailable");
+    unavailable.assert_is(503, "Service Unavailable", "no", true);
+    assert_eq!(unavailable.header("retry-after"), Some("7"));
+    ask("unknown").assert_is(504, "Gateway Timeout", "unknown", true);
+    for key in ["failed", "other"] {
+        let answer = ask(key);
+        answer.assert_is(500, "Internal Server Error", "unknown", true);
+        assert!(!answer.text().contains("secret"), "{}", answer.text());
+        process.log_line("secret");
+    }
+    ask("code").assert_is(409, "Conflict", "no", false);
+}
+
+#[test]
+fn store_that_does_not_answer_is_504() {
+    let process = serve("serve({ put: () => new Promise(() => {}) }, { putTimeoutMs: 50 });");
+    let answer = process.connect().ask(&Post::put("key1", "1"));
+    answer.assert_is(504, "Gateway Timeout", "unknown", true);
+}
+
+#[test]
+fn body_over_the_limit_is_413_and_next_put_is_served() {
+    let process = serve("serve(memory(), { maxBodyBytes: 1000 });");
+    let address = process.address("listening");
+    let large = vec![b'x'; 1001];
+    let parts: Vec<&[u8]> = large.chunks(100).collect();
+    for post in [Post::new(&*large), Post::chunks(&parts)] {
+        let mut connection = Connection::open(address);
+        let answer = connection.ask(&post);
+        let detail = answer.assert_is(413, "Content Too Large", "no", false);
+        assert!(detail.contains("1000"), "{detail}");
+    }
+    // The rest of this one never comes.
+    let head = "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1001\r\n\r\n";
+    let mut connection = Connection::open(address);
+    connection.send(head).answer().assert_problem(413);
+    assert_eq!(connection.finish().rest(), b"");
+    let post = Post::new(&large[1..]);
+    post.send_to(address).assert_problem(400);
+    Post::put("key1", "1").send_to(address).assert_created();
+}
+
+/// The client is still sending when the answer is sent, and is not reset before it has read that.
+#[test]
+fn unread_body_is_drained() {
+    let process = serve("serve(memory(), { maxBodyBytes: 1000 });");
+    let address = process.address("listening");
+    let large = vec![b'x'; 900_000];
+    let parts: Vec<&[u8]> = large.chunks(10_000).collect();
+    for (post, status) in [
+        (Post::new(&*large), 413),
+        (Post::chunks(&parts), 413),
+        (Post::new(&*large).method("PUT"), 405),
+    ] {
+        let mut connection = Connection::open(address);
+        connection.ask(&post).assert_problem(status);
+        assert_eq!(connection.rest(), b"");
+    }
+}
+
+#[test]
+fn bodies_over_the_memory_of_all_are_503() {
+    let process = serve("serve(memory(), { maxBufferedBytes: 100 });");
+    let mut connection = process.connect();
+    // What was used is free again.
+    for key in ["a", "b", "c", "d", "e"] {
+        let event = format!("\"{}\"", "x".repeat(50));
+        connection.ask(&Post::put(key, &event)).assert_created();
+    }
+    let event = format!("\"{}\"", "x".repeat(100));
+    let answer = connection.ask(&Post::put("f", &event));
+    answer.assert_is(503, "Service Unavailable", "no", true);
+}
+
+#[test]
+fn slow_body_is_408() {
+    let process = serve("serve(memory(), { bodyTimeoutMs: 50 });");
+    let head = "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 100\r\n\r\n{";
+    let answer = process.connect().send(head).answer();
+    answer.assert_is(408, "Request Timeout", "no", true);
+}
+
+#[test]
+fn malformed_requests_are_answered_by_the_component() {
+    let node = Node::start();
+    let large = format!(
+        "POST / HTTP/1.1\r\nHost: a\r\nX: {}\r\n\r\n",
+        "x".repeat(20_000)
+    );
+    let cut_off = "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nxyz\r\n";
+    for (request, status, part) in [
+        ("POST / HTTP/1.1\r\n\r\n", 400, "Host"),
+        ("POST / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n", 400, "Host"),
+        ("POST / HTTP/1.1\r\nHo st: a\r\n\r\n", 400, "malformed"),
+        (cut_off, 400, "whole"),
+        (&large, 431, "header fields"),
+    ] {
+        let mut connection = node.connect();
+        let detail = connection.send(request).answer().detail(status);
+        assert!(detail.contains(part), "{detail}");
+    }
+    Post::put("key1", "1")
+        .send_to(node.address)
+        .assert_created();
+}
+
+/// The program of the original's documentation, but with an asynchronous callback.
+const DROP_IN: &str = "
+const AllDataPeerServer = require('alldata-peer-server-http');
+const server = new AllDataPeerServer({ hostname: 'localhost', port: 0 });
+server.on('_put', function (key, event, callback) {
+  console.log('put ' + JSON.stringify([key, event]));
+  if (key === 'throws') throw new Error('secret');
+  if (key === 'never') return;
+  setImmediate(callback, key === 'fails' ? new Error('secret') : undefined);
+});
+server.close(function () {
+  server.listen(function () {
+    const { address, port } = server.address();
+    console.log('listening on ' + address + ':' + port);
+    const other = AllDataPeerServer.listen({ hostname: address, port }, () => console.log('not listening'));
+    other.on('error', (error) => {
+      console.log(error.code + ' ' + error.message.includes(address + ':' + port));
+      other.close(() => console.log('other closed'));
+    });
+  });
+});
+";
+
+#[test]
+fn original_interface_answers_asynchronous_callbacks() {
+    let process = JavaScriptPeer::run("commonjs", DROP_IN);
+    let mut connection = process.connect();
+    process.output_line("EADDRINUSE true");
+    process.output_line("other closed");
+    let event = r#"{"customer": 1, "action": "€ visit"}"#;
+    let body = Post::put("key1", event).bytes();
+    let bytes: Vec<&[u8]> = body.chunks(1).collect();
+    // Each character of more than one byte is split.
+    for byte in bytes {
+        connection.send(byte);
+    }
+    connection.answer().assert_created();
+    let line = process.output_line("put ");
+    let put: Value = serde_json::from_str(&line["put ".len()..]).expect("is JSON");
+    assert_eq!(
+        put,
+        serde_json::json!(["key1", {"customer": 1, "action": "€ visit"}])
+    );
+    for key in ["throws", "fails"] {
+        let answer = connection.ask(&Post::put(key, "1"));
+        answer.assert_is(500, "Internal Server Error", "unknown", true);
+        assert!(!answer.text().contains("secret"), "{}", answer.text());
+    }
+    let answer = connection.ask(&Post::new("{}"));
+    answer.assert_is(400, "Bad Request", "no", false);
+    connection.ask(&Post::put("key1", "2")).assert_created();
+}
+
+#[test]
+fn original_interface_without_a_listener_is_503() {
+    let process = JavaScriptPeer::run(
+        "commonjs",
+        "const AllDataPeerServer = require('alldata-peer-server-http');
+         const server = AllDataPeerServer.listen({ hostname: '127.0.0.1', port: 0 }, () => {
+           console.log('listening on 127.0.0.1:' + server.address().port);
+         });",
+    );
+    let answer = process.connect().ask(&Post::put("key1", "1"));
+    answer.assert_is(503, "Service Unavailable", "no", true);
+}
+
+/// An answer is sent before the server is closed, and closing twice is fine.
+#[test]
+fn original_interface_closes_after_the_last_answer() {
+    let process = JavaScriptPeer::run(
+        "commonjs",
+        "const AllDataPeerServer = require('alldata-peer-server-http');
+         const server = new AllDataPeerServer({ hostname: '127.0.0.1', port: 0 });
+         server.on('_put', (key, event, callback) => {
+           server.close(() => server.close(() => console.log('closed twice')));
+           setImmediate(callback);
+         });
+         server.listen(() => console.log('listening on 127.0.0.1:' + server.address().port));",
+    );
+    let mut connection = process.connect();
+    connection.ask(&Post::put("key1", "1")).assert_created();
+    process.output_line("closed twice");
+    assert_eq!(connection.rest(), b"");
+}
+
+/// The package is tested with the jco of `tests/jco`, so that one installation does for both.
+#[test]
+fn package_is_built_by_the_tools_that_its_lock_file_names() {
+    let versions = |text: &str| {
+        let lock: Value = serde_json::from_str(text).expect("is JSON");
+        lock["packages"].clone()
+    };
+    let package = versions(include_str!("../../deploy/javascript/package-lock.json"));
+    let tested = versions(include_str!("../jco/package-lock.json"));
+    for name in [
+        "@bytecodealliance/jco",
+        "@bytecodealliance/jco-transpile",
+        "binaryen",
+    ] {
+        let of = |packages: &Value| packages[format!("node_modules/{name}")]["version"].clone();
+        assert!(of(&package).is_string(), "{name}");
+        assert_eq!(of(&package), of(&tested), "{name}");
+    }
+}
