@@ -230,7 +230,7 @@ fn example_has_each_flag_and_is_valid() {
     let peer = server(&limits.join("\n")).start();
     let line = peer.log_line("serving");
     assert!(line.contains("limits=\"defaults\""), "{line}");
-    // All of it is valid, up to what is not there.
+    // All of it is valid, up to the files, which do not exist.
     let directory = directory(&lines.join("\n"));
     let path = directory.path().join("peer.toml");
     let output = run(&[
@@ -239,5 +239,8 @@ fn example_has_each_flag_and_is_valid() {
         "--config",
         path.to_str().expect("is text"),
     ]);
-    assert!(output.assert_failed(1).contains("peer.wasm"), "{output:?}");
+    assert!(
+        output.assert_failed(1).contains("No such file"),
+        "{output:?}"
+    );
 }
