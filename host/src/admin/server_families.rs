@@ -29,8 +29,12 @@ struct ServerCollector(Monitor);
 impl Collector for ServerCollector {
     fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let mut families = Families::new(encoder);
-        let labels = [("version", env!("CARGO_PKG_VERSION"))];
-        families.info("alldata_peer_build", "The version of the program", &labels)?;
+        let labels = [
+            ("version", env!("CARGO_PKG_VERSION")),
+            ("wasmtime", env!("BUILD_WASMTIME")),
+        ];
+        let help = "The versions of the program and of wasmtime";
+        families.info("alldata_peer_build", help, &labels)?;
         let is_ready = u64::from(self.0.health().is_ready());
         let help = "Whether /readyz responds with 200";
         families.gauge("alldata_peer_ready", help, None, is_ready)?;
