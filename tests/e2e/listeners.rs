@@ -2,13 +2,14 @@
 
 use std::fs;
 use std::io::{self, Read as _, Write as _};
-use std::net::{Shutdown, TcpListener};
+use std::net::{Shutdown, TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
+use std::time::Duration;
 
 use alldata_peer_server_http::sinks::DiscardSink;
-use alldata_peer_server_http::{Limits, LocalAddress, PeerServer};
+use alldata_peer_server_http::{Limits, LocalAddress, PeerListener, PeerServer};
 use rustix::process::Signal;
 
 use crate::certificates::Authority;
@@ -180,6 +181,31 @@ fn unix_socket_is_without_tls_beside_tcp_with_it() {
     let mut connection = TlsClient::new(&authority).connect(peer.address());
     connection.ask(&Post::put("key1", "1")).assert_created();
     assert_created(&peer.file("peer.sock"));
+}
+
+#[test]
+fn queued_connection_is_left_to_the_next_process() {
+    let runtime = tokio::runtime::Runtime::new().expect("starts a runtime");
+    let listener = TcpListener::bind("127.0.0.1:0").expect("binds");
+    let next = listener.try_clone().expect("duplicates");
+    let address = listener.local_addr().expect("is bound");
+    let builder = PeerServer::builder().sink(DiscardSink).limits(Limits {
+        max_connections: 1,
+        drain_timeout: Duration::from_millis(200),
+        ..Limits::default()
+    });
+    let builder = builder.listen_on(PeerListener::from(listener).leave_queue());
+    let server = runtime.block_on(builder.listen()).expect("listens");
+    let connect = || TcpStream::connect(address).expect("connects");
+    // One is served, one waits until that ends, and one is in the queue of the system.
+    let mut busy = connect();
+    busy.write_all(Post::put("key1", "1").head().as_slice())
+        .expect("writes");
+    let (_waiting, queued) = (connect(), connect());
+    runtime.block_on(server.close());
+    let left: Vec<_> = std::iter::from_fn(|| next.accept().ok()).collect();
+    let queued = queued.local_addr().expect("is connected");
+    assert!(left.iter().any(|(_, client)| *client == queued), "{left:?}");
 }
 
 #[test]
