@@ -1,14 +1,14 @@
-//! The npm package: its fetch handler behind `node:http`, and the interface of the original module.
+//! The npm package: its fetch handler on Node.js, Deno and Bun, and the interface of the original module.
 
 use std::net::SocketAddr;
 
 use serde_json::Value;
 
 use crate::request_table::{self, MALFORMED, Platform};
-use crate::support::{Connection, JavaScriptPeer, Peer, Post};
+use crate::support::{Connection, JavaScriptPeer, Peer, Post, Runtime, can_make};
 
-/// Serves a store, and the events in it on a port of their own.
-const SERVE: &str = "
+/// Makes a store, and serves the events in it on a port of their own.
+const STORE: &str = "
 import http from 'node:http';
 import { createServer, memory, peer } from 'alldata-peer-server-http';
 const store = memory();
@@ -17,10 +17,24 @@ const events = http.createServer((request, response) => {
   response.statusCode = event === undefined ? 404 : 200;
   response.end(event);
 });
-for (const [name, server] of [['listening', createServer(peer(store))], ['events', events]]) {
-  await new Promise((resolve) => server.listen(0, '127.0.0.1', resolve));
-  console.log(`${name} on 127.0.0.1:${server.address().port}`);
-}
+const say = (name, port) => console.log(`${name} on 127.0.0.1:${port}`);
+await new Promise((resolve) => events.listen(0, '127.0.0.1', resolve));
+say('events', events.address().port);
+";
+
+const NODE: &str = "
+const server = createServer(peer(store));
+server.listen(0, '127.0.0.1', () => say('listening', server.address().port));
+";
+
+const DENO: &str = "
+const onListen = ({ port }) => say('listening', port);
+Deno.serve({ hostname: '127.0.0.1', port: 0, onListen }, peer(store));
+";
+
+const BUN: &str = "
+const server = Bun.serve({ hostname: '127.0.0.1', port: 0, fetch: peer(store) });
+say('listening', server.port);
 ";
 
 /// What the scripts below serve by. `serve` takes a store and options.
@@ -32,25 +46,29 @@ const serve = (store, options) => {
 };
 ";
 
-/// The package on Node.js, with its store in memory.
-struct Node {
+/// The package on a runtime, with its store in memory.
+struct Served {
     address: SocketAddr,
     events: SocketAddr,
     _process: JavaScriptPeer,
 }
 
-impl Node {
-    fn start() -> Self {
-        let process = JavaScriptPeer::run("module", SERVE);
+impl Served {
+    fn by_node() -> Self {
+        Self::by(JavaScriptPeer::run("module", &format!("{STORE}{NODE}")))
+    }
+
+    fn by(process: JavaScriptPeer) -> Self {
+        let events = process.address("events");
         Self {
             address: process.address("listening"),
-            events: process.address("events"),
+            events,
             _process: process,
         }
     }
 }
 
-impl Platform for Node {
+impl Platform for Served {
     fn connect(&self) -> Connection {
         Connection::open(self.address)
     }
@@ -73,12 +91,31 @@ fn serve(script: &str) -> JavaScriptPeer {
 
 #[test]
 fn node_answers_the_table_of_requests() {
-    request_table::hold(&Node::start());
+    request_table::hold(&Served::by_node());
+}
+
+#[test]
+fn deno_answers_the_table_of_requests() {
+    hold_runtime(Runtime::Deno, "deno.mjs", DENO);
+}
+
+#[test]
+fn bun_answers_the_table_of_requests() {
+    hold_runtime(Runtime::Bun, "bun.mjs", BUN);
+}
+
+#[track_caller]
+fn hold_runtime(runtime: Runtime, name: &str, script: &str) {
+    if can_make(name, runtime.missing()) {
+        let script = format!("{STORE}{script}");
+        let process = JavaScriptPeer::run_on(runtime, name, &script);
+        request_table::hold(&Served::by(process));
+    }
 }
 
 #[test]
 fn bodies_of_responses_are_those_of_the_native_server() {
-    let (native, node) = (Peer::start(), Node::start());
+    let (native, node) = (Peer::start(), Served::by_node());
     let mut posts: Vec<Post> = MALFORMED.iter().map(|(body, _)| Post::new(*body)).collect();
     posts.push(Post::put("key1", "1"));
     posts.push(Post::put("key1", "2"));
@@ -97,7 +134,7 @@ fn bodies_of_responses_are_those_of_the_native_server() {
 
 #[test]
 fn byte_order_mark_in_a_key_is_kept() {
-    let node = Node::start();
+    let node = Served::by_node();
     let mut connection = node.connect();
     connection.ask(&Post::put("k", "1")).assert_created();
     connection
@@ -168,8 +205,9 @@ fn body_over_the_limit_is_413_and_next_put_is_served() {
 fn unread_body_is_drained() {
     let process = serve("serve(memory(), { maxBodyBytes: 1000 });");
     let address = process.address("listening");
-    let large = vec![b'x'; 900_000];
-    let parts: Vec<&[u8]> = large.chunks(10_000).collect();
+    // More than the buffers of two sockets hold.
+    let large = vec![b'x'; 5_000_000];
+    let parts: Vec<&[u8]> = large.chunks(65_536).collect();
     for (post, status) in [
         (Post::new(&*large), 413),
         (Post::chunks(&parts), 413),
@@ -178,6 +216,13 @@ fn unread_body_is_drained() {
         let mut connection = Connection::open(address);
         connection.ask(&post).assert_problem(status);
         assert_eq!(connection.rest(), b"");
+    }
+    // A client that waits for `100 Continue` does not get it.
+    let large = Post::new(large).header("Expect: 100-continue");
+    for (post, status) in [(large.clone(), 413), (large.method("PUT"), 405)] {
+        let mut connection = Connection::open(address);
+        let answer = connection.send(post.head()).any_answer(false);
+        answer.assert_problem(status);
     }
 }
 
@@ -205,7 +250,7 @@ fn slow_body_is_408() {
 
 #[test]
 fn malformed_requests_are_answered_by_the_component() {
-    let node = Node::start();
+    let node = Served::by_node();
     let large = format!(
         "POST / HTTP/1.1\r\nHost: a\r\nX: {}\r\n\r\n",
         "x".repeat(20_000)
@@ -215,12 +260,22 @@ fn malformed_requests_are_answered_by_the_component() {
         ("POST / HTTP/1.1\r\n\r\n", 400, "Host"),
         ("POST / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n", 400, "Host"),
         ("POST / HTTP/1.1\r\nHo st: a\r\n\r\n", 400, "malformed"),
+        ("POST http://[/ HTTP/1.1\r\nHost: a\r\n\r\n", 400, "target"),
+        (
+            "POST http://a@b/ HTTP/1.1\r\nHost: a\r\n\r\n",
+            400,
+            "target",
+        ),
         (cut_off, 400, "whole"),
         (&large, 431, "header fields"),
     ] {
         let mut connection = node.connect();
         let detail = connection.send(request).answer().detail(status);
         assert!(detail.contains(part), "{detail}");
+        // Closed by the server where more of a request can't be found.
+        if part != "Host" && part != "target" {
+            assert_eq!(connection.rest(), b"");
+        }
     }
     Post::put("key1", "1")
         .send_to(node.address)

@@ -14,7 +14,10 @@ export class BodyError extends Error {
  */
 export async function readBody(request, { limit, timeoutMs, reserve }) {
   const tooLarge = () => new BodyError({ tag: "content-too-large", val: BigInt(limit) });
-  if (Number(request.headers.get("content-length")) > limit) throw tooLarge();
+  if (Number(request.headers.get("content-length")) > limit) {
+    request.body?.cancel().catch(() => {});
+    throw tooLarge();
+  }
   if (request.body === null) return new Uint8Array();
   const reader = request.body.getReader();
   const parts = [];

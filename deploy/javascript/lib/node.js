@@ -15,10 +15,13 @@ const HEADER_TIMEOUT_MS = 10_000;
 /** The time between two requests. Longer than that of common clients, so that they close first. */
 const IDLE_TIMEOUT_MS = 75_000;
 
-/** How much of a body that was not read is drained, so that the client reads its response instead of a reset. */
-const MAX_DRAINED_BYTES = 1024 * 1024;
+/**
+ * How much of a body that was not read is drained, so that the client reads its response instead of a reset: as much
+ * as by the server in Rust.
+ */
+const MAX_DRAINED_BYTES = 64 * 1024 * 1024;
 
-/** For how long that is drained. */
+/** For how long that is drained, as by the server in Rust. */
 const DRAIN_TIMEOUT_MS = 2_000;
 
 /** The cases of `request-error` for errors of Node's parser; all others are `malformed-request`. */
@@ -45,24 +48,26 @@ export function createServer(fetch) {
   });
   // The last request of each connection, and when its response has been sent.
   const exchanges = new WeakMap();
-  const serve = (incoming, outgoing) => {
-    const sent = handle(fetch, server, incoming, outgoing);
+  const serve = (incoming, outgoing, onRead) => {
+    const sent = handle(fetch, server, incoming, outgoing, onRead);
     exchanges.set(incoming.socket, { incoming, outgoing, sent });
   };
-  server.on("request", serve);
-  // Any expectation but `100-continue`, which Node answers by itself.
-  server.on("checkExpectation", serve);
+  server.on("request", (incoming, outgoing) => serve(incoming, outgoing));
+  // A client that expects `100 Continue` gets it when its body is read, and not with a refusal.
+  server.on("checkContinue", (incoming, outgoing) => serve(incoming, outgoing, () => outgoing.writeContinue()));
+  // Any other expectation.
+  server.on("checkExpectation", (incoming, outgoing) => serve(incoming, outgoing));
   server.on("clientError", (error, socket) => refuse(error, socket, exchanges.get(socket)));
   return server;
 }
 
-async function handle(fetch, server, incoming, outgoing) {
+async function handle(fetch, server, incoming, outgoing, onRead) {
   // What happens to the connection is seen where the body is read.
   incoming.on("error", () => {});
   outgoing.on("error", () => {});
   let response;
   try {
-    response = await respond(fetch, incoming);
+    response = await respond(fetch, incoming, onRead);
   } catch (error) {
     console.error(`A request failed: ${error?.stack ?? error}`);
     response = await errorResponse({ tag: "put", val: { tag: "failed", val: "" } }).catch(() => undefined);
@@ -73,7 +78,7 @@ async function handle(fetch, server, incoming, outgoing) {
   await finished(outgoing).catch(() => {});
 }
 
-function respond(fetch, incoming) {
+function respond(fetch, incoming, onRead) {
   const { method, url, httpVersion, headersDistinct } = incoming;
   const hosts = headersDistinct.host?.length ?? 0;
   if (hosts > 1 || (hosts === 0 && httpVersion === "1.1")) return errorResponse({ tag: "invalid-host" });
@@ -82,13 +87,21 @@ function respond(fetch, incoming) {
   for (let at = 0; at < incoming.rawHeaders.length; at += 2) {
     headers.append(incoming.rawHeaders[at], incoming.rawHeaders[at + 1]);
   }
-  const target = url.startsWith("/") ? `http://localhost${url}` : new URL(url, "http://localhost");
-  const body = WITHOUT_BODY.has(method) ? undefined : bodyOf(incoming);
-  return fetch(new Request(target, { method, headers, body, duplex: "half" }));
+  const isPath = url.startsWith("/");
+  if (!isPath && !isUrl(url)) return errorResponse({ tag: "invalid-target" });
+  const body = WITHOUT_BODY.has(method) ? undefined : bodyOf(incoming, onRead);
+  return fetch(new Request(isPath ? `http://localhost${url}` : url, { method, headers, body, duplex: "half" }));
 }
 
-/** The body as a stream that reads only when it is read. */
-function bodyOf(incoming) {
+/** Whether a text is a URL that a `Request` may have: one without a user name. */
+function isUrl(text) {
+  if (!URL.canParse(text)) return false;
+  const { username, password } = new URL(text);
+  return username === "" && password === "";
+}
+
+/** The body as a stream that reads only when it is read. `onRead` is called before the first time. */
+function bodyOf(incoming, onRead) {
   let isOpen = true;
   const end = (close) => {
     if (isOpen) close();
@@ -99,7 +112,7 @@ function bodyOf(incoming) {
       start(controller) {
         incoming.pause();
         incoming.on("data", (part) => {
-          // After a cancel the rest is thrown away, by `drained`.
+          // After a cancel the rest is thrown away.
           if (!isOpen) return;
           incoming.pause();
           controller.enqueue(part);
@@ -108,6 +121,8 @@ function bodyOf(incoming) {
         incoming.once("close", () => end(() => controller.error(new Error("The connection ended within a body."))));
       },
       pull() {
+        onRead?.();
+        onRead = undefined;
         incoming.resume();
       },
       cancel() {
@@ -149,6 +164,8 @@ function drained(incoming) {
       clearTimeout(timer);
       resolve();
     };
+    // A handler that did not read the body, and did not cancel it, gets no more of it.
+    incoming.removeAllListeners("data");
     incoming.on("data", (part) => {
       bytes += part.length;
       if (bytes > MAX_DRAINED_BYTES) done();
@@ -173,4 +190,6 @@ async function refuse(error, socket, last) {
   const phrase = http.STATUS_CODES[response.status];
   const head = `HTTP/1.1 ${response.status} ${phrase}\r\n${fields}connection: close\r\n\r\n`;
   socket.end(head + (await response.text()));
+  // The client may not end its side.
+  setTimeout(() => socket.destroy(), DRAIN_TIMEOUT_MS).unref();
 }

@@ -1,5 +1,5 @@
 //! The npm package of `deploy/javascript`: built from the component, packed, installed as a user does, and run by
-//! scripts on Node.js.
+//! scripts on Node.js, Deno and Bun.
 //!
 //! Built below the installation of jco, which is pinned to the version of the package's own lock file.
 
@@ -13,7 +13,8 @@ use std::time::Duration;
 use super::Connection;
 use super::jco;
 use super::lines::Lines;
-use super::process::{finish, run};
+use super::npm;
+use super::process::{finish, run, target};
 
 /// What the package is made of; the folder `lib` is there as well.
 const FILES: [&str; 5] = [
@@ -24,11 +25,65 @@ const FILES: [&str; 5] = [
     "package.json",
 ];
 
+/// The other runtimes, of the versions in the lock file.
+const RUNTIMES: [(&str, &str); 3] = [
+    ("package.json", include_str!("../../runtimes/package.json")),
+    (
+        "package-lock.json",
+        include_str!("../../runtimes/package-lock.json"),
+    ),
+    (".npmrc", include_str!("../../runtimes/.npmrc")),
+];
+
 /// The name of the packed package.
 const PACKED: &str = "alldata-peer-server-http-0.1.0.tgz";
 
 /// The time for jco and npm on a busy machine.
 const BUILD_DEADLINE: Duration = Duration::from_secs(300);
+
+/// A runtime other than Node.js.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Runtime {
+    Deno,
+    Bun,
+}
+
+impl Runtime {
+    /// Why it can't be run here, if it can't.
+    pub fn missing(self) -> Option<&'static str> {
+        let is_there = self.program().is_some();
+        (!is_there).then_some("npm has no program of it for this system")
+    }
+
+    /// The program, in the package that npm has chosen for this system.
+    fn program(self) -> Option<PathBuf> {
+        let (scope, program) = match self {
+            Self::Deno => ("@deno", "deno"),
+            Self::Bun => ("@oven", "bin/bun"),
+        };
+        let packages = runtimes().join("node_modules").join(scope);
+        let packages = fs::read_dir(packages).ok()?.filter_map(Result::ok);
+        let mut programs = packages.map(|package| package.path().join(program));
+        programs.find(|program| {
+            let mut command = Command::new(program);
+            let version = command.arg("--version").stdout(Stdio::null());
+            version.status().is_ok_and(|status| status.success())
+        })
+    }
+
+    /// The command that runs a file.
+    fn command(self, file: &Path) -> Command {
+        let mut command = Command::new(self.program().expect("is there"));
+        if self == Self::Deno {
+            command.args(["run", "--no-prompt", "--allow-read"]);
+            command.args(["--allow-net=127.0.0.1", "--node-modules-dir=manual"]);
+            command.env("DENO_DIR", target().join("runtimes/deno-cache"));
+            command.env("DENO_NO_UPDATE_CHECK", "1");
+        }
+        command.arg(file);
+        command
+    }
+}
 
 /// A script that uses the package. Its process is killed when this is dropped.
 pub struct JavaScriptPeer {
@@ -42,9 +97,21 @@ impl JavaScriptPeer {
     pub fn run(kind: &str, script: &str) -> Self {
         let mut node = Command::new("node");
         node.arg(format!("--input-type={kind}"));
-        node.args(["--eval", script]).current_dir(installed());
-        let node = node.stdin(Stdio::null()).stdout(Stdio::piped());
-        let mut child = node.stderr(Stdio::piped()).spawn().expect("starts");
+        node.args(["--eval", script]);
+        Self::start(&mut node)
+    }
+
+    /// Runs a module on another runtime. `name` is that of its file, for no other module.
+    pub fn run_on(runtime: Runtime, name: &str, script: &str) -> Self {
+        let file = installed().join(name);
+        fs::write(&file, script).expect("is written");
+        Self::start(&mut runtime.command(&file))
+    }
+
+    fn start(command: &mut Command) -> Self {
+        let command = command.current_dir(installed()).stdin(Stdio::null());
+        let command = command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().expect("starts");
         let output = Lines::of(child.stdout.take().expect("is piped"));
         let log = Lines::of(child.stderr.take().expect("is piped"));
         Self { child, output, log }
@@ -106,6 +173,12 @@ fn installed() -> &'static Path {
         }
         user
     })
+}
+
+/// The directory that the other runtimes are installed in, by the first test that needs one.
+fn runtimes() -> &'static Path {
+    static INSTALLED: OnceLock<PathBuf> = OnceLock::new();
+    INSTALLED.get_or_init(|| npm::install("runtimes", &RUNTIMES))
 }
 
 /// The files of the package, and the component as the program writes it.

@@ -40,7 +40,7 @@ pub use example::Example;
 pub use files::files_beside;
 #[cfg(feature = "library")]
 pub use handler_only::{handler_beside, handler_only, handler_only_file, peer_before};
-pub use javascript_peer::JavaScriptPeer;
+pub use javascript_peer::{JavaScriptPeer, Runtime};
 pub use jco::{Jco, componentize};
 pub use lines::Lines;
 pub use npm::install as install_npm;
