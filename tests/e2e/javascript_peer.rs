@@ -144,6 +144,28 @@ fn byte_order_mark_in_a_key_is_kept() {
 }
 
 #[test]
+fn one_of_racing_events_is_stored() {
+    let node = Served::by_node();
+    let mut connections: Vec<Connection> = (0..20).map(|_| node.connect()).collect();
+    for round in 0..10 {
+        let key = format!("key{round}");
+        // All are sent before the first response is read.
+        for (number, connection) in connections.iter_mut().enumerate() {
+            connection.send(Post::put(&key, &number.to_string()).bytes());
+        }
+        let mut statuses: Vec<u16> = Vec::new();
+        for connection in &mut connections {
+            statuses.push(connection.answer().status);
+        }
+        let first = statuses.iter().position(|status| *status == 201);
+        let first = first.expect("one is acknowledged");
+        assert_eq!(node.stored(&key), Some(first.to_string()));
+        statuses.remove(first);
+        assert_eq!(statuses, [409; 19]);
+    }
+}
+
+#[test]
 fn errors_of_a_store_have_their_responses() {
     let process = serve(
         "const errors = {

@@ -17,7 +17,8 @@ use super::npm;
 use super::process::{finish, run, target};
 
 /// What the package is made of; the folder `lib` is there as well.
-const FILES: [&str; 5] = [
+const FILES: [&str; 6] = [
+    "LICENSE",
     "README.md",
     "build.mjs",
     "index.d.ts",
