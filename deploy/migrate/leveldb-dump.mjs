@@ -72,7 +72,11 @@ if (locations.length === 0 || locations.some((location) => location.startsWith('
   process.exit(2);
 }
 // A reader that ends early, such as `head`, is not an error of the database.
-process.stdout.on('error', (error) => process.exit(error.code === 'EPIPE' ? 0 : 1));
+process.stdout.on('error', (error) => {
+  if (error.code === 'EPIPE') process.exit(0);
+  process.stderr.write(`error: standard output: ${error.message}\n`);
+  process.exit(1);
+});
 
 const directories = [];
 for (const location of locations) {
@@ -84,14 +88,17 @@ for (const location of locations) {
     fail(`${location}: ${error.message}`);
   }
 }
+const failed = new Set();
 for (const damaged of [false, true]) {
   for (const directory of directories) {
+    if (failed.has(directory)) continue;
     try {
       await dump(directory, damaged);
     } catch (error) {
       const cause = error.cause ?? error;
       const hint = cause.code === 'LEVEL_LOCKED' ? ': stop the node that uses it' : '';
-      if (!damaged) fail(`${directory}: ${cause.message}${hint}`);
+      fail(`${directory}: ${cause.message}${hint}`);
+      failed.add(directory);
     }
   }
 }
