@@ -1,13 +1,14 @@
 //! `https:` for outgoing requests: the sink, the command `put` and the requests of components; and Bearer tokens.
 
 use std::fs;
+use std::net::{Ipv4Addr, TcpListener};
 use std::path::Path;
 
 use rustix::process::Signal;
 
 use crate::certificates::Authority;
 use crate::forward_sink::to;
-use crate::support::{Output, Peer, ScriptedPeer, run};
+use crate::support::{Output, Peer, ScriptedPeer, run, wait_until};
 use crate::tls_client::tls_peer;
 
 #[test]
@@ -48,6 +49,24 @@ fn client_certificate_is_presented() {
     put("1", &format!("{url}&cert={certificate}&key={key}")).assert_ok();
     let output = put("1", &url);
     assert_eq!(output.code, Some(1), "{output:?}");
+    let reasons = ["CertificateRequired", "no response"];
+    assert!(
+        reasons.iter().any(|reason| output.stderr.contains(reason)),
+        "{output:?}"
+    );
+}
+
+#[test]
+fn handshake_that_hangs_is_no_connection() {
+    let silent = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("binds");
+    let address = silent.local_addr().expect("is bound");
+    let authority = Authority::new("authority");
+    let ca = path(&authority.file("ca.pem"));
+    let sink = format!("https://{address}/?ca={ca}");
+    let peer = Peer::builder().sink(&sink).start();
+    peer.put("key1", "1").assert_problem(503);
+    let line = peer.log_line("no response from the peer");
+    assert!(line.contains("no TLS connection within 5s"), "{line}");
 }
 
 #[test]
@@ -85,7 +104,9 @@ fn token_is_sent_and_read_again_when_it_is_refused() {
     peer.put("key1", "1").assert_problem(503);
     peer.log_line("the credentials are refused with 401");
     fs::copy(&tokens, &token).expect("is written");
-    peer.put("key1", "1").assert_created();
+    wait_until("the token is read again", || {
+        peer.put("key1", "1").status == 201
+    });
 }
 
 #[test]

@@ -80,7 +80,6 @@ enum Factory {
 }
 
 /// The instances of a component, by the entry point that they are called through.
-#[expect(clippy::large_enum_variant, reason = "there is one for each server")]
 pub(crate) enum EntryPoint {
     Protocol(InstancePool<ProtocolPre>),
     WasiHttp(InstancePool<IncomingHandlerFactory>),

@@ -3,7 +3,6 @@
 //! Connections are pooled, and no request is retried. `https:` needs the feature `tls`, and servers with a certificate
 //! of an authority that the system trusts.
 
-#[cfg(feature = "tls")]
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -26,13 +25,19 @@ use crate::util::http_client::{self, CONNECT_TIMEOUT, HttpClient};
 /// How long to wait for the header section of a response, unless the component sets another time.
 const FIRST_BYTE_TIMEOUT: Duration = Duration::from_secs(600);
 
+/// How long a TLS connection may take, whatever a component sets: one that is not awaited any more has to end too.
+#[cfg(feature = "tls")]
+const MAX_TLS_CONNECT_TIME: Duration = Duration::from_secs(60);
+
 /// The HTTP clients of a component; clones share their connections.
 #[derive(Clone)]
-pub(crate) struct OutboundHttp {
+pub(crate) struct OutboundHttp(Arc<Clients>);
+
+struct Clients {
     plain: HttpClient<WasiBody>,
-    /// Made for the first `https:` request, since the authorities of the system are many.
+    /// Made for the first `https:` request, since the authorities of the system are many. `None` if that failed.
     #[cfg(feature = "tls")]
-    tls: Arc<OnceCell<HttpClient<WasiBody>>>,
+    tls: OnceCell<Option<HttpClient<WasiBody>>>,
 }
 
 type HttpResult<T> = Result<T, Error>;
@@ -42,23 +47,23 @@ type Transfer = Box<dyn Future<Output = HttpResult<()>> + Send>;
 
 impl OutboundHttp {
     pub(crate) fn new() -> Self {
-        Self {
+        Self(Arc::new(Clients {
             // A component may set a connect time-out for each request.
             plain: HttpClient::plain(None),
             #[cfg(feature = "tls")]
-            tls: Arc::default(),
-        }
+            tls: OnceCell::new(),
+        }))
     }
 
     /// The client for a scheme.
     async fn client(&self, scheme: Option<&Scheme>) -> HttpResult<HttpClient<WasiBody>> {
         if scheme == Some(&Scheme::HTTP) {
-            return Ok(self.plain.clone());
+            return Ok(self.0.plain.clone());
         }
         #[cfg(feature = "tls")]
         if scheme == Some(&Scheme::HTTPS) {
-            let client = self.tls.get_or_try_init(tls_client).await?;
-            return Ok(client.clone());
+            let client = self.0.tls.get_or_init(tls_client).await;
+            return client.clone().ok_or(Error::HttpRequestDenied);
         }
         let scheme = scheme.map(Scheme::as_str);
         tracing::warn!(scheme, "a component may not make requests of this scheme");
@@ -67,14 +72,19 @@ impl OutboundHttp {
 }
 
 #[cfg(feature = "tls")]
-async fn tls_client() -> HttpResult<HttpClient<WasiBody>> {
+async fn tls_client() -> Option<HttpClient<WasiBody>> {
     let config = spawn_blocking(|| client_config(ClientFiles::default())).await;
-    let config = config.map_err(|_panicked| Error::InternalError(None))?;
-    let config = config.map_err(|error| {
-        tracing::error!(%error, "a component cannot make https: requests");
-        Error::HttpRequestDenied
-    })?;
-    Ok(HttpClient::tls(None, config))
+    match config {
+        Ok(Ok(config)) => Some(HttpClient::tls(MAX_TLS_CONNECT_TIME, config)),
+        Ok(Err(error)) => {
+            tracing::error!(%error, "components cannot make https: requests until the server is started again");
+            None
+        }
+        Err(panicked) => {
+            tracing::error!(%panicked, "components cannot make https: requests until the server is started again");
+            None
+        }
+    }
 }
 
 impl WasiHttpHooks for OutboundHttp {

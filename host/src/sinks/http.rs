@@ -4,19 +4,19 @@
 
 use std::net::IpAddr;
 
-use alldata_peer_protocol::client::{
-    DEFAULT_RETRY_SECONDS, MAX_PROBLEM_BYTES, PeerError, put_body, read_response,
-};
+use alldata_peer_protocol::client::{MAX_PROBLEM_BYTES, put_body, read_response};
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Collected, Full, Limited};
 use hyper::body::Incoming;
 use hyper::header::{AUTHORIZATION, HeaderValue, RETRY_AFTER};
 use hyper::http::uri::Scheme;
 use hyper::{Method, Request, Response, StatusCode, Uri};
+use hyper_util::client::legacy;
 
 use crate::error::Error;
 use crate::sink::{PutError, PutSink};
 use crate::sinks::http_credentials::Credentials;
+use crate::sinks::http_error::HttpPutError;
 use crate::sinks::http_url::{HttpUrl, Parameters, without_secrets};
 #[cfg(feature = "tls")]
 use crate::tls::client::{ClientFiles, client_config};
@@ -107,7 +107,7 @@ impl HttpSink {
         let authorization = self.credentials.value();
         let mut response = self.request(body.clone(), authorization.clone()).await?;
         if response.status() == StatusCode::UNAUTHORIZED
-            && self.credentials.reload(authorization.as_ref())
+            && self.credentials.reload(authorization.as_ref()).await
         {
             response = self.request(body, self.credentials.value()).await?;
         }
@@ -149,7 +149,7 @@ impl HttpSink {
                 return HttpPutError::NotConnected { reason };
             }
             let reason = causes(&error);
-            if error.is_connect() {
+            if error.is_connect() || is_refused_certificate(&error) {
                 HttpPutError::NotConnected { reason }
             } else {
                 HttpPutError::Lost { reason }
@@ -182,7 +182,19 @@ fn tls_client(parameters: &Parameters, _name: &str) -> Result<HttpClient<Full<By
             .map(|path| file(path, "certificates of authorities (ca)")),
         identity: certificate.zip(key),
     })?;
-    Ok(HttpClient::tls(Some(CONNECT_TIMEOUT), config))
+    Ok(HttpClient::tls(CONNECT_TIMEOUT, config))
+}
+
+/// Whether the peer refused the certificate of this client, or the lack of one. With TLS 1.3 the client learns that
+/// after its handshake, but the peer has read nothing of the request.
+fn is_refused_certificate(error: &legacy::Error) -> bool {
+    #[cfg(feature = "tls")]
+    return crate::tls::client::is_refused_certificate(error);
+    #[cfg(not(feature = "tls"))]
+    {
+        let _ = error;
+        false
+    }
 }
 
 #[cfg(not(feature = "tls"))]
@@ -203,63 +215,6 @@ impl PutSink for HttpSink {
             }
             error.into()
         })
-    }
-}
-
-/// Why another peer did not acknowledge a put.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum HttpPutError {
-    /// The peer responded with this error.
-    #[error(transparent)]
-    Refused(PutError),
-    /// The peer, or a proxy before it, refused the credentials or the lack of them, so nothing is stored.
-    #[error("the credentials are refused with {status}")]
-    Unauthorized {
-        /// The status code: 401 or 403.
-        status: u16,
-    },
-    /// There was no connection, so nothing is stored.
-    #[error("no connection: {reason}")]
-    NotConnected {
-        /// The error of the system.
-        reason: String,
-    },
-    /// The put was sent, but there was no response, so the event may or may not be stored.
-    #[error("no response: {reason}")]
-    Lost {
-        /// The error of the connection.
-        reason: String,
-    },
-}
-
-impl From<HttpPutError> for PutError {
-    fn from(error: HttpPutError) -> Self {
-        match error {
-            HttpPutError::Refused(error) => error,
-            // As after a response with 503 and without `Retry-After`. Another token may be accepted.
-            HttpPutError::NotConnected { .. } | HttpPutError::Unauthorized { .. } => {
-                Self::Unavailable {
-                    retry_after_seconds: DEFAULT_RETRY_SECONDS,
-                }
-            }
-            HttpPutError::Lost { .. } => Self::Unknown,
-        }
-    }
-}
-
-impl From<PeerError> for PutError {
-    fn from(refusal: PeerError) -> Self {
-        match refusal {
-            PeerError::Conflict => Self::Conflict,
-            PeerError::Rejected(reason) | PeerError::NotAccepted(reason) => Self::Rejected(reason),
-            PeerError::Unavailable {
-                retry_after_seconds,
-            } => Self::Unavailable {
-                retry_after_seconds,
-            },
-            PeerError::Unknown => Self::Unknown,
-            PeerError::Failed(reason) => Self::Failed(reason),
-        }
     }
 }
 

@@ -4,14 +4,21 @@ use std::fs::File;
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 use std::sync::{PoisonError, RwLock};
+use std::time::{Duration, Instant};
 
 use hyper::header::HeaderValue;
+use tokio::sync::Mutex;
+use tokio::task::spawn_blocking;
 
 use crate::error::Error;
+use crate::util::log_limiter::LogLimiter;
 use crate::util::regular_file;
 
 /// The largest file of a token in bytes. Servers refuse header sections that are larger.
 const MAX_TOKEN_FILE_BYTES: u64 = 16 * 1024;
+
+/// The shortest time from one read of the file to the next: each put may be refused.
+const MIN_RELOAD_PAUSE: Duration = Duration::from_secs(1);
 
 /// The value of the field `Authorization`, which is never logged.
 #[derive(Debug)]
@@ -26,6 +33,9 @@ pub(super) enum Credentials {
 pub(super) struct TokenFile {
     path: PathBuf,
     value: RwLock<HeaderValue>,
+    /// When the file was read last after a refusal.
+    reloaded: Mutex<Option<Instant>>,
+    failing: LogLimiter,
 }
 
 impl Credentials {
@@ -39,7 +49,12 @@ impl Credentials {
         Ok(match (basic, token_file) {
             (_, Some(path)) => {
                 let value = RwLock::new(read_token(&path)?);
-                Self::Token(TokenFile { path, value })
+                Self::Token(TokenFile {
+                    path,
+                    value,
+                    reloaded: Mutex::default(),
+                    failing: LogLimiter::default(),
+                })
             }
             (Some(basic), None) => Self::Basic(basic),
             (None, None) => Self::None,
@@ -50,28 +65,46 @@ impl Credentials {
         match self {
             Self::None => None,
             Self::Basic(value) => Some(value.clone()),
-            Self::Token(token) => {
-                let value = token.value.read().unwrap_or_else(PoisonError::into_inner);
-                Some(value.clone())
-            }
+            Self::Token(token) => Some(token.value()),
         }
     }
 
-    /// Reads the file of a token again. Returns whether the token is another than `refused`.
-    pub(super) fn reload(&self, refused: Option<&HeaderValue>) -> bool {
+    /// Reads the file of a token again, unless that was done just now. Returns whether the token is another than
+    /// `refused`.
+    pub(super) async fn reload(&self, refused: Option<&HeaderValue>) -> bool {
         let Self::Token(token) = self else {
             return false;
         };
-        match read_token(&token.path) {
-            Ok(value) => {
-                let is_other = Some(&value) != refused;
-                *token.value.write().unwrap_or_else(PoisonError::into_inner) = value;
-                is_other
+        // Many puts may be refused at the same time.
+        let mut reloaded = token.reloaded.lock().await;
+        let is_due = reloaded.is_none_or(|time| time.elapsed() >= MIN_RELOAD_PAUSE);
+        if is_due && Some(&token.value()) == refused {
+            token.read_again().await;
+            *reloaded = Some(Instant::now());
+        }
+        Some(&token.value()) != refused
+    }
+}
+
+impl TokenFile {
+    fn value(&self) -> HeaderValue {
+        let value = self.value.read().unwrap_or_else(PoisonError::into_inner);
+        value.clone()
+    }
+
+    async fn read_again(&self) {
+        let path = self.path.clone();
+        let read = spawn_blocking(move || read_token(&path)).await;
+        match read {
+            Ok(Ok(value)) => {
+                *self.value.write().unwrap_or_else(PoisonError::into_inner) = value;
             }
-            Err(error) => {
-                tracing::warn!(%error, "the token file cannot be read again");
-                false
+            Ok(Err(error)) => {
+                if let Some(suppressed) = self.failing.check(&error.to_string()) {
+                    tracing::warn!(%error, suppressed, "the token file cannot be read again");
+                }
             }
+            Err(panicked) => tracing::error!(%panicked, "the token file was not read again"),
         }
     }
 }
@@ -126,19 +159,26 @@ mod tests {
         }
     }
 
-    #[test]
-    fn token_that_has_changed_is_read_again() {
+    #[tokio::test]
+    async fn token_that_has_changed_is_read_again() {
         let file = tempfile::NamedTempFile::new().expect("is made");
         fs::write(file.path(), "abc").expect("is written");
         let path = Some(file.path().to_owned());
+        let credentials = Credentials::new(None, path.clone()).expect("has a token");
+        let refused = credentials.value();
+        fs::write(file.path(), "def").expect("is written");
+        assert!(credentials.reload(refused.as_ref()).await);
+        assert_eq!(credentials.value().expect("is there"), "Bearer def");
+        // Another put, whose request had the old token.
+        assert!(credentials.reload(refused.as_ref()).await);
+        // Not so soon again.
+        let refused = credentials.value();
+        fs::write(file.path(), "ghi").expect("is written");
+        assert!(!credentials.reload(refused.as_ref()).await);
         let credentials = Credentials::new(None, path).expect("has a token");
         let refused = credentials.value();
-        assert!(!credentials.reload(refused.as_ref()));
-        fs::write(file.path(), "def").expect("is written");
-        assert!(credentials.reload(refused.as_ref()));
-        assert_eq!(credentials.value().expect("is there"), "Bearer def");
         fs::remove_file(file.path()).expect("is removed");
-        assert!(!credentials.reload(None));
-        assert_eq!(credentials.value().expect("is there"), "Bearer def");
+        assert!(!credentials.reload(refused.as_ref()).await);
+        assert_eq!(credentials.value(), refused);
     }
 }

@@ -5,6 +5,7 @@ mod appended;
 mod discard;
 mod http;
 mod http_credentials;
+mod http_error;
 mod http_url;
 mod memory;
 mod ndjson;
@@ -14,7 +15,8 @@ mod sqlite;
 use std::path;
 
 pub use discard::DiscardSink;
-pub use http::{HttpPutError, HttpSink};
+pub use http::HttpSink;
+pub use http_error::HttpPutError;
 pub use memory::{MEMORY_SINK_BYTES, MemorySink};
 pub use ndjson::NdjsonSink;
 pub use sqlite::SqliteSink;
@@ -129,6 +131,8 @@ pub fn describe_url(url: &str) -> String {
             Ok(path) => format!("{scheme}:{}", path.display()),
             Err(_) => url.to_owned(),
         },
+        // A parameter that is sent to the peer may be a secret.
+        Some(("http" | "https", _)) => http_url::without_secrets(url),
         _ => without_login(url),
     }
 }

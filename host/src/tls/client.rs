@@ -1,9 +1,11 @@
 //! The TLS settings of outgoing connections.
 
+use std::error::Error as StdError;
+use std::io;
 use std::sync::Arc;
 
 use tokio_rustls::rustls::sign::SingleCertAndKey;
-use tokio_rustls::rustls::{ClientConfig, RootCertStore};
+use tokio_rustls::rustls::{self, AlertDescription, ClientConfig, RootCertStore};
 
 use crate::error::Error;
 use crate::tls::pem::{PemFile, provider};
@@ -42,6 +44,33 @@ pub(crate) fn client_config(files: ClientFiles<'_>) -> Result<ClientConfig, Erro
         }
         None => builder.with_no_client_auth(),
     })
+}
+
+/// Whether an error is the alert of a server that refused the certificate of this client, or the lack of one.
+pub(crate) fn is_refused_certificate(error: &(dyn StdError + 'static)) -> bool {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        // The source of an `io::Error` is not the error that it contains, but the source of that.
+        let contained = error
+            .downcast_ref::<io::Error>()
+            .and_then(io::Error::get_ref);
+        let contained = contained.and_then(|error| error.downcast_ref());
+        if let Some(rustls::Error::AlertReceived(alert)) = contained {
+            return matches!(
+                alert,
+                AlertDescription::AccessDenied
+                    | AlertDescription::BadCertificate
+                    | AlertDescription::CertificateExpired
+                    | AlertDescription::CertificateRequired
+                    | AlertDescription::CertificateRevoked
+                    | AlertDescription::CertificateUnknown
+                    | AlertDescription::UnknownCA
+                    | AlertDescription::UnsupportedCertificate
+            );
+        }
+        next = error.source();
+    }
+    false
 }
 
 /// The authorities that this system trusts, from the files that OpenSSL would use, or those that the environment

@@ -10,13 +10,16 @@ use hyper::Request;
 use hyper::body::Body;
 use hyper::http::Extensions;
 #[cfg(feature = "tls")]
-use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_rustls::HttpsConnectorBuilder;
 use hyper_util::client::legacy;
 use hyper_util::client::legacy::connect::{Connect, Connected, HttpConnector, HttpInfo};
 use hyper_util::client::legacy::{Client, ResponseFuture};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 #[cfg(feature = "tls")]
 use tokio_rustls::rustls::ClientConfig;
+
+#[cfg(feature = "tls")]
+use crate::util::timed_connector::TimedConnector;
 
 /// A client with a pool of connections, which its clones share.
 #[derive(Debug)]
@@ -25,7 +28,7 @@ pub(crate) enum HttpClient<B> {
     Plain(Client<HttpConnector, B>),
     /// For `https:` URLs only.
     #[cfg(feature = "tls")]
-    Tls(Client<HttpsConnector<HttpConnector>, B>),
+    Tls(Client<TimedConnector, B>),
 }
 
 /// How long to wait for a connection, unless another time is set. A peer on the same network accepts one in a
@@ -57,15 +60,18 @@ where
         Self::Plain(client(tcp(connect_timeout)))
     }
 
-    /// A new client with these settings of TLS, whose ALPN is set to `http/1.1`. With `connect_timeout`, it gives up
-    /// connecting, but for the TLS handshake, after that time.
+    /// A new client with these settings of TLS, which has no ALPN. It gives up connecting, with the TLS handshake,
+    /// after `connect_timeout`.
     #[cfg(feature = "tls")]
-    pub(crate) fn tls(connect_timeout: Option<Duration>, config: ClientConfig) -> Self {
-        let mut tcp = tcp(connect_timeout);
+    pub(crate) fn tls(connect_timeout: Duration, config: ClientConfig) -> Self {
+        let mut tcp = tcp(Some(connect_timeout));
         tcp.enforce_http(false);
         let builder = HttpsConnectorBuilder::new().with_tls_config(config);
         let connector = builder.https_only().enable_http1().wrap_connector(tcp);
-        Self::Tls(client(connector))
+        Self::Tls(client(TimedConnector {
+            connector,
+            timeout: connect_timeout,
+        }))
     }
 
     pub(crate) fn request(&self, request: Request<B>) -> ResponseFuture {

@@ -7,4 +7,6 @@ pub(crate) mod redaction;
 pub(crate) mod regular_file;
 pub(crate) mod reusable_timeout;
 pub(crate) mod thread_number;
+#[cfg(feature = "tls")]
+pub(crate) mod timed_connector;
 pub(crate) mod watched_files;
