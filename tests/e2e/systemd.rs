@@ -38,6 +38,36 @@ fn units_are_valid() {
     assert_eq!(stderr, "");
 }
 
+/// A user of `DynamicUser=` has another number each time, and could read no private file.
+#[test]
+fn user_of_service_is_made_by_sysusers() {
+    let units = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy/systemd"));
+    let unit = fs::read_to_string(units.join("alldata-peer.service")).expect("reads");
+    let user = unit.lines().find_map(|line| line.strip_prefix("User="));
+    let user = user.expect("has a user");
+    assert!(!unit.contains("\nDynamicUser=yes"), "{unit}");
+    let path = units.join("alldata-peer.sysusers");
+    let users = fs::read_to_string(&path).expect("reads");
+    assert!(users.contains(&format!("\nu {user} - ")), "{users}");
+    let output = Command::new("systemd-sysusers")
+        .args(["--dry-run", "--root"])
+        .arg(tempfile::tempdir().expect("makes a directory").path())
+        .arg(&path)
+        .output();
+    let missing = output
+        .as_ref()
+        .err()
+        .map(|error| format!("systemd-sysusers: {error}"));
+    if can_make("a check of the users", missing.as_deref()) {
+        let output = output.expect("is there");
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert!(
+            output.status.success() && stderr.contains(user),
+            "{output:?}"
+        );
+    }
+}
+
 /// The commands of the service are those of the program.
 #[test]
 fn command_of_service_is_valid() {
