@@ -25,7 +25,7 @@ const SERVE: &str = "serve";
 /// The flag that names the file.
 const CONFIG: &str = "config";
 
-/// Flags that say what to do, not how: they are not keys.
+/// Flags that choose an action or the file itself: they are not keys.
 const NOT_KEYS: [&str; 4] = [CONFIG, "check", "help", "version"];
 
 /// The size of a file that is read, in bytes: a thousand times the example in `deploy/`.
@@ -220,7 +220,7 @@ impl ConfigFile {
             return Ok(());
         };
         match error.kind() {
-            // What flags need of one another is checked when all are there.
+            // Dependencies between flags are checked when all are there.
             ErrorKind::MissingRequiredArgument | ErrorKind::ArgumentConflict => Ok(()),
             _ => {
                 let text = error.render().to_string();
@@ -265,10 +265,10 @@ impl ConfigFile {
     }
 }
 
-/// What a flag expects that takes a number of bytes or a time.
+/// The values of a flag that takes a number of bytes or a time.
 const NUMBER_WITH_UNIT: &str = "a number or a string with a unit";
 
-/// What the value of a flag has to be.
+/// The kind of value that a flag takes.
 fn expected(argument: &Arg) -> &'static str {
     let is = |types: &[TypeId]| {
         let parsed = argument.get_value_parser().type_id();
