@@ -110,6 +110,46 @@ fn socket_in_use_is_refused_and_kept() {
 }
 
 #[test]
+fn lock_of_another_process_does_not_keep_server_from_starting() {
+    let directory = tempfile::tempdir().expect("makes a directory");
+    let locked = fs::File::open(directory.path()).expect("opens");
+    locked.lock().expect("locks");
+    let builder = listening_on(&["unix:peer.sock"]).directory(directory);
+    let peer = builder.start();
+    peer.log_line("continuing without the lock");
+    assert_created(&peer.file("peer.sock"));
+}
+
+#[test]
+fn socket_that_every_user_may_open_is_warned_about_unless_there_are_tokens() {
+    let authority = Authority::new("authority");
+    let [certificate, key] = authority.issue(SERVER_NAME).paths();
+    let authorities = authority.path();
+    let mutual = [
+        ["--tls-cert", &certificate],
+        ["--tls-key", &key],
+        ["--tls-client-ca", &authorities],
+    ];
+    let mut tokens = tempfile::NamedTempFile::new().expect("makes a file");
+    writeln!(tokens, "alice:{}", "a".repeat(32)).expect("writes");
+    let tokens = ["--token-file", tokens.path().to_str().expect("is text")];
+    for (address, arguments, is_warned) in [
+        ("unix:peer.sock|0666", mutual.as_flattened(), true),
+        ("unix:peer.sock|0602", &[], true),
+        ("unix:peer.sock|0666", &tokens, false),
+        ("unix:peer.sock|0660", &[], false),
+        ("unix:peer.sock", &[], false),
+    ] {
+        let mut peer = listening_on(&[address]).arguments(arguments).start();
+        peer.signal(Signal::TERM);
+        peer.wait();
+        let log = peer.rest_of_stderr().join("\n");
+        let warns = log.contains("every user of this machine can put");
+        assert_eq!(warns, is_warned, "{address} {arguments:?}: {log}");
+    }
+}
+
+#[test]
 fn file_at_the_path_is_never_replaced() {
     let directory = tempfile::tempdir().expect("makes a directory");
     let path = directory.path().join("peer.sock");

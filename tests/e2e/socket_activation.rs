@@ -66,6 +66,19 @@ fn passed_unix_listener_is_used_and_its_file_kept() {
     );
 }
 
+#[cfg(target_os = "linux")]
+#[test]
+fn passed_abstract_socket_is_warned_about() {
+    use std::os::linux::net::SocketAddrExt as _;
+    use std::os::unix::net::SocketAddr;
+
+    let name = format!("alldata-peer-test-{}", std::process::id());
+    let address = SocketAddr::from_abstract_name(name).expect("is a name");
+    let listener = UnixListener::bind_addr(&address).expect("binds");
+    let peer = activated(Peer::from_environment(&[]), listener).start();
+    peer.log_line("every user of this machine can put");
+}
+
 #[test]
 fn descriptors_for_another_process_are_not_used() {
     let launcher = [

@@ -279,8 +279,8 @@ impl PeerServerBuilder {
         let authorizer = self.authorizer.map(|SharedAuthorizer(shared)| shared);
         let context = assemble(limits, component, authorizer.clone(), sink.clone());
         let transport = self.transport;
-        if authorizer.is_none() && !transport.authenticates_clients() {
-            transport::warn_if_open(&listeners);
+        if authorizer.is_none() {
+            transport::warn_if_open(&listeners, transport.authenticates_clients());
         }
         let mut sources = transport.sources();
         sources.extend(authorizer.clone().map(Source::Authorizer));

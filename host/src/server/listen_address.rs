@@ -6,8 +6,10 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use crate::error::Error;
+#[cfg(unix)]
+use crate::server::unix_socket;
 
-/// What precedes the path of a Unix socket.
+/// The prefix of the path of a Unix socket.
 const UNIX: &str = "unix:";
 
 /// The mode of a Unix socket unless it is given: only the user of the server can connect.
@@ -57,6 +59,24 @@ pub enum LocalAddress {
     Tcp(SocketAddr),
     /// The path of a Unix socket; of an abstract one, `@` and its name.
     Unix(PathBuf),
+}
+
+impl ListenAddress {
+    /// Checks the address without listening on it. Host names are not resolved.
+    ///
+    /// # Errors
+    ///
+    /// When the path of a Unix socket is too long for the system.
+    pub fn check(&self) -> Result<(), Error> {
+        #[cfg(unix)]
+        if let Self::Unix { path, .. } = self {
+            return unix_socket::check_path(path).map_err(|source| Error::ListenUnix {
+                path: path.clone(),
+                source,
+            });
+        }
+        Ok(())
+    }
 }
 
 impl FromStr for ListenAddress {

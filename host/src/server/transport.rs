@@ -16,6 +16,8 @@ use crate::server::reloader::Source;
 use crate::server::shutdown::Shutdown;
 #[cfg(feature = "tls")]
 use crate::server::tls_acceptor::TlsAcceptor;
+#[cfg(unix)]
+use crate::server::unix_socket;
 
 /// The way in which the connections of the listeners are served.
 #[derive(Debug, Default)]
@@ -109,8 +111,23 @@ impl Transport {
     }
 }
 
-/// Warns of listeners that other machines may reach, where clients are not authenticated.
-pub(crate) fn warn_if_open(listeners: &[Listener]) {
+/// Warns of listeners on which everybody can put, where there is no authorizer: those that other machines may reach
+/// unless clients have certificates, and Unix sockets, which are without TLS, that every local user may open.
+pub(crate) fn warn_if_open(listeners: &[Listener], have_certificates: bool) {
+    #[cfg(unix)]
+    for listener in listeners {
+        if let LocalAddress::Unix(path) = &listener.address
+            && unix_socket::is_open_to_others(path)
+        {
+            tracing::warn!(
+                address = %listener.address,
+                "every user of this machine can put by this Unix socket, which is without TLS: set --token-file, or a mode such as 0600 or 0660"
+            );
+        }
+    }
+    if have_certificates {
+        return;
+    }
     let of_tcp = |listener: &Listener| match listener.address {
         LocalAddress::Tcp(address) => Some(address),
         LocalAddress::Unix(_) => None,

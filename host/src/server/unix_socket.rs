@@ -1,15 +1,24 @@
 //! The file of a Unix socket: made with its mode, taken from a server that was killed, removed at the end.
 
-use std::fs::{self, File, Metadata, Permissions};
+use std::fs::{self, File, Metadata, Permissions, TryLockError};
 use std::io::{self, ErrorKind};
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use tokio::net::{UnixListener, UnixSocket, UnixStream};
 
 /// The most bytes of a path: the field of the system has one more, for the end (`sun_path`).
 const MAX_PATH_BYTES: usize = if cfg!(target_os = "linux") { 107 } else { 103 };
+
+/// The bit of a mode that lets all users write, and so connect.
+const OTHERS_WRITE: u32 = 0o002;
+
+/// How often the lock of a directory is tried, and the pause after each: together 1 s, since another server has the
+/// lock for a few milliseconds.
+const LOCK_TRIES: u32 = 20;
+const LOCK_PAUSE: Duration = Duration::from_millis(50);
 
 /// The file of a socket that this process listens on. Dropped, it is removed, unless another file has taken
 /// its place.
@@ -25,15 +34,10 @@ pub(super) async fn listen(
     mode: u32,
     backlog: u32,
 ) -> io::Result<(UnixListener, SocketFile)> {
-    let bytes = path.as_os_str().as_bytes().len();
-    if bytes > MAX_PATH_BYTES {
-        let reason =
-            format!("the path has {bytes} bytes, but at most {MAX_PATH_BYTES} are possible");
-        return Err(io::Error::new(ErrorKind::InvalidInput, reason));
-    }
+    check_path(path)?;
     // Of two servers that start at once, the second must not take the socket that the first has bound, and
     // does not listen on yet.
-    let _lock = lock_directory(path);
+    let _lock = lock_directory(path).await;
     remove_stale(path).await?;
     let socket = UnixSocket::new_stream()?;
     socket.bind(path)?;
@@ -56,16 +60,47 @@ pub(super) fn path_of(listener: &UnixListener) -> io::Result<PathBuf> {
     Ok(address.as_pathname().unwrap_or(Path::new("")).to_owned())
 }
 
-/// Locks the directory of a path. Without the permission to read it there is no lock.
-fn lock_directory(path: &Path) -> Option<File> {
+/// Whether every user can connect to a socket, as far as its own mode decides; an abstract socket has none.
+pub(super) fn is_open_to_others(path: &Path) -> bool {
+    match fs::metadata(path) {
+        Ok(found) => found.permissions().mode() & OTHERS_WRITE != 0,
+        Err(_) => cfg!(target_os = "linux") && path.as_os_str().as_bytes().starts_with(b"@"),
+    }
+}
+
+/// Checks that a path fits into the address of a socket.
+pub(super) fn check_path(path: &Path) -> io::Result<()> {
+    let bytes = path.as_os_str().as_bytes().len();
+    if bytes > MAX_PATH_BYTES {
+        let reason =
+            format!("the path has {bytes} bytes, but at most {MAX_PATH_BYTES} are possible");
+        return Err(io::Error::new(ErrorKind::InvalidInput, reason));
+    }
+    Ok(())
+}
+
+/// Locks the directory of a path. There is no lock without the permission to read it, or while another process
+/// keeps it locked, which any local user can do.
+async fn lock_directory(path: &Path) -> Option<File> {
     let parent = path
         .parent()
         .filter(|parent| !parent.as_os_str().is_empty());
     let directory = File::open(parent.unwrap_or(Path::new("."))).ok()?;
-    if let Err(error) = directory.lock() {
-        tracing::debug!(%error, "cannot lock the directory of a Unix socket");
+    for _ in 0..LOCK_TRIES {
+        match directory.try_lock() {
+            Ok(()) => return Some(directory),
+            Err(TryLockError::WouldBlock) => tokio::time::sleep(LOCK_PAUSE).await,
+            Err(TryLockError::Error(error)) => {
+                tracing::debug!(%error, "cannot lock the directory of a Unix socket");
+                return None;
+            }
+        }
     }
-    Some(directory)
+    tracing::warn!(
+        path = %path.display(),
+        "another process keeps the directory of a Unix socket locked: continuing without the lock"
+    );
+    None
 }
 
 /// Removes the socket of a server that was killed. Nothing else is removed.
