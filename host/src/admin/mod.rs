@@ -58,15 +58,16 @@ impl AdminServer {
         monitor: &Monitor,
         options: AdminOptions,
     ) -> Result<Self, Error> {
-        let is_loopback = address.ip().to_canonical().is_loopback();
-        if !is_loopback && !options.authenticates() {
-            return Err(Error::AdminAddress { address });
-        }
+        options.check_address(address)?;
         let fail = |source| Error::Listen { address, source };
         let listener = TcpListener::bind(address).await.map_err(fail)?;
         let address = listener.local_addr().map_err(fail)?;
         let scheme = options.scheme();
-        let routes = Arc::new(Routes::new(monitor.clone(), options, is_loopback));
+        let routes = Arc::new(Routes::new(
+            monitor.clone(),
+            options,
+            options::is_loopback(address),
+        ));
         let accepting = tokio::spawn(accept(listener, routes));
         Ok(Self {
             address,

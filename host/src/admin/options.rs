@@ -1,9 +1,11 @@
 //! What a listener for operators shows, and to whom.
 
 use std::fmt;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use crate::auth::Authorizer;
+use crate::error::Error;
 #[cfg(feature = "tls")]
 use crate::tls::TlsConfig;
 
@@ -20,6 +22,18 @@ pub struct AdminOptions {
 }
 
 impl AdminOptions {
+    /// Checks an address without listening on it.
+    ///
+    /// # Errors
+    ///
+    /// When the address is not loopback and operators are not authenticated.
+    pub fn check_address(&self, address: SocketAddr) -> Result<(), Error> {
+        if !is_loopback(address) && !self.authenticates() {
+            return Err(Error::AdminAddress { address });
+        }
+        Ok(())
+    }
+
     /// Whether operators are authenticated.
     pub(super) fn authenticates(&self) -> bool {
         #[cfg(feature = "tls")]
@@ -40,6 +54,11 @@ impl AdminOptions {
         }
         "http"
     }
+}
+
+/// Whether only this machine can reach an address.
+pub(super) fn is_loopback(address: SocketAddr) -> bool {
+    address.ip().to_canonical().is_loopback()
 }
 
 impl fmt::Debug for AdminOptions {

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::ErrorKind;
+use std::iter;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -9,12 +10,17 @@ use alldata_peer_server_http::sinks::{self, DiscardSink};
 use anyhow::{Context as _, Result, ensure};
 use tokio::runtime::Runtime;
 
+#[cfg(feature = "admin")]
+use crate::admin;
 use crate::arguments::Serve;
 use crate::serve::{configure, run_on_blocking_thread, sink_options};
 use crate::{output, panics};
 
 /// The sinks whose file the start creates if it does not exist.
 const FILE_SCHEMES: [&str; 2] = ["sqlite", "ndjson"];
+
+/// The most copies of a store that are numbered, see `docs/reliability.md`.
+const MAX_COPIES: u32 = 16;
 
 /// Prints one line if a server with these arguments would start, apart from its addresses.
 pub(crate) fn check(arguments: Serve) -> Result<()> {
@@ -25,7 +31,13 @@ pub(crate) fn check(arguments: Serve) -> Result<()> {
 }
 
 async fn validate(arguments: Arc<Serve>) -> Result<String> {
-    let (builder, url) = configure(&arguments, &arguments.access.open()?)?;
+    let access = arguments.access.open()?;
+    let (builder, url) = configure(&arguments, &access)?;
+    for address in &arguments.listen {
+        address.check()?;
+    }
+    #[cfg(feature = "admin")]
+    admin::check(&arguments, &access)?;
     let new_file = url.as_deref().and_then(missing_file);
     let builder = match (&url, &new_file) {
         (None, _) => builder,
@@ -49,7 +61,7 @@ async fn validate(arguments: Arc<Serve>) -> Result<String> {
     Ok(format!("the configuration is valid; sink: {sink}{note}"))
 }
 
-/// The file of a sink, if it does not exist.
+/// The file of a sink, if it does not exist and a start would begin a new one.
 fn missing_file(url: &str) -> Option<PathBuf> {
     let (scheme, path) = url.split_once(':')?;
     // Paths of other forms are errors, except for standard output.
@@ -60,7 +72,20 @@ fn missing_file(url: &str) -> Option<PathBuf> {
     let path = Path::new(path);
     let is_missing =
         is_file && fs::metadata(path).is_err_and(|error| error.kind() == ErrorKind::NotFound);
-    is_missing.then(|| path.to_owned())
+    (is_missing && !(scheme == "sqlite" && has_remains(path))).then(|| path.to_owned())
+}
+
+/// Whether there are copies or a WAL of a missing store, which a start restores it from, or refuses to start beside.
+fn has_remains(store: &Path) -> bool {
+    let beside = |suffix: &str| {
+        let mut path = store.as_os_str().to_owned();
+        path.push(suffix);
+        PathBuf::from(path)
+    };
+    let wal = fs::metadata(beside("-wal"));
+    let mut copies = iter::once(beside(".rescued"))
+        .chain((2..=MAX_COPIES).map(|number| beside(&format!(".rescued-{number}"))));
+    wal.is_ok_and(|wal| wal.len() > 0) || copies.any(|copy| copy.exists())
 }
 
 /// Checks that a file can be created beside the others of its directory.
