@@ -43,6 +43,27 @@ impl Authorizer for ByName {
     }
 }
 
+/// Panics when it is read again for the first time, and fails for the second.
+#[derive(Clone, Default)]
+struct Failing(Arc<AtomicUsize>);
+
+impl Authorizer for Failing {
+    fn authorize(&self, _: &RequestHead<'_>) -> Result<Identity, Unauthorized> {
+        Ok(Identity::new("name"))
+    }
+
+    fn reload(&self) -> Result<(), Error> {
+        match self.0.fetch_add(1, Ordering::Relaxed) {
+            0 => panic!("it is to panic"),
+            1 => Err(Error::TokenFile {
+                path: "tokens".into(),
+                reason: "it is to fail".to_owned(),
+            }),
+            _ => Ok(()),
+        }
+    }
+}
+
 fn builder() -> PeerServerBuilder {
     PeerServer::builder().on_put(|_, _| async { Ok(()) })
 }
@@ -69,6 +90,23 @@ fn authorizer_sees_request_and_decides() {
     wait_until("it was read again", || {
         authorizer.0.load(Ordering::Relaxed) == 1
     });
+    server.close();
+}
+
+#[test]
+fn failed_and_panicked_reloads_are_tried_again() {
+    let authorizer = Failing::default();
+    let server = Embedded::start(builder().authorizer(authorizer.clone()));
+    assert!(server.server.reload());
+    let count = || authorizer.0.load(Ordering::Relaxed);
+    wait_until("it was read again", || count() == 3);
+    // Requests are still served.
+    assert!(server.server.reload());
+    wait_until("it was read again on request", || count() == 4);
+    server
+        .connect()
+        .ask(&Post::put("key1", "1"))
+        .assert_created();
     server.close();
 }
 

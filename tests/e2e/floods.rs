@@ -176,6 +176,22 @@ fn flood_of_framing_behind_refusal_ends_by_its_bytes() {
     }
 }
 
+/// Also for a body with an announced length, after which the connection could go on.
+#[test]
+fn flood_of_data_behind_refusal_ends_by_its_bytes() {
+    let set = ["--body-timeout", "3600", "--min-body-rate", "0"];
+    let peer = Peer::builder().sink("discard:").arguments(&set).start();
+    assert_answered(&[flood(peer.address(), "PUT", DATA)], &["405"]);
+    let mut stream = try_connect(peer.address()).expect("connects");
+    let head = "PUT /_put HTTP/1.1\r\nHost: peer\r\nContent-Length: 999999999999\r\n\r\n";
+    stream.write_all(head.as_bytes()).expect("sends");
+    let (pieces, mut sent) = ([b'x'; PIECE_BYTES], 0);
+    while stream.write_all(&pieces).is_ok() {
+        sent += PIECE_BYTES;
+        assert!(sent < MAX_FLOOD_BYTES, "is read on and on");
+    }
+}
+
 /// The last response was sent, and further bytes are dropped.
 #[test]
 fn flood_behind_last_answer_is_cut_off() {

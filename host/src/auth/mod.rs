@@ -1,4 +1,4 @@
-//! Who may put: the decision about each request before its body is read.
+//! Authorization: the decision about each request before its body is read.
 
 mod token_file;
 
@@ -12,7 +12,7 @@ use crate::error::Error;
 
 pub use token_file::{MIN_TOKEN_BYTES, TokenFile};
 
-/// Decides who may put. [`TokenFile`] is one; see
+/// Decides which requests are authorized. [`TokenFile`] is one; see
 /// [`PeerServerBuilder::authorizer`](crate::PeerServerBuilder::authorizer).
 pub trait Authorizer: Send + Sync + 'static {
     /// Decides about a request, by its header section. Called for each request, in the task of its connection, so it
@@ -23,7 +23,9 @@ pub trait Authorizer: Send + Sync + 'static {
     /// When the request is refused. The response is 401.
     fn authorize(&self, request: &RequestHead<'_>) -> Result<Identity, Unauthorized>;
 
-    /// Whether its source has changed since the last call. Called every few seconds on a thread that may block.
+    /// Whether its source has changed since the last call. Called every 2 s on a thread that may block. After a change,
+    /// [`reload`](Self::reload) is called once this has returned `false`, since a file may be written in parts, and
+    /// after 10 s of changes anyway.
     fn has_changed(&self) -> bool {
         false
     }
@@ -33,7 +35,8 @@ pub trait Authorizer: Send + Sync + 'static {
     ///
     /// # Errors
     ///
-    /// When the source cannot be used. Then the old one stays in effect, and the error is logged.
+    /// When the source cannot be used. Then the old one stays in effect, the error is logged, and this is called again
+    /// every 2 s until it succeeds. A panic counts as an error.
     fn reload(&self) -> Result<(), Error> {
         Ok(())
     }
@@ -53,8 +56,9 @@ impl<A: Authorizer + ?Sized> Authorizer for Arc<A> {
     }
 }
 
-/// A request without its body.
-#[derive(Debug, Clone, Copy)]
+/// A request without its body. Its `Debug` output has the names of header fields and not their values, which may be
+/// credentials.
+#[derive(Clone, Copy)]
 #[non_exhaustive]
 pub struct RequestHead<'a> {
     /// The method.
@@ -71,7 +75,7 @@ pub struct RequestHead<'a> {
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Identity(Arc<str>);
 
-/// Why a request is refused with 401.
+/// The reason why a request is refused with 401.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Unauthorized {
     /// It has no credentials of a kind that is known.
@@ -95,6 +99,19 @@ impl<'a> RequestHead<'a> {
     }
 }
 
+impl fmt::Debug for RequestHead<'_> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let headers: Vec<_> = self.headers.keys().collect();
+        formatter
+            .debug_struct("RequestHead")
+            .field("method", self.method)
+            .field("uri", self.uri)
+            .field("headers", &headers)
+            .field("peer", &self.peer)
+            .finish()
+    }
+}
+
 impl Identity {
     /// A name, which must not be a secret.
     pub fn new(name: impl Into<Arc<str>>) -> Self {
@@ -111,5 +128,22 @@ impl Identity {
 impl fmt::Debug for Identity {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(formatter)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use hyper::Request;
+    use hyper::header::AUTHORIZATION;
+
+    use super::RequestHead;
+
+    #[test]
+    fn debug_output_of_request_has_no_values_of_fields() {
+        let request = Request::get("/path").header(AUTHORIZATION, "Bearer secret");
+        let request = request.body(()).expect("is valid");
+        let debug = format!("{:?}", RequestHead::new(&request, None));
+        assert!(debug.contains("authorization") && debug.contains("/path"));
+        assert!(!debug.contains("secret"), "{debug}");
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! The memory of a body is limited in `body`.
 
+use std::future::poll_fn;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -26,6 +27,10 @@ const GRACE_PERIOD: Duration = Duration::from_secs(1);
 /// ahead count as framing until hyper has parsed them. The rest allows bodies of some 50,000 bytes in
 /// chunks of one byte, each of which costs as much as hundreds of bytes of data.
 pub(crate) const FRAMING_BUFFERS: u64 = 4;
+
+/// How many bytes of a refused body are read and discarded: four times the largest body. During the time-out of
+/// bodies it could be gigabytes.
+const DRAIN_BYTES: u64 = 64 * 1024 * 1024;
 
 /// Reads a body that has not ended.
 pub(crate) struct BodyReader {
@@ -128,14 +133,17 @@ impl BodyReader {
         self.received_before.saturating_add(body)
     }
 
-    /// Reads and discards the rest for as long as the time-out allows, so that a client or a proxy that reads
-    /// only after it has sent everything gets its response.
+    /// Reads and discards the rest for as long as the time-out allows, and up to [`DRAIN_BYTES`], so that a client or
+    /// a proxy that reads only after it has sent everything gets its response.
     pub(crate) fn drain(mut self) {
         if let Ok(runtime) = Handle::try_current() {
             let tasks = self.open.state().tasks().clone();
             let drained = async move {
-                let mut next = std::future::poll_fn(|context| self.poll_frame(context));
-                while let Some(Ok(_)) = (&mut next).await {}
+                let end = self.data.saturating_add(DRAIN_BYTES);
+                while self.data < end
+                    && let Some(Ok(_)) = poll_fn(|context| self.poll_frame(context)).await
+                {
+                }
             };
             tasks.spawn_on(drained, &runtime);
         }

@@ -1,6 +1,7 @@
 //! Reads certificates and tokens again when their files change or on request, and warns of certificates that
 //! expire. It all happens beside the connections, in one task for each server.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -11,9 +12,14 @@ use crate::auth::Authorizer;
 use crate::error::Error;
 #[cfg(feature = "tls")]
 use crate::tls::TlsConfig;
+use crate::util::log_limiter::LogLimiter;
 
 /// How often the files are looked at: soon enough for a person who has replaced one, and cheap.
 const POLL_INTERVAL: Duration = Duration::from_secs(2);
+
+/// How many looks in a row may find another change until the source is read anyway: 10 s. A file that is being written
+/// is not read in part, and one that changes all the time is still read.
+const MAX_CHANGES_IN_A_ROW: u32 = 5;
 
 /// How long before its expiry a certificate is warned of: two weeks, as it is usual for renewals by hand.
 const EXPIRY_WARNING_TIME: Duration = Duration::from_secs(14 * DAY_SECONDS);
@@ -30,17 +36,23 @@ pub(crate) struct Reloader {
     _task: AbortOnDropHandle<()>,
 }
 
-/// What is read again.
+/// A source that is read again.
 pub(crate) enum Source {
     #[cfg(feature = "tls")]
     Tls(TlsConfig),
     Authorizer(Arc<dyn Authorizer>),
 }
 
-/// A source, and when its expiry was warned of.
+/// A source, and the state of its watching.
 struct Watched {
     source: Source,
+    /// When its expiry was warned of.
     warned: Option<Instant>,
+    /// Whether it is to be read: it has changed, or the last attempt failed.
+    is_pending: bool,
+    /// How many of the last looks found a change.
+    changes_in_a_row: u32,
+    failing: LogLimiter,
 }
 
 impl Reloader {
@@ -50,10 +62,7 @@ impl Reloader {
             return None;
         }
         let requested = Arc::new(Notify::new());
-        let watched = sources.into_iter().map(|source| Watched {
-            source,
-            warned: None,
-        });
+        let watched = sources.into_iter().map(Watched::new);
         let task = tokio::spawn(run(watched.collect(), Arc::clone(&requested)));
         Some(Self {
             requested,
@@ -92,26 +101,78 @@ async fn run(mut watched: Vec<Watched>, requested: Arc<Notify>) {
 }
 
 impl Watched {
+    fn new(source: Source) -> Self {
+        Self {
+            source,
+            warned: None,
+            is_pending: false,
+            changes_in_a_row: 0,
+            failing: LogLimiter::default(),
+        }
+    }
+
     fn check(&mut self, is_requested: bool) {
-        // Always asked, so that a change that is read now is not read again.
-        let has_changed = self.source.has_changed();
-        if is_requested || has_changed {
-            self.reload();
+        // An embedder's authorizer that panics must not end the watching.
+        let checked = catch_unwind(AssertUnwindSafe(|| {
+            // Always asked, so that a change that is read now is not read again.
+            let has_changed = self.source.has_changed();
+            if self.is_due(has_changed, is_requested) {
+                // Until it has succeeded, also if it panics.
+                self.is_pending = true;
+                let reloaded = self.source.reload();
+                self.is_pending = reloaded.is_err();
+                self.log(reloaded, is_requested);
+            }
+        }));
+        if checked.is_err() {
+            self.log_failure("its code panicked", is_requested);
         }
         self.warn_of_expiry();
     }
 
-    fn reload(&mut self) {
+    /// Whether the source is to be read now. After a change this is once a look has found no other, since the file
+    /// may be written in parts.
+    fn is_due(&mut self, has_changed: bool, is_requested: bool) -> bool {
+        self.is_pending |= has_changed;
+        self.changes_in_a_row = if has_changed {
+            self.changes_in_a_row + 1
+        } else {
+            0
+        };
+        let is_settled = !has_changed || self.changes_in_a_row >= MAX_CHANGES_IN_A_ROW;
+        let is_due = is_requested || self.is_pending && is_settled;
+        if is_due {
+            self.changes_in_a_row = 0;
+        }
+        is_due
+    }
+
+    fn log(&mut self, reloaded: Result<(), Error>, is_requested: bool) {
         let name = self.source.name();
-        match self.source.reload() {
+        match reloaded {
             Ok(()) => {
                 self.warned = None;
+                self.failing = LogLimiter::default();
                 match self.source.expiry() {
                     Some((_, expires)) => tracing::info!(expires, "{name} read again"),
                     None => tracing::info!("{name} read again"),
                 }
             }
-            Err(error) => tracing::error!(%error, "{name} not read again: the old stays in effect"),
+            Err(error) => self.log_failure(&error.to_string(), is_requested),
+        }
+    }
+
+    /// Logs each failure of a requested attempt, and the others now and then.
+    fn log_failure(&self, error: &str, is_requested: bool) {
+        let suppressed = self.failing.check(error);
+        if is_requested || suppressed.is_some() {
+            let name = self.source.name();
+            let suppressed = suppressed.unwrap_or(0);
+            tracing::error!(
+                %error,
+                suppressed,
+                "{name} not read again: the old stays in effect until an attempt succeeds"
+            );
         }
     }
 
@@ -173,5 +234,82 @@ impl Source {
             Self::Tls(config) => config.expiry_for_log().map(|it| (it.time, it.text)),
             Self::Authorizer(_) => None,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+
+    use super::{MAX_CHANGES_IN_A_ROW, Source, Watched};
+    use crate::auth::{Authorizer, Identity, RequestHead, Unauthorized};
+    use crate::error::Error;
+
+    #[derive(Default)]
+    struct Scripted {
+        has_changed: AtomicBool,
+        is_valid: AtomicBool,
+        reloads: AtomicU32,
+    }
+
+    impl Authorizer for Scripted {
+        fn authorize(&self, _: &RequestHead<'_>) -> Result<Identity, Unauthorized> {
+            Err(Unauthorized::NoCredentials)
+        }
+
+        fn has_changed(&self) -> bool {
+            self.has_changed.load(Ordering::Relaxed)
+        }
+
+        fn reload(&self) -> Result<(), Error> {
+            self.reloads.fetch_add(1, Ordering::Relaxed);
+            if self.is_valid.load(Ordering::Relaxed) {
+                return Ok(());
+            }
+            Err(Error::TokenFile {
+                path: "tokens".into(),
+                reason: "it is scripted".to_owned(),
+            })
+        }
+    }
+
+    /// The number of reloads after each look. A look is (changed, valid, requested).
+    fn reloads(looks: &[(bool, bool, bool)]) -> Vec<u32> {
+        let source = Arc::new(Scripted::default());
+        let mut watched = Watched::new(Source::Authorizer(source.clone()));
+        let after = looks.iter().map(|&(has_changed, is_valid, is_requested)| {
+            source.has_changed.store(has_changed, Ordering::Relaxed);
+            source.is_valid.store(is_valid, Ordering::Relaxed);
+            watched.check(is_requested);
+            source.reloads.load(Ordering::Relaxed)
+        });
+        after.collect()
+    }
+
+    #[test]
+    fn changing_source_is_read_once_it_has_settled() {
+        let (changed, same) = ((true, true, false), (false, true, false));
+        let looks = [same, changed, changed, same, same];
+        assert_eq!(reloads(&looks), [0, 0, 0, 1, 1]);
+    }
+
+    #[test]
+    fn request_is_served_at_once() {
+        assert_eq!(reloads(&[(true, true, true), (false, true, false)]), [1, 1]);
+    }
+
+    #[test]
+    fn source_that_always_changes_is_still_read() {
+        let looks = [(true, true, false); 2 * MAX_CHANGES_IN_A_ROW as usize];
+        assert_eq!(reloads(&looks).last(), Some(&2));
+    }
+
+    #[test]
+    fn failed_attempt_is_repeated_until_it_succeeds_but_not_during_a_change() {
+        let (failing, changed) = ((false, false, false), (true, true, false));
+        let (valid, requested) = ((false, true, false), (false, false, true));
+        let looks = [requested, failing, changed, valid, valid];
+        assert_eq!(reloads(&looks), [1, 2, 2, 3, 3]);
     }
 }
