@@ -6,6 +6,7 @@ use alldata_peer_test_support as support;
 
 mod accepting;
 mod admin;
+mod admin_blocking;
 mod admin_page;
 mod authorizer;
 mod bad_guests;

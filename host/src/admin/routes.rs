@@ -9,6 +9,7 @@ use hyper::header::{ACCEPT, HOST};
 use hyper::http::request::Parts;
 use hyper::{HeaderMap, Method, Request, Response, StatusCode};
 use prometheus_client::registry::Registry;
+use tokio::sync::Semaphore;
 
 use crate::admin::access;
 use crate::admin::content::{method_not_allowed, response, text};
@@ -24,24 +25,54 @@ use crate::tls::TlsConfig;
 /// The paths, for a person who meant another one.
 const PATHS: &str = "the paths are /, /status.json, /livez, /readyz and /metrics\n";
 
+/// How many responses are made at a time on threads for blocking work, which the server needs too. Further requests
+/// wait.
+const MAX_BLOCKING: usize = 8;
+
 /// Responds to operators.
 pub(super) struct Routes {
     monitor: Monitor,
     options: AdminOptions,
     registry: Registry,
+    /// Permits for threads for blocking work.
+    blocking: Arc<Semaphore>,
     /// Whether only names of this machine are taken as the host.
     is_loopback: bool,
 }
 
-/// The response to a request, whose body is not read. Made on a thread for blocking work, since files are looked
-/// at, which may be on a disk that hangs.
+/// How a request is answered.
+enum Route {
+    AtOnce(Response<Full<Bytes>>),
+    Query(Query),
+}
+
+/// The state of a server that a request asks for.
+#[derive(Debug, Clone, Copy)]
+enum Query {
+    Ready,
+    Metrics,
+    Status,
+}
+
+/// The response to a request, whose body is not read. A query is answered on a thread for blocking work, since it
+/// asks a sink for its health and reads files of the system; the permit is held until it ends, even if the operator
+/// has gone. All else is answered without waiting.
 pub(super) async fn respond<B>(
     routes: Arc<Routes>,
     request: Request<B>,
     peer: SocketAddr,
 ) -> Response<Full<Bytes>> {
     let (parts, _body) = request.into_parts();
-    let respond = move || routes.respond(&parts, peer);
+    let query = match routes.route(&parts, peer) {
+        Route::Query(query) => query,
+        Route::AtOnce(response) => return response,
+    };
+    let permit = Arc::clone(&routes.blocking).acquire_owned().await;
+    let respond = move || {
+        let response = routes.answer(query, &parts.headers);
+        drop(permit);
+        response
+    };
     let responded = tokio::task::spawn_blocking(respond).await;
     responded.unwrap_or_else(|error| {
         tracing::error!(%error, "a request of an operator failed");
@@ -61,6 +92,7 @@ impl Routes {
             monitor,
             options,
             registry,
+            blocking: Arc::new(Semaphore::new(MAX_BLOCKING)),
             is_loopback,
         }
     }
@@ -70,31 +102,36 @@ impl Routes {
         self.options.tls.as_ref()
     }
 
-    fn respond(&self, request: &Parts, peer: SocketAddr) -> Response<Full<Bytes>> {
+    fn route(&self, request: &Parts, peer: SocketAddr) -> Route {
         if self.is_loopback && !is_for_this_machine(&request.headers) {
             let reason = "the host of the request is neither an IP address nor localhost\n";
-            return text(StatusCode::FORBIDDEN, reason);
+            return Route::AtOnce(text(StatusCode::FORBIDDEN, reason));
         }
         if let Some(authorizer) = &self.options.authorizer
             && let Some(refusal) = access::refuse(&**authorizer, request, peer)
         {
-            return refusal;
+            return Route::AtOnce(refusal);
         }
         let path = request.uri.path();
-        let file = page::find(path);
-        let is_path = matches!(path, "/livez" | "/readyz" | "/metrics" | "/status.json");
-        if !is_path && file.is_none() {
-            return text(StatusCode::NOT_FOUND, PATHS);
-        }
+        let found = match (page::find(path), path) {
+            (Some(file), _) => Route::AtOnce(page::file(file)),
+            (None, "/livez") => Route::AtOnce(text(StatusCode::OK, "ok\n")),
+            (None, "/readyz") => Route::Query(Query::Ready),
+            (None, "/metrics") => Route::Query(Query::Metrics),
+            (None, "/status.json") => Route::Query(Query::Status),
+            (None, _) => return Route::AtOnce(text(StatusCode::NOT_FOUND, PATHS)),
+        };
         if !matches!(request.method, Method::GET | Method::HEAD) {
-            return method_not_allowed();
+            return Route::AtOnce(method_not_allowed());
         }
-        match (file, path) {
-            (Some(file), _) => page::file(file),
-            (None, "/livez") => text(StatusCode::OK, "ok\n"),
-            (None, "/readyz") => self.ready(),
-            (None, "/metrics") => self.metrics(&request.headers),
-            (None, _) => self.status(),
+        found
+    }
+
+    fn answer(&self, query: Query, headers: &HeaderMap) -> Response<Full<Bytes>> {
+        match query {
+            Query::Ready => self.ready(),
+            Query::Metrics => self.metrics(headers),
+            Query::Status => self.status(),
         }
     }
 

@@ -1,6 +1,6 @@
 //! The metrics of a sink, as far as it has them.
 
-use std::{fmt, fs};
+use std::fmt;
 
 use prometheus_client::registry::Unit;
 
@@ -65,14 +65,9 @@ fn encode_store(families: &mut Families<'_>, store: &StoreMetrics) -> fmt::Resul
     let help = "Whether the files of the store are in order";
     let is_in_order = u64::from(store.fault().is_none());
     families.gauge("alldata_peer_store_files_in_order", help, None, is_in_order)?;
-    match fs::metadata(&store.path) {
-        Ok(file) => {
-            let help = "Size of the database file of the store, without its WAL";
-            families.gauge("alldata_peer_store_database", help, BYTES, file.len())
-        }
-        // The file is gone, which the value before shows.
-        Err(_) => Ok(()),
-    }
+    let help = "Size of the database file of the store, without its WAL";
+    let bytes = store.database_bytes.get();
+    families.gauge("alldata_peer_store_database", help, BYTES, bytes)
 }
 
 fn encode_stream(families: &mut Families<'_>, state: StreamState) -> fmt::Result {

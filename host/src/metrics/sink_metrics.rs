@@ -1,7 +1,6 @@
 //! The numbers of a sink, as far as it has them.
 
 use std::fmt;
-use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -36,8 +35,8 @@ pub(crate) struct BatchMetrics {
 /// The files of a store. Set by the thread of its writer.
 #[derive(Debug)]
 pub(crate) struct StoreMetrics {
-    /// The database file, whose size is read when it is asked for.
-    pub(crate) path: PathBuf,
+    /// The size of the database file.
+    pub(crate) database_bytes: Gauge,
     pub(crate) wal_bytes: Gauge,
     pub(crate) max_wal_bytes: u64,
     /// The time of a commit, with its sync.
@@ -99,9 +98,9 @@ impl Default for BatchMetrics {
 }
 
 impl StoreMetrics {
-    pub(crate) fn new(path: PathBuf, max_wal_bytes: u64) -> Self {
+    pub(crate) fn new(max_wal_bytes: u64) -> Self {
         Self {
-            path,
+            database_bytes: Gauge::default(),
             wal_bytes: Gauge::default(),
             max_wal_bytes,
             commit_time: Histogram::of_seconds(),

@@ -75,12 +75,13 @@ impl StoreWriter {
     /// Opens the store at `path`, which is made if it is not there.
     pub(crate) fn open(path: &Path, max_wal_bytes: u64) -> Result<Self, Error> {
         let connection = WriterConnection::new(path, max_wal_bytes)?;
-        let metrics = StoreMetrics::new(connection.path.clone(), max_wal_bytes);
-        Ok(Self {
+        let writer = Self {
             connection,
             unavailable: Reason::StoreBusy,
-            metrics: Arc::new(metrics),
-        })
+            metrics: Arc::new(StoreMetrics::new(max_wal_bytes)),
+        };
+        writer.update_metrics();
+        Ok(writer)
     }
 
     /// The numbers of the store.
@@ -94,6 +95,9 @@ impl StoreWriter {
             .set_fault(self.connection.fault.current.as_deref());
         if let Some(bytes) = self.connection.wal_bytes() {
             self.metrics.wal_bytes.set(bytes);
+        }
+        if let Some(bytes) = self.connection.database_bytes() {
+            self.metrics.database_bytes.set(bytes);
         }
     }
 }

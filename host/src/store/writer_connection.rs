@@ -171,6 +171,12 @@ impl WriterConnection {
         Some(open_store.wal.frames.bytes(open_store.page_bytes))
     }
 
+    /// The size of the database file when it was last checked, if there is a connection.
+    pub(super) fn database_bytes(&self) -> Option<u64> {
+        let open_store = self.open_store.as_ref()?;
+        Some(open_store.stamp.bytes)
+    }
+
     /// Checkpoints a long WAL. A put waits for that, but its result does not depend on it.
     fn checkpoint(&mut self) {
         let Some(open_store) = &mut self.open_store else {
