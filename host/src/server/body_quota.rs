@@ -58,6 +58,7 @@ impl BodyQuota {
     }
 
     /// How many bytes are reserved.
+    #[cfg(feature = "admin")]
     pub(crate) fn used(&self) -> u64 {
         self.used.load(Ordering::Relaxed)
     }

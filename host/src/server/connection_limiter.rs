@@ -122,6 +122,7 @@ impl ConnectionLimiter {
     }
 
     /// How many connections wait until another one closes.
+    #[cfg(feature = "admin")]
     pub(crate) fn waiting(&self) -> usize {
         self.waiting.load(Ordering::Relaxed)
     }

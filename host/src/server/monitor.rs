@@ -1,4 +1,4 @@
-//! Tells about a server: whether it is ready, and its numbers. It may exist before the server and after it.
+//! Reads the state of a server: whether it is ready, and its numbers. It may exist before the server and after it.
 
 use std::fmt;
 use std::sync::{Arc, PoisonError, RwLock, Weak};
@@ -11,14 +11,18 @@ use crate::server::refusal_log::RefusalLog;
 use crate::server::shutdown::{Phase, Shutdown};
 use crate::server::transport::Transport;
 
-/// Tells about a server: its health and its metrics. A clone tells about the same server.
+/// Reads the health and the metrics of a server. A clone reads those of the same server.
 ///
 /// One that is made before the server, and given to [`monitor`](crate::PeerServerBuilder::monitor), also shows
 /// that the server starts. It does not keep the server or its sink open.
 #[derive(Clone, Default)]
 pub struct Monitor(Arc<RwLock<Option<Observed>>>);
 
-/// What is known of a server. None of it keeps its sink open.
+/// The data of a server that a monitor reads. None of it keeps the sink open.
+#[cfg_attr(
+    not(feature = "admin"),
+    expect(dead_code, reason = "without the feature, no code reads the numbers")
+)]
 pub(crate) struct Observed {
     pub(crate) limits: Limits,
     pub(crate) metrics: Arc<ServerMetrics>,
@@ -81,8 +85,8 @@ impl Monitor {
         Health { reasons }
     }
 
-    /// Calls `read` with what is known of the server, and its data until it is dropped. `None` before the server
-    /// has started. Meanwhile the server is not dropped.
+    /// Calls `read` with the data of the server: those in [`Observed`], and those that exist until it is dropped.
+    /// `None` before the server has started. Dropping the server waits for `read`, which must not block.
     pub(crate) fn observe<T>(
         &self,
         read: impl FnOnce(&Observed, Option<&ServerContext>) -> T,
@@ -94,7 +98,7 @@ impl Monitor {
         Some(read(observed, context.as_deref()))
     }
 
-    /// Tells about this server from now on.
+    /// Reads the state of this server from now on.
     pub(crate) fn attach(
         &self,
         context: &Arc<ServerContext>,

@@ -15,7 +15,9 @@ use tokio::runtime::Handle;
 use tracing::Level;
 
 use crate::auth::Identity;
-use crate::sink::reason::{Description, REASONS, Reason};
+#[cfg(feature = "admin")]
+use crate::sink::reason::Description;
+use crate::sink::reason::{REASONS, Reason};
 use crate::sink::refusal::Refusal;
 
 /// The pause between two lines for the same reason.
@@ -126,6 +128,7 @@ impl RefusalLog {
     }
 
     /// The number of refusals for each reason, in the order of [`REASONS`].
+    #[cfg(feature = "admin")]
     pub(crate) fn totals(&self) -> impl Iterator<Item = (&'static Description, u64)> {
         let totals = self.0.iter();
         let totals = totals.map(|counter| counter.total.load(Ordering::Relaxed));
