@@ -1,4 +1,4 @@
-//! Who may look: the authorizer of the listener, for tokens in the forms that programs and browsers send them.
+//! Authentication of operators: the authorizer of the listener, for tokens in the forms that programs and browsers send.
 
 use std::net::SocketAddr;
 

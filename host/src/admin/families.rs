@@ -93,7 +93,7 @@ impl<'a> Families<'a> {
         encoder.encode_gauge(&value)
     }
 
-    /// A value of 1 with labels that say what there is.
+    /// A value of 1, with the information in its labels.
     pub(super) fn info(
         &mut self,
         name: &str,

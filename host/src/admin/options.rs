@@ -1,4 +1,4 @@
-//! What a listener for operators shows, and to whom.
+//! The options of a listener for operators.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -9,12 +9,12 @@ use crate::error::Error;
 #[cfg(feature = "tls")]
 use crate::tls::TlsConfig;
 
-/// What a listener for operators shows, and to whom.
+/// The options of a listener for operators: its content, its authentication and its TLS.
 #[derive(Clone, Default)]
 pub struct AdminOptions {
     /// Whether the page shows the beginning of the last events, and not only their keys and sizes.
     pub shows_events: bool,
-    /// Decides about each request, whose response is else 401. A browser sends its token as a password (HTTP Basic).
+    /// Decides on each request. A request that it refuses gets 401. A browser sends its token as a password (HTTP Basic).
     pub authorizer: Option<Arc<dyn Authorizer>>,
     /// Has the listener speak TLS.
     #[cfg(feature = "tls")]

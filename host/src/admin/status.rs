@@ -1,4 +1,4 @@
-//! `/status.json`: what the page shows.
+//! `/status.json`: the data of the page.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 

@@ -33,7 +33,7 @@ static LATENCY_BOUNDS: [u64; 20] = [
 /// The upper bounds of the buckets for numbers of puts in a batch: up to the largest batch.
 static SIZE_BOUNDS: [u64; 11] = [1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024];
 
-/// What a histogram counts.
+/// The unit of the observations of a histogram.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Scale {
     Nanoseconds,

@@ -12,7 +12,7 @@ pub(crate) mod sink_metrics;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// A number that only grows. For what is rarer than puts: all threads share it.
+/// A number that only grows. For events that are rarer than puts: all threads share it.
 #[derive(Debug, Default)]
 pub(crate) struct Counter(AtomicU64);
 

@@ -61,7 +61,7 @@ impl RecentEvents {
         last.events.iter().rev().cloned().collect()
     }
 
-    /// What will be recorded of an event, if somebody looks.
+    /// The part of an event that will be recorded, if somebody looks.
     pub(crate) fn begin(&self, event: &str) -> Option<PendingEvent> {
         match self.watched.load(Ordering::Relaxed) {
             UNWATCHED => None,
@@ -72,7 +72,7 @@ impl RecentEvents {
         }
     }
 
-    /// Records an event that was stored. No put waits for another: what meets a lock is left out.
+    /// Records an event that was stored. No put waits for another: if the lock is held, the event is left out.
     #[cold]
     pub(crate) fn record(&self, key: &str, pending: PendingEvent) {
         let Ok(mut last) = self.last.try_lock() else {

@@ -166,7 +166,7 @@ impl PeerServer {
         self.local_addr().port()
     }
 
-    /// What tells about this server: its health and its metrics.
+    /// The monitor of this server, which reads its health and its metrics.
     #[must_use]
     pub fn monitor(&self) -> &Monitor {
         &self.monitor
