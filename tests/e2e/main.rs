@@ -77,6 +77,7 @@ mod put_command;
 mod readiness;
 mod refusals;
 mod request_heads;
+mod request_schemes;
 mod request_table;
 mod scheduling;
 mod serve_connection;

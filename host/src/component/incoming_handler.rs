@@ -118,12 +118,13 @@ impl InstanceFactory for IncomingHandlerFactory {
 }
 
 impl IncomingHandlerInstance {
-    /// Lets the guest handle `request`. The response arrives through `outparam`, possibly before the guest
-    /// returns; a guest that sets none drops it. A put that the sink refuses is recorded in `refusal`. An
-    /// error is a trap, after which the instance cannot be used.
+    /// Lets the guest handle `request`, whose scheme is `https` if `is_tls`. The response arrives through
+    /// `outparam`, possibly before the guest returns; a guest that sets none drops it. A put that the sink
+    /// refuses is recorded in `refusal`. An error is a trap, after which the instance cannot be used.
     pub(crate) async fn handle<B>(
         &mut self,
         request: Request<B>,
+        is_tls: bool,
         outparam: oneshot::Sender<OutparamResult>,
         refusal: RefusalSlot,
     ) -> Result<()>
@@ -133,7 +134,11 @@ impl IncomingHandlerInstance {
         let state = self.store.data_mut();
         state.put_sink.set_refusal_slot(refusal);
         let mut http = state.http();
-        let request = http.new_incoming_request(Scheme::Http, request)?;
+        let scheme = match is_tls {
+            true => Scheme::Https,
+            false => Scheme::Http,
+        };
+        let request = http.new_incoming_request(scheme, request)?;
         let outparam = http.new_response_outparam(outparam)?;
         let handler = self.proxy.wasi_http_incoming_handler();
         let call = handler.call_handle(&mut self.store, request, outparam);

@@ -31,7 +31,7 @@ pub(crate) struct ServerMetrics {
 #[derive(Debug)]
 #[repr(align(128))]
 pub(crate) struct Shard {
-    /// Requests with a response of success.
+    /// Puts that were stored.
     pub(crate) stored: Counter,
     /// Bytes of bodies that were received.
     pub(crate) body_bytes: Counter,

@@ -49,6 +49,8 @@ pub(crate) struct ConnectionContext {
     pub(crate) state: Arc<ConnectionState>,
     /// The address of the client; `None` for a connection that was accepted elsewhere.
     pub(crate) peer: Option<SocketAddr>,
+    /// Whether the server speaks TLS on it.
+    pub(crate) is_tls: bool,
     /// Who sent the current request. Locked by the requests of this connection only, which come one at a time.
     client: Mutex<Option<Identity>>,
 }
@@ -69,7 +71,11 @@ impl ConnectionContext {
 
 impl ServerContext {
     /// The context of a new connection.
-    pub(crate) fn connection(self: &Arc<Self>, peer: Option<SocketAddr>) -> Arc<ConnectionContext> {
+    pub(crate) fn connection(
+        self: &Arc<Self>,
+        peer: Option<SocketAddr>,
+        is_tls: bool,
+    ) -> Arc<ConnectionContext> {
         Arc::new(ConnectionContext {
             server: Arc::clone(self),
             dispatcher: ConnectionDispatcher::new(self.dispatcher.clone()),
@@ -78,6 +84,7 @@ impl ServerContext {
                 Arc::clone(&self.last_responses),
             )),
             peer,
+            is_tls,
             client: Mutex::default(),
         })
     }

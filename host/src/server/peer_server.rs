@@ -193,7 +193,7 @@ impl PeerServer {
         if self.shared.shutdown.has_begun(Phase::Draining) {
             return;
         }
-        let context = self.shared.context.connection(None);
+        let context = self.shared.context.connection(None, false);
         let shutdown = Arc::clone(&self.shared.shutdown);
         let server = Arc::clone(&self.shared.context);
         let serving = async move {
@@ -302,7 +302,7 @@ impl Shared {
 
     /// Serves a connection in a task of its own, once it has a permit.
     async fn admit(&self, stream: Stream, peer: Option<SocketAddr>) {
-        let context = self.context.connection(peer);
+        let context = self.context.connection(peer, self.transport.is_tls(peer));
         let address = peer.map(|peer| peer.ip());
         let admitted = ConnectionLimiter::admit(&self.connections, address, &context.state);
         // During the shutdown it waits as long as the connections with permits are awaited.

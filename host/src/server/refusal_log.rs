@@ -46,8 +46,8 @@ struct Counter {
 struct Counted;
 
 impl RefusalLog {
-    /// Counts a response that is not successful, unless that was done: by the refusal that is attached to
-    /// it, or else by its status.
+    /// Counts a response that has a refusal attached to it, or else is not successful, unless that was done: by the
+    /// refusal, or else by its status.
     pub(crate) fn count_response<B>(
         self: &Arc<Self>,
         response: &mut Response<B>,
@@ -55,13 +55,16 @@ impl RefusalLog {
     ) {
         let status = response.status();
         let extensions = response.extensions_mut();
-        if status.is_success() || extensions.remove::<Counted>().is_some() {
+        if extensions.remove::<Counted>().is_some() {
+            return;
+        }
+        let attached: Option<Refusal> = extensions.remove();
+        // A component may respond with another status than its sink has caused.
+        let attached = attached.filter(|refusal| refusal.status == status.as_u16());
+        if attached.is_none() && status.is_success() {
             return;
         }
         let status = status.as_u16();
-        let attached: Option<Refusal> = extensions.remove();
-        // A component may respond with another status than its sink has caused.
-        let attached = attached.filter(|refusal| refusal.status == status);
         let refusal = attached.unwrap_or_else(|| Refusal::from_response(status, ""));
         self.count(refusal.of_client(client().as_ref().map(Identity::name)));
     }

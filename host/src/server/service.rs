@@ -10,7 +10,7 @@ use alldata_peer_protocol::outcome::{InvalidRequest, Outcome};
 use bytes::Bytes;
 use hyper::body::{Body as _, Incoming};
 use hyper::header::{AUTHORIZATION, CONNECTION, CONTENT_ENCODING, EXPECT, HeaderValue};
-use hyper::{Method, Request};
+use hyper::{Method, Request, StatusCode};
 
 use crate::auth::{RequestHead, Unauthorized};
 use crate::component::loaded_component::EntryPoint;
@@ -157,10 +157,18 @@ impl PeerService {
                     // The credentials are for this server.
                     request.headers_mut().remove(AUTHORIZATION);
                 }
-                let response =
+                let mut response =
                     WasiHttpCall::start(context, request, Arc::clone(reservation)).await?;
-                if response.status().is_success() {
+                let status = response.status();
+                if is_post && status == StatusCode::CREATED {
                     context.server.metrics.shard().stored.increment();
+                } else if status.is_success() {
+                    // Such as the response to a GET, whose path a component may serve.
+                    let other = Refusal {
+                        status: status.as_u16(),
+                        ..Refusal::new(Reason::OtherStatus)
+                    };
+                    response.extensions_mut().insert(other);
                 }
                 Ok(response)
             }

@@ -53,6 +53,11 @@ impl Transport {
         "http"
     }
 
+    /// Whether the connections of this client are over TLS. Those of Unix sockets, whose clients have no address, are not.
+    pub(crate) fn is_tls(&self, peer: Option<SocketAddr>) -> bool {
+        peer.is_some() && self.scheme() == "https"
+    }
+
     /// The sources that are read again.
     pub(crate) fn sources(&self) -> Vec<Source> {
         #[cfg(feature = "tls")]

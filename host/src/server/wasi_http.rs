@@ -101,7 +101,9 @@ async fn call(
     };
     let metrics = &context.server.metrics;
     let start = Stopwatch::start();
-    let handled = pooled.instance.handle(request, outparam, refusal);
+    let handled = pooled
+        .instance
+        .handle(request, context.is_tls, outparam, refusal);
     let handled = match context.server.request_timeout {
         None => handled.await,
         Some(timeout) => match tokio::time::timeout(timeout, handled).await {
