@@ -85,8 +85,8 @@ pub(crate) struct Serve {
     /// Port to listen on; with 0 the system chooses a free one
     #[arg(long, env = "ALLDATA_PEER_PORT", default_value_t = DEFAULT_PORT)]
     pub(crate) port: u16,
-    /// Address to listen on instead of --hostname and --port: HOST:PORT, [IPV6]:PORT, unix:PATH or
-    /// unix:PATH|MODE (0600 by default). May be repeated; the variable has them separated by commas
+    /// Address to listen on instead of --hostname and --port: HOST:PORT (IPv6 in brackets), unix:PATH
+    /// or unix:PATH|MODE (0600 by default). May be repeated; the variable has them separated by commas
     #[arg(
         long,
         env = "ALLDATA_PEER_LISTEN",
