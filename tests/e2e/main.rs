@@ -45,6 +45,7 @@ mod idle;
 mod import_lines;
 mod instances;
 mod isolation;
+mod javascript_drop_in;
 mod javascript_peer;
 mod javascript_sink;
 mod keyvalue;

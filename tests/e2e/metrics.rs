@@ -166,7 +166,7 @@ fn idle_connection_that_is_closed_is_counted_by_reason() {
     assert_eq!(closed(&peer, "timeout"), 0.0);
 }
 
-/// Both formats have the same families, apart from how a counter is named.
+/// Both formats have the same families. Only the names of counters differ.
 #[test]
 fn formats_have_same_samples() {
     let peer = Peer::builder().admin().start();

@@ -134,7 +134,7 @@ fn refusal_comes_before_the_body() {
     let body = large.bytes().split_off(large.head().len());
     let next = put("key1", &format!("Bearer {ALICE}"));
     connection.send(body).ask(&next).assert_created();
-    // A body over the limit is not told apart.
+    // The response to a body over the limit is the same.
     let huge = "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 99999999\r\n\r\n";
     assert_unauthorized(&peer.connect().send(huge).answer(), "");
     // The client may send the body or not, so the connection ends.

@@ -1,4 +1,4 @@
-//! A listener for operators: health and metrics of a server over HTTP, apart from its puts.
+//! A listener for operators, on an address of its own: health and metrics of a server over HTTP.
 //!
 //! It has small limits of its own, so that nobody who looks at a server slows it down.
 

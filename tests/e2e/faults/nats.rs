@@ -104,7 +104,7 @@ fn server_comes_back_empty() {
 #[test]
 fn server_is_cut_off_from_the_others() {
     play("nats::server_is_cut_off", |peers, history, rng| {
-        let all_clients = peers.start_clients(history, "apart", rng);
+        let all_clients = peers.start_clients(history, "partition", rng);
         let node = rng.usize(..NODES);
         match rng.bool() {
             true => peers.cluster.around(node, Link::cut),

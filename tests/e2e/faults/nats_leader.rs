@@ -51,7 +51,7 @@ fn leader_hangs_and_continues() {
 #[test]
 fn leader_is_cut_off_from_the_others() {
     play("nats_leader::leader_is_cut_off", |peers, history, rng| {
-        let all_clients = peers.start_clients(history, "apart", rng);
+        let all_clients = peers.start_clients(history, "partition", rng);
         let leader = leader(peers);
         match rng.bool() {
             true => peers.cluster.around(leader, Link::cut),

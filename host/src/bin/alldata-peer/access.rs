@@ -1,4 +1,4 @@
-//! The flags of `serve` for TLS, and who may put.
+//! The flags of `serve` for TLS and for the authentication of clients.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use clap::Args;
 /// The heading of these flags in the help.
 const HEADING: &str = "Access";
 
-/// Who may put, and how connections are protected.
+/// TLS, and the authentication of clients.
 #[derive(Debug, Args)]
 #[command(next_help_heading = HEADING)]
 pub(crate) struct Access {

@@ -22,7 +22,7 @@ const FILE_SCHEMES: [&str; 2] = ["sqlite", "ndjson"];
 /// The most copies of a store that are numbered, see `docs/reliability.md`.
 const MAX_COPIES: u32 = 16;
 
-/// Prints one line if a server with these arguments would start, apart from its addresses.
+/// Prints one line if a server with these arguments would start. Does not check whether its addresses are free.
 pub(crate) fn check(arguments: Serve) -> Result<()> {
     panics::server_starts();
     let runtime = Runtime::new().context("cannot start the runtime")?;
