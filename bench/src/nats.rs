@@ -9,8 +9,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use alldata_peer_server_http::nats::NatsUrl;
 use alldata_peer_server_http::sinks::NatsSink;
+use alldata_peer_server_http::sinks::nats::NatsUrl;
 use alldata_peer_test_support::nats::cluster::{Cluster, no_nats_server};
 use anyhow::{Context as _, Result};
 use async_nats::HeaderMap;

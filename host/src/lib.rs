@@ -35,40 +35,35 @@ mod component;
 
 pub mod sinks;
 
-#[cfg(feature = "nats")]
-pub mod nats;
 pub mod store;
 
 pub mod sink;
 
-mod auth;
 #[cfg_attr(
     not(feature = "admin"),
     expect(dead_code, reason = "without the feature, no code reads the numbers")
 )]
 mod metrics;
 
-#[cfg(feature = "tls")]
-mod tls;
-
 mod util;
 
 mod error;
-mod event;
 mod limits;
 
-pub use auth::{Authorizer, Identity, MIN_TOKEN_BYTES, RequestHead, TokenFile, Unauthorized};
 pub use component::{BUILT_IN_COMPONENT, precompile};
 #[cfg(feature = "nats")]
 pub use error::NatsError;
 pub use error::{Error, SqliteError};
 pub use limits::Limits;
+pub use server::auth::{
+    Authorizer, Identity, MIN_TOKEN_BYTES, RequestHead, TokenFile, Unauthorized,
+};
 pub use server::{
     DEFAULT_PORT, Health, ListenAddress, LocalAddress, Monitor, NotReady, PeerListener, PeerServer,
     PeerServerBuilder,
 };
 pub use sink::{PutError, PutSink};
 #[cfg(feature = "tls")]
-pub use tls::{TlsConfig, TlsFiles};
-#[cfg(feature = "tls")]
 pub use tokio_rustls::rustls;
+#[cfg(feature = "tls")]
+pub use util::tls::{TlsConfig, TlsFiles};

@@ -12,18 +12,16 @@ use crate::{assert_none, root};
 
 /// The rooms of the library, from the top: each may use those below it. Rooms on the same line do not use each
 /// other. The programs in `bin` are above all, and use only public items.
-const ROOMS: [&[&str]; 11] = [
+const ROOMS: [&[&str]; 9] = [
     &["admin"],
     &["server"],
     &["component"],
     &["sinks"],
-    &["nats"],
     &["store"],
     &["sink"],
-    &["auth", "tls"],
     &["metrics"],
     &["util"],
-    &["error", "event", "limits"],
+    &["error", "limits"],
 ];
 
 /// The rooms whose members may use each other: files without other dependencies.

@@ -11,7 +11,7 @@ use hyper::http::request::Parts;
 use hyper::{HeaderMap, Response, StatusCode};
 
 use crate::admin::content::text;
-use crate::auth::{Authorizer, RequestHead};
+use crate::server::auth::{Authorizer, RequestHead};
 
 /// Asks a program for a token, and a browser for a password.
 const CHALLENGES: [&str; 2] = ["Bearer", "Basic realm=\"alldata-peer\", charset=\"UTF-8\""];

@@ -4,10 +4,10 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use crate::auth::Authorizer;
 use crate::error::Error;
+use crate::server::auth::Authorizer;
 #[cfg(feature = "tls")]
-use crate::tls::TlsConfig;
+use crate::util::tls::TlsConfig;
 
 /// The options of a listener for operators: its content, its authentication and its TLS.
 #[derive(Clone, Default)]

@@ -20,7 +20,7 @@ use crate::admin::process::ProcessMetrics;
 use crate::admin::status::Status;
 use crate::server::Monitor;
 #[cfg(feature = "tls")]
-use crate::tls::TlsConfig;
+use crate::util::tls::TlsConfig;
 
 /// The paths, for a person who meant another one.
 const PATHS: &str = "the paths are /, /status.json, /livez, /readyz and /metrics\n";

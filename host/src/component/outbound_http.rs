@@ -18,9 +18,9 @@ use tokio::sync::OnceCell;
 use tokio::task::spawn_blocking;
 use wasmtime_wasi_http::{Error, RequestOptions, WasiBody, WasiHttpHooks};
 
-#[cfg(feature = "tls")]
-use crate::tls::client::{ClientFiles, client_config};
 use crate::util::http_client::{self, CONNECT_TIMEOUT, HttpClient};
+#[cfg(feature = "tls")]
+use crate::util::tls::client::{ClientFiles, client_config};
 
 /// How long to wait for the header section of a response, unless the component sets another time.
 const FIRST_BYTE_TIMEOUT: Duration = Duration::from_secs(600);

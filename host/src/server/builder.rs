@@ -9,13 +9,13 @@ use std::sync::Arc;
 
 use tokio_util::task::TaskTracker;
 
-use crate::auth::Authorizer;
 use crate::component::compile_cache::CompileCache;
 use crate::component::loaded_component::{ComponentSource, LoadedComponent};
 use crate::component::wasi::{Directory, WasiConfig};
 use crate::error::Error;
 use crate::limits::Limits;
 use crate::metrics::server_metrics::ServerMetrics;
+use crate::server::auth::Authorizer;
 use crate::server::bind;
 use crate::server::body_quota::{BodyLimits, BodyQuota};
 use crate::server::body_reader::FRAMING_BUFFERS;
@@ -33,7 +33,7 @@ use crate::sink::dispatcher::SinkDispatcher;
 use crate::sink::{self, BoxSink, PutError, PutSink};
 use crate::sinks::DiscardSink;
 #[cfg(feature = "tls")]
-use crate::tls::TlsConfig;
+use crate::util::tls::TlsConfig;
 
 /// The default port.
 pub const DEFAULT_PORT: u16 = 8080;

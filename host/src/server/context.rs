@@ -10,10 +10,10 @@ use std::time::Duration;
 
 use tokio_util::task::TaskTracker;
 
-use crate::auth::{Authorizer, Identity};
 use crate::component::loaded_component::EntryPoint;
 use crate::limits::Limits;
 use crate::metrics::server_metrics::ServerMetrics;
+use crate::server::auth::{Authorizer, Identity};
 use crate::server::body_quota::{BodyLimits, BodyQuota};
 use crate::server::connection_state::ConnectionState;
 use crate::server::refusal_log::RefusalLog;

@@ -30,6 +30,8 @@ mod message_scanner;
 mod open_connections;
 mod parse_error;
 
+pub(crate) mod auth;
+
 mod context;
 mod reloader;
 

@@ -14,7 +14,7 @@ use hyper::Response;
 use tokio::runtime::Handle;
 use tracing::Level;
 
-use crate::auth::Identity;
+use crate::server::auth::Identity;
 #[cfg(feature = "admin")]
 use crate::sink::reason::Description;
 use crate::sink::reason::{REASONS, Reason};

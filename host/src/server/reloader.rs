@@ -8,11 +8,11 @@ use std::time::{Duration, Instant, SystemTime};
 use tokio::sync::Notify;
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::auth::Authorizer;
 use crate::error::Error;
-#[cfg(feature = "tls")]
-use crate::tls::TlsConfig;
+use crate::server::auth::Authorizer;
 use crate::util::log_limiter::LogLimiter;
+#[cfg(feature = "tls")]
+use crate::util::tls::TlsConfig;
 
 /// How often the files are looked at: soon enough for a person who has replaced one, and cheap.
 const POLL_INTERVAL: Duration = Duration::from_secs(2);
@@ -243,8 +243,8 @@ mod tests {
     use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
     use super::{MAX_CHANGES_IN_A_ROW, Source, Watched};
-    use crate::auth::{Authorizer, Identity, RequestHead, Unauthorized};
     use crate::error::Error;
+    use crate::server::auth::{Authorizer, Identity, RequestHead, Unauthorized};
 
     #[derive(Default)]
     struct Scripted {

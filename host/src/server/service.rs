@@ -12,13 +12,13 @@ use hyper::body::{Body as _, Incoming};
 use hyper::header::{AUTHORIZATION, CONNECTION, CONTENT_ENCODING, EXPECT, HeaderValue};
 use hyper::{Method, Request, StatusCode};
 
-use crate::auth::{RequestHead, Unauthorized};
 use crate::component::loaded_component::EntryPoint;
 use crate::component::pool::Permit;
 use crate::component::protocol::ProtocolPre;
 use crate::component::put_sink::protocol;
 use crate::metrics::histogram::Stopwatch;
 use crate::metrics::instances::InstanceCounts;
+use crate::server::auth::{RequestHead, Unauthorized};
 use crate::server::body::{BodyReservation, LimitExceeded, LimitedBody};
 use crate::server::body_quota::BodyLimits;
 use crate::server::context::ConnectionContext;

@@ -25,8 +25,8 @@ use crate::server::context::ConnectionContext;
 use crate::server::parse_error;
 use crate::server::prefixed_io::PrefixedIo;
 use crate::server::shutdown::{Phase, Shutdown};
-use crate::tls::TlsConfig;
 use crate::util::log_limiter::LogLimiter;
+use crate::util::tls::TlsConfig;
 
 /// How long a handshake may take once the server drains: a few round trips.
 const DRAIN_TIME: Duration = Duration::from_secs(1);

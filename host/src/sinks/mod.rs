@@ -1,13 +1,12 @@
-//! The sinks that come with the crate, one file each, and the URLs that name them.
+//! The sinks that come with the crate, and the URLs that name them.
 
 mod append_file;
 mod appended;
 mod discard;
 mod http;
-mod http_credentials;
-mod http_error;
-mod http_url;
 mod memory;
+#[cfg(feature = "nats")]
+pub mod nats;
 mod ndjson;
 mod open_append;
 mod sqlite;
@@ -15,17 +14,16 @@ mod sqlite;
 use std::path;
 
 pub use discard::DiscardSink;
-pub use http::HttpSink;
-pub use http_error::HttpPutError;
+pub use http::{HttpPutError, HttpSink};
 pub use memory::{MEMORY_SINK_BYTES, MemorySink};
+#[cfg(feature = "nats")]
+pub use nats::NatsSink;
+#[cfg(feature = "nats")]
+use nats::NatsUrl;
 pub use ndjson::NdjsonSink;
 pub use sqlite::SqliteSink;
 
 use crate::error::Error;
-#[cfg(feature = "nats")]
-pub use crate::nats::NatsSink;
-#[cfg(feature = "nats")]
-use crate::nats::NatsUrl;
 pub use crate::sink::group_commit::{
     DEFAULT_MAX_QUEUED_BYTES, DEFAULT_MAX_QUEUED_PUTS, MAX_QUEUED_PUTS, QueueLimits,
 };
@@ -132,7 +130,7 @@ pub fn describe_url(url: &str) -> String {
             Err(_) => url.to_owned(),
         },
         // A parameter that is sent to the peer may be a secret.
-        Some(("http" | "https", _)) => http_url::without_secrets(url),
+        Some(("http" | "https", _)) => http::without_secrets(url),
         _ => without_login(url),
     }
 }

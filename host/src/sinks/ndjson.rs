@@ -9,10 +9,10 @@ use std::time::Duration;
 use super::append_file::AppendFile;
 use super::open_append::explain_open;
 use crate::error::Error;
-use crate::event::put_line;
 use crate::sink::group_commit::{Closed, GroupCommit, QueueLimits, Record, Writer};
 use crate::sink::{BoxSink, PutError, PutSink};
 use crate::store::check_appendable;
+use crate::util::ndjson::put_line;
 
 /// The path of standard output, where systems have one.
 const STDOUT_PATH: &str = "/dev/stdout";

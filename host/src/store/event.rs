@@ -3,7 +3,7 @@
 use rusqlite::{Row, Rows};
 
 use super::schema::digest;
-use crate::event::put_line;
+use crate::util::ndjson::put_line;
 
 /// The size in bytes at which a step ends, so that it fits the memory whatever the events are.
 const STEP_BYTES: usize = 4 * 1024 * 1024;

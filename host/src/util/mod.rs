@@ -1,12 +1,15 @@
-//! Small utilities that do not depend on the rest of the crate.
+//! Utilities that depend on the errors of the crate only.
 
 pub(crate) mod file_lock;
 pub(crate) mod http_client;
 pub(crate) mod log_limiter;
+pub(crate) mod ndjson;
 pub(crate) mod redaction;
 pub(crate) mod regular_file;
 pub(crate) mod reusable_timeout;
 pub(crate) mod thread_number;
 #[cfg(feature = "tls")]
 pub(crate) mod timed_connector;
+#[cfg(feature = "tls")]
+pub(crate) mod tls;
 pub(crate) mod watched_files;

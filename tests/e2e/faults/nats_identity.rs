@@ -6,8 +6,8 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use alldata_peer_server_http::PeerServer;
-use alldata_peer_server_http::nats::NatsUrl;
 use alldata_peer_server_http::sinks::NatsSink;
+use alldata_peer_server_http::sinks::nats::NatsUrl;
 use fastrand::Rng;
 use tokio::runtime::Runtime;
 

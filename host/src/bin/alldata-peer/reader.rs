@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 #[cfg(feature = "nats")]
-use alldata_peer_server_http::nats::{NatsReader, NatsUrl, Replicas};
+use alldata_peer_server_http::sinks::nats::{NatsReader, NatsUrl, Replicas};
 use alldata_peer_server_http::store::{Event, StoreReader, Verification, sqlite_path};
 #[cfg(feature = "nats")]
 use anyhow::Context as _;

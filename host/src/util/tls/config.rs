@@ -11,9 +11,9 @@ use tokio_rustls::rustls::server::{NoClientAuth, WebPkiClientVerifier};
 use tokio_rustls::rustls::sign::SingleCertAndKey;
 
 use crate::error::Error;
-use crate::tls::certificate::{self, Expiry};
-use crate::tls::client_names::ClientNames;
-use crate::tls::pem::{PemFile, provider};
+use crate::util::tls::certificate::{self, Expiry};
+use crate::util::tls::client_names::ClientNames;
+use crate::util::tls::pem::{PemFile, provider};
 use crate::util::watched_files::WatchedFiles;
 
 /// The only protocol over TLS (RFC 7301): the server speaks no HTTP/2.

@@ -2,6 +2,10 @@
 //!
 //! A put without a response has an unknown result.
 
+mod credentials;
+mod error;
+mod url;
+
 use std::net::IpAddr;
 
 use alldata_peer_protocol::client::{MAX_PROBLEM_BYTES, put_body, read_response};
@@ -13,17 +17,19 @@ use hyper::http::uri::Scheme;
 use hyper::{Method, Request, Response, StatusCode, Uri};
 use hyper_util::client::legacy;
 
+use credentials::Credentials;
+pub use error::HttpPutError;
+pub(super) use url::without_secrets;
+use url::{HttpUrl, Parameters};
+
 use crate::error::Error;
 use crate::sink::{PutError, PutSink};
-use crate::sinks::http_credentials::Credentials;
-use crate::sinks::http_error::HttpPutError;
-use crate::sinks::http_url::{HttpUrl, Parameters, without_secrets};
-#[cfg(feature = "tls")]
-use crate::tls::client::{ClientFiles, client_config};
-#[cfg(feature = "tls")]
-use crate::tls::pem::PemFile;
 use crate::util::http_client::{self, CONNECT_TIMEOUT, HttpClient};
 use crate::util::log_limiter::LogLimiter;
+#[cfg(feature = "tls")]
+use crate::util::tls::client::{ClientFiles, client_config};
+#[cfg(feature = "tls")]
+use crate::util::tls::pem::PemFile;
 
 /// A sink that is another peer.
 #[derive(Debug)]
@@ -189,7 +195,7 @@ fn tls_client(parameters: &Parameters, _name: &str) -> Result<HttpClient<Full<By
 /// after its handshake, but the peer has read nothing of the request.
 fn is_refused_certificate(error: &legacy::Error) -> bool {
     #[cfg(feature = "tls")]
-    return crate::tls::client::is_refused_certificate(error);
+    return crate::util::tls::client::is_refused_certificate(error);
     #[cfg(not(feature = "tls"))]
     {
         let _ = error;

@@ -88,7 +88,7 @@ fn hex_digest(key: &str, event: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::{DIGEST, OutgoingEvent, StoredMessage};
-    use crate::nats::url::NatsUrl;
+    use crate::sinks::nats::url::NatsUrl;
     use crate::store::Event;
 
     #[test]

@@ -119,7 +119,7 @@ mod tests {
     };
 
     use super::{desired_config, unsafe_settings};
-    use crate::nats::url::NatsUrl;
+    use crate::sinks::nats::url::NatsUrl;
 
     fn url() -> NatsUrl {
         "nats://localhost/events".parse().expect("is one")

@@ -43,7 +43,7 @@ const RETRY_PAUSE: Duration = Duration::from_millis(200);
 /// `Retry-After` where the stream takes no events now.
 const RETRY_SECONDS: u32 = 5;
 
-/// A stream of NATS JetStream; see [`nats`](crate::nats).
+/// A stream of NATS JetStream; see [`nats`](crate::sinks::nats).
 ///
 /// A put succeeds once a quorum of the stream's replicas has acknowledged it. Many puts are in flight at a time over one
 /// connection. If an acknowledgement is lost, the event is published again; if the stream refuses it because it has a

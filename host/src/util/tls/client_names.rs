@@ -9,7 +9,7 @@ use tokio_rustls::rustls::{
     CertificateError, DigitallySignedStruct, DistinguishedName, Error, OtherError, SignatureScheme,
 };
 
-use crate::tls::certificate;
+use crate::util::tls::certificate;
 
 /// Accepts the certificates that another verifier accepts, if they have one of these names.
 #[derive(Debug)]

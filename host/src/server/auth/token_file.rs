@@ -14,8 +14,8 @@ use std::sync::{PoisonError, RwLock};
 use hyper::header::AUTHORIZATION;
 use subtle::{ConditionallySelectable as _, ConstantTimeEq as _};
 
-use crate::auth::{Authorizer, Identity, RequestHead, Unauthorized};
 use crate::error::Error;
+use crate::server::auth::{Authorizer, Identity, RequestHead, Unauthorized};
 use crate::util::regular_file;
 use crate::util::watched_files::WatchedFiles;
 

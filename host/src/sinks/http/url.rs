@@ -144,7 +144,7 @@ impl Parameters {
 }
 
 /// A URL without user, password and query, also if it is malformed.
-pub(super) fn without_secrets(url: &str) -> String {
+pub(in crate::sinks) fn without_secrets(url: &str) -> String {
     let url = without_login(url);
     let (name, _query) = url.split_once('?').unwrap_or((&url, ""));
     name.to_owned()

@@ -8,7 +8,7 @@ use tokio_rustls::rustls::sign::SingleCertAndKey;
 use tokio_rustls::rustls::{self, AlertDescription, ClientConfig, RootCertStore};
 
 use crate::error::Error;
-use crate::tls::pem::{PemFile, provider};
+use crate::util::tls::pem::{PemFile, provider};
 
 /// The PEM files of a client.
 #[derive(Debug, Clone, Copy, Default)]

@@ -142,7 +142,7 @@ fn line(subject: &str, contents: &[Option<Content>], names: &[&str], url: &NatsU
 #[cfg(test)]
 mod tests {
     use super::{Content, Differences, MAX_LISTED, MAX_SUBJECTS};
-    use crate::nats::url::NatsUrl;
+    use crate::sinks::nats::url::NatsUrl;
 
     fn url() -> NatsUrl {
         "nats://localhost/events".parse().expect("is one")
