@@ -97,18 +97,19 @@ node:
 	@node -e 'process.exit(parseInt(process.versions.node) < 20 ? 1 : 0)' 2>/dev/null || \
 	  { echo 'Node.js 20 or newer is missing: see https://nodejs.org' >&2; exit 1; }
 
-# libfaketime sets a server's clock back, strace makes system calls fail, nginx is a proxy. Tests that need a missing one
-# are skipped.
+# libfaketime sets a server's clock back, strace makes system calls fail, nginx and HAProxy are proxies. Tests that need a
+# missing one are skipped.
 fault-tools:
 	@has_all() { \
 	  ls /usr/lib/*/faketime/libfaketimeMT.so.1 >/dev/null 2>&1 && command -v strace >/dev/null && \
-	    { command -v nginx >/dev/null || test -x /usr/sbin/nginx; }; \
+	    { command -v nginx >/dev/null || test -x /usr/sbin/nginx; } && \
+	    { command -v haproxy >/dev/null || test -x /usr/sbin/haproxy; }; \
 	}; \
 	if ! has_all && command -v apt-get >/dev/null && test "$$(id -u)" = 0; then \
 	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive \
-	    apt-get install -qq -y --no-install-recommends libfaketime strace nginx-light || true; \
+	    apt-get install -qq -y --no-install-recommends libfaketime strace nginx-light haproxy || true; \
 	fi; \
-	has_all || echo 'Some faults are not tested: sudo apt-get install libfaketime strace nginx-light' >&2
+	has_all || echo 'Some faults are not tested: sudo apt-get install libfaketime strace nginx-light haproxy' >&2
 
 # What checks the metrics, and shows the page for operators. Tests that need one of them say so where it is missing.
 admin-tools:

@@ -10,6 +10,7 @@ mod admin_blocking;
 mod admin_page;
 mod authorizer;
 mod bad_guests;
+mod balancers;
 mod certificates;
 mod check;
 mod command_line;

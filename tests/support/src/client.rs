@@ -2,6 +2,9 @@
 
 use std::io::{self, BufRead as _, BufReader, ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
+#[cfg(unix)]
+use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -41,6 +44,17 @@ impl ClientStream for TcpStream {
     }
 }
 
+#[cfg(unix)]
+impl ClientStream for UnixStream {
+    fn finish(&mut self) -> io::Result<()> {
+        self.shutdown(Shutdown::Write)
+    }
+
+    fn set_read_timeout(&mut self, time: Duration) -> io::Result<()> {
+        Self::set_read_timeout(self, Some(time))
+    }
+}
+
 impl Connection {
     pub fn open(address: SocketAddr) -> Self {
         Self::try_open(address).expect("connects")
@@ -49,6 +63,16 @@ impl Connection {
     /// Connects, unless the connection is refused.
     pub fn try_open(address: SocketAddr) -> Option<Self> {
         Self::try_socket(address).map(Self::on)
+    }
+
+    /// Connects to a Unix socket.
+    #[cfg(unix)]
+    pub fn open_unix(path: &Path) -> Self {
+        let stream = UnixStream::connect(path).expect("connects");
+        for timeout in [UnixStream::set_read_timeout, UnixStream::set_write_timeout] {
+            timeout(&stream, Some(DEADLINE)).expect("sets an option");
+        }
+        Self::on(stream)
     }
 
     /// A connection on another stream.
