@@ -1,42 +1,11 @@
-//! The npm package: its fetch handler on Node.js, Deno and Bun. The interface of the original module is in
+//! The npm package: its fetch handler on Node.js, Deno, Bun and workerd. The interface of the original module is in
 //! `javascript_drop_in`.
-
-use std::net::SocketAddr;
 
 use serde_json::Value;
 
-use crate::request_table::{self, MALFORMED, Platform};
+use crate::javascript_server::JavaScriptServer;
+use crate::request_table::{self, MALFORMED, Platform as _};
 use crate::support::{Connection, JavaScriptPeer, Peer, Post, Runtime, can_make};
-
-/// Makes a store, and serves the events in it on a port of their own.
-const STORE: &str = "
-import http from 'node:http';
-import { createServer, memory, peer } from 'alldata-peer-server-http';
-const store = memory();
-const events = http.createServer((request, response) => {
-  const event = store.get(decodeURIComponent(request.url.slice(1)));
-  response.statusCode = event === undefined ? 404 : 200;
-  response.end(event);
-});
-const say = (name, port) => console.log(`${name} on 127.0.0.1:${port}`);
-await new Promise((resolve) => events.listen(0, '127.0.0.1', resolve));
-say('events', events.address().port);
-";
-
-const NODE: &str = "
-const server = createServer(peer(store));
-server.listen(0, '127.0.0.1', () => say('listening', server.address().port));
-";
-
-const DENO: &str = "
-const onListen = ({ port }) => say('listening', port);
-Deno.serve({ hostname: '127.0.0.1', port: 0, onListen }, peer(store));
-";
-
-const BUN: &str = "
-const server = Bun.serve({ hostname: '127.0.0.1', port: 0, fetch: peer(store) });
-say('listening', server.port);
-";
 
 /// What the scripts below serve by. `serve` takes a store and options.
 const PRELUDE: &str = "
@@ -47,76 +16,40 @@ const serve = (store, options) => {
 };
 ";
 
-/// The package on a runtime, with its store in memory.
-struct Served {
-    address: SocketAddr,
-    events: SocketAddr,
-    _process: JavaScriptPeer,
-}
-
-impl Served {
-    fn by_node() -> Self {
-        Self::by(JavaScriptPeer::run("module", &format!("{STORE}{NODE}")))
-    }
-
-    fn by(process: JavaScriptPeer) -> Self {
-        let events = process.address("events");
-        Self {
-            address: process.address("listening"),
-            events,
-            _process: process,
-        }
-    }
-}
-
-impl Platform for Served {
-    fn connect(&self) -> Connection {
-        Connection::open(self.address)
-    }
-
-    fn stored(&self, key: &str) -> Option<String> {
-        let encode = |byte: u8| match byte {
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' => char::from(byte).to_string(),
-            _ => format!("%{byte:02X}"),
-        };
-        let path: String = key.bytes().map(encode).collect();
-        let request = Post::new("").method("GET").target(&format!("/{path}"));
-        let answer = request.send_to(self.events);
-        (answer.status == 200).then(|| answer.text())
-    }
-}
-
 fn serve(script: &str) -> JavaScriptPeer {
     JavaScriptPeer::run("module", &format!("{PRELUDE}{script}"))
 }
 
 #[test]
 fn node_answers_the_table_of_requests() {
-    request_table::hold(&Served::by_node());
+    request_table::hold(&JavaScriptServer::node());
 }
 
 #[test]
 fn deno_answers_the_table_of_requests() {
-    hold_runtime(Runtime::Deno, "deno.mjs", DENO);
+    hold_on(Runtime::Deno, JavaScriptServer::deno);
 }
 
 #[test]
 fn bun_answers_the_table_of_requests() {
-    hold_runtime(Runtime::Bun, "bun.mjs", BUN);
+    hold_on(Runtime::Bun, JavaScriptServer::bun);
+}
+
+#[test]
+fn workerd_answers_the_table_of_requests() {
+    hold_on(Runtime::Workerd, JavaScriptServer::workerd);
 }
 
 #[track_caller]
-fn hold_runtime(runtime: Runtime, name: &str, script: &str) {
-    if can_make(name, runtime.missing()) {
-        let script = format!("{STORE}{script}");
-        let process = JavaScriptPeer::run_on(runtime, name, &script);
-        request_table::hold(&Served::by(process));
+fn hold_on(runtime: Runtime, start: fn() -> JavaScriptServer) {
+    if can_make("a platform of JavaScript", runtime.missing()) {
+        request_table::hold(&start());
     }
 }
 
 #[test]
 fn bodies_of_responses_are_those_of_the_native_server() {
-    let (native, node) = (Peer::start(), Served::by_node());
+    let (native, node) = (Peer::start(), JavaScriptServer::node());
     let mut posts: Vec<Post> = MALFORMED.iter().map(|(body, _)| Post::new(*body)).collect();
     posts.push(Post::put("key1", "1"));
     posts.push(Post::put("key1", "2"));
@@ -135,7 +68,7 @@ fn bodies_of_responses_are_those_of_the_native_server() {
 
 #[test]
 fn byte_order_mark_in_a_key_is_kept() {
-    let node = Served::by_node();
+    let node = JavaScriptServer::node();
     let mut connection = node.connect();
     connection.ask(&Post::put("k", "1")).assert_created();
     connection
@@ -146,7 +79,7 @@ fn byte_order_mark_in_a_key_is_kept() {
 
 #[test]
 fn one_of_racing_events_is_stored() {
-    let node = Served::by_node();
+    let node = JavaScriptServer::node();
     let mut connections: Vec<Connection> = (0..20).map(|_| node.connect()).collect();
     for round in 0..10 {
         let key = format!("key{round}");
@@ -273,7 +206,7 @@ fn slow_body_is_408() {
 
 #[test]
 fn malformed_requests_are_answered_by_the_component() {
-    let node = Served::by_node();
+    let node = JavaScriptServer::node();
     let large = format!(
         "POST / HTTP/1.1\r\nHost: a\r\nX: {}\r\n\r\n",
         "x".repeat(20_000)

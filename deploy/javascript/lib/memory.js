@@ -1,5 +1,6 @@
 // A store in memory, for tests. 201 means: in the memory of this process, until it ends.
 
+import { byteLength } from "./byte-length.js";
 import { sameEvent } from "./protocol.js";
 import { PutError } from "./put-error.js";
 
@@ -16,7 +17,7 @@ export function memory({ maxBytes = MAX_BYTES } = {}) {
     async put(key, event) {
       const present = events.get(key);
       if (present === undefined) {
-        const more = Buffer.byteLength(key) + Buffer.byteLength(event);
+        const more = byteLength(key) + byteLength(event);
         if (bytes + more > maxBytes) throw PutError.unavailable(FULL_RETRY_SECONDS, "The memory is full.");
         bytes += more;
         events.set(key, event);

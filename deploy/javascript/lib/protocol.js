@@ -1,13 +1,18 @@
 // The functions of the component: what a body means, and the response to each outcome.
 //
 // They keep no state, so one instance serves all requests. An instance that trapped is replaced.
-
-import { readFile } from "node:fs/promises";
+// How the component is loaded depends on the platform: each entry point of the package sets it.
 
 import { instantiate } from "./generated/protocol.js";
 
+let load;
 let compiled;
 let instance;
+
+/** Sets how the component is loaded: a function that returns a `WebAssembly.Module`, or a promise of one. */
+export function setComponent(loadComponent) {
+  load = loadComponent;
+}
 
 /** The functions, once they are compiled. */
 export async function protocol() {
@@ -28,12 +33,12 @@ export async function sameEvent(left, right) {
 }
 
 async function create() {
-  compiled ??= compile();
+  compiled ??= (async () => load())();
   const module = await compiled.catch((error) => {
     compiled = undefined;
     throw error;
   });
-  const exports = await instantiate(() => module, {});
+  const exports = await instantiate(() => module, {}, instantiateCore);
   const { decode, errorResponse, sameEvent: same } = exports.protocol;
   return {
     decode: (body) => call(decode, body),
@@ -42,8 +47,9 @@ async function create() {
   };
 }
 
-async function compile() {
-  return WebAssembly.compile(await readFile(new URL("./generated/protocol.core.wasm", import.meta.url)));
+/** Nothing is compiled here, which workerd forbids. */
+function instantiateCore(module, imports) {
+  return new WebAssembly.Instance(module, imports);
 }
 
 function call(callee, ...args) {

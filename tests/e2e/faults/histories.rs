@@ -30,6 +30,11 @@ pub(crate) trait Subject: Store {
 
     /// Starts a server that was killed, on the same store.
     fn restart(&mut self, server: usize);
+
+    /// Whether the store can be read while its only server is killed.
+    fn is_read_without_server(&self) -> bool {
+        true
+    }
 }
 
 /// A server with a store in its directory.
@@ -64,7 +69,7 @@ pub(crate) fn play<S: Subject>(subject: &mut S, rng: &mut Rng) -> RoundCounts {
         Clients::run_for_a_while(rng);
         subject.kill(victim);
         history.add_ended(all_clients.remove(victim));
-        if rng.bool() {
+        if rng.bool() && subject.is_read_without_server() {
             history.read(subject);
         }
         for clients in all_clients {

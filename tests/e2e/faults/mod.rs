@@ -14,6 +14,7 @@ mod histories;
 mod clock;
 mod descriptors;
 mod full;
+mod javascript;
 mod kill;
 mod locked;
 mod nats;

@@ -16,17 +16,20 @@ mod limits;
 mod lines;
 pub mod nats;
 mod npm;
+mod npm_package;
 mod own_disk;
 mod peer;
 mod process;
 #[cfg(feature = "library")]
 pub mod protocol_guest;
 pub mod rounds;
+mod runtime;
 mod scripted;
 mod skip;
 mod wasmtime_serve;
 #[cfg(feature = "library")]
 mod wire;
+mod workerd;
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -40,20 +43,23 @@ pub use example::Example;
 pub use files::files_beside;
 #[cfg(feature = "library")]
 pub use handler_only::{handler_beside, handler_only, handler_only_file, peer_before};
-pub use javascript_peer::{JavaScriptPeer, Runtime};
+pub use javascript_peer::JavaScriptPeer;
 pub use jco::{Jco, componentize};
 pub use lines::Lines;
 pub use npm::install as install_npm;
+pub use npm_package::packed_package;
 pub use own_disk::{no_own_disk, run_on_read_only_disk, serve_on_read_only_disk};
 pub use peer::{Peer, PeerBuilder};
 pub use process::{
     COMPILE_CACHE, Output, finish, run, run_by, run_on_terminal, run_with_input, serve,
 };
+pub use runtime::Runtime;
 pub use scripted::{Exchange, ScriptedPeer};
 pub use skip::can_make;
 pub use wasmtime_serve::{Wasmtime, WasmtimeServe};
 #[cfg(feature = "library")]
 pub use wire::Wire;
+pub use workerd::serve_by_workerd;
 
 /// The time-out of any single wait. Generous, since the machine may be busy.
 pub const DEADLINE: Duration = Duration::from_secs(60);

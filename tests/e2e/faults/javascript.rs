@@ -1,0 +1,73 @@
+//! SIGKILL of the npm package at any moment, on the platforms and with the stores that keep events on a disk.
+
+use std::net::SocketAddr;
+
+use fastrand::Rng;
+
+use super::histories::{Store, Subject, play};
+use super::{Clients, History, Load, RoundCounts, Rounds, conclude};
+use crate::javascript_server::JavaScriptServer;
+use crate::support::{Runtime, can_make};
+
+/// The number of connections under load.
+const CLIENTS: usize = 32;
+
+#[test]
+fn workerd() {
+    let start = JavaScriptServer::workerd;
+    lose_nothing("javascript::workerd", Runtime::Workerd, start);
+}
+
+#[track_caller]
+fn lose_nothing(fault: &'static str, runtime: Runtime, start: fn() -> JavaScriptServer) {
+    if can_make(fault, runtime.missing()) {
+        Rounds::of(fault, 2).play(|rng| {
+            let mut counts = round(start(), rng);
+            counts += play(&mut start(), rng);
+            counts
+        });
+    }
+}
+
+/// Kills a server with many clients that mostly put keys of their own.
+fn round(mut server: JavaScriptServer, rng: &mut Rng) -> RoundCounts {
+    let mut history = History::default();
+    for kill in 0..2 {
+        let load = Load::of_own_keys(&format!("put-{kill}"), CLIENTS);
+        let clients = history.start_clients(server.address, &load, rng);
+        clients.wait_for_answers(rng.usize(CLIENTS..600));
+        Clients::run_for_a_while(rng);
+        server.process.kill();
+        history.add_ended(clients);
+        server.restart();
+        history.read(&server);
+    }
+    conclude(history, &server, rng)
+}
+
+impl Store for JavaScriptServer {
+    fn addresses(&self) -> Vec<SocketAddr> {
+        vec![self.address]
+    }
+
+    fn events(&self) -> Vec<(String, String)> {
+        self.events()
+    }
+
+    /// Reading has shown that each event is complete.
+    fn verify(&self) {}
+}
+
+impl Subject for JavaScriptServer {
+    fn kill(&mut self, _: usize) {
+        self.process.kill();
+    }
+
+    fn restart(&mut self, _: usize) {
+        self.restart();
+    }
+
+    fn is_read_without_server(&self) -> bool {
+        false
+    }
+}
