@@ -55,9 +55,7 @@ pub use component::{BUILT_IN_COMPONENT, precompile};
 pub use error::NatsError;
 pub use error::{Error, SqliteError};
 pub use limits::Limits;
-pub use server::auth::{
-    Authorizer, Identity, MIN_TOKEN_BYTES, RequestHead, TokenFile, Unauthorized,
-};
+pub use server::auth::{Authorizer, MIN_TOKEN_BYTES, RequestHead, TokenFile, Unauthorized};
 pub use server::{
     DEFAULT_PORT, Health, ListenAddress, LocalAddress, Monitor, NotReady, PeerListener, PeerServer,
     PeerServerBuilder,
@@ -65,5 +63,7 @@ pub use server::{
 pub use sink::{PutError, PutSink};
 #[cfg(feature = "tls")]
 pub use tokio_rustls::rustls;
+pub use util::identity::Identity;
+pub use util::request_id::RequestId;
 #[cfg(feature = "tls")]
 pub use util::tls::{TlsConfig, TlsFiles};

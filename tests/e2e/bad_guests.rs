@@ -11,7 +11,7 @@ use crate::support::protocol_guest::{self, CREATED, guest_that};
 use crate::support::{Connection, Embedded, Peer, Post};
 
 /// A component that exports `wasi:http/incoming-handler`, with `handle` as the body of its only function.
-fn guest(handle: &str) -> Vec<u8> {
+pub(crate) fn guest(handle: &str) -> Vec<u8> {
     wat::parse_str(guest_text(handle)).expect("is a component")
 }
 

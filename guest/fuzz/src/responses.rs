@@ -18,7 +18,7 @@ const OF_ANY_METHOD: [u16; 7] = [400, 405, 413, 414, 431, 501, 505];
 const LAST: [u16; 4] = [414, 431, 501, 505];
 
 /// The header fields that are allowed.
-const FIELDS: [&str; 7] = [
+const FIELDS: [&str; 8] = [
     "accept-encoding",
     "allow",
     "connection",
@@ -26,10 +26,18 @@ const FIELDS: [&str; 7] = [
     "content-type",
     "date",
     "retry-after",
+    "x-request-id",
 ];
 
 /// The members of a problem document.
-const MEMBERS: [&str; 5] = ["detail", "retry", "status", "stored", "title"];
+const MEMBERS: [&str; 6] = [
+    "detail",
+    "request_id",
+    "retry",
+    "status",
+    "stored",
+    "title",
+];
 
 /// A response.
 #[derive(Debug)]
@@ -177,6 +185,7 @@ fn check_body(response: &Response, body: &[u8]) -> String {
         problem["title"].is_string() && problem["retry"].is_boolean(),
         "{problem}"
     );
+    assert_eq!(problem["request_id"].as_str(), response.field("x-request-id"));
     // The sink always reports the outcome.
     assert_eq!(problem["stored"], "no", "{problem}");
     let detail = problem["detail"].as_str().expect("the detail is a text");
@@ -204,9 +213,10 @@ mod tests {
     fn problem(status: &str, fields: &str) -> String {
         let code = &status[..3];
         let body = format!(
-            "{{\"title\":\"T\",\"status\":{code},\"detail\":\"D.\",\"stored\":\"no\",\"retry\":false}}"
+            "{{\"title\":\"T\",\"status\":{code},\"detail\":\"D.\",\"stored\":\"no\",\"retry\":false,\"request_id\":\"1f\"}}"
         );
-        let fields = format!("content-type: application/problem+json\r\n{fields}");
+        let media_type = "content-type: application/problem+json\r\n";
+        let fields = format!("{media_type}x-request-id: 1f\r\n{fields}");
         response(&format!("HTTP/1.1 {status}"), &fields, &body)
     }
 
@@ -268,6 +278,7 @@ mod tests {
             response("HTTP/1.1 409 Conflict", "", ""),
             conflict.replace("\"status\":409", "\"status\":400"),
             conflict.replace("\"T\"", "1.00"),
+            conflict.replace("\"1f\"", "\"2f\""),
             conflict.replace("\"no\"", "\"on\""),
             conflict.replace("\"D.\"", "\"D \""),
             conflict.replace("{\"title\"", "[\"title\""),

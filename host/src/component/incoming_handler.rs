@@ -20,7 +20,7 @@ use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 use crate::component::cpu_time::CpuTime;
 use crate::component::outbound_http::OutboundHttp;
 use crate::component::pool::InstanceFactory;
-use crate::component::put_sink::{self, PutSinkCtx, RefusalSlot};
+use crate::component::put_sink::{self, CurrentPut, PutSinkCtx};
 use crate::component::store_limits::{self, LimitedState, MemoryLimiter, StoreLimits};
 use crate::component::wasi::WasiConfig;
 use crate::sink::dispatcher::SinkDispatcher;
@@ -119,20 +119,20 @@ impl InstanceFactory for IncomingHandlerFactory {
 
 impl IncomingHandlerInstance {
     /// Lets the guest handle `request`, whose scheme is `https` if `is_tls`. The response arrives through
-    /// `outparam`, possibly before the guest returns; a guest that sets none drops it. A put that the sink
-    /// refuses is recorded in `refusal`. An error is a trap, after which the instance cannot be used.
+    /// `outparam`, possibly before the guest returns; a guest that sets none drops it. `put` is for the puts of
+    /// the request. An error is a trap, after which the instance cannot be used.
     pub(crate) async fn handle<B>(
         &mut self,
         request: Request<B>,
         is_tls: bool,
         outparam: oneshot::Sender<OutparamResult>,
-        refusal: RefusalSlot,
+        put: CurrentPut,
     ) -> Result<()>
     where
         B: Body<Data = Bytes, Error = wasmtime_wasi_http::Error> + Send + 'static,
     {
         let state = self.store.data_mut();
-        state.put_sink.set_refusal_slot(refusal);
+        state.put_sink.set_current(put);
         let mut http = state.http();
         let scheme = match is_tls {
             true => Scheme::Https,

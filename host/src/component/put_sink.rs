@@ -6,9 +6,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use wasmtime::component::{HasSelf, Linker};
 
-use crate::sink::PutError;
 use crate::sink::dispatcher::{SequentialDispatcher, SinkDispatcher};
 use crate::sink::refusal::Refusal;
+use crate::sink::{PutContext, PutError};
+use crate::util::request_id::RequestId;
 
 mod bindings {
     wasmtime::component::bindgen!({
@@ -29,7 +30,18 @@ pub(crate) use bindings::exports::alldata::peer::protocol;
 /// The data of an instance's store for `put-sink`.
 pub(crate) struct PutSinkCtx {
     dispatcher: SequentialDispatcher,
-    last_refusal: RefusalSlot,
+    current: CurrentPut,
+}
+
+/// The data of the puts of one request.
+#[derive(Default)]
+pub(crate) struct CurrentPut {
+    /// `None` before the first request.
+    pub(crate) request_id: Option<RequestId>,
+    /// `None` unless the sink needs it.
+    pub(crate) context: Option<Box<PutContext>>,
+    /// Records a put that the sink refuses.
+    pub(crate) refusal: RefusalSlot,
 }
 
 /// Holds the refusal of the last put that an instance made, if that put was refused.
@@ -40,13 +52,13 @@ impl PutSinkCtx {
     pub(crate) fn new(dispatcher: &SinkDispatcher) -> Self {
         Self {
             dispatcher: dispatcher.sequential(),
-            last_refusal: RefusalSlot::default(),
+            current: CurrentPut::default(),
         }
     }
 
-    /// Uses `slot` for the puts from now on.
-    pub(crate) fn set_refusal_slot(&mut self, slot: RefusalSlot) {
-        self.last_refusal = slot;
+    /// The puts from now on are those of this request.
+    pub(crate) fn set_current(&mut self, current: CurrentPut) {
+        self.current = current;
     }
 }
 
@@ -68,9 +80,15 @@ impl Host for PutSinkCtx {
         key: String,
         event: String,
     ) -> wasmtime::Result<Result<(), put_sink::PutError>> {
-        let result = self.dispatcher.put(key, event).await;
+        let Self {
+            dispatcher,
+            current,
+        } = self;
+        let context = current.context.clone();
+        let id = || current.request_id;
+        let result = dispatcher.put(key, event, context, id).await;
         Ok(result.map_err(|refused| {
-            self.last_refusal.replace(Some(refused.refusal));
+            current.refusal.replace(Some(refused.refusal));
             refused.error.into()
         }))
     }

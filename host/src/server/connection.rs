@@ -29,6 +29,7 @@ use crate::server::instrumented_io::InstrumentedIo;
 use crate::server::parse_error;
 use crate::server::service::PeerService;
 use crate::server::shutdown::{Phase, Shutdown};
+use crate::util::request_id::RequestId;
 
 /// The size of the read buffer in bytes, and so how much of a body a connection may hold in addition to the
 /// reserved bytes. A larger one saves nothing.
@@ -109,11 +110,12 @@ where
     let io = parts.io.into_inner().into_inner();
     let refusal = match served {
         Some(Err(error)) if error.is_parse() && !state.is_write_blocked() => {
-            let has_started = state.is_reading_head();
-            parse_error::response(io.withheld(), &parts.read_buf, has_started, limits).map(
+            let (unread, has_started) = (&parts.read_buf, state.is_reading_head());
+            let id = RequestId::random();
+            parse_error::response(io.withheld(), unread, has_started, limits, id).map(
                 |(status, response)| {
                     let refusals = &context.server.refusals;
-                    refusals.count_parse_error(&error, status);
+                    refusals.count_parse_error(&error, id, status);
                     response
                 },
             )

@@ -3,21 +3,27 @@
 //! A connection refers to its context by a reference count of its own. Counting references to the shared
 //! data for each request would have connections on several processors wait for one cache line.
 
+use std::hash::RandomState;
 use std::net::SocketAddr;
 use std::sync::atomic::AtomicUsize;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use hyper::header::AUTHORIZATION;
+use hyper::{HeaderMap, Uri};
 use tokio_util::task::TaskTracker;
 
 use crate::component::loaded_component::EntryPoint;
 use crate::limits::Limits;
 use crate::metrics::server_metrics::ServerMetrics;
-use crate::server::auth::{Authorizer, Identity};
+use crate::server::auth::Authorizer;
 use crate::server::body_quota::{BodyLimits, BodyQuota};
 use crate::server::connection_state::ConnectionState;
-use crate::server::refusal_log::RefusalLog;
+use crate::server::refusal_log::{RefusalLog, RequestInfo};
+use crate::sink::PutContext;
 use crate::sink::dispatcher::{ConnectionDispatcher, SinkDispatcher};
+use crate::util::identity::Identity;
+use crate::util::request_id::RequestId;
 
 /// How often idle instances are dropped. After a burst, all of them are dropped within twice that time.
 const TRIM_INTERVAL: Duration = Duration::from_secs(10);
@@ -51,21 +57,66 @@ pub(crate) struct ConnectionContext {
     pub(crate) peer: Option<SocketAddr>,
     /// Whether the server speaks TLS on it.
     pub(crate) is_tls: bool,
-    /// Who sent the current request. Locked by the requests of this connection only, which come one at a time.
-    client: Mutex<Option<Identity>>,
+    /// Makes the ids of its requests.
+    id_keys: RandomState,
+    /// Locked by the requests of this connection only, which come one at a time.
+    request: Mutex<CurrentRequest>,
+}
+
+/// The data of the current request of a connection.
+#[derive(Default)]
+struct CurrentRequest {
+    /// `None` if the request has none: then its id is made when it is needed.
+    trace_id: Option<RequestId>,
+    client: Option<Identity>,
 }
 
 impl ConnectionContext {
-    /// Sets who sent the current request.
-    pub(crate) fn set_client(&self, client: Option<Identity>) {
-        *self.client.lock().unwrap_or_else(PoisonError::into_inner) = client;
+    /// Begins a request, with these header fields. Its client is not known yet.
+    pub(crate) fn begin_request(&self, headers: &HeaderMap) {
+        *self.request() = CurrentRequest {
+            trace_id: RequestId::from_traceparent(headers),
+            client: None,
+        };
     }
 
-    /// Who sent the current request, if clients are authenticated by the authorizer.
-    pub(crate) fn client(&self) -> Option<Identity> {
-        // The value is replaced as a whole, so a poisoned lock is still good.
-        let client = self.client.lock();
-        client.unwrap_or_else(PoisonError::into_inner).clone()
+    /// Sets who sent the current request.
+    pub(crate) fn set_client(&self, client: Identity) {
+        self.request().client = Some(client);
+    }
+
+    /// The current request, for the log. Its client is known if the authorizer has authenticated it.
+    pub(crate) fn request_info(&self) -> RequestInfo {
+        RequestInfo {
+            id: self.request_id(),
+            client: self.request().client.clone(),
+        }
+    }
+
+    /// The context of a put in the current request, which has this target and these header fields.
+    pub(crate) fn put_context(&self, uri: Uri, mut headers: HeaderMap) -> Box<PutContext> {
+        if self.server.authorizer.is_some() {
+            // The credentials are for this server.
+            headers.remove(AUTHORIZATION);
+        }
+        Box::new(PutContext {
+            request_id: self.request_id(),
+            peer: self.peer,
+            client: self.request().client.clone(),
+            uri,
+            headers,
+        })
+    }
+
+    /// The id of the current request.
+    pub(crate) fn request_id(&self) -> RequestId {
+        let made = || RequestId::of_request(&self.id_keys, self.state.requests_started());
+        self.request().trace_id.unwrap_or_else(made)
+    }
+
+    /// Each change leaves the value consistent, so a poisoned lock is still good.
+    fn request(&self) -> MutexGuard<'_, CurrentRequest> {
+        self.request.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -85,7 +136,8 @@ impl ServerContext {
             )),
             peer,
             is_tls,
-            client: Mutex::default(),
+            id_keys: RandomState::new(),
+            request: Mutex::default(),
         })
     }
 

@@ -45,6 +45,7 @@ mod body_reader;
 mod frame_coalescer;
 
 mod detach_on_drop;
+mod problem_id;
 mod refusal_log;
 mod response;
 mod wasi_http;

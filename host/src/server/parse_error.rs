@@ -4,6 +4,8 @@
 use alldata_peer_protocol::outcome::{InvalidRequest, Outcome, PROBLEM_MEDIA_TYPE};
 
 use crate::limits::Limits;
+use crate::server::problem_id;
+use crate::util::request_id::RequestId;
 
 /// The size in bytes from which hyper refuses a field name.
 const MAX_NAME_BYTES: usize = 64 * 1024;
@@ -12,13 +14,14 @@ const MAX_NAME_BYTES: usize = 64 * 1024;
 const HTTP_2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// The status code and the bytes of the response. `None` if none is due: hyper has made no response, and
-/// the client does not speak HTTP/2. `unread` are the bytes that hyper has read after the last request and
+/// the client does not speak HTTP/2. `id` is that of the request, `unread` are the bytes that hyper has read after the last request and
 /// the empty lines before the next; `has_started` is whether a request had started.
 pub(crate) fn response(
     withheld: &[u8],
     unread: &[u8],
     has_started: bool,
     limits: &Limits,
+    id: RequestId,
 ) -> Option<(u16, Vec<u8>)> {
     let status = withheld.get("HTTP/1.1 ".len().."HTTP/1.1 400".len());
     let outcome = match status {
@@ -40,18 +43,25 @@ pub(crate) fn response(
     let date = std::str::from_utf8(withheld).unwrap_or_default();
     let date = date.lines().find(|line| line.starts_with("date: "));
     let date = date.map_or_else(String::new, |date| format!("{date}\r\n"));
-    Some(encode(&outcome, &date, unread.starts_with(b"HEAD ")))
+    Some(encode(&outcome, id, &date, unread.starts_with(b"HEAD ")))
 }
 
 /// The status code and the bytes of the last response of a connection. `date` is a header field, or empty.
-pub(crate) fn encode(outcome: &Outcome, date: &str, is_head: bool) -> (u16, Vec<u8>) {
+pub(crate) fn encode(
+    outcome: &Outcome,
+    id: RequestId,
+    date: &str,
+    is_head: bool,
+) -> (u16, Vec<u8>) {
     let response = outcome.response();
-    let problem = response.body();
+    let mut problem = response.body();
+    problem_id::add_member(&mut problem, id);
+    let field = problem_id::X_REQUEST_ID;
     let (status, title) = (response.status, response.problem.map_or("", |it| it.title));
     let bytes = problem.len();
     let head = format!(
         "HTTP/1.1 {status} {title}\r\ncontent-type: {PROBLEM_MEDIA_TYPE}\r\nconnection: close\r\n\
-         content-length: {bytes}\r\n{date}\r\n"
+         {field}: {id}\r\ncontent-length: {bytes}\r\n{date}\r\n"
     );
     let problem = if is_head { String::new() } else { problem };
     (status, (head + &problem).into_bytes())

@@ -13,12 +13,14 @@ use alldata_peer_protocol::outcome::Outcome;
 use hyper::Response;
 use tokio::runtime::Handle;
 use tracing::Level;
+use tracing::field::display;
 
-use crate::server::auth::Identity;
 #[cfg(feature = "admin")]
 use crate::sink::reason::Description;
 use crate::sink::reason::{REASONS, Reason};
 use crate::sink::refusal::Refusal;
+use crate::util::identity::Identity;
+use crate::util::request_id::RequestId;
 
 /// The pause between two lines for the same reason.
 const LINE_PAUSE: Duration = Duration::from_secs(5);
@@ -41,6 +43,12 @@ struct Counter {
     example: Mutex<Option<Refusal>>,
 }
 
+/// A request, as the log names it.
+pub(crate) struct RequestInfo {
+    pub(crate) id: RequestId,
+    pub(crate) client: Option<Identity>,
+}
+
 /// Marks a response whose refusal was counted.
 #[derive(Clone)]
 struct Counted;
@@ -51,7 +59,7 @@ impl RefusalLog {
     pub(crate) fn count_response<B>(
         self: &Arc<Self>,
         response: &mut Response<B>,
-        client: impl FnOnce() -> Option<Identity>,
+        request: impl FnOnce() -> RequestInfo,
     ) {
         let status = response.status();
         let extensions = response.extensions_mut();
@@ -66,7 +74,8 @@ impl RefusalLog {
         }
         let status = status.as_u16();
         let refusal = attached.unwrap_or_else(|| Refusal::from_response(status, ""));
-        self.count(refusal.of_client(client().as_ref().map(Identity::name)));
+        let RequestInfo { id, client } = request();
+        self.count(refusal.of_request(id, client.as_ref().map(Identity::name)));
     }
 
     /// Counts a response before it is sent, so that it is not counted again then.
@@ -74,25 +83,31 @@ impl RefusalLog {
         self: &Arc<Self>,
         refusal: Refusal,
         response: &mut Response<B>,
-        client: impl FnOnce() -> Option<Identity>,
+        request: impl FnOnce() -> RequestInfo,
     ) {
         response.extensions_mut().insert(refusal);
-        self.count_response(response, client);
+        self.count_response(response, request);
         response.extensions_mut().insert(Counted);
     }
 
-    /// Counts bytes that hyper cannot parse as a request, with the status code of the response.
-    pub(crate) fn count_parse_error(self: &Arc<Self>, error: &hyper::Error, status: u16) {
-        self.count(Refusal {
+    /// Counts bytes that hyper cannot parse as a request, with the id and the status code of the response.
+    pub(crate) fn count_parse_error(
+        self: &Arc<Self>,
+        error: &hyper::Error,
+        id: RequestId,
+        status: u16,
+    ) {
+        let refusal = Refusal {
             detail: Some(error.to_string()),
             ..Refusal::from_response(status, "")
-        });
+        };
+        self.count(refusal.of_request(id, None));
     }
 
     /// Counts a request that is refused before hyper reads it.
     #[cfg(feature = "tls")]
-    pub(crate) fn count_outcome(self: &Arc<Self>, outcome: &Outcome) {
-        self.count(Refusal::from_outcome(outcome));
+    pub(crate) fn count_outcome(self: &Arc<Self>, outcome: &Outcome, id: RequestId) {
+        self.count(Refusal::from_outcome(outcome).of_request(id, None));
     }
 
     fn count(self: &Arc<Self>, refusal: Refusal) {
@@ -102,6 +117,7 @@ impl RefusalLog {
         tracing::debug!(
             status,
             reason = reason.describe().name,
+            request_id = refusal.request_id.map(display),
             client,
             key,
             detail,
@@ -181,6 +197,7 @@ impl Counter {
         let example = example.unwrap_or_else(|| Refusal::new(reason));
         let (key, detail) = (example.key.as_deref(), example.detail.as_deref());
         let client = example.client.as_deref();
+        let request_id = example.request_id.map(display);
         let (status, description) = (example.status, reason.describe());
         let (name, text) = (description.name, description.text);
         if description.level == Level::WARN {
@@ -189,6 +206,7 @@ impl Counter {
                 reason = name,
                 count,
                 total,
+                request_id,
                 client,
                 key,
                 detail,
@@ -200,6 +218,7 @@ impl Counter {
                 reason = name,
                 count,
                 total,
+                request_id,
                 client,
                 key,
                 detail,

@@ -244,7 +244,8 @@ mod tests {
 
     use super::{MAX_CHANGES_IN_A_ROW, Source, Watched};
     use crate::error::Error;
-    use crate::server::auth::{Authorizer, Identity, RequestHead, Unauthorized};
+    use crate::server::auth::{Authorizer, RequestHead, Unauthorized};
+    use crate::util::identity::Identity;
 
     #[derive(Default)]
     struct Scripted {

@@ -10,8 +10,10 @@ use wasmtime_wasi_http::p2::body::HyperOutgoingBody;
 
 use crate::component::pool::AcquireError;
 use crate::component::put_sink::protocol;
+use crate::server::problem_id;
 use crate::sink::BUSY_RETRY_SECONDS;
 use crate::sink::refusal::Refusal;
+use crate::util::request_id::RequestId;
 
 /// A response with a body of the host, or one that a guest writes.
 pub(crate) type Response = hyper::Response<Either<Full<Bytes>, HyperOutgoingBody>>;
@@ -25,14 +27,14 @@ pub(crate) enum InvalidResponse {
     Field(String),
 }
 
-/// The response of the host to a request with this `outcome`, which equals the one that a guest would make.
-pub(crate) fn respond(outcome: &Outcome) -> Response {
+/// The response of the host to the request `id` with this `outcome`, which equals the one that a guest would make.
+pub(crate) fn respond(outcome: &Outcome, id: RequestId) -> Response {
     let encoded = outcome.response();
     let (status, problem) = (encoded.status, encoded.body());
     let header = encoded
         .header
         .map(|(name, value)| (HeaderName::from_static(name), value));
-    let response = complete(status, header, problem);
+    let response = complete(status, header, problem, || id);
     let mut response =
         response.expect("outcomes have status codes of RFC 9110 and printable fields");
     let refusal = Refusal::from_outcome(outcome);
@@ -40,12 +42,15 @@ pub(crate) fn respond(outcome: &Outcome) -> Response {
     response
 }
 
-/// The response of a guest to a put.
+/// The response of a guest to a put, of the request with the id that `id` makes.
 ///
 /// # Errors
 ///
 /// When its status code or its field is invalid, or the field describes the connection.
-pub(crate) fn into_response(response: protocol::Response) -> Result<Response, InvalidResponse> {
+pub(crate) fn into_response(
+    response: protocol::Response,
+    id: impl FnOnce() -> RequestId,
+) -> Result<Response, InvalidResponse> {
     let header = match response.header {
         None => None,
         Some((name, value)) => match HeaderName::try_from(&name) {
@@ -53,17 +58,18 @@ pub(crate) fn into_response(response: protocol::Response) -> Result<Response, In
             _ => return Err(InvalidResponse::Field(name)),
         },
     };
-    complete(response.status, header, response.body)
+    complete(response.status, header, response.body, id)
 }
 
-/// The outcome of a request for which no instance was acquired.
-pub(crate) fn acquire_outcome(error: AcquireError) -> Outcome {
+/// The outcome of the request `id`, for which no instance was acquired.
+pub(crate) fn acquire_outcome(error: AcquireError, id: RequestId) -> Outcome {
     match error {
         AcquireError::Exhausted => Outcome::Unavailable {
             retry_after_seconds: BUSY_RETRY_SECONDS,
         },
         AcquireError::Instantiate(error) => {
             tracing::error!(
+                request_id = %id,
                 error = format!("{error:#}"),
                 "cannot instantiate the component"
             );
@@ -80,15 +86,24 @@ fn is_connection_field(name: &HeaderName) -> bool {
 fn complete(
     status: u16,
     header: Option<(HeaderName, String)>,
-    problem: String,
+    mut problem: String,
+    id: impl FnOnce() -> RequestId,
 ) -> Result<Response, InvalidResponse> {
     let has_problem = !problem.is_empty();
-    let mut response = Response::new(Either::Left(Full::new(Bytes::from(problem))));
-    *response.status_mut() = match StatusCode::from_u16(status) {
+    let status = match StatusCode::from_u16(status) {
         Ok(status) if !status.is_informational() => status,
         _ => return Err(InvalidResponse::Status(status)),
     };
+    let id = (!status.is_success()).then(id);
+    if let Some(id) = id {
+        problem_id::add_member(&mut problem, id);
+    }
+    let mut response = Response::new(Either::Left(Full::new(Bytes::from(problem))));
+    *response.status_mut() = status;
     let headers = response.headers_mut();
+    if let Some(id) = id {
+        problem_id::add_field(headers, id);
+    }
     if has_problem {
         headers.insert(CONTENT_TYPE, HeaderValue::from_static(PROBLEM_MEDIA_TYPE));
     }

@@ -11,13 +11,13 @@ use bytes::Bytes;
 use hyper::body::{Body as _, Incoming};
 use hyper::header::{AUTHORIZATION, CONNECTION, CONTENT_ENCODING, EXPECT, HeaderValue};
 use hyper::{Method, Request, StatusCode};
+use tracing::Instrument as _;
 
 use crate::component::loaded_component::EntryPoint;
 use crate::component::pool::Permit;
 use crate::component::protocol::ProtocolPre;
 use crate::component::put_sink::protocol;
 use crate::metrics::histogram::Stopwatch;
-use crate::metrics::instances::InstanceCounts;
 use crate::server::auth::{RequestHead, Unauthorized};
 use crate::server::body::{BodyReservation, LimitExceeded, LimitedBody};
 use crate::server::body_quota::BodyLimits;
@@ -29,7 +29,8 @@ use crate::server::response::{Response, acquire_outcome, into_response, respond}
 use crate::server::wasi_http::WasiHttpCall;
 use crate::sink::reason::Reason;
 use crate::sink::refusal::Refusal;
-use crate::sink::{BUSY_RETRY_SECONDS, PutError};
+use crate::sink::{BUSY_RETRY_SECONDS, PutContext, PutError};
+use crate::util::request_id::RequestId;
 
 /// Responds to the requests of one connection.
 pub(crate) struct PeerService(pub(crate) Arc<ConnectionContext>);
@@ -40,15 +41,14 @@ impl PeerService {
     pub(crate) async fn call(&self, request: Request<Incoming>) -> Response {
         let Self(context) = self;
         let start = Stopwatch::start();
+        context.begin_request(request.headers());
         let may_withhold_body = request.headers().contains_key(EXPECT);
         let is_chunked = request.body().size_hint().exact().is_none();
         let invalid = self.validate_framing(&request);
-        if invalid.is_some() {
-            // It is not attributed to the client of the request before.
-            context.set_client(None);
-        }
         let reservation = BodyReservation::new(context);
-        let mut response = self.respond(request, invalid.as_ref(), &reservation).await;
+        let responding = self.respond(request, invalid.as_ref(), &reservation);
+        let span = tracing::debug_span!("request", id = %context.request_id());
+        let mut response = responding.instrument(span).await;
         // After a refusal a client that expects `100 Continue` may send its body or not, so the bytes that
         // follow could be read as either. Nor is anything read after a request that other recipients may
         // read as two, or end elsewhere, nor after a body that is no longer awaited.
@@ -61,11 +61,8 @@ impl PeerService {
             response.headers_mut().insert(CONNECTION, close);
             context.state.linger();
         }
-        let client = || context.client();
-        context
-            .server
-            .refusals
-            .count_response(&mut response, client);
+        let refusals = &context.server.refusals;
+        refusals.count_response(&mut response, || context.request_info());
         let metrics = context.server.metrics.shard();
         metrics.request_time.observe_since(start);
         response
@@ -101,9 +98,9 @@ impl PeerService {
         };
         match (reservation.limit_exceeded(), response) {
             // The guest saw the body end early, but not why.
-            (Some(limit), _) => respond_to_exceeded(limit, limits),
+            (Some(limit), _) => respond_to_exceeded(limit, limits, self.0.request_id()),
             (None, Ok(response)) => response,
-            (None, Err(outcome)) => respond(&outcome),
+            (None, Err(outcome)) => respond(&outcome, self.0.request_id()),
         }
     }
 
@@ -115,9 +112,10 @@ impl PeerService {
         };
         let authorized = authorizer.authorize(&RequestHead::new(request, context.peer));
         if let Ok(client) = &authorized {
-            tracing::debug!(client = client.name(), "authorized");
+            let request_id = context.request_id();
+            tracing::debug!(client = client.name(), %request_id, "authorized");
+            context.set_client(client.clone());
         }
-        context.set_client(authorized.as_ref().ok().cloned());
         let has_token = |error| error == Unauthorized::InvalidCredentials;
         authorized.map(drop).map_err(|error| Outcome::Unauthorized {
             has_token: has_token(error),
@@ -146,9 +144,11 @@ impl PeerService {
                 {
                     return Err(Outcome::UnsupportedContentCoding(coding));
                 }
-                let body = request.into_body().collect().await;
+                let (put_context, body) = split(context, request);
+                let body = body.collect().await;
                 let body = body.map_err(|_ended_early| Outcome::IncompleteBody)?;
-                let put = put(Arc::clone(context), body, Arc::clone(reservation));
+                let (shared, reservation) = (Arc::clone(context), Arc::clone(reservation));
+                let put = put(shared, body, put_context, reservation);
                 DetachOnDrop::new(put, &context.state).await
             }
             EntryPoint::WasiHttp(_) => {
@@ -176,50 +176,69 @@ impl PeerService {
     }
 }
 
+/// The context of the put, if the sink needs it, and the body.
+fn split(
+    context: &ConnectionContext,
+    request: Request<LimitedBody>,
+) -> (Option<Box<PutContext>>, LimitedBody) {
+    let (head, body) = request.into_parts();
+    let needs_context = context.server.dispatcher.needs_context();
+    let put_context = needs_context.then(|| context.put_context(head.uri, head.headers));
+    (put_context, body)
+}
+
 /// Has a guest decode the body, puts the event, and, if that failed, has a guest make the response. No
 /// instance is held while the sink works. The body counts towards the quota until the end, since the event
 /// is a part of it.
 async fn put(
     context: Arc<ConnectionContext>,
     body: Bytes,
+    put_context: Option<Box<PutContext>>,
     _reservation: Arc<BodyReservation>,
 ) -> Result<Response, Outcome> {
     let EntryPoint::Protocol(pool) = &context.server.entry_point else {
         unreachable!("the caller has matched it");
     };
     let metrics = &context.server.metrics;
-    let mut pooled = pool.acquire().await.map_err(acquire_outcome)?;
+    let pooled = pool.acquire().await;
+    let mut pooled = pooled.map_err(|error| acquire_outcome(error, context.request_id()))?;
     let start = Stopwatch::start();
     let decoded = pooled.instance.decode(body).await;
     metrics.shard().guest_time.observe_since(start);
-    let decoded = decoded.map_err(|error| trap_outcome(error, &metrics.instances))?;
+    let decoded = decoded.map_err(|error| trap_outcome(&error, &context))?;
     let permit = pooled.release();
     let (response, refusal) = match decoded {
         Err(response) => {
             let refusal = Refusal::from_response(response.status, &response.body);
             (response, Some(Box::new(refusal)))
         }
-        Ok(put) => match context.dispatcher.put(put.key, put.event).await {
-            Ok(()) => {
-                metrics.shard().stored.increment();
-                (put.stored, None)
+        Ok(put) => {
+            let id = || context.request_id();
+            let putting = context.dispatcher.put(put.key, put.event, put_context, id);
+            match putting.await {
+                Ok(()) => {
+                    metrics.shard().stored.increment();
+                    (put.stored, None)
+                }
+                // Boxed, since its size would be part of every put's future.
+                Err(refused) => {
+                    let response = error_response(permit, refused.error, &context);
+                    let response = Box::pin(response).await?;
+                    (response, Some(refused.refusal))
+                }
             }
-            // Boxed, since its size would be part of every put's future.
-            Err(refused) => {
-                let response = error_response(permit, refused.error, &metrics.instances);
-                let response = Box::pin(response).await?;
-                (response, Some(refused.refusal))
-            }
-        },
+        }
     };
-    let mut response = into_response(response).map_err(|error| {
-        tracing::error!(%error, "the guest returned an invalid response");
+    let response = into_response(response, || context.request_id());
+    let mut response = response.map_err(|error| {
+        let request_id = context.request_id();
+        tracing::error!(%request_id, %error, "the guest returned an invalid response");
         Outcome::Failed
     })?;
     if let Some(refusal) = refusal {
         // Counted here, since a client that has closed its connection gets no response.
         let refusals = &context.server.refusals;
-        refusals.count_early(*refusal, &mut response, || context.client());
+        refusals.count_early(*refusal, &mut response, || context.request_info());
     }
     Ok(response)
 }
@@ -227,10 +246,10 @@ async fn put(
 async fn error_response(
     permit: Permit<'_, ProtocolPre>,
     error: PutError,
-    counts: &InstanceCounts,
+    context: &ConnectionContext,
 ) -> Result<protocol::Response, Outcome> {
     let mut pooled = permit.acquire().await.map_err(|error| {
-        acquire_outcome(error);
+        acquire_outcome(error, context.request_id());
         // Without a guest the client does not learn whether the event is stored.
         Outcome::Failed
     })?;
@@ -238,24 +257,24 @@ async fn error_response(
         .instance
         .error_response(error)
         .await
-        .map_err(|error| trap_outcome(error, counts))?;
+        .map_err(|error| trap_outcome(&error, context))?;
     pooled.release();
     Ok(response)
 }
 
-#[expect(
-    clippy::needless_pass_by_value,
-    reason = "`map_err` passes it by value"
-)]
-fn trap_outcome(error: wasmtime::Error, counts: &InstanceCounts) -> Outcome {
-    counts.trapped.increment();
-    tracing::error!(error = format!("{error:#}"), "the guest trapped");
+fn trap_outcome(error: &wasmtime::Error, context: &ConnectionContext) -> Outcome {
+    context.server.metrics.instances.trapped.increment();
+    tracing::error!(
+        request_id = %context.request_id(),
+        error = format!("{error:#}"),
+        "the guest trapped"
+    );
     Outcome::Failed
 }
 
 /// The response to a request whose body exceeded a limit.
-fn respond_to_exceeded(limit: LimitExceeded, limits: BodyLimits) -> Response {
-    let mut response = respond(&limit_outcome(limit, limits));
+fn respond_to_exceeded(limit: LimitExceeded, limits: BodyLimits, id: RequestId) -> Response {
+    let mut response = respond(&limit_outcome(limit, limits), id);
     if limit == LimitExceeded::Quota {
         let refusal = Refusal::new(Reason::TooManyBodyBytes);
         response.extensions_mut().insert(refusal);

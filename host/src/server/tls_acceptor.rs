@@ -26,6 +26,7 @@ use crate::server::parse_error;
 use crate::server::prefixed_io::PrefixedIo;
 use crate::server::shutdown::{Phase, Shutdown};
 use crate::util::log_limiter::LogLimiter;
+use crate::util::request_id::RequestId;
 use crate::util::tls::TlsConfig;
 
 /// How long a handshake may take once the server drains: a few round trips.
@@ -184,8 +185,9 @@ async fn refuse_plain_http<S>(
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let outcome = Outcome::InvalidRequest(InvalidRequest::PlainHttp);
-    context.server.refusals.count_outcome(&outcome);
-    let (_, response) = parse_error::encode(&outcome, "", is_head);
+    let id = RequestId::random();
+    context.server.refusals.count_outcome(&outcome, id);
+    let (_, response) = parse_error::encode(&outcome, id, "", is_head);
     let lingering = connection::linger(stream, response, &context.state);
     shutdown.run_until(Phase::Aborting, lingering).await;
 }

@@ -12,12 +12,13 @@ use tokio::sync::oneshot;
 
 use crate::component::incoming_handler::OutparamResult;
 use crate::component::loaded_component::EntryPoint;
-use crate::component::put_sink::RefusalSlot;
+use crate::component::put_sink::{CurrentPut, RefusalSlot};
 use crate::metrics::histogram::Stopwatch;
 use crate::server::body::{BodyReservation, LimitedBody};
-use crate::server::connection_state::{ConnectionState, OpenResponse};
+use crate::server::connection_state::OpenResponse;
 use crate::server::context::ConnectionContext;
 use crate::server::detach_on_drop::DetachOnDrop;
+use crate::server::problem_id;
 use crate::server::response::{Response, acquire_outcome};
 
 /// A call of a guest, as the future of its response.
@@ -30,7 +31,7 @@ pub(crate) struct WasiHttpCall {
     refusal: RefusalSlot,
     /// `None` as long as the guest runs.
     end: Option<CallEnd>,
-    state: Arc<ConnectionState>,
+    context: Arc<ConnectionContext>,
 }
 
 /// How the call of a guest ended. Errors have been logged.
@@ -65,7 +66,7 @@ impl WasiHttpCall {
             outparam,
             refusal,
             end: None,
-            state: Arc::clone(&context.state),
+            context: Arc::clone(context),
         }
     }
 
@@ -76,7 +77,8 @@ impl WasiHttpCall {
             Some(CallEnd::Trapped) => Outcome::Failed,
             Some(CallEnd::NotStarted(outcome)) => outcome,
             Some(CallEnd::Returned) | None => {
-                tracing::error!("the guest returned without a response");
+                let request_id = self.context.request_id();
+                tracing::error!(%request_id, "the guest returned without a response");
                 Outcome::Failed
             }
         }
@@ -97,19 +99,33 @@ async fn call(
     };
     let mut pooled = match pool.acquire().await {
         Ok(pooled) => pooled,
-        Err(error) => return CallEnd::NotStarted(acquire_outcome(error)),
+        Err(error) => {
+            let outcome = acquire_outcome(error, context.request_id());
+            return CallEnd::NotStarted(outcome);
+        }
     };
     let metrics = &context.server.metrics;
     let start = Stopwatch::start();
+    let dispatcher = &context.server.dispatcher;
+    let put_context = dispatcher.needs_context().then(|| {
+        let (uri, headers) = (request.uri().clone(), request.headers().clone());
+        context.put_context(uri, headers)
+    });
+    let put = CurrentPut {
+        request_id: Some(context.request_id()),
+        context: put_context,
+        refusal,
+    };
     let handled = pooled
         .instance
-        .handle(request, context.is_tls, outparam, refusal);
+        .handle(request, context.is_tls, outparam, put);
     let handled = match context.server.request_timeout {
         None => handled.await,
         Some(timeout) => match tokio::time::timeout(timeout, handled).await {
             Ok(handled) => handled,
             Err(_elapsed) => {
-                tracing::error!(?timeout, "the guest did not respond in time");
+                let request_id = context.request_id();
+                tracing::error!(%request_id, ?timeout, "the guest did not respond in time");
                 return CallEnd::TimedOut;
             }
         },
@@ -122,7 +138,11 @@ async fn call(
         }
         Err(error) => {
             metrics.instances.trapped.increment();
-            tracing::error!(error = format!("{error:#}"), "the guest trapped");
+            tracing::error!(
+                request_id = %context.request_id(),
+                error = format!("{error:#}"),
+                "the guest trapped"
+            );
             CallEnd::Trapped
         }
     }
@@ -137,12 +157,14 @@ impl Future for WasiHttpCall {
         }
         let outparam = ready!(Pin::new(&mut self.outparam).poll(context));
         Poll::Ready(match outparam {
-            Ok(Ok(mut response)) => {
+            Ok(Ok(response)) => {
+                let id = || self.context.request_id();
+                let mut response = problem_id::add_to_outgoing(response, id);
                 if let Some(refusal) = self.refusal.take() {
                     response.extensions_mut().insert(*refusal);
                 }
                 // Dropped with the body: the connection is not idle before.
-                let open = OpenResponse::new(&self.state);
+                let open = OpenResponse::new(&self.context.state);
                 Ok(response.map(|body| {
                     let body = body.map_err(move |error| {
                         let _ = &open;
@@ -152,7 +174,8 @@ impl Future for WasiHttpCall {
                 }))
             }
             Ok(Err(error)) => {
-                tracing::error!(?error, "the guest responded with an error");
+                let request_id = self.context.request_id();
+                tracing::error!(%request_id, ?error, "the guest responded with an error");
                 Err(Outcome::Failed)
             }
             Err(_dropped) => Err(self.outcome()),

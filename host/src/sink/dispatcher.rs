@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
+use tracing::field::display;
 
 use crate::metrics::histogram::Stopwatch;
 use crate::metrics::server_metrics::ServerMetrics;
@@ -13,14 +14,16 @@ use crate::metrics::sink_metrics::SinkMetrics;
 use crate::sink::failure_streak::FailureStreak;
 use crate::sink::reason::Reason;
 use crate::sink::refusal::Refusal;
-use crate::sink::{BoxSink, PutError, PutSink as _};
+use crate::sink::{BoxSink, PutContext, PutError, PutSink as _};
 use crate::util::log_limiter::LogLimiter;
+use crate::util::request_id::RequestId;
 use crate::util::reusable_timeout::ReusableTimeout;
 
 /// The sink of a server, for all of its connections and instances.
 #[derive(Clone)]
 pub(crate) struct SinkDispatcher {
     sink: BoxSink,
+    needs_context: bool,
     timeout: Duration,
     failures: Arc<LogLimiter>,
     streak: Arc<FailureStreak>,
@@ -55,6 +58,11 @@ impl SinkDispatcher {
         self.streak.check()
     }
 
+    /// Whether each put has to have its context.
+    pub(crate) fn needs_context(&self) -> bool {
+        self.needs_context
+    }
+
     /// The numbers of the sink, if it has any.
     pub(crate) fn sink_metrics(&self) -> Option<&SinkMetrics> {
         self.sink.metrics()
@@ -62,6 +70,7 @@ impl SinkDispatcher {
 
     pub(crate) fn new(sink: BoxSink, timeout: Duration, metrics: Arc<ServerMetrics>) -> Self {
         Self {
+            needs_context: sink.needs_context(),
             sink,
             timeout,
             failures: Arc::default(),
@@ -80,8 +89,14 @@ impl SinkDispatcher {
 }
 
 impl SequentialDispatcher {
-    /// Puts an event into the sink.
-    pub(crate) async fn put(&mut self, key: String, event: String) -> Result<(), RefusedPut> {
+    /// Puts an event of the request with this id into the sink.
+    pub(crate) async fn put(
+        &mut self,
+        key: String,
+        event: String,
+        context: Option<Box<PutContext>>,
+        request_id: impl FnOnce() -> Option<RequestId>,
+    ) -> Result<(), RefusedPut> {
         self.key.clear();
         self.key.push_str(&key);
         let Self {
@@ -91,7 +106,17 @@ impl SequentialDispatcher {
         } = self;
         let pending = dispatcher.metrics.recent_events.begin(&event);
         // The call is inside the future, so that a panic before the first await is caught too.
-        let put = AssertUnwindSafe(async { dispatcher.sink.put(key, event).await }).catch_unwind();
+        let put = async {
+            match context {
+                None => dispatcher.sink.put(key, event).await,
+                // Boxed, since its size would be part of every put's future.
+                Some(context) => {
+                    let put = dispatcher.sink.put_with_context(key, event, *context);
+                    Box::pin(put).await
+                }
+            }
+        };
+        let put = AssertUnwindSafe(put).catch_unwind();
         let start = Stopwatch::start();
         let result = timeout.run(put).await;
         dispatcher.metrics.shard().sink_time.observe_since(start);
@@ -108,7 +133,8 @@ impl SequentialDispatcher {
         if let Err(error @ PutError::Failed(reason)) = &result
             && let Some(suppressed) = dispatcher.failures.check(reason)
         {
-            tracing::error!(%error, suppressed, "put failed");
+            let request_id = request_id().map(display);
+            tracing::error!(request_id, %error, suppressed, "put failed");
         }
         dispatcher.streak.record(&result);
         if let (Ok(()), Some(pending)) = (&result, pending) {
@@ -141,11 +167,18 @@ impl ConnectionDispatcher {
         }
     }
 
-    /// Puts an event into the sink.
-    pub(crate) async fn put(&self, key: String, event: String) -> Result<(), RefusedPut> {
+    /// Puts an event of the request with this id into the sink.
+    pub(crate) async fn put(
+        &self,
+        key: String,
+        event: String,
+        context: Option<Box<PutContext>>,
+        request_id: impl FnOnce() -> RequestId,
+    ) -> Result<(), RefusedPut> {
         let idle = self.idle().take();
         let mut sequential = idle.unwrap_or_else(|| self.dispatcher.sequential());
-        let result = sequential.put(key, event).await;
+        let request_id = || Some(request_id());
+        let result = sequential.put(key, event, context, request_id).await;
         *self.idle() = Some(sequential);
         result
     }

@@ -7,6 +7,7 @@ pub(crate) mod comparison;
 pub(crate) mod dispatcher;
 pub(crate) mod failure_streak;
 pub(crate) mod group_commit;
+mod put_context;
 pub(crate) mod reason;
 pub(crate) mod refusal;
 pub(crate) mod unavailable_reasons;
@@ -17,6 +18,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 pub use alldata_peer_protocol::same_event::same_event;
+pub use put_context::PutContext;
 
 use crate::metrics::sink_metrics::SinkMetrics;
 use crate::sink::reason::Reason;
@@ -50,6 +52,57 @@ pub trait PutSink: Send + Sync + 'static {
     ///
     /// The reason why the event was not acknowledged; see [`PutError`].
     fn put(&self, key: String, event: String) -> impl Future<Output = Result<(), PutError>> + Send;
+
+    /// Whether the server passes the context of each put. It asks once, when it starts. Other sinks cost nothing for it.
+    fn needs_context(&self) -> bool {
+        false
+    }
+
+    /// Stores `event` under `key` as [`put`](Self::put) does. The server calls it in place of `put` if the sink
+    /// [needs the context](Self::needs_context).
+    ///
+    /// ```
+    /// use alldata_peer_server_http::sink::PutContext;
+    /// use alldata_peer_server_http::{PutError, PutSink};
+    ///
+    /// struct MySink;
+    ///
+    /// impl PutSink for MySink {
+    ///     async fn put(&self, key: String, event: String) -> Result<(), PutError> {
+    ///         println!("{key}: {event}");
+    ///         Ok(())
+    ///     }
+    ///
+    ///     fn needs_context(&self) -> bool {
+    ///         true
+    ///     }
+    ///
+    ///     async fn put_with_context(
+    ///         &self,
+    ///         key: String,
+    ///         event: String,
+    ///         context: PutContext,
+    ///     ) -> Result<(), PutError> {
+    ///         if context.headers.get("x-tenant").is_none() {
+    ///             return Err(PutError::Rejected("X-Tenant is missing.".to_owned()));
+    ///         }
+    ///         self.put(key, event).await
+    ///     }
+    /// }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As [`put`](Self::put).
+    fn put_with_context(
+        &self,
+        key: String,
+        event: String,
+        context: PutContext,
+    ) -> impl Future<Output = Result<(), PutError>> + Send {
+        drop(context);
+        self.put(key, event)
+    }
 
     /// Writes the data that the sink has buffered. A server calls it once when it closes, after the last
     /// put, or after the drain time-out while slower puts are still running. A sink that acknowledges only
@@ -205,6 +258,19 @@ impl PutSink for BoxSink {
         self.sink.put(key, event)
     }
 
+    fn needs_context(&self) -> bool {
+        self.sink.needs_context()
+    }
+
+    fn put_with_context(
+        &self,
+        key: String,
+        event: String,
+        context: PutContext,
+    ) -> impl Future<Output = Result<(), PutError>> + Send {
+        self.sink.put_with_context(key, event, context)
+    }
+
     fn flush(&self) -> impl Future<Output = Result<(), PutError>> + Send {
         self.sink.flush()
     }
@@ -229,6 +295,8 @@ type BoxPut<'a> = Pin<Box<dyn Future<Output = Result<(), PutError>> + Send + 'a>
 /// [`PutSink`] as a trait that can be an object.
 trait ErasedSink: Send + Sync {
     fn put(&self, key: String, event: String) -> BoxPut<'_>;
+    fn needs_context(&self) -> bool;
+    fn put_with_context(&self, key: String, event: String, context: PutContext) -> BoxPut<'_>;
     fn flush(&self) -> BoxPut<'_>;
     fn health(&self) -> Result<(), String>;
 }
@@ -236,6 +304,14 @@ trait ErasedSink: Send + Sync {
 impl<S: PutSink> ErasedSink for S {
     fn put(&self, key: String, event: String) -> BoxPut<'_> {
         Box::pin(PutSink::put(self, key, event))
+    }
+
+    fn needs_context(&self) -> bool {
+        PutSink::needs_context(self)
+    }
+
+    fn put_with_context(&self, key: String, event: String, context: PutContext) -> BoxPut<'_> {
+        Box::pin(PutSink::put_with_context(self, key, event, context))
     }
 
     fn flush(&self) -> BoxPut<'_> {

@@ -5,6 +5,7 @@ use serde::Deserialize;
 
 use crate::sink::PutError;
 use crate::sink::reason::Reason;
+use crate::util::request_id::RequestId;
 
 /// The most bytes of a key that are logged: the longest key fits.
 const MAX_KEY_BYTES: usize = 1024;
@@ -20,6 +21,8 @@ const MAX_DETAIL_BYTES: usize = 512;
 pub(crate) struct Refusal {
     pub(crate) reason: Reason,
     pub(crate) status: u16,
+    /// `None` until it is counted.
+    pub(crate) request_id: Option<RequestId>,
     /// The name of the client, if it is known.
     pub(crate) client: Option<String>,
     pub(crate) key: Option<String>,
@@ -31,6 +34,7 @@ impl Refusal {
         Self {
             reason,
             status: reason.describe().status,
+            request_id: None,
             client: None,
             key: None,
             detail: None,
@@ -55,6 +59,7 @@ impl Refusal {
         Self {
             reason,
             status,
+            request_id: None,
             client: None,
             key: None,
             detail,
@@ -71,16 +76,20 @@ impl Refusal {
         Self {
             reason: Reason::from_status(status),
             status,
+            request_id: None,
             client: None,
             key: None,
             detail: problem.map(|problem| printable(&problem.detail, MAX_DETAIL_BYTES)),
         }
     }
 
-    /// The same, with the name of its client.
-    pub(crate) fn of_client(self, client: Option<&str>) -> Self {
-        let client = client.map(|name| printable(name, MAX_CLIENT_BYTES));
-        Self { client, ..self }
+    /// The same, with the id of the request and the name of its client.
+    pub(crate) fn of_request(self, id: RequestId, client: Option<&str>) -> Self {
+        Self {
+            request_id: Some(id),
+            client: client.map(|name| printable(name, MAX_CLIENT_BYTES)),
+            ..self
+        }
     }
 
     /// The refusal of a put that the sink did not acknowledge.

@@ -2,10 +2,12 @@
 
 pub(crate) mod file_lock;
 pub(crate) mod http_client;
+pub(crate) mod identity;
 pub(crate) mod log_limiter;
 pub(crate) mod ndjson;
 pub(crate) mod redaction;
 pub(crate) mod regular_file;
+pub(crate) mod request_id;
 pub(crate) mod reusable_timeout;
 pub(crate) mod thread_number;
 #[cfg(feature = "tls")]

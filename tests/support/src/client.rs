@@ -155,6 +155,7 @@ impl Connection {
             status,
             headers,
             body: Vec::new(),
+            request_id: None,
         };
         if !to_head && status != 100 {
             let length = answer
@@ -164,6 +165,7 @@ impl Connection {
             self.0.read_exact(&mut body).expect("reads the whole body");
             answer.body = body;
         }
+        answer.take_request_id();
         answer
     }
 
@@ -204,16 +206,40 @@ impl Connection {
     }
 }
 
-/// A response.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// A response. The id of its request, which no other response has, is neither in its fields nor in its body.
+#[derive(Debug, Clone)]
 pub struct Answer {
     pub status: u16,
     /// Names are in lower case.
     pub headers: Vec<(String, String)>,
     pub body: Vec<u8>,
+    pub request_id: Option<String>,
+}
+
+/// Ids do not count.
+impl PartialEq for Answer {
+    fn eq(&self, other: &Self) -> bool {
+        let parts = |answer: &Self| (answer.status, answer.headers.clone(), answer.body.clone());
+        parts(self) == parts(other)
+    }
 }
 
 impl Answer {
+    /// Moves the id out of the fields and the body.
+    pub(crate) fn take_request_id(&mut self) {
+        let Some(id) = self.header("x-request-id").map(str::to_owned) else {
+            return;
+        };
+        self.headers.retain(|(name, _)| name != "x-request-id");
+        let member = format!(",\"request_id\":\"{id}\"}}");
+        // Not in the response to `HEAD`.
+        if self.body.ends_with(member.as_bytes()) {
+            self.body.truncate(self.body.len() - member.len());
+            self.body.push(b'}');
+        }
+        self.request_id = Some(id);
+    }
+
     pub fn header(&self, name: &str) -> Option<&str> {
         let mut values = self.headers.iter().filter(|(field, _)| field == name);
         let value = values.next().map(|(_, value)| value.as_str());

@@ -62,6 +62,7 @@ impl Wire {
             status: status.unwrap_or_else(|| panic!("no status line: {status_line:?}")),
             headers: Vec::new(),
             body: Vec::new(),
+            request_id: None,
         };
         while let Some((name, value)) = self.line().await.split_once(": ") {
             let name = name.to_ascii_lowercase();
@@ -72,6 +73,7 @@ impl Wire {
         let read = self.stream.read_exact(&mut body).await;
         read.expect("reads the whole body");
         answer.body = body;
+        answer.take_request_id();
         answer
     }
 

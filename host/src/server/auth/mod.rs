@@ -9,6 +9,7 @@ use std::sync::Arc;
 use hyper::{HeaderMap, Method, Uri};
 
 use crate::error::Error;
+use crate::util::identity::Identity;
 
 pub use token_file::{MIN_TOKEN_BYTES, TokenFile};
 
@@ -71,10 +72,6 @@ pub struct RequestHead<'a> {
     pub peer: Option<SocketAddr>,
 }
 
-/// The name of a client, for the log. Its clones share it.
-#[derive(Clone, PartialEq, Eq, Hash)]
-pub struct Identity(Arc<str>);
-
 /// The reason why a request is refused with 401.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Unauthorized {
@@ -109,25 +106,6 @@ impl fmt::Debug for RequestHead<'_> {
             .field("headers", &headers)
             .field("peer", &self.peer)
             .finish()
-    }
-}
-
-impl Identity {
-    /// A name, which must not be a secret.
-    pub fn new(name: impl Into<Arc<str>>) -> Self {
-        Self(name.into())
-    }
-
-    /// The name.
-    #[must_use]
-    pub fn name(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Debug for Identity {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(formatter)
     }
 }
 

@@ -15,7 +15,8 @@ use hyper::header::AUTHORIZATION;
 use subtle::{ConditionallySelectable as _, ConstantTimeEq as _};
 
 use crate::error::Error;
-use crate::server::auth::{Authorizer, Identity, RequestHead, Unauthorized};
+use crate::server::auth::{Authorizer, RequestHead, Unauthorized};
+use crate::util::identity::Identity;
 use crate::util::regular_file;
 use crate::util::watched_files::WatchedFiles;
 
