@@ -7,11 +7,12 @@ use tempfile::TempDir;
 
 use crate::support::{Output, run};
 
-const COMMANDS: [&str; 9] = [
+const COMMANDS: [&str; 10] = [
     "completions",
     "component",
     "export",
     "get",
+    "health",
     "import",
     "man",
     "put",

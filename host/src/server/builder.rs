@@ -25,7 +25,7 @@ use crate::server::listen_address::ListenAddress;
 use crate::server::listener::{self, Listen, PeerListener, Prepared};
 use crate::server::monitor::Monitor;
 use crate::server::peer_server::PeerServer;
-use crate::server::reloader::{Reloader, Source};
+use crate::server::reloader::Reloader;
 #[cfg(feature = "tls")]
 use crate::server::tls_acceptor::TlsAcceptor;
 use crate::server::transport::{self, Transport};
@@ -282,9 +282,7 @@ impl PeerServerBuilder {
         if authorizer.is_none() {
             transport::warn_if_open(&listeners, transport.authenticates_clients());
         }
-        let mut sources = transport.sources();
-        sources.extend(authorizer.clone().map(Source::Authorizer));
-        let reloader = Reloader::start(sources);
+        let reloader = Reloader::start(transport.sources(authorizer, &sink));
         Ok(PeerServer::start(
             hostname,
             listeners,

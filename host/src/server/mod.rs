@@ -33,6 +33,7 @@ mod parse_error;
 pub(crate) mod auth;
 
 mod context;
+mod reload_source;
 mod reloader;
 
 mod service;

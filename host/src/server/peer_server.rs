@@ -207,11 +207,20 @@ impl PeerServer {
         }
     }
 
-    /// Has certificates and tokens read again, in the background, and returns whether there are any. Without this they
-    /// are read again when their files change. If that fails, the error is logged, and the old ones stay in effect.
+    /// Has certificates and tokens read again, and a file of `ndjson:` that was moved away replaced by a new one, in the
+    /// background. Returns whether there are any. Certificates and tokens are also read again when their files change.
+    /// If it fails, the error is logged, the old ones stay in effect, and it is tried again.
     pub fn reload(&self) -> bool {
         if let Some(reloader) = &self.reloader {
-            reloader.request();
+            drop(reloader.request());
+        }
+        self.reloader.is_some()
+    }
+
+    /// The same, and waits until it is done.
+    pub async fn reload_and_wait(&self) -> bool {
+        if let Some(reloader) = &self.reloader {
+            reloader.request().await;
         }
         self.reloader.is_some()
     }
@@ -232,6 +241,10 @@ impl PeerServer {
         if until(deadline, tasks.wait()).await.is_none() {
             tracing::warn!(tasks = tasks.len(), "closing with requests in service");
             self.shared.shutdown.begin(Phase::Aborting);
+        }
+        if let Some(reloader) = &self.reloader {
+            // It may be reopening the file of the sink.
+            until(deadline, reloader.stop()).await;
         }
         self.flush(deadline).await;
         self.shared.context.refusals.report_totals();

@@ -1,18 +1,15 @@
-//! Reads certificates and tokens again when their files change or on request, and warns of certificates that
-//! expire. It all happens beside the connections, in one task for each server.
+//! Reads certificates and tokens again when their files change or on request, has the sink reopen its file on request,
+//! and warns of certificates that expire. It all happens beside the connections, in one task for each server.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use tokio::sync::Notify;
+use tokio::sync::watch;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::error::Error;
-use crate::server::auth::Authorizer;
+use crate::server::reload_source::Source;
 use crate::util::log_limiter::LogLimiter;
-#[cfg(feature = "tls")]
-use crate::util::tls::TlsConfig;
 
 /// How often the files are looked at: soon enough for a person who has replaced one, and cheap.
 const POLL_INTERVAL: Duration = Duration::from_secs(2);
@@ -32,15 +29,16 @@ const DAY_SECONDS: u64 = 24 * 60 * 60;
 /// The task of a server; it ends when this is dropped.
 #[derive(Debug)]
 pub(crate) struct Reloader {
-    requested: Arc<Notify>,
+    requests: watch::Sender<Requests>,
+    /// The number of the last request that was carried out. Closed once the task has ended.
+    done: watch::Receiver<u64>,
     _task: AbortOnDropHandle<()>,
 }
 
-/// A source that is read again.
-pub(crate) enum Source {
-    #[cfg(feature = "tls")]
-    Tls(TlsConfig),
-    Authorizer(Arc<dyn Authorizer>),
+#[derive(Debug, Default, Clone, Copy)]
+struct Requests {
+    made: u64,
+    is_over: bool,
 }
 
 /// A source, and the state of its watching.
@@ -61,24 +59,49 @@ impl Reloader {
         if sources.is_empty() {
             return None;
         }
-        let requested = Arc::new(Notify::new());
+        let (requests, requested) = watch::channel(Requests::default());
+        let (reporting, done) = watch::channel(0);
         let watched = sources.into_iter().map(Watched::new);
-        let task = tokio::spawn(run(watched.collect(), Arc::clone(&requested)));
+        let task = tokio::spawn(run(watched.collect(), requested, reporting));
         Some(Self {
-            requested,
+            requests,
+            done,
             _task: AbortOnDropHandle::new(task),
         })
     }
 
-    /// Has the task read all sources again. Requests during one are served by one more.
-    pub(crate) fn request(&self) {
-        self.requested.notify_one();
+    /// Has the task read all sources again. Requests during one are served by one more. The future waits until it is
+    /// done.
+    pub(crate) fn request(&self) -> impl Future<Output = ()> + use<> {
+        self.requests.send_modify(|requests| requests.made += 1);
+        let number = self.requests.borrow().made;
+        let mut done = self.done.clone();
+        async move {
+            // An error: the task has ended, and has said why.
+            let _ = done.wait_for(|done| *done >= number).await;
+        }
+    }
+
+    /// Ends the task, and waits for that.
+    pub(crate) async fn stop(&self) {
+        self.requests
+            .send_modify(|requests| requests.is_over = true);
+        let mut done = self.done.clone();
+        while done.changed().await.is_ok() {}
     }
 }
 
-async fn run(mut watched: Vec<Watched>, requested: Arc<Notify>) {
-    let mut is_requested = false;
+async fn run(
+    mut watched: Vec<Watched>,
+    mut requested: watch::Receiver<Requests>,
+    done: watch::Sender<u64>,
+) {
     loop {
+        let Requests { made, is_over } = *requested.borrow_and_update();
+        if is_over {
+            return;
+        }
+        let is_requested = made > *done.borrow();
         // Files may be on a mount that blocks.
         let checked = tokio::task::spawn_blocking(move || {
             for watched in &mut watched {
@@ -93,10 +116,11 @@ async fn run(mut watched: Vec<Watched>, requested: Arc<Notify>) {
                 return;
             }
         };
-        is_requested = tokio::select! {
-            () = requested.notified() => true,
-            () = tokio::time::sleep(POLL_INTERVAL) => false,
-        };
+        done.send_replace(made);
+        tokio::select! {
+            changed = requested.changed() => if changed.is_err() { return },
+            () = tokio::time::sleep(POLL_INTERVAL) => {}
+        }
     }
 }
 
@@ -148,17 +172,17 @@ impl Watched {
     }
 
     fn log(&mut self, reloaded: Result<(), Error>, is_requested: bool) {
-        let name = self.source.name();
+        let reloading = self.source.reloading();
         match reloaded {
             Ok(()) => {
                 self.warned = None;
                 self.failing = LogLimiter::default();
                 match self.source.expiry() {
-                    Some((_, expires)) => tracing::info!(expires, "{name} read again"),
-                    None => tracing::info!("{name} read again"),
+                    Some((_, expires)) => tracing::info!(expires, "{}", reloading.done),
+                    None => tracing::info!("{}", reloading.done),
                 }
             }
-            Err(error) => self.log_failure(&error.to_string(), is_requested),
+            Err(error) => self.log_failure(&with_causes(&error), is_requested),
         }
     }
 
@@ -166,12 +190,12 @@ impl Watched {
     fn log_failure(&self, error: &str, is_requested: bool) {
         let suppressed = self.failing.check(error);
         if is_requested || suppressed.is_some() {
-            let name = self.source.name();
             let suppressed = suppressed.unwrap_or(0);
             tracing::error!(
                 %error,
                 suppressed,
-                "{name} not read again: the old stays in effect until an attempt succeeds"
+                "{}: the old stays in effect until an attempt succeeds",
+                self.source.reloading().failed
             );
         }
     }
@@ -202,39 +226,18 @@ impl Watched {
     }
 }
 
-impl Source {
-    fn name(&self) -> &'static str {
-        match self {
-            #[cfg(feature = "tls")]
-            Self::Tls(_) => "TLS certificates",
-            Self::Authorizer(_) => "tokens",
+/// The texts of an error and its causes, but those that a text before has already.
+fn with_causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let cause_text = cause.to_string();
+        if !text.contains(&cause_text) {
+            text = format!("{text}: {cause_text}");
         }
+        source = cause.source();
     }
-
-    fn has_changed(&self) -> bool {
-        match self {
-            #[cfg(feature = "tls")]
-            Self::Tls(config) => config.has_changed(),
-            Self::Authorizer(authorizer) => authorizer.has_changed(),
-        }
-    }
-
-    fn reload(&self) -> Result<(), Error> {
-        match self {
-            #[cfg(feature = "tls")]
-            Self::Tls(config) => config.reload(),
-            Self::Authorizer(authorizer) => authorizer.reload(),
-        }
-    }
-
-    /// When a certificate expires, also as text.
-    fn expiry(&self) -> Option<(SystemTime, String)> {
-        match self {
-            #[cfg(feature = "tls")]
-            Self::Tls(config) => config.expiry_for_log().map(|it| (it.time, it.text)),
-            Self::Authorizer(_) => None,
-        }
-    }
+    text
 }
 
 #[cfg(test)]
@@ -242,9 +245,10 @@ mod tests {
     use std::sync::Arc;
     use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
-    use super::{MAX_CHANGES_IN_A_ROW, Source, Watched};
+    use super::{MAX_CHANGES_IN_A_ROW, Watched};
     use crate::error::Error;
     use crate::server::auth::{Authorizer, RequestHead, Unauthorized};
+    use crate::server::reload_source::Source;
     use crate::util::identity::Identity;
 
     #[derive(Default)]

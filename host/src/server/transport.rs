@@ -7,17 +7,19 @@ use std::time::SystemTime;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::metrics::server_metrics::ServerMetrics;
+use crate::server::auth::Authorizer;
 use crate::server::connection;
 use crate::server::connection_limiter::ConnectionLimiter;
 use crate::server::context::ConnectionContext;
 use crate::server::listen_address::LocalAddress;
 use crate::server::listener::Listener;
-use crate::server::reloader::Source;
+use crate::server::reload_source::Source;
 use crate::server::shutdown::Shutdown;
 #[cfg(feature = "tls")]
 use crate::server::tls_acceptor::TlsAcceptor;
 #[cfg(unix)]
 use crate::server::unix_socket;
+use crate::sink::BoxSink;
 
 /// The way in which the connections of the listeners are served.
 #[derive(Debug, Default)]
@@ -58,13 +60,20 @@ impl Transport {
         peer.is_some() && self.scheme() == "https"
     }
 
-    /// The sources that are read again.
-    pub(crate) fn sources(&self) -> Vec<Source> {
+    /// The sources of a server that are read again.
+    pub(crate) fn sources(
+        &self,
+        authorizer: Option<Arc<dyn Authorizer>>,
+        sink: &BoxSink,
+    ) -> Vec<Source> {
+        let authorizer = authorizer.map(Source::Authorizer).into_iter();
+        let rest = authorizer.chain(sink.reopen().map(Source::Sink));
         #[cfg(feature = "tls")]
         if let Some(tls) = &self.tls {
-            return vec![Source::Tls(tls.config().clone())];
+            let tls = Source::Tls(tls.config().clone());
+            return std::iter::once(tls).chain(rest).collect();
         }
-        Vec::new()
+        rest.collect()
     }
 
     /// When the certificate of the server expires, if there is one and that is known.

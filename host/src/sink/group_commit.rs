@@ -13,6 +13,7 @@ use std::{fmt, io};
 
 use tokio::sync::oneshot;
 
+use crate::error::Error;
 use crate::metrics::histogram::Stopwatch;
 use crate::metrics::sink_metrics::{BatchMetrics, QueueMetrics, SinkMetrics};
 use crate::sink::reason::Reason;
@@ -88,6 +89,11 @@ pub(crate) trait Writer: Send + 'static {
     /// Maintains the output while there is nothing to write.
     fn idle(&mut self) {}
 
+    /// Begins a new file if the old one was moved away.
+    fn reopen(&mut self) -> Result<(), Error> {
+        Ok(())
+    }
+
     /// Looks for the last time at what it has written. Nothing is written after that.
     fn close(&mut self) -> Closed {
         Closed::Complete
@@ -118,9 +124,14 @@ pub(crate) struct GroupCommit<W: Writer> {
 /// The result of a put, and the reason if it was unavailable.
 type Reply<T> = (Result<T, PutError>, Reason);
 
-struct Job<W: Writer> {
+struct QueuedPut<W: Writer> {
     record: Record,
     reply: oneshot::Sender<Reply<W::Written>>,
+}
+
+enum Job<W: Writer> {
+    Put(QueuedPut<W>),
+    Reopen(oneshot::Sender<Result<(), Error>>),
 }
 
 impl<W: Writer> GroupCommit<W> {
@@ -169,8 +180,11 @@ impl<W: Writer> GroupCommit<W> {
         queued.puts.fetch_add(1, Ordering::Relaxed);
         let (reply, written) = oneshot::channel();
         let sent = match &self.queue {
-            Some(queue) => queue.try_send(Job { record, reply }),
-            None => Err(TrySendError::Disconnected(Job { record, reply })),
+            Some(queue) => queue.try_send(Job::Put(QueuedPut { record, reply })),
+            None => Err(TrySendError::Disconnected(Job::Put(QueuedPut {
+                record,
+                reply,
+            }))),
         };
         if let Err(error) = sent {
             queued.bytes.fetch_sub(bytes, Ordering::Relaxed);
@@ -188,6 +202,18 @@ impl<W: Writer> GroupCommit<W> {
             self.reasons.record(reason);
         }
         written
+    }
+
+    /// Has the writer reopen its file after the puts that are queued, and waits for that. Blocks.
+    pub(crate) fn reopen(&self) -> Result<(), Error> {
+        let (reply, reopened) = oneshot::channel();
+        let queue = self.queue.as_ref();
+        let is_sent = queue.is_some_and(|queue| queue.send(Job::Reopen(reply)).is_ok());
+        // A writer that has ended, or that panics, has said so.
+        match is_sent.then(|| reopened.blocking_recv()) {
+            Some(Ok(result)) => result,
+            _ => Ok(()),
+        }
     }
 
     fn full(&self, reason: Reason) -> PutError {
@@ -225,7 +251,7 @@ fn writer_exited() -> PutError {
     PutError::Failed("the writer's thread has ended".to_owned())
 }
 
-/// Waits for a put; `None` once the queue is closed.
+/// Waits for a job; `None` once the queue is closed.
 fn next_job<W: Writer>(writer: &mut W, jobs: &Receiver<Job<W>>) -> Option<Job<W>> {
     let Some(interval) = writer.idle_interval() else {
         return jobs.recv().ok();
@@ -249,7 +275,16 @@ fn run<W: Writer>(
     queued: &QueueMetrics,
     batches: &BatchMetrics,
 ) -> Closed {
-    while let Some(first) = next_job(&mut writer, jobs) {
+    // The job that ended the last batch.
+    let mut next = None;
+    while let Some(job) = next.take().or_else(|| next_job(&mut writer, jobs)) {
+        let first = match job {
+            Job::Put(first) => first,
+            Job::Reopen(reply) => {
+                reopen(&mut writer, reply);
+                continue;
+            }
+        };
         let mut bytes = first.record.bytes();
         let mut records = vec![first.record];
         let mut replies = vec![first.reply];
@@ -257,9 +292,17 @@ fn run<W: Writer>(
             && bytes < MAX_BATCH_BYTES
             && let Ok(job) = jobs.try_recv()
         {
-            bytes += job.record.bytes();
-            records.push(job.record);
-            replies.push(job.reply);
+            match job {
+                Job::Put(put) => {
+                    bytes += put.record.bytes();
+                    records.push(put.record);
+                    replies.push(put.reply);
+                }
+                other @ Job::Reopen(_) => {
+                    next = Some(other);
+                    break;
+                }
+            }
         }
         queued.bytes.fetch_sub(bytes, Ordering::Relaxed);
         queued.puts.fetch_sub(records.len(), Ordering::Relaxed);
@@ -279,4 +322,12 @@ fn run<W: Writer>(
         }
     }
     writer.close()
+}
+
+fn reopen<W: Writer>(writer: &mut W, reply: oneshot::Sender<Result<(), Error>>) {
+    match catch_unwind(AssertUnwindSafe(|| writer.reopen())) {
+        // Nobody may wait any more.
+        Ok(result) => drop(reply.send(result)),
+        Err(_panic) => tracing::error!("the writer panicked while it reopened its file"),
+    }
 }

@@ -10,18 +10,20 @@ pub(crate) mod group_commit;
 mod put_context;
 pub(crate) mod reason;
 pub(crate) mod refusal;
+pub(crate) mod reopen;
 pub(crate) mod unavailable_reasons;
 
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 pub use alldata_peer_protocol::same_event::same_event;
 pub use put_context::PutContext;
 
 use crate::metrics::sink_metrics::SinkMetrics;
 use crate::sink::reason::Reason;
+use crate::sink::reopen::Reopen;
 use crate::sink::unavailable_reasons::UnavailableReasons;
 
 /// After how many seconds a client may retry a put that was refused because of load, or of a lock of another
@@ -132,8 +134,7 @@ pub trait PutSink: Send + Sync + 'static {
     {
         BoxSink {
             sink: Arc::new(self),
-            reasons: None,
-            metrics: None,
+            internals: None,
         }
     }
 }
@@ -200,41 +201,49 @@ where
 #[derive(Clone)]
 pub struct BoxSink {
     sink: Arc<dyn ErasedSink>,
-    /// Records why puts were unavailable, if the sink supports it.
-    reasons: Option<Arc<UnavailableReasons>>,
-    metrics: Option<Arc<SinkMetrics>>,
+    /// `None` for a sink that does not come with this crate.
+    internals: Option<Arc<SinkInternals>>,
+}
+
+/// The parts of a sink that comes with this crate.
+pub(crate) struct SinkInternals {
+    /// Records why puts were unavailable.
+    pub(crate) reasons: Arc<UnavailableReasons>,
+    pub(crate) metrics: Option<SinkMetrics>,
+    /// Reopens the file of the sink, if it can. Does not keep the sink open.
+    pub(crate) reopen: Option<Weak<dyn Reopen>>,
 }
 
 impl BoxSink {
-    /// A sink that records in `reasons` why each put was unavailable.
-    pub(crate) fn with_reasons(sink: impl PutSink, reasons: Arc<UnavailableReasons>) -> Self {
+    /// A sink that comes with this crate.
+    pub(crate) fn with_internals(sink: impl PutSink, internals: SinkInternals) -> Self {
         Self {
             sink: Arc::new(sink),
-            reasons: Some(reasons),
-            metrics: None,
+            internals: Some(Arc::new(internals)),
         }
     }
 
-    pub(crate) fn with_metrics(mut self, metrics: SinkMetrics) -> Self {
-        self.metrics = Some(Arc::new(metrics));
-        self
+    /// The part that reopens the file of the sink, if it can.
+    pub(crate) fn reopen(&self) -> Option<Weak<dyn Reopen>> {
+        self.internals.as_ref()?.reopen.clone()
     }
 
     /// The numbers of the sink, if it has any.
     pub(crate) fn metrics(&self) -> Option<&SinkMetrics> {
-        self.metrics.as_deref()
+        self.internals.as_ref()?.metrics.as_ref()
     }
 
     /// Tells, once the sink and all clones of it are dropped, whether it has lost events.
     #[must_use]
     pub fn loss_report(&self) -> LossReport {
-        LossReport(self.reasons.clone())
+        let internals = self.internals.as_ref();
+        LossReport(internals.map(|internals| Arc::clone(&internals.reasons)))
     }
 
     /// The reason for a put that has just returned as unavailable.
     pub(crate) fn unavailable_reason(&self) -> Reason {
-        let reasons = self.reasons.as_ref();
-        let reason = reasons.and_then(|reasons| reasons.take_one());
+        let internals = self.internals.as_ref();
+        let reason = internals.and_then(|internals| internals.reasons.take_one());
         reason.unwrap_or(Reason::SinkUnavailable)
     }
 }

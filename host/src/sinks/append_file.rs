@@ -2,17 +2,19 @@
 //!
 //! A file that is moved, removed, replaced, truncated or overwritten while it is open takes bytes as before, but
 //! what is written then is not where anybody looks for it. So that is checked before and after each write, and
-//! once a second. Pipes, terminals and sockets are not checked: they are at no path, or keep nothing.
+//! once a second. A file that was moved away is given up for a new one on request. Pipes, terminals and sockets are not checked: they are at no path, or keep nothing.
 
 use std::fs::{self, File, TryLockError};
 use std::io::{self, ErrorKind, Seek as _, Write as _};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::appended::{Acknowledged, Displacement, check_identity};
 use super::open_append::{explain_open, open};
 use crate::error::Error;
-use crate::store::FileRescue;
+use crate::sink::reopen::ReopenRequest;
+use crate::store::{FileRescue, check_appendable};
 use crate::util::file_lock::has_fcntl_lock;
 
 /// How long a copy that could not be made is not tried again: it reads the whole file.
@@ -21,18 +23,21 @@ const RESCUE_PAUSE: Duration = Duration::from_secs(10);
 /// A file that is open for appending.
 #[derive(Debug)]
 pub(super) struct AppendFile {
-    path: PathBuf,
-    file: File,
+    pub(super) path: PathBuf,
+    pub(super) file: File,
     /// What was acknowledged. `None` for what is no regular file.
-    acknowledged: Option<Acknowledged>,
+    pub(super) acknowledged: Option<Acknowledged>,
     /// Whether it ends within a line.
     is_torn: bool,
     /// Why it is not the file that it has to be, as it was last said.
     displaced: Option<String>,
+    /// When it was found displaced.
+    pub(super) displaced_at: Option<Instant>,
+    pub(super) reopening: Arc<ReopenRequest>,
     rescue: FileRescue,
-    is_rescued: bool,
+    pub(super) is_rescued: bool,
     rescue_failed_at: Option<Instant>,
-    is_finished: bool,
+    pub(super) is_finished: bool,
 }
 
 /// Why a file was not written, or may have been written in vain.
@@ -50,12 +55,24 @@ pub(super) enum AppendError {
 
 impl AppendFile {
     /// Opens the file at `path`, which is made if it is not there, and locks it.
-    pub(super) fn open(path: &Path) -> Result<Self, Error> {
+    pub(super) fn open(path: &Path, reopening: Arc<ReopenRequest>) -> Result<Self, Error> {
         let fail = |source| Error::File {
             operation: "open",
             path: path.to_owned(),
             source,
         };
+        check_appendable(path).map_err(|error| match error {
+            Error::File {
+                operation,
+                path,
+                source,
+            } => Error::File {
+                operation,
+                source: explain_open(&path, source),
+                path,
+            },
+            other => other,
+        })?;
         // Of a relative path, another directory may be the working one later, or have another name.
         let path = std::path::absolute(path).map_err(fail)?;
         let mut file = open(&path).map_err(|error| fail(explain_open(&path, error)))?;
@@ -82,6 +99,8 @@ impl AppendFile {
             is_torn: acknowledged.as_ref().is_some_and(Acknowledged::is_torn),
             acknowledged,
             displaced: None,
+            displaced_at: None,
+            reopening,
             rescue,
             is_rescued: false,
             is_finished: false,
@@ -113,10 +132,12 @@ impl AppendFile {
     }
 
     fn append_unless_displaced(&mut self, mut lines: String) -> Result<(), AppendError> {
+        if let Err(what) = self.check() {
+            self.await_rotation(what).map_err(AppendError::Displaced)?;
+        }
         if self.is_torn {
             lines.insert(0, '\n');
         }
-        self.check().map_err(AppendError::Displaced)?;
         let before = self.file.metadata()?.len();
         if let Err((written, error)) = write_all(&mut self.file, lines.as_bytes()) {
             self.is_torn |= written > 0 && self.file.set_len(before).is_err();
@@ -137,16 +158,22 @@ impl AppendFile {
             let length = self.file.stream_position()?;
             let written = Acknowledged::of(lines.into_bytes(), length);
             // Another program may have come in between.
-            self.check_for(before)
-                .and_then(|()| self.check_for(&written))
-                .map_err(AppendError::DisplacedMeanwhile)?;
-            self.acknowledged = Some(written);
+            let found = self
+                .check_for(before)
+                .and_then(|()| self.check_for(&written));
+            let before = self.acknowledged.replace(written);
+            if let Err(what) = found
+                && let Err(what) = self.await_rotation(what)
+            {
+                self.acknowledged = before;
+                return Err(AppendError::DisplacedMeanwhile(what));
+            }
         }
         Ok(())
     }
 
     /// Whether the file is at its path, and has what was acknowledged.
-    fn check(&self) -> Result<(), Displacement> {
+    pub(super) fn check(&self) -> Result<(), Displacement> {
         match &self.acknowledged {
             Some(acknowledged) => self.check_for(acknowledged),
             None => Ok(()),
@@ -183,6 +210,11 @@ impl AppendFile {
             (Some(_), None) => tracing::info!("{path} is in its place again"),
             _ => {}
         }
+        if displaced.is_none() {
+            self.displaced_at = None;
+        } else {
+            self.displaced_at.get_or_insert_with(Instant::now);
+        }
         self.displaced = displaced;
         if self.displaced.is_some() {
             self.rescue_if_removed(RESCUE_PAUSE);
@@ -202,7 +234,7 @@ impl AppendFile {
     }
 
     /// Copies what is acknowledged of a file that has no name any more, unless that failed just before.
-    fn rescue_if_removed(&mut self, pause: Duration) {
+    pub(super) fn rescue_if_removed(&mut self, pause: Duration) {
         let is_late = |failed_at: Instant| failed_at.elapsed() >= pause;
         if self.is_rescued
             || !self.rescue_failed_at.is_none_or(is_late)

@@ -22,13 +22,15 @@ pub(super) struct Acknowledged {
 /// What became of a file that is open.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Displacement {
-    #[error("it was removed: restart the server to begin a new file")]
+    #[error("it was removed: reload (SIGHUP) or restart the server to begin a new file")]
     Removed,
     #[error(
-        "it was moved, or its directory was: move it back, or restart the server to begin a new file"
+        "it was moved, or its directory was: move it back, or reload (SIGHUP) or restart the server to begin a new file"
     )]
     Moved,
-    #[error("another file is at its path: move the first one back, or restart the server")]
+    #[error(
+        "another file is at its path: move the first one back, or reload (SIGHUP) or restart the server to write to the other"
+    )]
     Replaced,
     #[error(
         "it was truncated from {from} to {to} bytes, and has lost acknowledged events: restore it, or restart the server"
@@ -40,6 +42,13 @@ pub(super) enum Displacement {
     Overwritten,
     #[error("its path can't be looked up: {0}")]
     Hidden(io::Error),
+}
+
+impl Displacement {
+    /// Whether the file is where another program has put it, as one that rotates files does.
+    pub(super) fn is_elsewhere(&self) -> bool {
+        matches!(self, Self::Moved | Self::Replaced)
+    }
 }
 
 impl Acknowledged {

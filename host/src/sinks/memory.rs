@@ -9,7 +9,7 @@ use alldata_peer_protocol::same_event::same_event;
 use crate::sink::comparison::{Comparison, SMALL_BYTES, StoredId};
 use crate::sink::reason::Reason;
 use crate::sink::unavailable_reasons::UnavailableReasons;
-use crate::sink::{BoxSink, OPERATOR_RETRY_SECONDS, PutError, PutSink};
+use crate::sink::{BoxSink, OPERATOR_RETRY_SECONDS, PutError, PutSink, SinkInternals};
 
 /// The most bytes of memory that `memory:` uses for its events: as much as a small machine can spare.
 pub const MEMORY_SINK_BYTES: usize = 256 * 1024 * 1024;
@@ -125,7 +125,14 @@ impl PutSink for MemorySink {
 
     fn boxed(self) -> BoxSink {
         let reasons = Arc::clone(&self.reasons);
-        BoxSink::with_reasons(self, reasons)
+        BoxSink::with_internals(
+            self,
+            SinkInternals {
+                reasons,
+                metrics: None,
+                reopen: None,
+            },
+        )
     }
 }
 

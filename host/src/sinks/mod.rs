@@ -9,12 +9,13 @@ mod memory;
 pub mod nats;
 mod ndjson;
 mod open_append;
+mod rotation;
 mod sqlite;
 
 use std::path;
 
 pub use discard::DiscardSink;
-pub use http::{HttpPutError, HttpSink};
+pub use http::{HealthError, HttpPutError, HttpSink};
 pub use memory::{MEMORY_SINK_BYTES, MemorySink};
 #[cfg(feature = "nats")]
 pub use nats::NatsSink;

@@ -4,13 +4,14 @@
 
 use std::io::{self, Stdout};
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use super::append_file::AppendFile;
-use super::open_append::explain_open;
 use crate::error::Error;
 use crate::sink::group_commit::{Closed, GroupCommit, QueueLimits, Record, Writer};
-use crate::sink::{BoxSink, PutError, PutSink};
+use crate::sink::reopen::{Reopen, ReopenRequest};
+use crate::sink::{BoxSink, PutError, PutSink, SinkInternals};
 use crate::store::check_appendable;
 use crate::util::ndjson::put_line;
 
@@ -23,9 +24,17 @@ const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// A sink that appends `{"key":…,"event":…}` and a line break for each put.
 ///
-/// A file is synced before a put is acknowledged; standard output is flushed.
+/// A file is synced before a put is acknowledged; standard output is flushed. A file that was moved away is replaced
+/// by a new one when the server is told to reload.
 #[derive(Debug)]
-pub struct NdjsonSink(GroupCommit<LineWriter>);
+pub struct NdjsonSink(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    commit: GroupCommit<LineWriter>,
+    /// `None` for standard output.
+    reopening: Option<Arc<ReopenRequest>>,
+}
 
 impl NdjsonSink {
     /// Appends to the file at `path`, which is made if it is not there. If its last line has no
@@ -45,21 +54,10 @@ impl NdjsonSink {
     ///
     /// As for [`append`](Self::append).
     pub fn append_with_queue(path: &Path, limits: QueueLimits) -> Result<Self, Error> {
-        check_appendable(path).map_err(|error| match error {
-            Error::File {
-                operation,
-                path,
-                source,
-            } => Error::File {
-                operation,
-                source: explain_open(&path, source),
-                path,
-            },
-            other => other,
-        })?;
-        let file = AppendFile::open(path)?;
+        let reopening = Arc::<ReopenRequest>::default();
+        let file = AppendFile::open(path, Arc::clone(&reopening))?;
         let path = file.path().to_owned();
-        Self::start(path, limits, Output::File(file))
+        Self::start(path, limits, Output::File(file), Some(reopening))
     }
 
     /// Writes to standard output.
@@ -86,29 +84,51 @@ impl NdjsonSink {
             stdout: io::stdout(),
             is_torn: false,
         };
-        Self::start("-".into(), limits, output)
+        Self::start("-".into(), limits, output, None)
     }
 
-    fn start(path: PathBuf, limits: QueueLimits, output: Output) -> Result<Self, Error> {
+    fn start(
+        path: PathBuf,
+        limits: QueueLimits,
+        output: Output,
+        reopening: Option<Arc<ReopenRequest>>,
+    ) -> Result<Self, Error> {
         let writer = LineWriter {
             path: path.clone(),
             output,
         };
         GroupCommit::start("ndjson-writer", limits, writer)
-            .map(Self)
+            .map(|commit| Self(Arc::new(Shared { commit, reopening })))
             .map_err(|source| Error::Thread { path, source })
     }
 }
 
 impl PutSink for NdjsonSink {
     async fn put(&self, key: String, event: String) -> Result<(), PutError> {
-        self.0.put(Record { key, event }).await
+        self.0.commit.put(Record { key, event }).await
     }
 
     fn boxed(self) -> BoxSink {
-        let reasons = self.0.unavailable_reasons();
-        let metrics = self.0.metrics();
-        BoxSink::with_reasons(self, reasons).with_metrics(metrics)
+        let reasons = self.0.commit.unavailable_reasons();
+        let metrics = self.0.commit.metrics();
+        let reopen = Arc::downgrade(&self.0);
+        let is_file = self.0.reopening.is_some();
+        let internals = SinkInternals {
+            reasons,
+            metrics: Some(metrics),
+            reopen: is_file.then_some(reopen as Weak<dyn Reopen>),
+        };
+        BoxSink::with_internals(self, internals)
+    }
+}
+
+impl Reopen for Shared {
+    fn reopen(&self) -> Result<(), Error> {
+        if let Some(reopening) = &self.reopening {
+            // A batch may be waiting for it.
+            reopening.make();
+        }
+        self.commit.reopen()
     }
 }
 
@@ -158,6 +178,13 @@ impl Writer for LineWriter {
     fn idle(&mut self) {
         if let Output::File(file) = &mut self.output {
             file.look();
+        }
+    }
+
+    fn reopen(&mut self) -> Result<(), Error> {
+        match &mut self.output {
+            Output::File(file) => file.reopen(),
+            Output::Stdout { .. } => Ok(()),
         }
     }
 

@@ -11,7 +11,7 @@ use crate::error::Error;
 use crate::metrics::sink_metrics::{SinkMetrics, StoreMetrics};
 use crate::sink::comparison::{Comparison, SMALL_BYTES};
 use crate::sink::group_commit::{GroupCommit, QueueLimits, Record};
-use crate::sink::{BoxSink, PutError, PutSink};
+use crate::sink::{BoxSink, PutError, PutSink, SinkInternals};
 use crate::store::{
     self, InsertOutcome, StoreReader, StoreWriter, StoredEvent, check_store_path,
     remove_new_on_error,
@@ -155,6 +155,13 @@ impl PutSink for SqliteSink {
             store: Some(Arc::clone(&self.store)),
             ..self.commits.metrics()
         };
-        BoxSink::with_reasons(self, reasons).with_metrics(metrics)
+        BoxSink::with_internals(
+            self,
+            SinkInternals {
+                reasons,
+                metrics: Some(metrics),
+                reopen: None,
+            },
+        )
     }
 }

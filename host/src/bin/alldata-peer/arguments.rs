@@ -18,6 +18,9 @@ use crate::version;
 /// The default time-out of `put`: longer than the default sink time-out of a peer.
 const DEFAULT_PUT_TIMEOUT: Duration = Duration::from_secs(60);
 
+/// The default time-out of `health`: a server that is alive responds in milliseconds.
+const DEFAULT_HEALTH_TIMEOUT: Duration = Duration::from_secs(5);
+
 /// An AllData peer server: receives events over HTTP and stores them
 #[derive(Debug, Parser)]
 #[command(name = "alldata-peer", version, long_version = version::long())]
@@ -56,6 +59,8 @@ pub(crate) enum Command {
     Verify(Verify),
     /// Put one event to a peer
     Put(Put),
+    /// Ask a server whether it is ready; exits with 0 if it is
+    Health(Health),
     /// Write the WebAssembly component to a file, alone or with a sink
     Component(Component),
     /// Print the completion script of a shell
@@ -228,6 +233,22 @@ pub(crate) struct Put {
         env = "ALLDATA_PEER_PUT_TIMEOUT",
         value_name = "TIME",
         default_value_t = Timeout(DEFAULT_PUT_TIMEOUT),
+        value_parser = units::timeout()
+    )]
+    pub(crate) timeout: Timeout,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Health {
+    /// The URL of /readyz or /livez at --admin-listen, as http://127.0.0.1:9090/readyz
+    // The value may contain a password.
+    #[arg(value_name = "URL")]
+    pub(crate) url: String,
+    /// How long to wait for the response
+    #[arg(
+        long,
+        value_name = "TIME",
+        default_value_t = Timeout(DEFAULT_HEALTH_TIMEOUT),
         value_parser = units::timeout()
     )]
     pub(crate) timeout: Timeout,

@@ -17,6 +17,7 @@ mod environment;
 mod exit_code;
 mod export;
 mod get;
+mod health;
 mod import;
 mod limits;
 mod lines;
@@ -68,6 +69,7 @@ fn main() -> ExitCode {
         Command::Import(arguments) => import::import(&arguments),
         Command::Verify(arguments) => verify::verify(&arguments),
         Command::Put(arguments) => put::put(arguments),
+        Command::Health(arguments) => health::health(&arguments),
         Command::Component(arguments) => component::component(&arguments),
         Command::Completions { shell } => manual::completions(shell),
         Command::Man { output } => manual::man(output.as_deref()),

@@ -83,7 +83,7 @@ async fn run(arguments: Serve, passed: Vec<PeerListener>) -> Result<()> {
     startup::log(&server, &arguments, sink.as_deref());
     service_manager::ready(&line);
     let signal = tokio::select! {
-        signal = signals.next_or_reload(|| server.reload()) => signal,
+        signal = signals.next_or_reload(|| reload(&server, &line)) => signal,
         never = service_manager::watch(|| server.is_accepting()) => match never {},
     };
     tracing::info!(signal, "closing");
@@ -109,6 +109,14 @@ async fn run(arguments: Serve, passed: Vec<PeerListener>) -> Result<()> {
         Some(report) if report.has_lost_events() => Err(EventsLost.into()),
         _ => Ok(()),
     }
+}
+
+/// Reads files again, and reopens that of the sink. Returns whether there are any.
+async fn reload(server: &PeerServer, status: &str) -> bool {
+    service_manager::reloading();
+    let has_any = server.reload_and_wait().await;
+    service_manager::ready(status);
+    has_any
 }
 
 /// A server, the URL of its sink unless the component has its own, and the losses of that sink at the end.

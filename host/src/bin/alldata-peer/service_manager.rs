@@ -15,6 +15,15 @@ pub(crate) fn ready(status: &str) {
     notify(&[NotifyState::Ready, NotifyState::Status(status)]);
 }
 
+/// The server reads its files again, until it is ready.
+pub(crate) fn reloading() {
+    match NotifyState::monotonic_usec_now() {
+        // In one message, by which the service manager knows the reload that it has asked for.
+        Ok(now) => notify(&[NotifyState::Reloading, now]),
+        Err(error) => tracing::warn!(%error, "cannot notify the service manager"),
+    }
+}
+
 /// The server drains.
 pub(crate) fn stopping() {
     let status = NotifyState::Status("closing: requests in service are answered");

@@ -40,7 +40,7 @@ impl Signals {
 
 #[cfg(unix)]
 mod unix {
-    use std::future::poll_fn;
+    use std::future::{poll_fn, ready};
     use std::task::Poll;
     use std::{fs, io, thread};
 
@@ -91,21 +91,29 @@ mod unix {
 
         /// Waits for the next signal that ends the server.
         pub(crate) async fn next(&mut self) -> &'static str {
-            self.next_or_reload(|| false).await
+            self.next_or_reload(|| ready(false)).await
         }
 
         /// The same. On SIGHUP `reload` is called, which returns whether there is something to read again.
-        pub(crate) async fn next_or_reload(&mut self, reload: impl Fn() -> bool) -> &'static str {
+        /// Those that come meanwhile are served by one more call.
+        pub(crate) async fn next_or_reload<F: Future<Output = bool>>(
+            &mut self,
+            reload: impl Fn() -> F,
+        ) -> &'static str {
             loop {
-                tokio::select! {
+                let (number, signal) = tokio::select! {
                     (_, signal) = self.ending.next() => return signal,
-                    (number, signal) = self.ignored.next() => {
-                        if number == Number::HUP && reload() {
-                            tracing::info!(signal, "reading certificates and tokens again");
-                            continue;
-                        }
-                        tracing::info!(signal, "ignored: SIGTERM or SIGINT ends the server");
-                    }
+                    ignored = self.ignored.next() => ignored,
+                };
+                let has_reloaded = number == Number::HUP
+                    && tokio::select! {
+                        (_, signal) = self.ending.next() => return signal,
+                        has_reloaded = reload() => has_reloaded,
+                    };
+                if has_reloaded {
+                    tracing::info!(signal, "certificates, tokens and files were reloaded");
+                } else {
+                    tracing::info!(signal, "ignored: SIGTERM or SIGINT ends the server");
                 }
             }
         }
@@ -228,7 +236,7 @@ mod other {
         }
 
         /// Waits for the next one. No signal asks to read files again.
-        pub(crate) async fn next_or_reload(&mut self, _reload: impl Fn() -> bool) -> &'static str {
+        pub(crate) async fn next_or_reload<F>(&mut self, _reload: impl Fn() -> F) -> &'static str {
             self.next().await
         }
 

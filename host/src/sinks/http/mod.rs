@@ -4,6 +4,7 @@
 
 mod credentials;
 mod error;
+mod health;
 mod url;
 
 use std::net::IpAddr;
@@ -19,6 +20,7 @@ use hyper_util::client::legacy;
 
 use credentials::Credentials;
 pub use error::HttpPutError;
+pub use health::HealthError;
 pub(super) use url::without_secrets;
 use url::{HttpUrl, Parameters};
 
@@ -111,11 +113,15 @@ impl HttpSink {
 
     async fn send(&self, body: Bytes) -> Result<(), HttpPutError> {
         let authorization = self.credentials.value();
-        let mut response = self.request(body.clone(), authorization.clone()).await?;
+        let mut response = self
+            .request(Method::POST, body.clone(), authorization.clone())
+            .await?;
         if response.status() == StatusCode::UNAUTHORIZED
             && self.credentials.reload(authorization.as_ref()).await
         {
-            response = self.request(body, self.credentials.value()).await?;
+            response = self
+                .request(Method::POST, body, self.credentials.value())
+                .await?;
         }
         // A response with 201 has no body that is worth waiting for.
         if response.status() == StatusCode::CREATED {
@@ -140,11 +146,12 @@ impl HttpSink {
     /// Sends a request once.
     async fn request(
         &self,
+        method: Method,
         body: Bytes,
         authorization: Option<HeaderValue>,
     ) -> Result<Response<Incoming>, HttpPutError> {
         let mut request = Request::new(Full::new(body));
-        *request.method_mut() = Method::POST;
+        *request.method_mut() = method;
         *request.uri_mut() = self.uri.clone();
         if let Some(authorization) = authorization {
             request.headers_mut().insert(AUTHORIZATION, authorization);

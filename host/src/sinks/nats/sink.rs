@@ -29,7 +29,9 @@ use crate::sink::comparison::Comparison;
 use crate::sink::group_commit::QueueLimits;
 use crate::sink::reason::Reason;
 use crate::sink::unavailable_reasons::UnavailableReasons;
-use crate::sink::{BUSY_RETRY_SECONDS, BoxSink, OPERATOR_RETRY_SECONDS, PutError, PutSink};
+use crate::sink::{
+    BUSY_RETRY_SECONDS, BoxSink, OPERATOR_RETRY_SECONDS, PutError, PutSink, SinkInternals,
+};
 
 /// How long to wait for an acknowledgement, which takes milliseconds, before the event is published again.
 const ACK_TIMEOUT: Duration = Duration::from_secs(5);
@@ -289,7 +291,14 @@ impl PutSink for NatsSink {
             stream: Some(self.stream_metrics()),
             ..SinkMetrics::default()
         };
-        BoxSink::with_reasons(self, reasons).with_metrics(metrics)
+        BoxSink::with_internals(
+            self,
+            SinkInternals {
+                reasons,
+                metrics: Some(metrics),
+                reopen: None,
+            },
+        )
     }
 }
 
