@@ -2,10 +2,47 @@ import type { EventEmitter } from "node:events";
 import type { Server } from "node:http";
 import type { AddressInfo } from "node:net";
 
+import type { Store } from "./lib/common.js";
+
 export * from "./lib/common.js";
 
 /** A server of `node:http` that answers by a fetch handler. Call its `listen`. */
 export function createServer(fetch: (request: Request) => Promise<Response>): Server;
+
+/** A database of node:sqlite (`DatabaseSync`), better-sqlite3 or bun:sqlite (`Database`). */
+export interface SqliteDatabase {
+  exec(sql: string): unknown;
+  prepare(sql: string): {
+    run(...values: any[]): { changes: number | bigint };
+    get(...values: any[]): any;
+    all(...values: any[]): any[];
+  };
+}
+
+/**
+ * A store in the table `alldata_event` of a database, which has to be a file. 201 means that the transaction is synced to
+ * the disk. Sets the database to WAL and `synchronous = FULL`: nothing may change that, nor write the table.
+ */
+export function sqlite(database: SqliteDatabase): Store & {
+  get(key: string): string | undefined;
+  entries(): IterableIterator<[string, string]>;
+};
+
+/** The functions of `Deno.Kv` that the store uses. */
+export interface DenoKv {
+  get(key: string[]): Promise<{ value: unknown }>;
+  list(selector: { prefix: string[] }): AsyncIterable<{ key: readonly unknown[]; value: unknown }>;
+  atomic(): any;
+}
+
+/**
+ * A store in Deno KV, which `Deno.openKv` opens. 201 means that Deno KV has committed the event; in a file, that is after
+ * a sync to the disk. An event has at most 65536 bytes; above, the put gets 422.
+ */
+export function denoKv(kv: DenoKv): Store & {
+  get(key: string): Promise<string | undefined>;
+  entries(): AsyncIterableIterator<[string, string]>;
+};
 
 /** The interface of the original module. */
 export class AllDataPeerServer extends EventEmitter {

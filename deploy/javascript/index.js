@@ -7,4 +7,6 @@ export { AllDataPeerServer, AllDataPeerServer as default } from "./lib/all-data-
 // What `require` returns, as of the original module.
 export { AllDataPeerServer as "module.exports" } from "./lib/all-data-peer-server.js";
 export * from "./lib/common.js";
+export { denoKv } from "./lib/deno-kv.js";
 export { createServer } from "./lib/node.js";
+export { sqlite } from "./lib/sqlite.js";

@@ -46,6 +46,30 @@ import { createServer, memory, peer } from 'alldata-peer-server-http';
 const store = memory();
 ";
 
+const NODE_SQLITE: &str = "
+import { createServer, peer, sqlite } from 'alldata-peer-server-http';
+import { DatabaseSync } from 'node:sqlite';
+const store = sqlite(new DatabaseSync(`${process.argv[2]}/events.db`));
+";
+
+const BETTER_SQLITE: &str = "
+import { createServer, peer, sqlite } from 'alldata-peer-server-http';
+import { createRequire } from 'node:module';
+const Database = createRequire(`${process.argv[3]}/package.json`)('better-sqlite3');
+const store = sqlite(new Database(`${process.argv[2]}/events.db`));
+";
+
+const BUN_SQLITE: &str = "
+import { createServer, peer, sqlite } from 'alldata-peer-server-http';
+import { Database } from 'bun:sqlite';
+const store = sqlite(new Database(`${process.argv[2]}/events.db`));
+";
+
+const DENO_KV: &str = "
+import { denoKv, peer } from 'alldata-peer-server-http';
+const store = denoKv(await Deno.openKv(`${Deno.args[0]}/events.db`));
+";
+
 const BY_NODE: &str = "
 const server = createServer(peer(store));
 server.listen(0, '127.0.0.1', () => say('listening', server.address().port));
@@ -71,11 +95,41 @@ impl JavaScriptServer {
     }
 
     pub(crate) fn deno() -> Self {
-        Self::start(|_| run_on(Runtime::Deno, "deno.mjs", &[MEMORY, EVENTS, BY_DENO], &[]))
+        Self::start(|directory| run_on(Runtime::Deno, "deno.mjs", directory, MEMORY, BY_DENO))
     }
 
     pub(crate) fn bun() -> Self {
-        Self::start(|_| run_on(Runtime::Bun, "bun.mjs", &[MEMORY, EVENTS, BY_BUN], &[]))
+        Self::start(|directory| run_on(Runtime::Bun, "bun.mjs", directory, MEMORY, BY_BUN))
+    }
+
+    /// On the newest Node.js, in a file of node:sqlite.
+    pub(crate) fn node_sqlite() -> Self {
+        const NAME: &str = "node-sqlite.mjs";
+        Self::start(|directory| run_on(Runtime::Node, NAME, directory, NODE_SQLITE, BY_NODE))
+    }
+
+    /// On the newest Node.js, in a file of better-sqlite3.
+    pub(crate) fn better_sqlite() -> Self {
+        const NAME: &str = "better-sqlite.mjs";
+        Self::start(|directory| run_on(Runtime::Node, NAME, directory, BETTER_SQLITE, BY_NODE))
+    }
+
+    /// On Deno, in a file of node:sqlite.
+    pub(crate) fn deno_sqlite() -> Self {
+        const NAME: &str = "deno-sqlite.mjs";
+        Self::start(|directory| run_on(Runtime::Deno, NAME, directory, NODE_SQLITE, BY_DENO))
+    }
+
+    /// On Bun, by its node:http, in a file of bun:sqlite.
+    pub(crate) fn bun_sqlite() -> Self {
+        const NAME: &str = "bun-sqlite.mjs";
+        Self::start(|directory| run_on(Runtime::Bun, NAME, directory, BUN_SQLITE, BY_NODE))
+    }
+
+    /// On Deno, in a file of Deno KV.
+    pub(crate) fn deno_kv() -> Self {
+        const NAME: &str = "deno-kv.mjs";
+        Self::start(|directory| run_on(Runtime::Deno, NAME, directory, DENO_KV, BY_DENO))
     }
 
     /// On workerd, in a Durable Object with SQLite.
@@ -131,13 +185,13 @@ impl Platform for JavaScriptServer {
     }
 }
 
-fn run_on(runtime: Runtime, name: &str, parts: &[&str], arguments: &[&str]) -> Started {
-    with_addresses(JavaScriptPeer::run_on(
-        runtime,
-        name,
-        &parts.concat(),
-        arguments,
-    ))
+/// Runs a script on a runtime: `store` makes a store in a directory, `serve` serves it.
+fn run_on(runtime: Runtime, name: &str, directory: &Path, store: &str, serve: &str) -> Started {
+    let script = [store, EVENTS, serve].concat();
+    let directory = directory.to_str().expect("is text");
+    let packages = Runtime::packages().to_str().expect("is text");
+    let process = JavaScriptPeer::run_on(runtime, name, &script, &[directory, packages]);
+    with_addresses(process)
 }
 
 fn with_addresses(process: JavaScriptPeer) -> Started {

@@ -3,11 +3,13 @@
 //! That nothing is lost is in `faults::javascript`.
 
 use std::fs;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
+
+use rustix::process::Signal;
 
 use crate::javascript_server::JavaScriptServer;
-use crate::request_table::Platform as _;
-use crate::support::{Lines, Post, Runtime, can_make, wait_until};
+use crate::request_table::{self, Platform as _};
+use crate::support::{JavaScriptPeer, Lines, Post, Runtime, can_make, wait_until};
 
 /// The number of puts, one after the other, of which each has to be synced.
 const PUTS: usize = 20;
@@ -17,12 +19,176 @@ fn workerd_syncs_each_put() {
     syncs_each_put(Runtime::Workerd, JavaScriptServer::workerd);
 }
 
+#[test]
+fn node_sqlite_syncs_each_put() {
+    syncs_each_put(Runtime::Node, JavaScriptServer::node_sqlite);
+}
+
+#[test]
+fn better_sqlite_syncs_each_put() {
+    syncs_each_put(Runtime::Node, JavaScriptServer::better_sqlite);
+}
+
+#[test]
+fn deno_sqlite_syncs_each_put() {
+    syncs_each_put(Runtime::Deno, JavaScriptServer::deno_sqlite);
+}
+
+#[test]
+fn bun_sqlite_syncs_each_put() {
+    syncs_each_put(Runtime::Bun, JavaScriptServer::bun_sqlite);
+}
+
+#[test]
+fn deno_kv_syncs_each_put() {
+    syncs_each_put(Runtime::Deno, JavaScriptServer::deno_kv);
+}
+
+#[test]
+fn node_sqlite_answers_the_table_of_requests() {
+    hold(Runtime::Node, JavaScriptServer::node_sqlite);
+}
+
+#[test]
+fn better_sqlite_answers_the_table_of_requests() {
+    hold(Runtime::Node, JavaScriptServer::better_sqlite);
+}
+
+#[test]
+fn deno_sqlite_answers_the_table_of_requests() {
+    hold(Runtime::Deno, JavaScriptServer::deno_sqlite);
+}
+
+#[test]
+fn bun_sqlite_answers_the_table_of_requests() {
+    hold(Runtime::Bun, JavaScriptServer::bun_sqlite);
+}
+
+#[track_caller]
+fn hold(runtime: Runtime, start: fn() -> JavaScriptServer) {
+    if can_make("a store in JavaScript", runtime.missing()) {
+        request_table::hold(&start());
+    }
+}
+
+/// Deno KV takes values of up to 64 KiB, and keys of up to 2048 bytes, in which U+0000 takes two.
+#[test]
+fn deno_kv_refuses_larger_events_for_good() {
+    if !can_make("Deno KV", Runtime::Deno.missing()) {
+        return;
+    }
+    let server = JavaScriptServer::deno_kv();
+    let mut connection = server.connect();
+    let event = |length: usize| format!("\"{}\"", "x".repeat(length - 2));
+    connection
+        .ask(&Post::put("most", &event(65_536)))
+        .assert_created();
+    assert_eq!(server.stored("most"), Some(event(65_536)));
+    let answer = connection.ask(&Post::put("more", &event(65_537)));
+    let detail = answer.assert_is(422, "Unprocessable Content", "no", false);
+    assert!(detail.contains("65536"), "{detail}");
+    let key = "\\u0000".repeat(1024);
+    let answer = connection.ask(&Post::new(format!("{{\"key\":\"{key}\",\"event\":1}}")));
+    answer.assert_is(422, "Unprocessable Content", "no", false);
+    let longest = "k".repeat(1024);
+    connection.ask(&Post::put(&longest, "1")).assert_created();
+    for (event, status) in [("[1]", 201), ("[1.0]", 201), ("[2]", 409)] {
+        assert_eq!(connection.ask(&Post::put("once", event)).status, status);
+    }
+    assert_eq!(server.stored("once").as_deref(), Some("[1]"));
+}
+
+/// Two keys that differ after U+0000 are two, also where a module cuts off what it reads.
+#[test]
+fn keys_with_nul_characters_are_kept_apart() {
+    for (runtime, start) in [
+        (Runtime::Node, JavaScriptServer::node_sqlite as fn() -> _),
+        (Runtime::Node, JavaScriptServer::better_sqlite),
+        (Runtime::Deno, JavaScriptServer::deno_sqlite),
+        (Runtime::Bun, JavaScriptServer::bun_sqlite),
+        (Runtime::Deno, JavaScriptServer::deno_kv),
+        (Runtime::Workerd, JavaScriptServer::workerd),
+    ] {
+        if !can_make("a store in JavaScript", runtime.missing()) {
+            continue;
+        }
+        let server = start();
+        for (key, event) in [
+            ("a\\u0000b", "1"),
+            ("a\\u0000c", "2"),
+            ("\\ufeffa", "3"),
+            ("a", "4"),
+        ] {
+            let body = format!("{{\"key\":\"{key}\",\"event\":{event}}}");
+            Post::new(body).send_to(server.address).assert_created();
+        }
+        let mut events = server.events();
+        events.sort();
+        let expected = [("a", "4"), ("a\0b", "1"), ("a\0c", "2"), ("\u{feff}a", "3")];
+        let expected = expected.map(|(key, event)| (key.to_owned(), event.to_owned()));
+        assert_eq!(events, expected, "{runtime:?}");
+    }
+}
+
+/// After a sync that failed nothing is acknowledged: a later one could succeed without what the first was to write.
+#[test]
+fn failed_sync_ends_acknowledgements_until_restart() {
+    if !can_trace(Runtime::Node) {
+        return;
+    }
+    let mut server = JavaScriptServer::node_sqlite();
+    let mut connection = server.connect();
+    connection.ask(&Post::put("before", "1")).assert_created();
+    let fail = "inject=fsync,fdatasync:error=EIO";
+    let mut strace = trace(&server, &["-e", fail, "-o", "/dev/null"]);
+    let answer = connection.ask(&Post::put("failed", "1"));
+    answer.assert_is(500, "Internal Server Error", "unknown", true);
+    server.process.log_line("A put failed");
+    strace.kill().expect("is sent");
+    strace.wait().expect("ends");
+    for key in ["failed", "after"] {
+        let answer = connection.ask(&Post::put(key, "1"));
+        answer.assert_is(503, "Service Unavailable", "no", true);
+    }
+    server.process.kill();
+    server.restart();
+    for key in ["before", "failed", "after"] {
+        let post = Post::put(key, "1");
+        post.send_to(server.address).assert_created();
+    }
+}
+
+#[test]
+fn put_during_a_transaction_of_another_program_is_503() {
+    if !can_make("node:sqlite", Runtime::Node.missing()) {
+        return;
+    }
+    let directory = tempfile::tempdir().expect("makes a directory");
+    let script = "
+        import { createServer, peer, sqlite } from 'alldata-peer-server-http';
+        import { DatabaseSync } from 'node:sqlite';
+        const file = `${process.argv[2]}/events.db`;
+        const server = createServer(peer(sqlite(new DatabaseSync(file))));
+        const other = new DatabaseSync(file);
+        other.exec('BEGIN IMMEDIATE');
+        process.once('SIGUSR1', () => { other.exec('ROLLBACK'); console.log('rolled back'); });
+        try { sqlite(new DatabaseSync(':memory:')); } catch (error) { console.log(error.message); }
+        server.listen(0, '127.0.0.1', () => console.log(`listening on 127.0.0.1:${server.address().port}`));";
+    let path = directory.path().to_str().expect("is text");
+    let process = JavaScriptPeer::run_on(Runtime::Node, "busy.mjs", script, &[path]);
+    process.output_line("the store needs a file");
+    let mut connection = process.connect();
+    let answer = connection.ask(&Post::put("key1", "1"));
+    answer.assert_is(503, "Service Unavailable", "no", true);
+    process.signal(Signal::USR1);
+    process.output_line("rolled back");
+    connection.ask(&Post::put("key1", "2")).assert_created();
+}
+
 /// Counts the calls that sync a file while puts are made, each after the response to the one before.
 #[track_caller]
 fn syncs_each_put(runtime: Runtime, start: fn() -> JavaScriptServer) {
-    let strace = Command::new("strace").arg("--version").output();
-    let strace = strace.err().map(|_| "there is no strace");
-    if !can_make("counting syncs", runtime.missing().or(strace)) {
+    if !can_trace(runtime) {
         return;
     }
     let server = start();
@@ -30,14 +196,8 @@ fn syncs_each_put(runtime: Runtime, start: fn() -> JavaScriptServer) {
     // What is done once is done now.
     connection.ask(&Post::put("first", "1")).assert_created();
     let log = tempfile::NamedTempFile::new().expect("is created");
-    let mut strace = Command::new("strace")
-        .args(["-f", "-e", "trace=fsync,fdatasync", "-o"])
-        .arg(log.path())
-        .arg(format!("--attach={}", server.process.id()))
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect("starts");
-    Lines::of(strace.stderr.take().expect("is piped")).with("attached");
+    let path = log.path().to_str().expect("is text");
+    let mut strace = trace(&server, &["-e", "trace=fsync,fdatasync", "-o", path]);
     let syncs = || {
         let log = fs::read_to_string(log.path()).expect("reads");
         log.matches("sync(").count()
@@ -50,4 +210,21 @@ fn syncs_each_put(runtime: Runtime, start: fn() -> JavaScriptServer) {
     }
     drop(server);
     strace.wait().expect("ends with the server");
+}
+
+fn can_trace(runtime: Runtime) -> bool {
+    let strace = Command::new("strace").arg("--version").output();
+    let strace = strace.err().map(|_| "there is no strace");
+    can_make("tracing syncs", runtime.missing().or(strace))
+}
+
+/// Attaches strace to all threads of a server.
+fn trace(server: &JavaScriptServer, arguments: &[&str]) -> Child {
+    let mut command = Command::new("strace");
+    command.arg("-f").args(arguments);
+    command.arg(format!("--attach={}", server.process.id()));
+    let mut strace = command.stderr(Stdio::piped()).spawn().expect("starts");
+    // One line for all threads.
+    Lines::of(strace.stderr.take().expect("is piped")).with("attached");
+    strace
 }

@@ -279,7 +279,7 @@ fn outcome(answer: Option<Answer>) -> Outcome {
     let problem = answer.assert_problem(answer.status);
     match (answer.status, problem["stored"].as_str()) {
         (409, Some("no")) => Outcome::Conflict,
-        (408 | 503, Some("no")) => Outcome::Refused,
+        (408 | 422 | 503, Some("no")) => Outcome::Refused,
         (500 | 504, Some("unknown")) => Outcome::Unknown,
         _ => panic!("not what a put is answered: {problem}"),
     }

@@ -18,6 +18,36 @@ fn workerd() {
     lose_nothing("javascript::workerd", Runtime::Workerd, start);
 }
 
+#[test]
+fn node_sqlite() {
+    let start = JavaScriptServer::node_sqlite;
+    lose_nothing("javascript::node_sqlite", Runtime::Node, start);
+}
+
+#[test]
+fn better_sqlite() {
+    let start = JavaScriptServer::better_sqlite;
+    lose_nothing("javascript::better_sqlite", Runtime::Node, start);
+}
+
+#[test]
+fn deno_sqlite() {
+    let start = JavaScriptServer::deno_sqlite;
+    lose_nothing("javascript::deno_sqlite", Runtime::Deno, start);
+}
+
+#[test]
+fn bun_sqlite() {
+    let start = JavaScriptServer::bun_sqlite;
+    lose_nothing("javascript::bun_sqlite", Runtime::Bun, start);
+}
+
+#[test]
+fn deno_kv() {
+    let start = JavaScriptServer::deno_kv;
+    lose_nothing("javascript::deno_kv", Runtime::Deno, start);
+}
+
 #[track_caller]
 fn lose_nothing(fault: &'static str, runtime: Runtime, start: fn() -> JavaScriptServer) {
     if can_make(fault, runtime.missing()) {

@@ -4,9 +4,12 @@ use std::fs;
 use std::net::SocketAddr;
 use std::process::{Child, Command, Stdio};
 
+use rustix::process::Signal;
+
 use super::Connection;
 use super::lines::Lines;
 use super::npm_package::installed;
+use super::process::kill;
 use super::runtime::Runtime;
 
 /// A script that uses the package. Its process is killed when this is dropped.
@@ -75,6 +78,11 @@ impl JavaScriptPeer {
     #[must_use]
     pub fn id(&self) -> u32 {
         self.child.id()
+    }
+
+    /// Sends a signal to the process.
+    pub fn signal(&self, signal: Signal) {
+        kill(self.child.id(), signal);
     }
 
     /// Kills the process by SIGKILL, and returns when it has ended.

@@ -35,6 +35,12 @@ impl Runtime {
         (!is_there).then_some("npm has no program of it for this system")
     }
 
+    /// The directory that the packages of the lock file are installed in.
+    #[must_use]
+    pub fn packages() -> &'static Path {
+        installed()
+    }
+
     /// The program, in the package that npm has chosen for this system.
     pub(super) fn program(self) -> Option<PathBuf> {
         let (scope, prefix, program) = match self {
@@ -59,7 +65,8 @@ impl Runtime {
     pub(super) fn command(self, file: &Path) -> Command {
         let mut command = Command::new(self.program().expect("is there"));
         if self == Self::Deno {
-            command.args(["run", "--no-prompt", "--allow-read", "--allow-write"]);
+            command.args(["run", "--no-prompt", "--unstable-kv"]);
+            command.args(["--allow-read", "--allow-write"]);
             command.args(["--allow-net=127.0.0.1", "--node-modules-dir=manual"]);
             command.env("DENO_DIR", target().join("runtimes/deno-cache"));
             command.env("DENO_NO_UPDATE_CHECK", "1");
