@@ -57,8 +57,8 @@ pub use error::{Error, SqliteError};
 pub use limits::Limits;
 pub use server::auth::{Authorizer, MIN_TOKEN_BYTES, RequestHead, TokenFile, Unauthorized};
 pub use server::{
-    DEFAULT_PORT, Health, ListenAddress, LocalAddress, Monitor, NotReady, PeerListener, PeerServer,
-    PeerServerBuilder,
+    ClientAddress, DEFAULT_PORT, Health, ListenAddress, LocalAddress, Monitor, NotReady,
+    PeerListener, PeerServer, PeerServerBuilder, PutService, ResponseBody,
 };
 pub use sink::{PutError, PutSink};
 #[cfg(feature = "tls")]

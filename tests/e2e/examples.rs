@@ -166,3 +166,19 @@ fn axum_application_and_peer_end_together() {
     let stored = run(&["get", "key1", "--store", &store]);
     assert_eq!(stored.assert_ok(), "{\"a\":1}\n");
 }
+
+#[test]
+fn axum_route_stores_puts_on_port_of_application() {
+    let directory = tempfile::tempdir().expect("makes a directory");
+    let store = format!("sqlite:{}", directory.path().join("events.db").display());
+    let example = Example::start("axum_route", &[&store]);
+    let address = example.line_after("listening on http://");
+    let mut client = Connection::open(address.parse().expect("is an address"));
+    let health = Post::new("").method("GET").target("/healthz");
+    assert_eq!(client.ask(&health).text(), "ok");
+    client.ask(&Post::put("key1", "{\"a\":1}")).assert_created();
+    assert!(example.interrupt().success());
+    assert_eq!(client.rest(), b"");
+    let stored = run(&["get", "key1", "--store", &store]);
+    assert_eq!(stored.assert_ok(), "{\"a\":1}\n");
+}

@@ -80,6 +80,7 @@ mod protocol_types;
 mod proxied;
 mod put_command;
 mod put_context;
+mod put_service;
 mod readiness;
 mod refusals;
 mod reload;

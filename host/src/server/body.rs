@@ -11,7 +11,7 @@ use std::task::{Context, Poll, ready};
 
 use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt as _;
-use hyper::body::{Body, Frame, Incoming, SizeHint};
+use hyper::body::{Body, Frame, SizeHint};
 use wasmtime_wasi_http::Error as BodyError;
 
 use crate::server::body_quota::BodyLimits;
@@ -19,6 +19,7 @@ use crate::server::body_reader::{BodyReader, ReadError};
 use crate::server::connection_state::OpenBody;
 use crate::server::context::ConnectionContext;
 use crate::server::frame_coalescer::FrameCoalescer;
+use crate::server::request_body::RequestBody;
 
 /// The bytes that one request has reserved of the quota for bodies, until this is dropped.
 pub(crate) struct BodyReservation {
@@ -33,6 +34,8 @@ pub(crate) struct BodyReservation {
 pub(crate) enum LimitExceeded {
     /// [`BodyLimits::bytes`] or [`BodyLimits::framing_bytes`].
     Bytes,
+    /// A limit of the program that embeds the server.
+    OuterBytes,
     /// [`BodyLimits::timeout`] or [`BodyLimits::min_rate`].
     Time,
     /// The quota for all bodies.
@@ -64,7 +67,9 @@ impl BodyReservation {
     fn exceed(&self, limit: LimitExceeded) -> BodyError {
         let _ = self.exceeded.set(limit);
         match limit {
-            LimitExceeded::Bytes => BodyError::HttpRequestBodySize(None),
+            LimitExceeded::Bytes | LimitExceeded::OuterBytes => {
+                BodyError::HttpRequestBodySize(None)
+            }
             LimitExceeded::Time => BodyError::ConnectionReadTimeout,
             LimitExceeded::Quota => BodyError::ConnectionLimitReached,
         }
@@ -102,7 +107,7 @@ pub(crate) struct LimitedBody {
 
 impl LimitedBody {
     pub(crate) fn new(
-        request: hyper::Request<Incoming>,
+        request: hyper::Request<RequestBody>,
         limits: BodyLimits,
         reservation: Arc<BodyReservation>,
     ) -> hyper::Request<Self> {
@@ -169,7 +174,10 @@ impl LimitedBody {
     fn fail(&mut self, error: ReadError) -> BodyError {
         self.reader = None;
         match error {
-            ReadError::Http(error) => BodyError::Hyper(error),
+            ReadError::Http(BodyError::HttpRequestBodySize(_)) => {
+                self.reservation.exceed(LimitExceeded::OuterBytes)
+            }
+            ReadError::Http(error) => error,
             ReadError::TimedOut => self.reservation.exceed(LimitExceeded::Time),
             ReadError::Framing => self.reservation.exceed(LimitExceeded::Bytes),
         }

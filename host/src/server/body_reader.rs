@@ -8,13 +8,15 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
-use hyper::body::{Body as _, Frame, Incoming, SizeHint};
+use hyper::body::{Body as _, Frame, SizeHint};
 use tokio::runtime::Handle;
 use tokio::task::coop::unconstrained;
 use tokio::time::{Instant, Sleep, sleep_until};
+use wasmtime_wasi_http::Error as BodyError;
 
 use crate::server::body_quota::BodyLimits;
 use crate::server::connection_state::OpenBody;
+use crate::server::request_body::RequestBody;
 
 /// The interval over which the rate of a body is averaged: lost packets are retransmitted within it.
 const RATE_INTERVAL: Duration = Duration::from_secs(5);
@@ -34,7 +36,7 @@ const DRAIN_BYTES: u64 = 64 * 1024 * 1024;
 
 /// Reads a body that has not ended.
 pub(crate) struct BodyReader {
-    incoming: Incoming,
+    incoming: RequestBody,
     open: OpenBody,
     limits: BodyLimits,
     /// The bytes of data that were read.
@@ -47,8 +49,8 @@ pub(crate) struct BodyReader {
 
 /// Why a body ended early.
 pub(crate) enum ReadError {
-    /// The connection was lost, or a chunk is malformed.
-    Http(hyper::Error),
+    /// The connection was lost, or a chunk is malformed, or the program that embeds the server has ended it.
+    Http(BodyError),
     /// It exceeded its time-out, or was slower than its minimum rate.
     TimedOut,
     /// It has too much chunk framing for its data.
@@ -71,7 +73,7 @@ struct ReadDeadline {
 }
 
 impl BodyReader {
-    pub(crate) fn new(incoming: Incoming, open: OpenBody, limits: BodyLimits) -> Self {
+    pub(crate) fn new(incoming: RequestBody, open: OpenBody, limits: BodyLimits) -> Self {
         let received_before = open.state().received();
         Self {
             incoming,

@@ -27,6 +27,7 @@ use crate::server::context::ConnectionContext;
 use crate::server::http_io::HttpIo;
 use crate::server::instrumented_io::InstrumentedIo;
 use crate::server::parse_error;
+use crate::server::request_body::RequestBody;
 use crate::server::service::PeerService;
 use crate::server::shutdown::{Phase, Shutdown};
 use crate::util::request_id::RequestId;
@@ -83,7 +84,7 @@ where
         let service = &service;
         async move {
             state.begin_request();
-            let mut response = service.call(request).await;
+            let mut response = service.call(request.map(RequestBody::Hyper)).await;
             if is_last() {
                 let close = HeaderValue::from_static("close");
                 response.headers_mut().insert(CONNECTION, close);

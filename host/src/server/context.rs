@@ -127,13 +127,29 @@ impl ServerContext {
         peer: Option<SocketAddr>,
         is_tls: bool,
     ) -> Arc<ConnectionContext> {
+        self.context(peer, is_tls, Arc::clone(&self.last_responses))
+    }
+
+    /// The context of one request on a connection of another HTTP server.
+    pub(crate) fn detached_request(
+        self: &Arc<Self>,
+        peer: Option<SocketAddr>,
+        is_tls: bool,
+    ) -> Arc<ConnectionContext> {
+        self.context(peer, is_tls, Arc::default())
+    }
+
+    fn context(
+        self: &Arc<Self>,
+        peer: Option<SocketAddr>,
+        is_tls: bool,
+        last_responses: Arc<AtomicUsize>,
+    ) -> Arc<ConnectionContext> {
+        let state = ConnectionState::new(self.tasks.clone(), last_responses);
         Arc::new(ConnectionContext {
             server: Arc::clone(self),
             dispatcher: ConnectionDispatcher::new(self.dispatcher.clone()),
-            state: Arc::new(ConnectionState::new(
-                self.tasks.clone(),
-                Arc::clone(&self.last_responses),
-            )),
+            state: Arc::new(state),
             peer,
             is_tls,
             id_keys: RandomState::new(),

@@ -5,7 +5,7 @@ use std::net::Ipv6Addr;
 
 use alldata_peer_protocol::outcome::{InvalidRequest, Outcome};
 use hyper::header::{HOST, HeaderValue, TRANSFER_ENCODING};
-use hyper::{Method, Request, Uri, Version};
+use hyper::{HeaderMap, Method, Request, Uri, Version};
 
 /// Refuses a request that hyper accepts, but that another server may read as a different one: for another
 /// host or target (RFC 9112, section 3.2), or with another body (section 6.1).
@@ -25,7 +25,16 @@ pub(crate) fn validate<B>(request: &Request<B>) -> Result<(), Outcome> {
     if !is_target(request.method(), request.uri()) {
         return Err(Outcome::InvalidRequest(InvalidRequest::Target));
     }
-    let mut codings = request.headers().get_all(TRANSFER_ENCODING).iter();
+    validate_codings(request.headers())
+}
+
+/// Refuses a body with another transfer coding than `chunked`, which hyper would not decode.
+///
+/// # Errors
+///
+/// The outcome of the request.
+pub(crate) fn validate_codings(headers: &HeaderMap) -> Result<(), Outcome> {
+    let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
     let is_chunked = |coding: &HeaderValue| coding.as_bytes().eq_ignore_ascii_case(b"chunked");
     let is_known = codings.next().is_none_or(is_chunked) && codings.next().is_none();
     if is_known {

@@ -36,6 +36,7 @@ mod context;
 mod reload_source;
 mod reloader;
 
+mod put_service;
 mod service;
 
 mod framing;
@@ -44,6 +45,7 @@ mod body;
 mod body_quota;
 mod body_reader;
 mod frame_coalescer;
+mod request_body;
 
 mod detach_on_drop;
 mod problem_id;
@@ -60,3 +62,4 @@ pub use listener::PeerListener;
 pub(crate) use monitor::Observed;
 pub use monitor::{Health, Monitor, NotReady};
 pub use peer_server::PeerServer;
+pub use put_service::{ClientAddress, PutService, ResponseBody};

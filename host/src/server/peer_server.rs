@@ -20,8 +20,9 @@ use crate::server::context::ServerContext;
 use crate::server::listen_address::LocalAddress;
 use crate::server::listener::Listener;
 use crate::server::monitor::{Health, Monitor};
+use crate::server::put_service::PutService;
 use crate::server::reloader::Reloader;
-use crate::server::shutdown::{Phase, Shutdown};
+use crate::server::shutdown::{Phase, Shutdown, until};
 use crate::server::stream::Stream;
 use crate::server::transport::{OpenConnection, Transport};
 use crate::sink::{BoxSink, PutSink as _};
@@ -207,6 +208,13 @@ impl PeerServer {
         }
     }
 
+    /// The server as a service, to be called for each put that another HTTP server has read: it may be mounted in a
+    /// router, beside other routes. It serves until the server is closed or dropped.
+    #[must_use]
+    pub fn service(&self) -> PutService {
+        PutService::new(&self.shared.context, &self.shared.shutdown)
+    }
+
     /// Has certificates and tokens read again, and a file of `ndjson:` that was moved away replaced by a new one, in the
     /// background. Returns whether there are any. Certificates and tokens are also read again when their files change.
     /// If it fails, the error is logged, the old ones stay in effect, and it is tried again.
@@ -261,14 +269,6 @@ impl PeerServer {
             Some(Err(_panic)) => tracing::error!("the sink panicked when it was flushed"),
             None => tracing::error!("the sink was not flushed in time"),
         }
-    }
-}
-
-/// Runs `future` until `deadline`, if there is one.
-async fn until<F: Future>(deadline: Option<Instant>, future: F) -> Option<F::Output> {
-    match deadline {
-        Some(deadline) => tokio::time::timeout_at(deadline, future).await.ok(),
-        None => Some(future.await),
     }
 }
 

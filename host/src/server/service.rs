@@ -8,9 +8,9 @@ use std::sync::Arc;
 use alldata_peer_protocol::content_coding;
 use alldata_peer_protocol::outcome::{InvalidRequest, Outcome};
 use bytes::Bytes;
-use hyper::body::{Body as _, Incoming};
+use hyper::body::Body as _;
 use hyper::header::{AUTHORIZATION, CONNECTION, CONTENT_ENCODING, EXPECT, HeaderValue};
-use hyper::{Method, Request, StatusCode};
+use hyper::{Method, Request, StatusCode, Version};
 use tracing::Instrument as _;
 
 use crate::component::loaded_component::EntryPoint;
@@ -25,11 +25,13 @@ use crate::server::context::ConnectionContext;
 use crate::server::detach_on_drop::DetachOnDrop;
 use crate::server::framing;
 use crate::server::message_scanner::Defect;
+use crate::server::request_body::RequestBody;
 use crate::server::response::{Response, acquire_outcome, into_response, respond};
 use crate::server::wasi_http::WasiHttpCall;
 use crate::sink::reason::Reason;
 use crate::sink::refusal::Refusal;
 use crate::sink::{BUSY_RETRY_SECONDS, PutContext, PutError};
+use crate::util::identity::Identity;
 use crate::util::request_id::RequestId;
 
 /// Responds to the requests of one connection.
@@ -38,13 +40,38 @@ pub(crate) struct PeerService(pub(crate) Arc<ConnectionContext>);
 impl PeerService {
     /// Responds to one request. If this is dropped early, because the connection is, the guest continues: a
     /// body that was read to its end is put.
-    pub(crate) async fn call(&self, request: Request<Incoming>) -> Response {
+    pub(crate) async fn call(&self, request: Request<RequestBody>) -> Response {
         let Self(context) = self;
         let start = Stopwatch::start();
         context.begin_request(request.headers());
+        let invalid = self.validate_framing(&request);
+        self.call_validated(request, invalid, start).await
+    }
+
+    /// As [`call`](Self::call), for a request whose header section another server has read and checked, which may have
+    /// authenticated the client.
+    pub(crate) async fn call_unframed(&self, request: Request<RequestBody>) -> Response {
+        let Self(context) = self;
+        let start = Stopwatch::start();
+        context.begin_request(request.headers());
+        if let Some(client) = request.extensions().get::<Identity>() {
+            context.set_client(client.clone());
+        }
+        let invalid = framing::validate_codings(request.headers()).err();
+        self.call_validated(request, invalid, start).await
+    }
+
+    /// Responds to a request, which may be invalid by its header section.
+    async fn call_validated(
+        &self,
+        request: Request<RequestBody>,
+        invalid: Option<Outcome>,
+        start: Stopwatch,
+    ) -> Response {
+        let Self(context) = self;
         let may_withhold_body = request.headers().contains_key(EXPECT);
         let is_chunked = request.body().size_hint().exact().is_none();
-        let invalid = self.validate_framing(&request);
+        let has_connection = request.version() <= Version::HTTP_11;
         let reservation = BodyReservation::new(context);
         let responding = self.respond(request, invalid.as_ref(), &reservation);
         let span = tracing::debug_span!("request", id = %context.request_id());
@@ -52,11 +79,11 @@ impl PeerService {
         // After a refusal a client that expects `100 Continue` may send its body or not, so the bytes that
         // follow could be read as either. Nor is anything read after a request that other recipients may
         // read as two, or end elsewhere, nor after a body that is no longer awaited.
-        if invalid.is_some()
+        let ends_connection = invalid.is_some()
             || is_chunked && !reservation.has_ended()
             || reservation.limit_exceeded() == Some(LimitExceeded::Time)
-            || may_withhold_body && !response.status().is_success()
-        {
+            || may_withhold_body && !response.status().is_success();
+        if ends_connection && has_connection {
             let close = HeaderValue::from_static("close");
             response.headers_mut().insert(CONNECTION, close);
             context.state.linger();
@@ -69,7 +96,7 @@ impl PeerService {
     }
 
     /// The outcome of a request that other recipients may read differently, or that hyper lets pass.
-    fn validate_framing(&self, request: &Request<Incoming>) -> Option<Outcome> {
+    fn validate_framing(&self, request: &Request<RequestBody>) -> Option<Outcome> {
         let Self(context) = self;
         match context.state.defect() {
             Some(Defect::Fragment) => Some(Outcome::InvalidRequest(InvalidRequest::Target)),
@@ -82,10 +109,9 @@ impl PeerService {
         }
     }
 
-    /// Responds to a request, which may be invalid by its header section.
     async fn respond(
         &self,
-        request: Request<Incoming>,
+        request: Request<RequestBody>,
         invalid: Option<&Outcome>,
         reservation: &Arc<BodyReservation>,
     ) -> Response {
@@ -288,6 +314,7 @@ fn limit_outcome(limit: LimitExceeded, limits: BodyLimits) -> Outcome {
         LimitExceeded::Bytes => Outcome::ContentTooLarge {
             limit: Some(limits.bytes),
         },
+        LimitExceeded::OuterBytes => Outcome::ContentTooLarge { limit: None },
         LimitExceeded::Time => Outcome::RequestTimeout,
         LimitExceeded::Quota => Outcome::Unavailable {
             retry_after_seconds: BUSY_RETRY_SECONDS,

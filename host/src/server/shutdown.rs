@@ -10,6 +10,7 @@ use std::task::{Poll, Waker};
 
 use tokio::sync::Notify;
 use tokio::sync::futures::Notified;
+use tokio::time::Instant;
 
 /// A phase of the shutdown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -74,6 +75,14 @@ impl Shutdown {
             future.as_mut().poll(context).map(Some)
         })
         .await
+    }
+}
+
+/// Runs `future` until `deadline`, if there is one.
+pub(crate) async fn until<F: Future>(deadline: Option<Instant>, future: F) -> Option<F::Output> {
+    match deadline {
+        Some(deadline) => tokio::time::timeout_at(deadline, future).await.ok(),
+        None => Some(future.await),
     }
 }
 
