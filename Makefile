@@ -52,6 +52,11 @@ FAULT ?=
 FULL_SECONDS ?= 60
 KEEP_GOING ?=
 
+# The directory for the files of a release, the sinks that its components are composed with, and the program.
+DIST ?= dist
+RELEASED_SINKS := forward directory keyvalue-spin keyvalue-wasmcloud
+PEER := $(TARGET)/release/alldata-peer
+
 # The path of the nats-server for `make faults`, and its `sync_interval`. Default: the pinned one, and its default.
 NATS_SERVER ?=
 NATS_SYNC_INTERVAL ?=
@@ -59,7 +64,7 @@ NATS_SYNC_INTERVAL ?=
 .PHONY: help run test skipped-tests faults node fault-tools admin-tools nats-server wasmtime ci ci-full setup install fmt clippy doc deny
 .PHONY: $(WASMTIME_VERSIONS:%=wasmtime-%)
 .PHONY: soak bench bench-endurance bench-micro bench-build bench-tools
-.PHONY: fuzz fuzz-short fuzz-run fuzz-checks fuzz-tools
+.PHONY: fuzz fuzz-short fuzz-run fuzz-checks fuzz-tools release-files
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 24
@@ -231,6 +236,15 @@ ci: fmt clippy test fuzz-short doc deny ## Run all checks that a change must pas
 ci-full: ci ## Run ci, then each fault and each fuzzer for FULL_SECONDS (60)
 	$(MAKE) faults SECONDS=$(FULL_SECONDS)
 	$(MAKE) fuzz FUZZ_SECONDS=$(FULL_SECONDS)
+
+# The files of a release that are the same for all machines. `alldata-peer component --digest` prints the digests of the components.
+release-files: setup ## Write the components and the WIT of a release into DIST (dist)
+	mkdir -p $(DIST)
+	$(CARGO) build --locked --release --package $(PACKAGE) --bin alldata-peer
+	$(PEER) component -o $(DIST)/peer.wasm
+	set -e; for sink in $(RELEASED_SINKS); do $(PEER) component --sink $$sink -o $(DIST)/peer-$$sink.wasm; done
+	$(PEER) component --wit > $(DIST)/alldata-peer.wit
+	cd $(DIST) && $(abspath $(PEER)) component --digest | sha256sum --check --strict
 
 install: setup ## Install the program alldata-peer with cargo
 	$(CARGO) install --locked --path host

@@ -166,7 +166,7 @@ fn unwritable_component_is_named() {
 
 #[test]
 fn conflicting_flags_are_wrong_usage() {
-    let arguments: [&[&str]; 9] = [
+    let arguments: [&[&str]; 10] = [
         &[],
         &["--sink", "forward"],
         &["--plug", "a.wasm"],
@@ -176,10 +176,32 @@ fn conflicting_flags_are_wrong_usage() {
         &["--wit", "-o", "b.wit"],
         &["--wit", "--sink", "forward"],
         &["--wit", "--plug", "a.wasm"],
+        &["--digest", "--sink", "forward"],
     ];
     for arguments in arguments {
         run(&[&["component"], arguments].concat()).assert_failed(2);
     }
+}
+
+#[test]
+fn digests_are_those_of_the_files() {
+    let directory = TempDir::new().expect("creates a directory");
+    let path = |file: &str| directory.path().join(file).display().to_string();
+    run(&["component", "-o", &path("peer.wasm")]).assert_ok();
+    for sink in SINKS {
+        let file = path(&format!("peer-{sink}.wasm"));
+        run(&["component", "--sink", sink, "-o", &file]).assert_ok();
+    }
+    let digests = run(&["component", "--digest"]);
+    let digests = digests.assert_ok();
+    assert_eq!(digests.lines().count(), 1 + SINKS.len(), "{digests}");
+    fs::write(path("SHA256SUMS"), digests).expect("writes");
+    let checked = Command::new("sha256sum")
+        .args(["--check", "--strict", "SHA256SUMS"])
+        .current_dir(directory.path())
+        .output();
+    let checked = checked.expect("runs sha256sum");
+    assert!(checked.status.success(), "{checked:?}");
 }
 
 #[test]

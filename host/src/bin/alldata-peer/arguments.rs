@@ -263,7 +263,7 @@ pub(crate) struct Component {
     #[arg(long, value_name = "FILE", conflicts_with = "sink")]
     pub(crate) plug: Option<PathBuf>,
     /// File to write, or - for standard output
-    #[arg(long, short, value_name = "FILE", required_unless_present_any = ["wit", "precompile"])]
+    #[arg(long, short, value_name = "FILE", required_unless_present_any = ["digest", "precompile", "wit"])]
     pub(crate) output: Option<PathBuf>,
     /// Compile the component for this machine into a directory, the --compile-cache of `serve`, so that a
     /// server starts without compiling
@@ -275,6 +275,9 @@ pub(crate) struct Component {
     /// Print the WIT for authors of sinks
     #[arg(long, conflicts_with_all = ["sink", "plug", "output"])]
     pub(crate) wit: bool,
+    /// Print the SHA-256 digests of the component, alone and with each sink, as `sha256sum --check` reads them
+    #[arg(long, conflicts_with_all = ["sink", "plug", "output", "precompile", "wit"])]
+    pub(crate) digest: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

@@ -6,6 +6,9 @@ use std::path::Path;
 
 use alldata_peer_server_http::{BUILT_IN_COMPONENT, precompile};
 use anyhow::{Context as _, Result, bail, ensure};
+use clap::ValueEnum as _;
+use clap::builder::PossibleValue;
+use sha2::{Digest as _, Sha256};
 use wac_graph::types::{Package, Types};
 use wac_graph::{CompositionGraph, EncodeOptions, PlugError};
 
@@ -36,6 +39,9 @@ const WIT: [&str; 3] = [
 pub(crate) fn component(arguments: &Component) -> Result<()> {
     if arguments.wit {
         return output::write_line(wit().trim_end());
+    }
+    if arguments.digest {
+        return output::write_line(&digests()?);
     }
     let bytes: Cow<'_, [u8]> = match (arguments.sink, &arguments.plug) {
         (Some(sink), _) => plug(sink.component())
@@ -91,6 +97,20 @@ fn wit() -> String {
         .iter()
         .map(|file| file.strip_prefix(header).unwrap_or(file));
     std::iter::once(header).chain(rest).collect()
+}
+
+/// The digest of the component alone and with each sink, with the name of its file in a release.
+fn digests() -> Result<String> {
+    let line = |bytes: &[u8], file: &str| format!("{:x}  {file}", Sha256::digest(bytes));
+    let mut lines = vec![line(BUILT_IN_COMPONENT, "peer.wasm")];
+    for sink in BuiltInSink::value_variants() {
+        let name = sink.to_possible_value();
+        let name = name.as_ref().map_or("", PossibleValue::get_name);
+        let composed = plug(sink.component())
+            .with_context(|| format!("cannot compose the component with {name}"))?;
+        lines.push(line(&composed, &format!("peer-{name}.wasm")));
+    }
+    Ok(lines.join("\n"))
 }
 
 impl BuiltInSink {
