@@ -104,7 +104,11 @@ fn draw_bar(
 ) -> Result<()> {
     let x = |value: f64| BARS_LEFT + (value * scale).round() as i32;
     let color = match server {
-        Server::PeerDiscard | Server::PeerFresh | Server::PeerComposed | Server::PeerSqlite => OURS,
+        Server::PeerDiscard
+        | Server::PeerTls
+        | Server::PeerFresh
+        | Server::PeerComposed
+        | Server::PeerSqlite => OURS,
         Server::TwinDiscard | Server::TwinSqlite => TWIN,
         _ => OTHERS,
     };

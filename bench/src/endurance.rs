@@ -56,9 +56,9 @@ impl Endurance {
 fn endure(tools: &Tools, server: Server, puts: u64) -> Result<Vec<Step>> {
     let load = Load::of_events(EVENT_BYTES[0]);
     let mut running = server.start(tools)?;
-    running.put("key")?;
+    running.put(tools, "key")?;
     // wrk runs for a time, not for a number of puts, so the duration is derived from the previous step.
-    let mut last = wrk::run(tools, running.address(), load, 1)?;
+    let mut last = wrk::run(tools, &running.url(), load, 1)?;
     let mut done = last.puts;
     let mut steps = Vec::new();
     while done < puts {

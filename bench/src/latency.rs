@@ -35,7 +35,7 @@ impl Latency {
             eprintln!("round {round} of {}: {rate:.0} puts/s", self.rate_rounds);
             for server in SERVERS {
                 let mut running = server.start(tools)?;
-                running.put("key")?;
+                running.put(tools, "key")?;
                 oha::run(oha, running.address(), load, rate, 1)?;
                 let before = running.cpu_seconds()?;
                 let report = oha::run(oha, running.address(), load, rate, self.rate_seconds)?;

@@ -160,8 +160,8 @@ impl Nats {
         results: &mut Results,
     ) -> Result<()> {
         let mut running = Server::start_with_sink(tools, &url(cluster, stream))?;
-        running.put("key")?;
-        wrk::run(tools, running.address(), load(), WARM_UP_SECONDS)?;
+        running.put(tools, "key")?;
+        wrk::run(tools, &running.url(), load(), WARM_UP_SECONDS)?;
         let sample = Sample::take(tools, &mut running, load(), self.nats_seconds)?;
         for (figure, value) in [
             (Figure::Cpu, sample.cpu_micros),

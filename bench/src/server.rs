@@ -15,7 +15,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
 use crate::process::{self, Memory};
-use crate::tools::Tools;
+use crate::tools::{Certificate, Tools};
 
 /// The time-out for a server to start, or to answer one put.
 const DEADLINE: Duration = Duration::from_secs(30);
@@ -38,6 +38,8 @@ pub(crate) const STORE: &str = "store.db";
 pub(crate) enum Server {
     TwinDiscard,
     PeerDiscard,
+    /// The same over TLS.
+    PeerTls,
     Node,
     WasmtimeReuse,
     Wasmtime,
@@ -62,9 +64,10 @@ pub(crate) enum Server {
 
 impl Server {
     /// The compared servers, in the order of the table.
-    pub(crate) const COMPARED: [Self; 9] = [
+    pub(crate) const COMPARED: [Self; 10] = [
         Self::TwinDiscard,
         Self::PeerDiscard,
+        Self::PeerTls,
         Self::Node,
         Self::WasmtimeReuse,
         Self::Wasmtime,
@@ -79,6 +82,7 @@ impl Server {
         match self {
             Self::TwinDiscard => "native twin, discard",
             Self::PeerDiscard => "alldata-peer, discard",
+            Self::PeerTls => "alldata-peer, discard over TLS",
             Self::Node => "the original on Node",
             Self::WasmtimeReuse => "wasmtime serve, instances reused",
             Self::Wasmtime => "wasmtime serve, as it comes",
@@ -164,6 +168,12 @@ impl Server {
             Self::TwinDiscard => twin("discard:"),
             Self::TwinSqlite => twin(&sqlite),
             Self::PeerDiscard => peer(&["--sink", "discard:"]),
+            Self::PeerTls => {
+                let mut command = peer(&["--sink", "discard:", "--tls-cert"]);
+                let Certificate { chain, key } = &tools.certificate;
+                command.arg(chain).arg("--tls-key").arg(key);
+                command
+            }
             Self::PeerFresh => peer(&["--sink", "discard:", "--max-instance-reuse-count", "1"]),
             Self::PeerComposed => composed(),
             Self::PeerSqlite => peer(&["--sink", &sqlite]),
@@ -192,12 +202,20 @@ fn serve(tools: &Tools, sink: &str, port: u16) -> Command {
     command
 }
 
+/// The scheme of a server's URL.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Scheme {
+    Http,
+    Https,
+}
+
 /// A server that listens. It is killed when this is dropped, and its store is removed with the last reference
 /// to it.
 pub(crate) struct Running {
     child: Child,
     started: Instant,
     address: SocketAddr,
+    scheme: Scheme,
     lines: Receiver<String>,
     store: Arc<TempDir>,
 }
@@ -233,19 +251,20 @@ impl Running {
             child,
             started,
             address: SocketAddr::from(([127, 0, 0, 1], 0)),
+            scheme: Scheme::Http,
             lines,
             store,
         };
-        running.address = running.announced()?;
+        (running.scheme, running.address) = running.announced()?;
         Ok(running)
     }
 
     /// Waits for the line with its address.
-    fn announced(&self) -> Result<SocketAddr> {
+    fn announced(&self) -> Result<(Scheme, SocketAddr)> {
         let mut others = Vec::new();
         while let Ok(line) = self.lines.recv_timeout(DEADLINE) {
-            if let Some(address) = parse_address(&line) {
-                return Ok(address);
+            if let Some(announced) = parse_address(&line) {
+                return Ok(announced);
             }
             others.push(line);
         }
@@ -254,6 +273,15 @@ impl Running {
 
     pub(crate) fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// The URL that takes puts.
+    pub(crate) fn url(&self) -> String {
+        let scheme = match self.scheme {
+            Scheme::Http => "http",
+            Scheme::Https => "https",
+        };
+        format!("{scheme}://{}/_put", self.address)
     }
 
     /// The time since its start.
@@ -304,11 +332,29 @@ impl Running {
     }
 
     /// Puts one event and checks for 201: wrk counts any 2xx as a success.
-    pub(crate) fn put(&self, key: &str) -> Result<()> {
+    pub(crate) fn put(&self, tools: &Tools, key: &str) -> Result<()> {
+        if self.scheme == Scheme::Https {
+            return self.put_over_tls(tools, key);
+        }
         let mut status = [0; "HTTP/1.1 201".len()];
         self.send(key)?.read_exact(&mut status)?;
         let answered = String::from_utf8_lossy(&status);
         ensure!(&status == b"HTTP/1.1 201", "it answered {answered:?}");
+        Ok(())
+    }
+
+    fn put_over_tls(&self, tools: &Tools, key: &str) -> Result<()> {
+        let chain = tools.certificate.chain.display();
+        let status = Command::new(&tools.peer)
+            .args([
+                "put",
+                "--to",
+                &format!("{}?ca={chain}", self.url()),
+                key,
+                "1",
+            ])
+            .status()?;
+        ensure!(status.success(), "a put over TLS failed");
         Ok(())
     }
 
@@ -354,24 +400,30 @@ fn changes_figures(variable: &str) -> bool {
 }
 
 /// The address in a line such as `listening on http://127.0.0.1:8080`.
-fn parse_address(line: &str) -> Option<SocketAddr> {
-    let (_, address) = line.split_once(" on http://")?;
-    address.trim_end_matches('/').parse().ok()
+fn parse_address(line: &str) -> Option<(Scheme, SocketAddr)> {
+    let (_, url) = line.split_once(" on ")?;
+    let (scheme, address) = match url.split_once("://")? {
+        ("http", address) => (Scheme::Http, address),
+        ("https", address) => (Scheme::Https, address),
+        _ => return None,
+    };
+    Some((scheme, address.trim_end_matches('/').parse().ok()?))
 }
 
 #[cfg(test)]
 mod tests {
-    use super::parse_address;
+    use super::{Scheme, parse_address};
 
     #[test]
     fn server_reports_its_address() {
-        let address = Some(([127, 0, 0, 1], 39111).into());
-        for (line, address) in [
-            ("listening on http://127.0.0.1:39111", address),
-            ("Serving HTTP on http://127.0.0.1:39111/", address),
-            ("a warning", None),
+        let by = |scheme| Some((scheme, ([127, 0, 0, 1], 39111).into()));
+        for (line, announced) in [
+            ("listening on http://127.0.0.1:39111", by(Scheme::Http)),
+            ("listening on https://127.0.0.1:39111", by(Scheme::Https)),
+            ("Serving HTTP on http://127.0.0.1:39111/", by(Scheme::Http)),
+            ("a warning on something", None),
         ] {
-            assert_eq!(parse_address(line), address, "{line}");
+            assert_eq!(parse_address(line), announced, "{line}");
         }
     }
 }

@@ -30,7 +30,7 @@ impl Startup {
     pub(crate) fn measure(&self, tools: &Tools, results: &mut Results) -> Result<()> {
         eprintln!("{} starts", self.starts);
         let mut add = |server, figure, running: Running| {
-            running.put("key")?;
+            running.put(tools, "key")?;
             let millis = running.age().as_secs_f64() * 1e3;
             results.add(server, load(), figure, millis);
             anyhow::Ok(())
@@ -38,7 +38,7 @@ impl Startup {
         let (servers, compiling) = (present(&SERVERS, tools), present(&COMPILING, tools));
         for server in &servers {
             // So that the compiled component exists.
-            server.start(tools)?.put("key")?;
+            server.start(tools)?.put(tools, "key")?;
         }
         for _ in 0..self.starts {
             for server in &servers {

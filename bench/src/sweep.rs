@@ -36,8 +36,8 @@ impl Sweep {
             for load in CONNECTIONS.map(Load::on_connections) {
                 for server in SERVERS {
                     let mut running = server.start(tools)?;
-                    running.put("key")?;
-                    wrk::run(tools, running.address(), load, 1)?;
+                    running.put(tools, "key")?;
+                    wrk::run(tools, &running.url(), load, 1)?;
                     let sample = Sample::take(tools, &mut running, load, self.sweep_seconds)?;
                     results.add(server, load, Figure::CpuInSweep, sample.cpu_micros);
                 }

@@ -65,8 +65,8 @@ impl Throughput {
         results: &mut Results,
     ) -> Result<()> {
         let mut running = server.start(tools)?;
-        running.put("key")?;
-        wrk::run(tools, running.address(), load, self.warm_up)?;
+        running.put(tools, "key")?;
+        wrk::run(tools, &running.url(), load, self.warm_up)?;
         let sample = Sample::take(tools, &mut running, load, self.seconds)?;
         let memory = running.memory()?;
         for (figure, value) in [
@@ -92,7 +92,7 @@ impl Sample {
         seconds: u64,
     ) -> Result<Self> {
         let before = running.cpu_seconds()?;
-        let report = wrk::run(tools, running.address(), load, seconds)?;
+        let report = wrk::run(tools, &running.url(), load, seconds)?;
         running.check()?;
         let cpu_seconds = running.cpu_seconds()? - before;
         Ok(Self {

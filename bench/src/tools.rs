@@ -27,7 +27,14 @@ pub(crate) struct Tools {
     pub(crate) wasmtime: Option<PathBuf>,
     /// The peer's component, composed with [`NO_OP_SINK`].
     pub(crate) composed: PathBuf,
+    pub(crate) certificate: Certificate,
     pub(crate) scratch: TempDir,
+}
+
+/// The PEM files of a certificate for the address 127.0.0.1, which signs itself.
+pub(crate) struct Certificate {
+    pub(crate) chain: PathBuf,
+    pub(crate) key: PathBuf,
 }
 
 impl Tools {
@@ -59,6 +66,7 @@ impl Tools {
             wasmtime: optional("wasmtime", &target.join(WASMTIME)),
             peer,
             composed,
+            certificate: Certificate::write(scratch.path())?,
             scratch,
         })
     }
@@ -66,6 +74,19 @@ impl Tools {
     /// The directory of compiled components, which are kept from one start to the next.
     pub(crate) fn cache(&self) -> PathBuf {
         self.scratch.path().join("cache")
+    }
+}
+
+impl Certificate {
+    fn write(directory: &Path) -> Result<Self> {
+        let made = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()])?;
+        let this = Self {
+            chain: directory.join("certificate.pem"),
+            key: directory.join("key.pem"),
+        };
+        fs::write(&this.chain, made.cert.pem())?;
+        fs::write(&this.key, made.signing_key.serialize_pem())?;
+        Ok(this)
     }
 }
 

@@ -1,6 +1,5 @@
 //! The load generator wrk: as many puts as a server can serve.
 
-use std::net::SocketAddr;
 use std::process::Command;
 
 use anyhow::{Context as _, Result, ensure};
@@ -27,18 +26,18 @@ pub(crate) struct Report {
     pub(crate) p99_millis: f64,
 }
 
-/// Loads a server for some seconds, at least one.
+/// Loads the server at a URL for some seconds, at least one.
 ///
 /// # Errors
 ///
 /// If a response was no success, or did not arrive.
-pub(crate) fn run(tools: &Tools, address: SocketAddr, load: Load, seconds: u64) -> Result<Report> {
+pub(crate) fn run(tools: &Tools, url: &str, load: Load, seconds: u64) -> Result<Report> {
     let output = Command::new(&tools.wrk)
         .arg(format!("--threads={}", THREADS.min(load.connections)))
         .arg(format!("--connections={}", load.connections))
         .arg(format!("--duration={seconds}s"))
         .args(["--timeout", TIMEOUT, "--latency", "--script", SCRIPT])
-        .args([&format!("http://{address}/_put"), "--"])
+        .args([url, "--"])
         .arg(load.event_bytes.to_string())
         .output()?;
     let text = String::from_utf8_lossy(&output.stdout);

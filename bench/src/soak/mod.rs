@@ -143,10 +143,10 @@ impl Soaked {
 fn highest_rate(tools: &Tools) -> Result<f64> {
     let load = results::Load::of_events(EVENT_BYTES[0]);
     let running = Server::PeerSqlite.start(tools)?;
-    running.put("key")?;
+    running.put(tools, "key")?;
     let mut highest: f64 = 0.0;
     for _ in 0..HIGHEST_ROUNDS {
-        let report = wrk::run(tools, running.address(), load, HIGHEST_SECONDS)?;
+        let report = wrk::run(tools, &running.url(), load, HIGHEST_SECONDS)?;
         highest = highest.max(report.puts_per_second);
     }
     Ok(highest)
@@ -172,7 +172,7 @@ impl<'a> Soaking<'a> {
         let store = Arc::new(tempfile::tempdir_in(tools.scratch.path())?);
         let running = Server::start_peer(tools, &store, port::free()?)?;
         let first_key = first_key(1);
-        running.put(&first_key)?;
+        running.put(tools, &first_key)?;
         let address = running.address();
         Ok(Self {
             tools,
@@ -230,7 +230,7 @@ impl<'a> Soaking<'a> {
         let life = self.kills.len() + 2;
         let running = Server::start_peer(self.tools, &self.store, self.address.port())?;
         let first_key = first_key(life);
-        let answered = running.put(&first_key);
+        let answered = running.put(self.tools, &first_key);
         answered.context("it does not answer again after a kill")?;
         self.first_keys.insert(first_key);
         self.running = Some(running);

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 const MAX_BOUNDS: usize = 20;
 
 /// The upper bounds of the buckets for latencies, in nanoseconds: from a call of the guest to the time-outs.
-static LATENCY_BOUNDS: [u64; 20] = [
+const LATENCY_BOUNDS: &[u64] = &[
     5_000,
     10_000,
     25_000,
@@ -30,8 +30,12 @@ static LATENCY_BOUNDS: [u64; 20] = [
     30_000_000_000,
 ];
 
+static LATENCY_BUCKETS: Buckets = Buckets::new(LATENCY_BOUNDS, Scale::Nanoseconds);
+
 /// The upper bounds of the buckets for numbers of puts in a batch: up to the largest batch.
-static SIZE_BOUNDS: [u64; 11] = [1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024];
+const SIZE_BOUNDS: &[u64] = &[1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024];
+
+static SIZE_BUCKETS: Buckets = Buckets::new(SIZE_BOUNDS, Scale::Units);
 
 /// The unit of the observations of a histogram.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,12 +44,21 @@ enum Scale {
     Units,
 }
 
+/// The buckets of a kind of histogram.
+#[derive(Debug)]
+struct Buckets {
+    bounds: &'static [u64],
+    scale: Scale,
+    /// For each number of bits, the bucket of the smallest number that has as many: the bucket of any other is
+    /// that one, or shortly after it. A binary search would mispredict a branch for each observation.
+    first_of_bits: [u8; u64::BITS as usize + 1],
+}
+
 /// A histogram. Those of a [`ServerMetrics`](super::server_metrics::ServerMetrics) exist once for each
 /// processor.
 #[derive(Debug)]
 pub(crate) struct Histogram {
-    bounds: &'static [u64],
-    scale: Scale,
+    kind: &'static Buckets,
     /// The observations up to each bound and above the previous one, and then those above all bounds.
     buckets: [AtomicU64; MAX_BOUNDS + 1],
     sum: AtomicU64,
@@ -68,33 +81,68 @@ impl Stopwatch {
     pub(crate) fn start() -> Self {
         Self(cfg!(feature = "admin").then(Instant::now))
     }
+
+    /// When it was started.
+    pub(crate) fn started_at(self) -> Instant {
+        self.0.unwrap_or_else(Instant::now)
+    }
+}
+
+impl Buckets {
+    const fn new(bounds: &'static [u64], scale: Scale) -> Self {
+        let mut first_of_bits = [0; u64::BITS as usize + 1];
+        let (mut bits, mut bucket) = (1, 0);
+        while bits < first_of_bits.len() {
+            let smallest = 1 << (bits - 1);
+            while bucket < bounds.len() && bounds[bucket] < smallest {
+                bucket += 1;
+            }
+            first_of_bits[bits] = bucket as u8;
+            bits += 1;
+        }
+        Self {
+            bounds,
+            scale,
+            first_of_bits,
+        }
+    }
+
+    /// The index of the bucket of a number.
+    fn index_of(&self, number: u64) -> usize {
+        let bits = u64::BITS - number.leading_zeros();
+        let first = usize::from(self.first_of_bits[bits as usize]);
+        let further = self.bounds[first..].iter();
+        first + further.take_while(|bound| **bound < number).count()
+    }
 }
 
 impl Histogram {
     /// A histogram of latencies.
     pub(crate) fn of_seconds() -> Self {
-        Self::new(&LATENCY_BOUNDS, Scale::Nanoseconds)
+        Self::new(&LATENCY_BUCKETS)
     }
 
     /// A histogram of numbers of puts.
     pub(crate) fn of_sizes() -> Self {
-        Self::new(&SIZE_BOUNDS, Scale::Units)
+        Self::new(&SIZE_BUCKETS)
     }
 
-    fn new(bounds: &'static [u64], scale: Scale) -> Self {
+    fn new(kind: &'static Buckets) -> Self {
         Self {
-            bounds,
-            scale,
+            kind,
             buckets: Default::default(),
             sum: AtomicU64::new(0),
         }
     }
 
-    /// Observes the time since `start`.
-    pub(crate) fn observe_since(&self, start: Stopwatch) {
-        if let Some(start) = start.0 {
-            self.observe_time(start.elapsed());
+    /// Observes the time since `start`. Returns the end of that time: the clock is read once where the next time
+    /// starts.
+    pub(crate) fn observe_since(&self, start: Stopwatch) -> Stopwatch {
+        let end = Stopwatch::start();
+        if let (Some(start), Some(end)) = (start.0, end.0) {
+            self.observe_time(end.duration_since(start));
         }
+        end
     }
 
     pub(crate) fn observe_time(&self, time: Duration) {
@@ -103,8 +151,7 @@ impl Histogram {
 
     /// Observes a number, in nanoseconds or units.
     pub(crate) fn observe(&self, number: u64) {
-        let bucket = self.bounds.partition_point(|bound| *bound < number);
-        self.buckets[bucket].fetch_add(1, Ordering::Relaxed);
+        self.buckets[self.kind.index_of(number)].fetch_add(1, Ordering::Relaxed);
         self.sum.fetch_add(number, Ordering::Relaxed);
     }
 
@@ -124,7 +171,7 @@ impl Histogram {
     pub(crate) fn total<'a>(histograms: impl IntoIterator<Item = &'a Self>) -> Observations {
         let mut histograms = histograms.into_iter().peekable();
         let first = histograms.peek().expect("there is a shard");
-        let (bounds, scale) = (first.bounds, first.scale);
+        let Buckets { bounds, scale, .. } = first.kind;
         let unit = match scale {
             Scale::Nanoseconds => 1e9,
             Scale::Units => 1.0,
@@ -157,12 +204,26 @@ impl Observations {
 mod tests {
     use std::time::Duration;
 
-    use super::{Histogram, LATENCY_BOUNDS, MAX_BOUNDS, SIZE_BOUNDS};
+    use super::{Histogram, LATENCY_BUCKETS, MAX_BOUNDS, SIZE_BUCKETS};
 
     #[test]
     fn bounds_are_sorted_and_fit() {
-        for bounds in [&LATENCY_BOUNDS[..], &SIZE_BOUNDS] {
-            assert!(bounds.is_sorted() && bounds.len() <= MAX_BOUNDS);
+        for buckets in [&LATENCY_BUCKETS, &SIZE_BUCKETS] {
+            assert!(buckets.bounds.is_sorted() && buckets.bounds.len() <= MAX_BOUNDS);
+        }
+    }
+
+    #[test]
+    fn bucket_is_that_of_binary_search() {
+        for buckets in [&LATENCY_BUCKETS, &SIZE_BUCKETS] {
+            let bounds = buckets.bounds;
+            let powers = (0..u64::BITS).map(|bits| 1 << bits);
+            for near in bounds.iter().copied().chain(powers).chain([u64::MAX]) {
+                for number in [near.saturating_sub(1), near, near.saturating_add(1)] {
+                    let expected = bounds.partition_point(|bound| *bound < number);
+                    assert_eq!(buckets.index_of(number), expected, "{number}");
+                }
+            }
         }
     }
 

@@ -84,12 +84,12 @@ where
         let service = &service;
         async move {
             state.begin_request();
-            let mut response = service.call(request.map(RequestBody::Hyper)).await;
+            let (mut response, end) = service.call(request.map(RequestBody::Hyper)).await;
             if is_last() {
                 let close = HeaderValue::from_static("close");
                 response.headers_mut().insert(CONNECTION, close);
             }
-            state.end_request();
+            state.end_request(end);
             Ok::<_, Infallible>(response)
         }
     });

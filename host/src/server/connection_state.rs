@@ -93,10 +93,12 @@ impl ConnectionState {
             .store(self.requests_started() + 1, Ordering::Relaxed);
     }
 
-    pub(crate) fn end_request(&self) {
+    /// Records that the response to a request was made, and when.
+    pub(crate) fn end_request(&self, at: Instant) {
         self.requests_ended
             .store(self.requests_ended() + 1, Ordering::Relaxed);
-        self.begin_idle();
+        self.idle_since_ms
+            .store(milliseconds(at), Ordering::Relaxed);
     }
 
     /// Starts the time that the connection is idle.
@@ -249,10 +251,15 @@ impl ConnectionState {
     }
 }
 
-/// The time in milliseconds since the first call.
+/// The time in milliseconds since a connection was first opened.
 pub(crate) fn now_ms() -> u64 {
+    milliseconds(Instant::now())
+}
+
+fn milliseconds(at: Instant) -> u64 {
     static START: LazyLock<Instant> = LazyLock::new(Instant::now);
-    u64::try_from(START.elapsed().as_millis()).unwrap_or(u64::MAX)
+    let since_start = at.saturating_duration_since(*START);
+    u64::try_from(since_start.as_millis()).unwrap_or(u64::MAX)
 }
 
 impl OpenBody {

@@ -144,6 +144,7 @@ mod tests {
     use std::pin::Pin;
     use std::sync::Arc;
     use std::task::{Context, Poll};
+    use std::time::Instant;
 
     use futures_util::FutureExt as _;
     use tokio::io::{
@@ -191,7 +192,7 @@ mod tests {
         let state = Arc::new(ConnectionState::default());
         let mut io = HttpIo::new(Unread, &state);
         state.begin_request();
-        state.end_request();
+        state.end_request(Instant::now());
         let written = io.write(RESPONSE).now_or_never().expect("is taken");
         assert_eq!(written.expect("writes"), RESPONSE.len());
         assert!(!state.is_write_blocked());
@@ -206,7 +207,7 @@ mod tests {
         let mut io = HttpIo::new(near, &state);
         for _ in 0..2 {
             state.begin_request();
-            state.end_request();
+            state.end_request(Instant::now());
             // The second is blocked.
             let _ = io.write(RESPONSE).now_or_never();
         }

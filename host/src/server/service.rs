@@ -4,6 +4,7 @@
 //! entry point `protocol`, to other methods than POST and to bodies that ended early.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use alldata_peer_protocol::content_coding;
 use alldata_peer_protocol::outcome::{InvalidRequest, Outcome};
@@ -40,7 +41,9 @@ pub(crate) struct PeerService(pub(crate) Arc<ConnectionContext>);
 impl PeerService {
     /// Responds to one request. If this is dropped early, because the connection is, the guest continues: a
     /// body that was read to its end is put.
-    pub(crate) async fn call(&self, request: Request<RequestBody>) -> Response {
+    ///
+    /// Also returns when the response was made, as measured for the metrics.
+    pub(crate) async fn call(&self, request: Request<RequestBody>) -> (Response, Instant) {
         let Self(context) = self;
         let start = Stopwatch::start();
         context.begin_request(request.headers());
@@ -58,7 +61,8 @@ impl PeerService {
             context.set_client(client.clone());
         }
         let invalid = framing::validate_codings(request.headers()).err();
-        self.call_validated(request, invalid, start).await
+        let (response, _) = self.call_validated(request, invalid, start).await;
+        response
     }
 
     /// Responds to a request, which may be invalid by its header section.
@@ -67,7 +71,7 @@ impl PeerService {
         request: Request<RequestBody>,
         invalid: Option<Outcome>,
         start: Stopwatch,
-    ) -> Response {
+    ) -> (Response, Instant) {
         let Self(context) = self;
         let may_withhold_body = request.headers().contains_key(EXPECT);
         let is_chunked = request.body().size_hint().exact().is_none();
@@ -91,8 +95,8 @@ impl PeerService {
         let refusals = &context.server.refusals;
         refusals.count_response(&mut response, || context.request_info());
         let metrics = context.server.metrics.shard();
-        metrics.request_time.observe_since(start);
-        response
+        let end = metrics.request_time.observe_since(start);
+        (response, end.started_at())
     }
 
     /// The outcome of a request that other recipients may read differently, or that hyper lets pass.
@@ -230,7 +234,7 @@ async fn put(
     let mut pooled = pooled.map_err(|error| acquire_outcome(error, context.request_id()))?;
     let start = Stopwatch::start();
     let decoded = pooled.instance.decode(body).await;
-    metrics.shard().guest_time.observe_since(start);
+    let decoded_at = metrics.shard().guest_time.observe_since(start);
     let decoded = decoded.map_err(|error| trap_outcome(&error, &context))?;
     let permit = pooled.release();
     let (response, refusal) = match decoded {
@@ -240,7 +244,9 @@ async fn put(
         }
         Ok(put) => {
             let id = || context.request_id();
-            let putting = context.dispatcher.put(put.key, put.event, put_context, id);
+            let putting = context
+                .dispatcher
+                .put(put.key, put.event, put_context, id, decoded_at);
             match putting.await {
                 Ok(()) => {
                     metrics.shard().stored.increment();

@@ -89,13 +89,14 @@ impl SinkDispatcher {
 }
 
 impl SequentialDispatcher {
-    /// Puts an event of the request with this id into the sink.
+    /// Puts an event of the request with this id into the sink. `start` is the end of the work before it.
     pub(crate) async fn put(
         &mut self,
         key: String,
         event: String,
         context: Option<Box<PutContext>>,
         request_id: impl FnOnce() -> Option<RequestId>,
+        start: Stopwatch,
     ) -> Result<(), RefusedPut> {
         self.key.clear();
         self.key.push_str(&key);
@@ -117,7 +118,6 @@ impl SequentialDispatcher {
             }
         };
         let put = AssertUnwindSafe(put).catch_unwind();
-        let start = Stopwatch::start();
         let result = timeout.run(put).await;
         dispatcher.metrics.shard().sink_time.observe_since(start);
         let result = match result {
@@ -167,18 +167,19 @@ impl ConnectionDispatcher {
         }
     }
 
-    /// Puts an event of the request with this id into the sink.
+    /// Puts an event of the request with this id into the sink. `start` is the end of the work before it.
     pub(crate) async fn put(
         &self,
         key: String,
         event: String,
         context: Option<Box<PutContext>>,
         request_id: impl FnOnce() -> RequestId,
+        start: Stopwatch,
     ) -> Result<(), RefusedPut> {
         let idle = self.idle().take();
         let mut sequential = idle.unwrap_or_else(|| self.dispatcher.sequential());
         let request_id = || Some(request_id());
-        let result = sequential.put(key, event, context, request_id).await;
+        let result = sequential.put(key, event, context, request_id, start).await;
         *self.idle() = Some(sequential);
         result
     }
