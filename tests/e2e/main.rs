@@ -73,6 +73,7 @@ mod pace;
 mod passwords;
 mod pipelining;
 mod platforms;
+mod prometheus;
 mod protocol;
 mod protocol_guests;
 mod protocol_interface;

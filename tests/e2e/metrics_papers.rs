@@ -15,14 +15,14 @@ use crate::support::{Peer, can_make};
 use crate::tls_client::tls_peer;
 
 /// The metrics that only the sink `nats:` has.
-const OF_NATS: &str = "alldata_peer_nats_";
+pub(crate) const OF_NATS: &str = "alldata_peer_nats_";
 
 /// A file of the project.
-fn file(path: &str) -> PathBuf {
+pub(crate) fn file(path: &str) -> PathBuf {
     PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/..")).join(path)
 }
 
-fn read(path: &str) -> String {
+pub(crate) fn read(path: &str) -> String {
     fs::read_to_string(file(path)).expect("reads")
 }
 
@@ -65,7 +65,7 @@ fn table_of_metrics_is_that_of_a_scrape() {
 }
 
 /// The names of metrics in a text, without what a histogram adds.
-fn named(text: &str) -> BTreeSet<String> {
+pub(crate) fn named(text: &str) -> BTreeSet<String> {
     let is_part = |char: char| char.is_ascii_alphanumeric() || char == '_';
     let words = text.split(|char| !is_part(char));
     let words =
@@ -105,6 +105,23 @@ fn promtool_accepts_rules_and_configuration() {
         ("config", "deploy/prometheus/prometheus.yml"),
     ] {
         assert_passes(&["check", command, &file(path).display().to_string()], "");
+    }
+}
+
+#[test]
+fn each_alert_is_raised_when_it_has_to_be() {
+    let tests = read("deploy/prometheus/alldata-peer.rules.test.yml");
+    for line in read("deploy/prometheus/alldata-peer.rules.yml").lines() {
+        if let Some((_, alert)) = line.split_once("- alert: ") {
+            assert!(
+                tests.contains(&format!("- alertname: {alert}\n")),
+                "{alert}"
+            );
+        }
+    }
+    if has_promtool() {
+        let path = file("deploy/prometheus/alldata-peer.rules.test.yml");
+        assert_passes(&["test", "rules", &path.display().to_string()], "");
     }
 }
 
