@@ -112,6 +112,14 @@ pub enum Error {
         /// The reason.
         reason: String,
     },
+    /// The access log cannot be opened.
+    #[error("cannot open {} as access log (--access-log)", path.display())]
+    AccessLog {
+        /// The file.
+        path: PathBuf,
+        /// The error of the system.
+        source: io::Error,
+    },
     /// The URL of a sink is invalid.
     #[error("{url:?} is not the URL of a sink: {reason}")]
     SinkUrl {

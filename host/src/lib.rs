@@ -57,7 +57,7 @@ pub use error::{Error, SqliteError};
 pub use limits::Limits;
 pub use server::auth::{Authorizer, MIN_TOKEN_BYTES, RequestHead, TokenFile, Unauthorized};
 pub use server::{
-    ClientAddress, DEFAULT_PORT, Health, ListenAddress, LocalAddress, Monitor, NotReady,
+    AccessLog, ClientAddress, DEFAULT_PORT, Health, ListenAddress, LocalAddress, Monitor, NotReady,
     PeerListener, PeerServer, PeerServerBuilder, PutService, ResponseBody,
 };
 pub use sink::{PutError, PutSink};

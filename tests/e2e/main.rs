@@ -5,6 +5,7 @@
 use alldata_peer_test_support as support;
 
 mod accepting;
+mod access_log;
 mod admin;
 mod admin_blocking;
 mod admin_page;

@@ -11,8 +11,9 @@ use crate::admin::families::{Families, Labels};
 use crate::admin::sink_families;
 use crate::admin::status::open_connections;
 use crate::limits::Limits;
+use crate::metrics::Counter;
 use crate::metrics::server_metrics::ServerMetrics;
-use crate::server::{Monitor, Observed};
+use crate::server::{AccessLog, LineCounts, Monitor, Observed};
 
 impl Monitor {
     /// Registers all metrics of the server, whose names start with `alldata_peer_`. They are read at each scrape.
@@ -54,6 +55,7 @@ impl Collector for ServerCollector {
                 let help = "Bytes of request bodies in memory now";
                 let used = context.body_quota.used();
                 families.gauge("alldata_peer_buffered_body", help, Some(Unit::Bytes), used)?;
+                access_log(&mut families, context.access_log.as_ref())?;
                 if let Some(sink) = context.dispatcher.sink_metrics() {
                     sink_families::encode(&mut families, sink)?;
                 }
@@ -167,6 +169,24 @@ fn tls(families: &mut Families<'_>, observed: &Observed) -> fmt::Result {
         families.gauge(name, help, unit, expiry.as_secs())?;
     }
     Ok(())
+}
+
+fn access_log(families: &mut Families<'_>, log: Option<&AccessLog>) -> fmt::Result {
+    let get =
+        |counter: fn(&LineCounts) -> &Counter| log.map_or(0, |log| counter(log.counts()).get());
+    let lines: [(Labels<'_>, u64); 3] = [
+        (&[("outcome", "written")], get(|counts| &counts.written)),
+        (
+            &[("outcome", "queue_full")],
+            get(|counts| &counts.queue_full),
+        ),
+        (
+            &[("outcome", "write_failed")],
+            get(|counts| &counts.write_failed),
+        ),
+    ];
+    let help = "Lines of the access log (--access-log): written, or dropped";
+    families.counters("alldata_peer_access_log_lines", help, lines)
 }
 
 /// The limits that numbers above are compared with.

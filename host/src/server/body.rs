@@ -52,6 +52,11 @@ impl BodyReservation {
         })
     }
 
+    /// The bytes that were received.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.bytes.load(Ordering::Relaxed)
+    }
+
     /// The limit that ended the body, if one did.
     pub(crate) fn limit_exceeded(&self) -> Option<LimitExceeded> {
         self.exceeded.get().copied()

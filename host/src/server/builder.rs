@@ -4,7 +4,6 @@ use std::fmt;
 use std::future::Future;
 use std::num::NonZeroU64;
 use std::path::PathBuf;
-use std::pin::Pin;
 use std::sync::Arc;
 
 use tokio_util::task::TaskTracker;
@@ -15,6 +14,7 @@ use crate::component::wasi::{Directory, WasiConfig};
 use crate::error::Error;
 use crate::limits::Limits;
 use crate::metrics::server_metrics::ServerMetrics;
+use crate::server::access_log::AccessLog;
 use crate::server::auth::Authorizer;
 use crate::server::bind;
 use crate::server::body_quota::{BodyLimits, BodyQuota};
@@ -25,13 +25,14 @@ use crate::server::listen_address::ListenAddress;
 use crate::server::listener::{self, Listen, PeerListener, Prepared};
 use crate::server::monitor::Monitor;
 use crate::server::peer_server::PeerServer;
+use crate::server::reload_source::Source;
 use crate::server::reloader::Reloader;
+use crate::server::sink_source::{self, Sink};
 #[cfg(feature = "tls")]
 use crate::server::tls_acceptor::TlsAcceptor;
 use crate::server::transport::{self, Transport};
 use crate::sink::dispatcher::SinkDispatcher;
 use crate::sink::{self, BoxSink, PutError, PutSink};
-use crate::sinks::DiscardSink;
 #[cfg(feature = "tls")]
 use crate::util::tls::TlsConfig;
 
@@ -54,6 +55,7 @@ pub struct PeerServerBuilder {
     monitor: Monitor,
     transport: Transport,
     authorizer: Option<SharedAuthorizer>,
+    access_log: Option<AccessLog>,
 }
 
 /// An authorizer, without a text of its own.
@@ -62,21 +64,6 @@ struct SharedAuthorizer(Arc<dyn Authorizer>);
 impl fmt::Debug for SharedAuthorizer {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str("Authorizer")
-    }
-}
-
-/// The sink, or the future that opens it.
-enum Sink {
-    Opened(BoxSink),
-    Unopened(Pin<Box<dyn Future<Output = Result<BoxSink, Error>> + Send>>),
-}
-
-impl fmt::Debug for Sink {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(match self {
-            Self::Opened(_) => "Opened",
-            Self::Unopened(_) => "Unopened",
-        })
     }
 }
 
@@ -94,6 +81,7 @@ impl Default for PeerServerBuilder {
             monitor: Monitor::default(),
             transport: Transport::default(),
             authorizer: None,
+            access_log: None,
         }
     }
 }
@@ -233,6 +221,12 @@ impl PeerServerBuilder {
         self
     }
 
+    /// Writes a line for each request. Default: none.
+    pub fn access_log(mut self, log: AccessLog) -> Self {
+        self.access_log = Some(log);
+        self
+    }
+
     /// Starts the server, on the Tokio runtime that this is awaited in. It accepts connections when this
     /// returns.
     ///
@@ -274,15 +268,19 @@ impl PeerServerBuilder {
         } else {
             listener::prepare(self.listen).await?
         };
-        let sink = open_sink(self.sink, component.needs_sink()).await?;
+        let sink = sink_source::open(self.sink, component.needs_sink()).await?;
         let listeners = listener::listen(bound)?;
         let authorizer = self.authorizer.map(|SharedAuthorizer(shared)| shared);
-        let context = assemble(limits, component, authorizer.clone(), sink.clone());
+        let (authorizing, log) = (authorizer.clone(), self.access_log.clone());
+        let context = assemble(limits, component, authorizing, log, sink.clone());
         let transport = self.transport;
         if authorizer.is_none() {
             transport::warn_if_open(&listeners, transport.authenticates_clients());
         }
-        let reloader = Reloader::start(transport.sources(authorizer, &sink));
+        let mut sources = transport.sources(authorizer, &sink);
+        let log = self.access_log.filter(AccessLog::is_file);
+        sources.extend(log.map(Source::AccessLog));
+        let reloader = Reloader::start(sources);
         Ok(PeerServer::start(
             hostname,
             listeners,
@@ -295,28 +293,12 @@ impl PeerServerBuilder {
     }
 }
 
-/// Opens the sink, if the component uses it.
-async fn open_sink(sink: Option<Sink>, is_needed: bool) -> Result<BoxSink, Error> {
-    match sink {
-        Some(Sink::Opened(sink)) if is_needed => Ok(sink),
-        Some(Sink::Unopened(open)) if is_needed => open.await,
-        None if is_needed => Err(Error::NoSink),
-        given => {
-            if given.is_some() {
-                tracing::warn!(
-                    "the component has a sink of its own and never uses the sink of the server"
-                );
-            }
-            Ok(DiscardSink.boxed())
-        }
-    }
-}
-
 /// The data that the connections share.
 fn assemble(
     limits: Limits,
     component: LoadedComponent,
     authorizer: Option<Arc<dyn Authorizer>>,
+    access_log: Option<AccessLog>,
     sink: BoxSink,
 ) -> Arc<ServerContext> {
     let max_body_bytes = limits.max_body_bytes.min(limits.max_buffered_bytes);
@@ -339,6 +321,7 @@ fn assemble(
         request_timeout,
         authorizer,
         refusals: Arc::default(),
+        access_log,
         metrics,
         tasks: TaskTracker::new(),
         last_responses: Arc::default(),

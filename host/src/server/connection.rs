@@ -21,6 +21,7 @@ use tokio::time::{Sleep, sleep, timeout};
 
 use crate::limits::Limits;
 use crate::metrics::server_metrics::ServerMetrics;
+use crate::server::access_entry;
 use crate::server::connection_limiter::ConnectionLimiter;
 use crate::server::connection_state::ConnectionState;
 use crate::server::context::ConnectionContext;
@@ -111,15 +112,7 @@ where
     let io = parts.io.into_inner().into_inner();
     let refusal = match served {
         Some(Err(error)) if error.is_parse() && !state.is_write_blocked() => {
-            let (unread, has_started) = (&parts.read_buf, state.is_reading_head());
-            let id = RequestId::random();
-            parse_error::response(io.withheld(), unread, has_started, limits, id).map(
-                |(status, response)| {
-                    let refusals = &context.server.refusals;
-                    refusals.count_parse_error(&error, id, status);
-                    response
-                },
-            )
+            refuse_unparsed(&error, io.withheld(), &parts.read_buf, &context)
         }
         _ => None,
     };
@@ -133,6 +126,22 @@ where
         return None;
     }
     Some(stream)
+}
+
+/// The response to bytes that hyper cannot parse, if one is due. It is counted and logged.
+fn refuse_unparsed(
+    error: &hyper::Error,
+    withheld: &[u8],
+    unread: &[u8],
+    context: &ConnectionContext,
+) -> Option<Vec<u8>> {
+    let (server, has_started) = (&context.server, context.state.is_reading_head());
+    let id = RequestId::random();
+    let response = parse_error::response(withheld, unread, has_started, &server.limits, id);
+    let (status, response) = response?;
+    server.refusals.count_parse_error(error, id, status);
+    access_entry::log_unparsed(context, id, status);
+    Some(response)
 }
 
 /// Whether bytes can be read without waiting.

@@ -16,6 +16,7 @@ use tokio_util::task::TaskTracker;
 use crate::component::loaded_component::EntryPoint;
 use crate::limits::Limits;
 use crate::metrics::server_metrics::ServerMetrics;
+use crate::server::access_log::AccessLog;
 use crate::server::auth::Authorizer;
 use crate::server::body_quota::{BodyLimits, BodyQuota};
 use crate::server::connection_state::ConnectionState;
@@ -41,6 +42,7 @@ pub(crate) struct ServerContext {
     /// `None` if every client may put.
     pub(crate) authorizer: Option<Arc<dyn Authorizer>>,
     pub(crate) refusals: Arc<RefusalLog>,
+    pub(crate) access_log: Option<AccessLog>,
     pub(crate) metrics: Arc<ServerMetrics>,
     /// The tasks of connections, and of work that outlives them.
     pub(crate) tasks: TaskTracker,

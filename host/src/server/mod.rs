@@ -2,6 +2,7 @@
 
 mod builder;
 mod peer_server;
+mod sink_source;
 
 mod monitor;
 
@@ -32,10 +33,12 @@ mod parse_error;
 
 pub(crate) mod auth;
 
+mod access_log;
 mod context;
 mod reload_source;
 mod reloader;
 
+mod access_entry;
 mod put_service;
 mod service;
 
@@ -53,6 +56,9 @@ mod refusal_log;
 mod response;
 mod wasi_http;
 
+pub use access_log::AccessLog;
+#[cfg(feature = "admin")]
+pub(crate) use access_log::LineCounts;
 pub use builder::{DEFAULT_PORT, PeerServerBuilder};
 #[cfg(feature = "admin")]
 pub(crate) use context::ServerContext;

@@ -11,7 +11,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::runtime::Handle;
 use tokio::sync::Mutex;
 use tokio::task::AbortHandle;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 
 use crate::server::connection;
@@ -27,7 +27,7 @@ use crate::server::stream::Stream;
 use crate::server::transport::{OpenConnection, Transport};
 use crate::sink::{BoxSink, PutSink as _};
 
-/// The least time for the flush of the sink, even if the connections used up the drain time-out.
+/// The least time for the flush of the sink, and the time for that of the access log, even if the connections used up the drain time-out.
 const MIN_FLUSH_TIME: Duration = Duration::from_secs(1);
 
 /// A running AllData peer server.
@@ -215,9 +215,9 @@ impl PeerServer {
         PutService::new(&self.shared.context, &self.shared.shutdown)
     }
 
-    /// Has certificates and tokens read again, and a file of `ndjson:` that was moved away replaced by a new one, in the
-    /// background. Returns whether there are any. Certificates and tokens are also read again when their files change.
-    /// If it fails, the error is logged, the old ones stay in effect, and it is tried again.
+    /// Has certificates and tokens read again, the file of the access log reopened, and a file of `ndjson:` that was moved
+    /// away replaced by a new one, in the background. Returns whether there are any. Certificates and tokens are also read
+    /// again when their files change. If it fails, the error is logged, the old ones stay in effect, and it is tried again.
     pub fn reload(&self) -> bool {
         if let Some(reloader) = &self.reloader {
             drop(reloader.request());
@@ -241,9 +241,9 @@ impl PeerServer {
         if *closed {
             return;
         }
-        let timeout = self.shared.context.limits.drain_timeout;
+        let drain_timeout = self.shared.context.limits.drain_timeout;
         // `None` if the clock cannot represent it: then there is no limit.
-        let deadline = Instant::now().checked_add(timeout);
+        let deadline = Instant::now().checked_add(drain_timeout);
         let tasks = self.shared.tasks();
         tasks.close();
         if until(deadline, tasks.wait()).await.is_none() {
@@ -255,6 +255,11 @@ impl PeerServer {
             until(deadline, reloader.stop()).await;
         }
         self.flush(deadline).await;
+        if let Some(log) = &self.shared.context.access_log
+            && timeout(MIN_FLUSH_TIME, log.flush()).await.is_err()
+        {
+            tracing::warn!("the access log was not written in time");
+        }
         self.shared.context.refusals.report_totals();
         *closed = true;
     }

@@ -1,9 +1,10 @@
-//! The sources that are read again: certificates, tokens, and the file of a sink.
+//! The sources that are read again: certificates, tokens, and the files of the access log and of a sink.
 
 use std::sync::{Arc, Weak};
 use std::time::SystemTime;
 
 use crate::error::Error;
+use crate::server::access_log::AccessLog;
 use crate::server::auth::Authorizer;
 use crate::sink::reopen::Reopen;
 #[cfg(feature = "tls")]
@@ -14,6 +15,7 @@ pub(crate) enum Source {
     #[cfg(feature = "tls")]
     Tls(TlsConfig),
     Authorizer(Arc<dyn Authorizer>),
+    AccessLog(AccessLog),
     Sink(Weak<dyn Reopen>),
 }
 
@@ -33,6 +35,7 @@ impl Source {
                 "TLS certificates not read again",
             ),
             Self::Authorizer(_) => ("tokens read again", "tokens not read again"),
+            Self::AccessLog(_) => ("access log reopened", "access log not reopened"),
             Self::Sink(_) => (
                 "the file of the sink is at its path",
                 "the file of the sink is not reopened",
@@ -46,7 +49,7 @@ impl Source {
             #[cfg(feature = "tls")]
             Self::Tls(config) => config.has_changed(),
             Self::Authorizer(authorizer) => authorizer.has_changed(),
-            Self::Sink(_) => false,
+            Self::AccessLog(_) | Self::Sink(_) => false,
         }
     }
 
@@ -55,6 +58,7 @@ impl Source {
             #[cfg(feature = "tls")]
             Self::Tls(config) => config.reload(),
             Self::Authorizer(authorizer) => authorizer.reload(),
+            Self::AccessLog(log) => log.reopen(),
             Self::Sink(sink) => sink.upgrade().map_or(Ok(()), |sink| sink.reopen()),
         }
     }
@@ -64,7 +68,7 @@ impl Source {
         match self {
             #[cfg(feature = "tls")]
             Self::Tls(config) => config.expiry_for_log().map(|it| (it.time, it.text)),
-            Self::Authorizer(_) | Self::Sink(_) => None,
+            Self::Authorizer(_) | Self::AccessLog(_) | Self::Sink(_) => None,
         }
     }
 }

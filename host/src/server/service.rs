@@ -19,6 +19,7 @@ use crate::component::pool::Permit;
 use crate::component::protocol::ProtocolPre;
 use crate::component::put_sink::protocol;
 use crate::metrics::histogram::Stopwatch;
+use crate::server::access_entry::AccessEntry;
 use crate::server::auth::{RequestHead, Unauthorized};
 use crate::server::body::{BodyReservation, LimitExceeded, LimitedBody};
 use crate::server::body_quota::BodyLimits;
@@ -77,6 +78,7 @@ impl PeerService {
         let is_chunked = request.body().size_hint().exact().is_none();
         let has_connection = request.version() <= Version::HTTP_11;
         let reservation = BodyReservation::new(context);
+        let entry = AccessEntry::begin(context, &request, &reservation);
         let responding = self.respond(request, invalid.as_ref(), &reservation);
         let span = tracing::debug_span!("request", id = %context.request_id());
         let mut response = responding.instrument(span).await;
@@ -96,6 +98,9 @@ impl PeerService {
         refusals.count_response(&mut response, || context.request_info());
         let metrics = context.server.metrics.shard();
         let end = metrics.request_time.observe_since(start);
+        if let Some(entry) = entry {
+            entry.end(response.status().as_u16());
+        }
         (response, end.started_at())
     }
 

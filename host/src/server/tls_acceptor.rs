@@ -19,6 +19,7 @@ use tokio::time::timeout;
 use tokio_rustls::rustls::{self, CertificateError};
 use tokio_rustls::server::TlsStream;
 
+use crate::server::access_entry;
 use crate::server::connection;
 use crate::server::connection_state::ConnectionState;
 use crate::server::context::ConnectionContext;
@@ -187,7 +188,8 @@ async fn refuse_plain_http<S>(
     let outcome = Outcome::InvalidRequest(InvalidRequest::PlainHttp);
     let id = RequestId::random();
     context.server.refusals.count_outcome(&outcome, id);
-    let (_, response) = parse_error::encode(&outcome, id, "", is_head);
+    let (status, response) = parse_error::encode(&outcome, id, "", is_head);
+    access_entry::log_unparsed(context, id, status);
     let lingering = connection::linger(stream, response, &context.state);
     shutdown.run_until(Phase::Aborting, lingering).await;
 }

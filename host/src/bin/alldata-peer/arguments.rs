@@ -122,6 +122,10 @@ pub(crate) struct Serve {
     #[cfg(feature = "admin")]
     #[arg(long, env = "ALLDATA_PEER_ADMIN_SHOW_EVENTS", value_parser = BoolishValueParser::new())]
     pub(crate) admin_show_events: bool,
+    /// File to append a line of JSON to for each request, or - for standard output; reopened on SIGHUP
+    /// [default: none]
+    #[arg(long, env = "ALLDATA_PEER_ACCESS_LOG", value_name = "FILE")]
+    pub(crate) access_log: Option<PathBuf>,
     /// WebAssembly component to run instead of the built-in one
     #[arg(long, env = "ALLDATA_PEER_COMPONENT", value_name = "FILE")]
     pub(crate) component: Option<PathBuf>,

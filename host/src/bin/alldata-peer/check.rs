@@ -14,7 +14,7 @@ use tokio::runtime::Runtime;
 use crate::admin;
 use crate::arguments::Serve;
 use crate::serve::{configure, run_on_blocking_thread, sink_options};
-use crate::{output, panics};
+use crate::{access_log, output, panics};
 
 /// The sinks whose file the start creates if it does not exist.
 const FILE_SCHEMES: [&str; 2] = ["sqlite", "ndjson"];
@@ -38,6 +38,7 @@ async fn validate(arguments: Arc<Serve>) -> Result<String> {
     }
     #[cfg(feature = "admin")]
     admin::check(&arguments, &access)?;
+    access_log::check(&arguments)?;
     let new_file = url.as_deref().and_then(missing_file);
     let builder = match (&url, &new_file) {
         (None, _) => builder,

@@ -3,6 +3,7 @@
 //! Maps flags to calls of the library, and errors to one line and an exit code.
 
 mod access;
+mod access_log;
 #[cfg(unix)]
 mod activation;
 #[cfg(feature = "admin")]

@@ -18,7 +18,7 @@ use crate::activation;
 use crate::admin;
 use crate::arguments::Serve;
 use crate::signals::{self, Signals};
-use crate::{component, output, panics, service_manager, startup};
+use crate::{access_log, component, output, panics, service_manager, startup};
 
 /// The default sink.
 const DEFAULT_SINK: &str = "sqlite:alldata.db";
@@ -129,6 +129,9 @@ async fn listen(
     let losses = Losses::default();
     let (builder, sink) = configure(&arguments, &access)?;
     let mut builder = builder.monitor(&monitor);
+    if let Some(log) = access_log::open(&arguments)? {
+        builder = builder.access_log(log);
+    }
     if !passed.is_empty() {
         tracing::info!(
             listeners = passed.len(),
