@@ -50,7 +50,7 @@ mod util;
 mod error;
 mod limits;
 
-pub use component::{BUILT_IN_COMPONENT, precompile};
+pub use component::{BUILT_IN_COMPONENT, CompiledComponent, precompile};
 #[cfg(feature = "nats")]
 pub use error::NatsError;
 pub use error::{Error, SqliteError};

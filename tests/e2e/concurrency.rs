@@ -6,11 +6,11 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Instant;
 
-use alldata_peer_server_http::{BUILT_IN_COMPONENT, Limits, PeerServer, PeerServerBuilder};
+use alldata_peer_server_http::{Limits, PeerServer, PeerServerBuilder};
 use tokio::runtime::Builder;
 use tokio::task::yield_now;
 
-use crate::support::{Connection, DEADLINE, Embedded, Post, handler_only};
+use crate::support::{Connection, DEADLINE, Embedded, Post, both_components, handler_only};
 
 /// The number of clients, each with its own connection.
 const CLIENTS: usize = 64;
@@ -139,7 +139,7 @@ fn short_lived_instances_lose_nothing() {
 
 #[test]
 fn wasi_http_component_loses_nothing() {
-    let builder = || PeerServer::builder().component(handler_only());
+    let builder = || PeerServer::builder().compiled_component(handler_only());
     let places = u32::try_from(CLIENTS).expect("is small");
     let crowded = builder().limits(concurrent(places));
     assert_eq!(run_clients(crowded, CLIENTS), 0);
@@ -177,8 +177,8 @@ fn put_until_the_end(connection: &mut Connection, client: usize) -> usize {
 
 #[test]
 fn closing_server_has_put_all_acknowledged_events() {
-    for component in [BUILT_IN_COMPONENT, handler_only()] {
-        let (server, reached) = serve(PeerServer::builder().component(component));
+    for component in both_components() {
+        let (server, reached) = serve(PeerServer::builder().compiled_component(component));
         let acknowledged = thread::scope(|scope| {
             let clients = (0..CLIENTS).map(|client| {
                 let mut connection = server.connect();

@@ -8,11 +8,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, ScopedJoinHandle};
 use std::time::Duration;
 
-use alldata_peer_server_http::{
-    BUILT_IN_COMPONENT, Limits, PeerServer, PutError, sinks::DiscardSink,
-};
+use alldata_peer_server_http::{Limits, PeerServer, PutError, sinks::DiscardSink};
 
-use crate::support::{Connection, DEADLINE, Embedded, Peer, Post, handler_only, wait_until};
+use crate::support::{Connection, DEADLINE, Embedded, Peer, Post, both_components, wait_until};
 
 /// The number of clients that use up all connections.
 const CLIENTS: usize = 60;
@@ -131,9 +129,9 @@ fn waiting_client_does_not_delay_shutdown() {
 /// writing it.
 #[test]
 fn unread_response_keeps_its_connection() {
-    for component in [BUILT_IN_COMPONENT, handler_only()] {
+    for component in both_components() {
         let reason = "x".repeat(LARGE_REASON_BYTES);
-        let builder = PeerServer::builder().component(component).on_put({
+        let builder = PeerServer::builder().compiled_component(component).on_put({
             let reason = reason.clone();
             move |key, _| {
                 let large = (key == "large").then(|| PutError::Rejected(reason.clone()));

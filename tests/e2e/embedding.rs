@@ -6,12 +6,10 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use alldata_peer_server_http::sinks::{DiscardSink, MemorySink};
-use alldata_peer_server_http::{
-    BUILT_IN_COMPONENT, Error, Limits, PeerServer, PeerServerBuilder, PutError, PutSink,
-};
+use alldata_peer_server_http::{Error, Limits, PeerServer, PeerServerBuilder, PutError, PutSink};
 use tokio::sync::Notify;
 
-use crate::support::{DEADLINE, Embedded, Post, handler_only};
+use crate::support::{DEADLINE, Embedded, Post, both_components};
 
 #[test]
 fn server_reports_its_address() {
@@ -237,8 +235,8 @@ fn bytes_beyond_limit_are_503_until_others_end() {
 /// 16 pauses of 100 ms are longer than the second of processor time that this guest has; it only waits.
 #[test]
 fn trickling_body_outlasting_cpu_limit_is_put() {
-    for component in [BUILT_IN_COMPONENT, handler_only()] {
-        let builder = PeerServer::builder().component(component);
+    for component in both_components() {
+        let builder = PeerServer::builder().compiled_component(component);
         let server = Embedded::start(builder.sink(DiscardSink).limits(Limits {
             min_body_rate: 0,
             max_guest_time: Duration::from_secs(1),

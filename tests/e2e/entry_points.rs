@@ -9,14 +9,14 @@ use alldata_peer_server_http::{Limits, PeerServer, PeerServerBuilder, PutError, 
 use crate::component::names;
 use crate::protocol::{FIELDS, HOSTS, TARGETS};
 use crate::request_table::MALFORMED;
-use crate::support::{Answer, Embedded, Post, handler_only};
+use crate::support::{Answer, Embedded, Post, handler_only, handler_only_binary};
 
 /// The largest body that the servers accept, in bytes.
 const MAX_BODY_BYTES: usize = 4000;
 
 #[test]
 fn wasi_http_component_has_no_other_entry_point() {
-    let (imports, exports) = names(handler_only());
+    let (imports, exports) = names(handler_only_binary());
     let handler = BTreeSet::from(["wasi:http/incoming-handler@0.2.12".to_owned()]);
     assert_eq!(exports, handler);
     assert!(imports.contains("alldata:peer/put-sink@0.1.0"));
@@ -101,7 +101,7 @@ fn bytes_of_a_body_are_released_at_the_end_of_its_request() {
 
 fn both_entry_points() -> [PeerServerBuilder; 2] {
     let protocol = PeerServer::builder();
-    let wasi_http = PeerServer::builder().component(handler_only());
+    let wasi_http = PeerServer::builder().compiled_component(handler_only());
     [protocol, wasi_http]
 }
 

@@ -6,12 +6,10 @@ use std::future::pending;
 use std::sync::Arc;
 use std::time::Duration;
 
-use alldata_peer_server_http::{
-    BUILT_IN_COMPONENT, Limits, PeerServer, PeerServerBuilder, PutError,
-};
+use alldata_peer_server_http::{Limits, PeerServer, PeerServerBuilder, PutError};
 use tokio::time::{Instant, timeout};
 
-use crate::support::{Post, Wire, handler_only};
+use crate::support::{Post, Wire, both_components};
 
 /// Runs a test on a paused clock.
 pub(crate) fn on_a_clock(test: impl Future<Output = ()>) {
@@ -154,14 +152,14 @@ fn slow_body_is_not_idle() {
 #[test]
 fn unread_response_is_not_waited_for() {
     on_a_clock(async {
-        for component in [BUILT_IN_COMPONENT, handler_only()] {
+        for component in both_components() {
             // More than the pipe and the server's buffer hold.
             let reason = "No. ".repeat(500_000);
             let builder = PeerServer::builder().on_put(move |_, _| {
                 let rejected = PutError::Rejected(reason.clone());
                 async { Err(rejected) }
             });
-            let server = listen(builder.component(component)).await;
+            let server = listen(builder.compiled_component(component)).await;
             let mut wire = Wire::to(&server);
             wire.send(Post::put("key1", "1").bytes()).await;
             let start = Instant::now();

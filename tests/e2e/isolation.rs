@@ -112,7 +112,7 @@ fn reused_instance_answers_and_puts_like_fresh_ones() {
     // A permit for only one of them at a time.
     let builders = [
         PeerServer::builder(),
-        PeerServer::builder().component(handler_only()),
+        PeerServer::builder().compiled_component(handler_only()),
     ];
     for kept in builders.map(|builder| {
         send_all(builder.limits(Limits {

@@ -17,6 +17,7 @@ mod check;
 mod command_line;
 mod command_line_errors;
 mod compile_cache;
+mod compiled_component;
 mod component;
 mod compose;
 mod composed_serve;

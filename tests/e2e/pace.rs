@@ -124,7 +124,7 @@ fn stalled_body_is_408_at_pace_check() {
     on_a_clock(async {
         for component in [false, true] {
             let server = discarding(|builder| match component {
-                true => builder.component(handler_only()),
+                true => builder.compiled_component(handler_only()),
                 false => builder,
             });
             let mut wire = Wire::to(&server.await);

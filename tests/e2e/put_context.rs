@@ -58,7 +58,7 @@ impl Authorizer for Everybody {
 }
 
 fn builders() -> [PeerServerBuilder; 2] {
-    let wasi_http = PeerServer::builder().component(handler_only());
+    let wasi_http = PeerServer::builder().compiled_component(handler_only());
     [PeerServer::builder(), wasi_http]
 }
 

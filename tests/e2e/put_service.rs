@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use alldata_peer_server_http::sinks::MemorySink;
 use alldata_peer_server_http::{
-    Authorizer, BUILT_IN_COMPONENT, ClientAddress, Identity, Limits, PeerServer, PeerServerBuilder,
-    PutService, PutSink as _, RequestHead, ResponseBody, Unauthorized,
+    Authorizer, ClientAddress, Identity, Limits, PeerServer, PeerServerBuilder, PutService,
+    PutSink as _, RequestHead, ResponseBody, Unauthorized,
 };
 use axum::Router;
 use bytes::Bytes;
@@ -27,7 +27,7 @@ use tokio::time::timeout;
 use tower_service::Service as _;
 
 use crate::request_table::{self, Platform};
-use crate::support::{Answer, Connection, DEADLINE, Post, chunked, handler_only};
+use crate::support::{Answer, Connection, DEADLINE, Post, both_components, chunked, handler_only};
 
 /// A server without a listener, on a runtime, and another HTTP server that calls its service.
 struct Mounted {
@@ -134,7 +134,7 @@ fn service_in_hyper_answers_like_any_platform() {
 
 #[test]
 fn service_through_wasi_http_answers_like_any_platform() {
-    let builder = PeerServer::builder().component(handler_only());
+    let builder = PeerServer::builder().compiled_component(handler_only());
     request_table::hold(&Trial::new(Mounted::axum, builder));
 }
 
@@ -236,8 +236,8 @@ fn puts_beyond_limit_are_503_until_others_end() {
 
 #[test]
 fn put_completes_after_its_connection_is_lost() {
-    for component in [BUILT_IN_COMPONENT, handler_only()] {
-        let gate = Gate::before(PeerServer::builder().component(component));
+    for component in both_components() {
+        let gate = Gate::before(PeerServer::builder().compiled_component(component));
         let mut client = gate.mounted.connect();
         client.send(Post::put("waits", "1").bytes());
         gate.wait_for_put();

@@ -20,7 +20,7 @@ const BODY: &[u8] = b"{\"key\":\"key1\",\"event\":1}";
 fn both() -> [(Embedded, Receiver<(String, String)>); 2] {
     let builders = [
         PeerServer::builder(),
-        PeerServer::builder().component(handler_only()),
+        PeerServer::builder().compiled_component(handler_only()),
     ];
     builders.map(|builder| {
         let (sender, puts) = mpsc::channel();

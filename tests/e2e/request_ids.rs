@@ -39,7 +39,7 @@ fn refused() -> [Post; 4] {
 fn each_problem_has_an_id_of_its_own() {
     for builder in [
         PeerServer::builder(),
-        PeerServer::builder().component(handler_only()),
+        PeerServer::builder().compiled_component(handler_only()),
     ] {
         let server = Embedded::start(builder.sink(MemorySink::new(1 << 20)));
         let mut ids = BTreeSet::new();
@@ -70,7 +70,7 @@ fn each_problem_has_an_id_of_its_own() {
 fn id_is_the_trace_id_of_a_valid_traceparent() {
     for builder in [
         PeerServer::builder(),
-        PeerServer::builder().component(handler_only()),
+        PeerServer::builder().compiled_component(handler_only()),
     ] {
         let server = Embedded::start(builder.sink(MemorySink::new(1 << 20)));
         server.put("held", "1").assert_created();

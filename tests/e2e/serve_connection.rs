@@ -6,14 +6,12 @@ use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver};
 
 use alldata_peer_server_http::sinks::MemorySink;
-use alldata_peer_server_http::{
-    BUILT_IN_COMPONENT, Limits, PeerServer, PeerServerBuilder, PutError, PutSink as _,
-};
+use alldata_peer_server_http::{Limits, PeerServer, PeerServerBuilder, PutError, PutSink as _};
 use tokio::runtime::Runtime;
 use tokio::sync::Notify;
 use tokio::time::timeout;
 
-use crate::support::{DEADLINE, Post, Wire, handler_only};
+use crate::support::{DEADLINE, Post, Wire, both_components};
 
 /// A server whose sink holds back puts whose event is not a number, until the test releases them.
 struct Trial {
@@ -173,8 +171,8 @@ fn drain_timeout_ends_served_connections() {
 
 #[test]
 fn put_completes_after_its_connection_is_dropped() {
-    for component in [BUILT_IN_COMPONENT, handler_only()] {
-        let trial = Trial::start(PeerServer::builder().component(component));
+    for component in both_components() {
+        let trial = Trial::start(PeerServer::builder().compiled_component(component));
         trial.runtime.block_on(async {
             let mut wire = Wire::to(&trial.server);
             wire.send(Post::put("key1", "\"waits\"").bytes()).await;

@@ -11,14 +11,12 @@ use std::sync::mpsc::{self, Receiver};
 use std::thread;
 use std::time::Duration;
 
-use alldata_peer_server_http::{
-    BUILT_IN_COMPONENT, Limits, PeerServer, PeerServerBuilder, PutError,
-};
+use alldata_peer_server_http::{Limits, PeerServer, PeerServerBuilder, PutError};
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
-use crate::support::{Connection, DEADLINE, Embedded, Post, handler_only};
+use crate::support::{Connection, DEADLINE, Embedded, Post, both_components, handler_only};
 
 /// More than the time that a closing server gives to connections without a request.
 const PAUSE: Duration = Duration::from_secs(2);
@@ -110,12 +108,12 @@ fn put_of_disconnected_client_is_waited_for() {
         ("with another behind it", behind.concat()),
     ];
     thread::scope(|scope| {
-        for component in [BUILT_IN_COMPONENT, handler_only()] {
-            let has_protocol = component == BUILT_IN_COMPONENT;
+        for component in both_components() {
+            let has_protocol = !std::ptr::eq(component, handler_only());
             for (how, before, go) in &goes {
                 for (framing, put) in &puts {
                     scope.spawn(move || {
-                        let builder = PeerServer::builder().component(component);
+                        let builder = PeerServer::builder().compiled_component(component);
                         let (builder, sink) = HeldBack::set(builder);
                         let server = Embedded::start(builder);
                         let mut connection = server.connect();

@@ -34,7 +34,7 @@ const METHODS: [&str; 5] = ["GET", "PUT", "HEAD", "DELETE", "OPTIONS"];
 fn both() -> [(Embedded, Receiver<(String, String)>); 2] {
     let [protocol, wasi_http] = [
         PeerServer::builder(),
-        PeerServer::builder().component(handler_only()),
+        PeerServer::builder().compiled_component(handler_only()),
     ];
     [protocol, wasi_http].map(|builder| {
         capturing(builder.limits(Limits {
@@ -170,7 +170,7 @@ fn chunked_body_without_room_is_last_of_its_connection() {
     for component in [false, true] {
         let builder = match component {
             false => PeerServer::builder(),
-            true => PeerServer::builder().component(handler_only()),
+            true => PeerServer::builder().compiled_component(handler_only()),
         };
         let (server, puts) = capturing(builder.limits(Limits {
             max_buffered_bytes: 100_000,

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use wasmtime::component::Component;
 use wasmtime::{
-    Config, Enabled, Engine, InstanceAllocationStrategy, PoolingAllocationConfig, Result,
+    Config, Enabled, Engine, InstanceAllocationStrategy, PoolingAllocationConfig, Result, ensure,
 };
 
 use crate::component::pool::PoolConfig;
@@ -26,6 +26,9 @@ const RESIDENT_BYTES: usize = 256 * 1024;
 /// without an instance keeps nothing resident, since a burst would leave all slots like that.
 const MANY_CALLS: u32 = 100;
 
+/// The start of every WebAssembly binary.
+const WASM_MAGIC: &[u8] = b"\0asm";
+
 /// The size in bytes from which the start and the end of compiling are logged: it takes 3 s and more for a
 /// million bytes.
 const LARGE_COMPONENT_BYTES: usize = 1024 * 1024;
@@ -36,8 +39,7 @@ pub(crate) fn engine(instances: PoolConfig) -> Result<Engine> {
     let max_instances = instances.max_concurrent_requests;
     let is_rarely_reused = instances.max_reuse_count < MANY_CALLS;
     let resident_bytes = if is_rarely_reused { RESIDENT_BYTES } else { 0 };
-    let mut config = Config::new();
-    config.concurrency_support(false).epoch_interruption(true);
+    let mut config = config();
     let mut pool = PoolingAllocationConfig::new();
     pool.total_component_instances(max_instances)
         .total_core_instances(max_instances.saturating_mul(CORE_INSTANCES))
@@ -60,6 +62,27 @@ pub(crate) fn engine(instances: PoolConfig) -> Result<Engine> {
         config.allocation_strategy(InstanceAllocationStrategy::OnDemand);
         Engine::new(&config)
     })
+}
+
+/// An engine that only compiles: what it compiles, the engine of a server loads.
+pub(crate) fn compiler() -> Result<Engine> {
+    Engine::new(&config())
+}
+
+/// The settings that compiled code depends on.
+fn config() -> Config {
+    let mut config = Config::new();
+    config.concurrency_support(false).epoch_interruption(true);
+    config
+}
+
+/// Refuses bytes that are not a binary: wasmtime may take the text format too.
+pub(crate) fn ensure_binary(bytes: &[u8]) -> Result<()> {
+    ensure!(
+        bytes.starts_with(WASM_MAGIC),
+        "it is not a WebAssembly binary: it does not start with \\0asm"
+    );
+    Ok(())
 }
 
 /// Compiles a component; for a large one, which takes a while, start and end are logged.

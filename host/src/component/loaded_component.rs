@@ -7,11 +7,12 @@ use std::sync::Arc;
 
 use tokio::runtime::Handle;
 use wasmtime::component::Component;
-use wasmtime::{Result, ensure};
+use wasmtime::{Engine, Result};
 
 use crate::component::compile_cache::CompileCache;
+use crate::component::compiled_component::{BUILT_IN_COMPONENT, CompiledComponent};
 use crate::component::cpu_time::EpochTicker;
-use crate::component::engine::{compile_binary, engine};
+use crate::component::engine::{compile_binary, engine, ensure_binary};
 use crate::component::incoming_handler::{IncomingHandlerFactory, IncomingHandlerPre};
 use crate::component::pool::{InstancePool, PoolConfig};
 use crate::component::protocol::ProtocolPre;
@@ -24,20 +25,13 @@ use crate::metrics::instances::InstanceCounts;
 use crate::sink::dispatcher::SinkDispatcher;
 use crate::util::regular_file;
 
-/// The component that is embedded in this crate, and that
-/// [`component`](crate::PeerServerBuilder::component) replaces.
-pub static BUILT_IN_COMPONENT: &[u8] =
-    include_bytes!(concat!(env!("OUT_DIR"), "/components/peer.wasm"));
-
-/// The start of every WebAssembly binary.
-const WASM_MAGIC: &[u8] = b"\0asm";
-
 /// The source of a component.
 #[derive(Debug, Clone)]
 pub(crate) enum ComponentSource {
     BuiltIn,
     Bytes(Vec<u8>),
     File(PathBuf),
+    Compiled(CompiledComponent),
 }
 
 impl ComponentSource {
@@ -64,9 +58,28 @@ impl ComponentSource {
             source: error.into(),
         })
     }
+
+    /// Compiles it, or takes the code that was compiled before.
+    fn compile(&self, engine: &Engine, cache: Option<CompileCache>) -> Result<Component> {
+        let binary: Cow<'_, [u8]> = match self {
+            Self::BuiltIn => BUILT_IN_COMPONENT.into(),
+            Self::Bytes(bytes) => bytes.into(),
+            Self::File(path) => {
+                regular_file::check(path)?;
+                fs::read(path)?.into()
+            }
+            Self::Compiled(compiled) => return compiled.load(engine),
+        };
+        ensure_binary(&binary)?;
+        match cache {
+            Some(cache) => cache.load_or_compile(engine, &binary),
+            None if *binary == *BUILT_IN_COMPONENT => CompiledComponent::built_in()?.load(engine),
+            None => compile_binary(engine, &binary),
+        }
+    }
 }
 
-/// A compiled component, linked with all of its imports.
+/// A compiled component, linked with all of its imports, in the engine of one server.
 pub(crate) struct LoadedComponent {
     component: Component,
     ticker: EpochTicker,
@@ -149,35 +162,15 @@ pub fn precompile(component: &[u8], directory: &Path) -> std::result::Result<(),
     cache.check_stored(&engine, component)
 }
 
-fn ensure_binary(bytes: &[u8]) -> Result<()> {
-    ensure!(
-        bytes.starts_with(WASM_MAGIC),
-        "it is not a WebAssembly binary: it does not start with \\0asm"
-    );
-    Ok(())
-}
-
 fn load(
     source: &ComponentSource,
     limits: &Limits,
     cache: Option<CompileCache>,
     wasi: WasiConfig,
 ) -> Result<LoadedComponent> {
-    let binary: Cow<'_, [u8]> = match source {
-        ComponentSource::BuiltIn => BUILT_IN_COMPONENT.into(),
-        ComponentSource::Bytes(bytes) => bytes.into(),
-        ComponentSource::File(path) => {
-            regular_file::check(path)?;
-            fs::read(path)?.into()
-        }
-    };
-    ensure_binary(&binary)?;
     let pool_config = pool_config(limits);
     let engine = engine(pool_config)?;
-    let component = match cache {
-        Some(cache) => cache.load_or_compile(&engine, &binary)?,
-        None => compile_binary(&engine, &binary)?,
-    };
+    let component = source.compile(&engine, cache)?;
     let limits = StoreLimits {
         memory_bytes: usize::try_from(limits.max_guest_memory_bytes).unwrap_or(usize::MAX),
         cpu_time: limits.max_guest_time,
@@ -207,6 +200,7 @@ impl std::fmt::Display for ComponentSource {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::BuiltIn => formatter.write_str("of this program"),
+            Self::Compiled(compiled) => compiled.fmt(formatter),
             Self::Bytes(bytes) => write!(formatter, "of {} bytes", bytes.len()),
             Self::File(path) => path.display().fmt(formatter),
         }

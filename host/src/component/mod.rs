@@ -2,6 +2,7 @@
 //! points.
 
 pub(crate) mod compile_cache;
+pub(crate) mod compiled_component;
 pub(crate) mod cpu_time;
 mod engine;
 pub(crate) mod loaded_component;
@@ -15,4 +16,5 @@ mod outbound_http;
 pub(crate) mod put_sink;
 pub(crate) mod wasi;
 
-pub use loaded_component::{BUILT_IN_COMPONENT, precompile};
+pub use compiled_component::{BUILT_IN_COMPONENT, CompiledComponent};
+pub use loaded_component::precompile;

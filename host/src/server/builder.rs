@@ -2,25 +2,19 @@
 
 use std::fmt;
 use std::future::Future;
-use std::num::NonZeroU64;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use tokio_util::task::TaskTracker;
-
 use crate::component::compile_cache::CompileCache;
-use crate::component::loaded_component::{ComponentSource, LoadedComponent};
+use crate::component::compiled_component::CompiledComponent;
+use crate::component::loaded_component::ComponentSource;
 use crate::component::wasi::{Directory, WasiConfig};
 use crate::error::Error;
 use crate::limits::Limits;
-use crate::metrics::server_metrics::ServerMetrics;
 use crate::server::access_log::AccessLog;
+use crate::server::assemble::assemble;
 use crate::server::auth::Authorizer;
 use crate::server::bind;
-use crate::server::body_quota::{BodyLimits, BodyQuota};
-use crate::server::body_reader::FRAMING_BUFFERS;
-use crate::server::connection;
-use crate::server::context::ServerContext;
 use crate::server::listen_address::ListenAddress;
 use crate::server::listener::{self, Listen, PeerListener, Prepared};
 use crate::server::monitor::Monitor;
@@ -31,7 +25,6 @@ use crate::server::sink_source::{self, Sink};
 #[cfg(feature = "tls")]
 use crate::server::tls_acceptor::TlsAcceptor;
 use crate::server::transport::{self, Transport};
-use crate::sink::dispatcher::SinkDispatcher;
 use crate::sink::{self, BoxSink, PutError, PutSink};
 #[cfg(feature = "tls")]
 use crate::util::tls::TlsConfig;
@@ -172,6 +165,13 @@ impl PeerServerBuilder {
         self
     }
 
+    /// A component of your own instead of the built-in one, which was compiled before, as for other servers. It is not
+    /// written to the [`compile_cache`](Self::compile_cache).
+    pub fn compiled_component(mut self, component: &CompiledComponent) -> Self {
+        self.component = ComponentSource::Compiled(component.clone());
+        self
+    }
+
     /// An environment variable for a component of your own (`wasi:cli/environment`).
     pub fn component_env(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
         self.wasi.variables.push((name.into(), value.into()));
@@ -291,41 +291,4 @@ impl PeerServerBuilder {
             self.monitor,
         ))
     }
-}
-
-/// The data that the connections share.
-fn assemble(
-    limits: Limits,
-    component: LoadedComponent,
-    authorizer: Option<Arc<dyn Authorizer>>,
-    access_log: Option<AccessLog>,
-    sink: BoxSink,
-) -> Arc<ServerContext> {
-    let max_body_bytes = limits.max_body_bytes.min(limits.max_buffered_bytes);
-    // A component with a sink of its own reads the body, and then does the work of the server's sink.
-    let request_timeout = limits.body_timeout.saturating_add(limits.sink_timeout);
-    let request_timeout = (!component.needs_sink()).then_some(request_timeout);
-    let metrics = Arc::<ServerMetrics>::default();
-    let dispatcher = SinkDispatcher::new(sink, limits.sink_timeout, Arc::clone(&metrics));
-    let context = Arc::new(ServerContext {
-        limits,
-        entry_point: component.into_pool(&dispatcher, Arc::clone(&metrics.instances)),
-        dispatcher,
-        body_limits: BodyLimits {
-            bytes: max_body_bytes,
-            framing_bytes: FRAMING_BUFFERS * connection::read_buffer_bytes(&limits) as u64,
-            timeout: limits.body_timeout,
-            min_rate: NonZeroU64::new(limits.min_body_rate),
-        },
-        body_quota: BodyQuota::new(limits.max_buffered_bytes, max_body_bytes),
-        request_timeout,
-        authorizer,
-        refusals: Arc::default(),
-        access_log,
-        metrics,
-        tasks: TaskTracker::new(),
-        last_responses: Arc::default(),
-    });
-    context.trim_in_background();
-    context
 }

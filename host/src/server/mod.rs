@@ -1,5 +1,6 @@
 //! From sockets to responses: the builder, the listeners, the connections, and each request on them.
 
+mod assemble;
 mod builder;
 mod peer_server;
 mod sink_source;

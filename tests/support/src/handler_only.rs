@@ -5,17 +5,34 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 use super::process::scratch;
-use alldata_peer_server_http::BUILT_IN_COMPONENT;
+use alldata_peer_server_http::{BUILT_IN_COMPONENT, CompiledComponent};
 use wac_graph::types::Package;
 use wac_graph::{CompositionGraph, EncodeOptions};
 
 /// The name of that export, without its version.
 const HANDLER: &str = "wasi:http/incoming-handler@";
 
+/// The component, compiled for all servers of this process.
+pub fn handler_only() -> &'static CompiledComponent {
+    static COMPONENT: OnceLock<CompiledComponent> = OnceLock::new();
+    COMPONENT.get_or_init(|| compile(handler_only_binary()))
+}
+
 /// The bytes of the component.
-pub fn handler_only() -> &'static [u8] {
-    static COMPONENT: OnceLock<Vec<u8>> = OnceLock::new();
-    COMPONENT.get_or_init(|| handler_beside(None))
+pub fn handler_only_binary() -> &'static [u8] {
+    static BINARY: OnceLock<Vec<u8>> = OnceLock::new();
+    BINARY.get_or_init(|| handler_beside(None))
+}
+
+/// The built-in component, which is called through `protocol`, and this one, which is called through `wasi:http`.
+pub fn both_components() -> [&'static CompiledComponent; 2] {
+    static BUILT_IN: OnceLock<CompiledComponent> = OnceLock::new();
+    let built_in = BUILT_IN.get_or_init(|| compile(BUILT_IN_COMPONENT));
+    [built_in, handler_only()]
+}
+
+fn compile(binary: &[u8]) -> CompiledComponent {
+    CompiledComponent::compile(binary).expect("is valid")
 }
 
 /// The file of the component.
@@ -23,7 +40,7 @@ pub fn handler_only_file() -> &'static Path {
     static FILE: OnceLock<PathBuf> = OnceLock::new();
     FILE.get_or_init(|| {
         let file = scratch().join("handler-only.wasm");
-        fs::write(&file, handler_only()).expect("writes");
+        fs::write(&file, handler_only_binary()).expect("writes");
         file
     })
 }

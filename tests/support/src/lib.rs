@@ -42,7 +42,10 @@ pub use event_files::EventFiles;
 pub use example::Example;
 pub use files::files_beside;
 #[cfg(feature = "library")]
-pub use handler_only::{handler_beside, handler_only, handler_only_file, peer_before};
+pub use handler_only::{
+    both_components, handler_beside, handler_only, handler_only_binary, handler_only_file,
+    peer_before,
+};
 pub use javascript_peer::JavaScriptPeer;
 pub use jco::{Jco, componentize};
 pub use lines::Lines;
