@@ -18,7 +18,8 @@ export async function readBody(request, { limit, timeoutMs, reserve }) {
     request.body?.cancel().catch(() => {});
     throw tooLarge();
   }
-  if (request.body === null) return new Uint8Array();
+  // Some browsers have no stream for it, and read it whole.
+  if (!request.body) return wholeBody(request, { tooLarge, limit, reserve });
   const reader = request.body.getReader();
   const parts = [];
   let bytes = 0;
@@ -42,6 +43,13 @@ export async function readBody(request, { limit, timeoutMs, reserve }) {
   } finally {
     clearTimeout(timer);
   }
+}
+
+async function wholeBody(request, { tooLarge, limit, reserve }) {
+  const body = new Uint8Array(await request.arrayBuffer());
+  if (body.byteLength > limit) throw tooLarge();
+  reserve(body.byteLength);
+  return body;
 }
 
 async function read(reader) {

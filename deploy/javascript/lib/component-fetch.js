@@ -2,6 +2,9 @@
 
 import { setComponent } from "./protocol.js";
 
-setComponent(() => {
-  return WebAssembly.compileStreaming(fetch(new URL("./generated/protocol.core.wasm", import.meta.url)));
+setComponent(async () => {
+  const response = await fetch(new URL("./generated/protocol.core.wasm", import.meta.url));
+  if (!response.ok) throw new Error(`${response.url} has the status ${response.status}.`);
+  // Not `compileStreaming`: many servers do not know the media type.
+  return WebAssembly.compile(await response.arrayBuffer());
 });

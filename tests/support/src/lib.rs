@@ -50,7 +50,7 @@ pub use javascript_peer::JavaScriptPeer;
 pub use jco::{Jco, componentize};
 pub use lines::Lines;
 pub use npm::install as install_npm;
-pub use npm_package::packed_package;
+pub use npm_package::installed_package;
 pub use own_disk::{no_own_disk, run_on_read_only_disk, serve_on_read_only_disk};
 pub use peer::{Peer, PeerBuilder};
 pub use process::{

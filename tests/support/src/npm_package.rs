@@ -21,6 +21,9 @@ const BUILD_DEADLINE: Duration = Duration::from_secs(300);
 /// component.
 const OTHER_FILES: [&str; 4] = [".npmrc", "package-lock.json", "peer.wasm", "peer.wit"];
 
+/// The folders of the package.
+const FOLDERS: [&str; 3] = ["", "browser/", "lib/"];
+
 /// A directory that the package is installed in, by the first test that needs it.
 pub(super) fn installed() -> &'static Path {
     static INSTALLED: OnceLock<PathBuf> = OnceLock::new();
@@ -44,18 +47,17 @@ pub(super) fn installed() -> &'static Path {
     })
 }
 
-/// The packed package, once it is installed.
+/// The package as it is installed.
 #[must_use]
-pub fn packed_package() -> PathBuf {
-    let built = installed().parent().expect("is below it");
-    built.join(PACKED)
+pub fn installed_package() -> PathBuf {
+    installed().join("node_modules/alldata-peer-server-http")
 }
 
 /// The files of the package, and the component as the program writes it.
 fn files() -> Vec<(String, Vec<u8>)> {
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../deploy/javascript");
     let mut files = Vec::new();
-    for directory in ["", "lib/"] {
+    for directory in FOLDERS {
         for entry in fs::read_dir(source.join(directory)).expect("is there") {
             let entry = entry.expect("is an entry");
             let name = entry.file_name().into_string().expect("is text");
@@ -79,7 +81,9 @@ fn files() -> Vec<(String, Vec<u8>)> {
 fn build(directory: &Path, files: &[(String, Vec<u8>)]) {
     // It is not there before the first time.
     let _ = fs::remove_dir_all(directory);
-    fs::create_dir_all(directory.join("lib")).expect("makes a directory");
+    for folder in FOLDERS {
+        fs::create_dir_all(directory.join(folder)).expect("makes a directory");
+    }
     for (name, content) in files {
         fs::write(directory.join(name), content).expect("is written");
     }

@@ -1,0 +1,106 @@
+// Serves the package to a browser, and uses its page as a person does.
+//
+//     node browser.mjs PROFILE PACKAGE BODIES
+//
+// PROFILE is the directory of the browser, PACKAGE that of the package, BODIES a file with an array of bodies. Prints
+// `state TEXT` once the page is ready; `put TEXT` for the response that the page shows to each of three puts, and
+// `events TEXT` for its table; then, after the browser was killed and started again, `events TEXT` and `put TEXT`; last,
+// `response JSON` with status and text for each body.
+
+import { spawn } from "node:child_process";
+import { readFile } from "node:fs/promises";
+import http from "node:http";
+import { extname, join, normalize } from "node:path";
+import { createInterface } from "node:readline";
+
+const [profile, directory, bodies] = process.argv.slice(2);
+const TYPES = { ".html": "text/html", ".js": "text/javascript", ".wasm": "application/wasm" };
+const FLAGS = ["--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run"];
+
+const files = http.createServer(async (request, response) => {
+  const path = normalize(new URL(request.url, "http://localhost").pathname);
+  try {
+    const content = await readFile(join(directory, path));
+    response.writeHead(200, { "content-type": TYPES[extname(path)] ?? "application/octet-stream" }).end(content);
+  } catch {
+    response.writeHead(404).end();
+  }
+});
+await new Promise((resolve) => files.listen(0, "127.0.0.1", resolve));
+const address = `http://127.0.0.1:${files.address().port}/browser/index.html`;
+
+/** A browser with one page, in which `run` evaluates an expression. */
+async function open() {
+  const arguments_ = [...FLAGS, "--remote-debugging-port=0", `--user-data-dir=${profile}`, "about:blank"];
+  const chromium = spawn("chromium", arguments_, { stdio: ["ignore", "ignore", "pipe"] });
+  process.once("exit", () => chromium.kill("SIGKILL"));
+  const port = await new Promise((resolve) => {
+    createInterface({ input: chromium.stderr }).on("line", (line) => {
+      const found = /DevTools listening on ws:\/\/127\.0\.0\.1:(\d+)/.exec(line);
+      if (found) resolve(found[1]);
+    });
+  });
+  const target = await fetch(`http://127.0.0.1:${port}/json/new?${encodeURIComponent(address)}`, { method: "PUT" });
+  const socket = new WebSocket((await target.json()).webSocketDebuggerUrl);
+  await new Promise((resolve) => socket.addEventListener("open", resolve));
+  const waiting = new Map();
+  let calls = 0;
+  socket.addEventListener("message", ({ data }) => {
+    const { id, ...message } = JSON.parse(data);
+    waiting.get(id)?.(message);
+    waiting.delete(id);
+  });
+  const run = async (expression) => {
+    const id = ++calls;
+    const params = { expression, awaitPromise: true, returnByValue: true };
+    const answer = new Promise((resolve) => waiting.set(id, resolve));
+    socket.send(JSON.stringify({ id, method: "Runtime.evaluate", params }));
+    return (await answer).result?.result?.value;
+  };
+  const kill = () => new Promise((resolve) => chromium.once("exit", resolve).kill("SIGKILL"));
+  return { run, kill };
+}
+
+/** Waits until an expression is true in the page. The test has the deadline. */
+async function until(run, expression) {
+  while (!(await run(expression))) await new Promise((resolve) => setTimeout(resolve, 20));
+}
+
+const READY = `document.getElementById("state")?.textContent === "ready"`;
+const PUT = (event) => `(() => {
+  const form = document.querySelector("form");
+  document.getElementById("response").textContent = "";
+  form.elements.event.value = ${JSON.stringify(event)};
+  form.querySelector("button").click();
+})()`;
+const say = (name, text) => console.log(`${name} ${String(text).replaceAll("\n", " ")}`);
+
+async function put(run, event) {
+  await run(PUT(event));
+  await until(run, `/^\\d/.test(document.getElementById("response").textContent)`);
+  say("put", await run(`document.getElementById("response").textContent`));
+}
+
+async function events(run) {
+  // The table follows the response.
+  await until(run, `document.querySelectorAll("#events tr").length > 0`);
+  say("events", await run(`document.getElementById("events").innerText`));
+}
+
+let page = await open();
+await until(page.run, READY);
+say("state", "ready");
+for (const event of ['{"a": 1}', '{"a":1.0}', '{"a":2}']) await put(page.run, event);
+await events(page.run);
+await page.kill();
+page = await open();
+await until(page.run, READY);
+await events(page.run);
+await put(page.run, '{"a":3}');
+for (const body of JSON.parse(await readFile(bodies, "utf8"))) {
+  const send = `fetch("./_put", { method: "POST", body: ${JSON.stringify(body)} })`;
+  const response = `${send}.then(async (response) => JSON.stringify([response.status, await response.text()]))`;
+  say("response", await page.run(response));
+}
+await page.kill();
+process.exit(0);
