@@ -64,7 +64,7 @@ NATS_SYNC_INTERVAL ?=
 .PHONY: help run test skipped-tests faults node fault-tools admin-tools nats-server wasmtime ci ci-full setup install fmt clippy doc deny
 .PHONY: $(WASMTIME_VERSIONS:%=wasmtime-%)
 .PHONY: soak bench bench-endurance bench-micro bench-build bench-tools
-.PHONY: fuzz fuzz-short fuzz-run fuzz-checks fuzz-tools release-files
+.PHONY: fuzz fuzz-short fuzz-run fuzz-checks fuzz-tools release-files deb deb-check deb-tools
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 24
@@ -233,9 +233,32 @@ fuzz-tools:
 ci: fmt clippy test fuzz-short doc deny ## Run all checks that a change must pass
 
 # For a release: takes too long for each change.
-ci-full: ci ## Run ci, then each fault and each fuzzer for FULL_SECONDS (60)
+ci-full: ci ## Run ci, the checks of packages, then each fault and each fuzzer for FULL_SECONDS (60)
+	$(MAKE) deb-check
 	$(MAKE) faults SECONDS=$(FULL_SECONDS)
 	$(MAKE) fuzz FUZZ_SECONDS=$(FULL_SECONDS)
+
+deb: setup ## Make the Debian package of the program in target/debian
+	$(CARGO) build --locked --release --package $(PACKAGE) --bin alldata-peer
+	rm -f $(TARGET)/debian/*.deb
+	deploy/debian/build.sh $(TARGET)/release/alldata-peer $(TARGET)/debian
+
+# Boots a throw-away root of Debian, so it needs root, and downloads about 80 MB the first time.
+deb-check: deb deb-tools ## Install, run under systemd, upgrade and purge the Debian package in a throw-away root
+	@if test "$$(id -u)" != 0; then \
+	  echo 'make deb-check: not root, nothing checked'; \
+	elif ! command -v lintian mmdebstrap systemd-nspawn >/dev/null; then \
+	  echo 'make deb-check: a tool is missing, nothing checked'; \
+	else \
+	  mkdir -p $(TARGET)/debian-check && tests/debian/check.sh $(TARGET)/debian/*.deb $(TARGET)/debian-check; \
+	fi
+
+deb-tools:
+	@has_all() { command -v lintian && command -v mmdebstrap && command -v systemd-nspawn; }; \
+	if ! has_all >/dev/null && command -v apt-get >/dev/null && test "$$(id -u)" = 0; then \
+	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive \
+	    apt-get install -qq -y --no-install-recommends lintian mmdebstrap systemd-container || true; \
+	fi
 
 # The files of a release that are the same for all machines. `alldata-peer component --digest` prints the digests of the components.
 release-files: setup ## Write the components and the WIT of a release into DIST (dist)

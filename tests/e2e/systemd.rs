@@ -38,6 +38,27 @@ fn units_are_valid() {
     assert_eq!(stderr, "");
 }
 
+/// The exposure of the service that systemd computes, in tenths: 0 is best, 100 worst.
+const MAX_EXPOSURE: &str = "15";
+
+#[test]
+fn service_is_hardened() {
+    let path = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../deploy/systemd/alldata-peer.service"
+    );
+    let output = Command::new("systemd-analyze")
+        .args(["security", "--offline=true", "--threshold", MAX_EXPOSURE])
+        .arg(path)
+        .output();
+    let missing = output.as_ref().err();
+    let missing = missing.map(|error| format!("systemd-analyze: {error}"));
+    if can_make("a check of the sandbox", missing.as_deref()) {
+        let output = output.expect("is there");
+        assert!(output.status.success(), "{output:?}");
+    }
+}
+
 /// A user of `DynamicUser=` has another number each time, and could read no private file.
 #[test]
 fn user_of_service_is_made_by_sysusers() {
