@@ -2,7 +2,7 @@ import type { EventEmitter } from "node:events";
 import type { Server } from "node:http";
 import type { AddressInfo } from "node:net";
 
-import type { Store } from "./lib/common.js";
+import type { PeerOptions, Store } from "./lib/common.js";
 
 export * from "./lib/common.js";
 
@@ -50,6 +50,8 @@ export class AllDataPeerServer extends EventEmitter {
   constructor(options?: AllDataPeerServerOptions);
   hostname: string;
   port: number;
+  /** The server of `node:http` from `listen` to `close`, otherwise null. */
+  readonly server: Server | null;
   /** Listens. A failure, such as a port that is in use, is the event `error`. */
   listen(callback?: () => void): void;
   /** Stops to listen, and calls back when all requests have been answered. */
@@ -62,7 +64,8 @@ export class AllDataPeerServer extends EventEmitter {
   on(event: string | symbol, listener: (...args: any[]) => void): this;
 }
 
-export interface AllDataPeerServerOptions {
+/** The limits of `peer` may be given, too. */
+export interface AllDataPeerServerOptions extends PeerOptions {
   /** Any IPv4 address by default. */
   hostname?: string;
   /** 8080 by default; 0 is a free port. */

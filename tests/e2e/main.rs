@@ -51,6 +51,7 @@ mod instances;
 mod isolation;
 mod javascript_browser;
 mod javascript_drop_in;
+mod javascript_examples;
 mod javascript_peer;
 mod javascript_server;
 mod javascript_sink;

@@ -15,6 +15,7 @@ const DEFAULT_HOSTNAME = "0.0.0.0";
 
 export class AllDataPeerServer extends EventEmitter {
   #server;
+  #limits;
 
   static listen(options, callback) {
     const server = new AllDataPeerServer(options);
@@ -26,11 +27,17 @@ export class AllDataPeerServer extends EventEmitter {
     super();
     this.hostname = options?.hostname ?? DEFAULT_HOSTNAME;
     this.port = options?.port ?? DEFAULT_PORT;
+    this.#limits = options ?? {};
+  }
+
+  /** The server of `node:http` from `listen` to `close`, otherwise null, as of the original module. */
+  get server() {
+    return this.#server ?? null;
   }
 
   listen(callback) {
     if (this.#server !== undefined) throw new Error("The server listens already: close it first.");
-    const server = createServer(peer({ put: (key, event) => this.#put(key, event) }));
+    const server = createServer(peer({ put: (key, event) => this.#put(key, event) }, this.#limits));
     this.#server = server;
     server.on("error", (error) => {
       if (!server.listening && this.#server === server) this.#server = undefined;

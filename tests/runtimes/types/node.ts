@@ -68,13 +68,13 @@ const errors: PutError[] = [
 const codes: PutErrorCode[] = errors.map(({ code }) => code);
 const seconds: (number | undefined)[] = errors.map(({ retryAfterSeconds }) => retryAfterSeconds);
 
-const original: AllDataPeerServerOptions = { hostname: "localhost", port: 0 };
+const original: AllDataPeerServerOptions = { hostname: "localhost", port: 0, putTimeoutMs: 1000 };
 const dropIn = new OriginalServer(original);
 dropIn.on("_put", (key: string, event: unknown, callback: (error?: unknown) => void) => {
   callback(key === "" ? new Error(String(event)) : undefined);
 });
 dropIn.on("error", (error: Error) => console.error(error.message, codes, seconds));
-dropIn.listen(() => console.log(dropIn.address(), dropIn.hostname, dropIn.port));
+dropIn.listen(() => console.log(dropIn.address(), dropIn.hostname, dropIn.port, dropIn.server?.listening));
 dropIn.close(() => {});
 const listening: AllDataPeerServer = AllDataPeerServer.listen({}, () => listening.close());
 

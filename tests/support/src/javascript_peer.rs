@@ -28,6 +28,15 @@ impl JavaScriptPeer {
         Self::start(&mut node)
     }
 
+    /// Runs a script after `first`, which is a module.
+    pub fn run_after(first: &str, kind: &str, script: &str) -> Self {
+        let first: String = first.bytes().map(|byte| format!("%{byte:02X}")).collect();
+        let mut node = Command::new("node");
+        node.arg(format!("--import=data:text/javascript,{first}"));
+        node.arg(format!("--input-type={kind}"));
+        Self::start(node.args(["--eval", script]))
+    }
+
     /// Runs a module on another runtime. `name` is that of its file, for no other module. `arguments` are those of
     /// the script.
     pub fn run_on(runtime: Runtime, name: &str, script: &str, arguments: &[&str]) -> Self {
