@@ -64,7 +64,7 @@ NATS_SYNC_INTERVAL ?=
 .PHONY: help run test skipped-tests faults node fault-tools admin-tools nats-server wasmtime ci ci-full setup install fmt clippy doc deny
 .PHONY: $(WASMTIME_VERSIONS:%=wasmtime-%)
 .PHONY: soak bench bench-endurance bench-micro bench-build bench-tools
-.PHONY: fuzz fuzz-short fuzz-run fuzz-checks fuzz-tools release-files deb deb-check deb-tools
+.PHONY: fuzz fuzz-short fuzz-run fuzz-checks fuzz-tools release-files deb deb-check deb-tools image image-check image-tools
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 24
@@ -235,6 +235,7 @@ ci: fmt clippy test fuzz-short doc deny ## Run all checks that a change must pas
 # For a release: takes too long for each change.
 ci-full: ci ## Run ci, the checks of packages, then each fault and each fuzzer for FULL_SECONDS (60)
 	$(MAKE) deb-check
+	$(MAKE) image-check
 	$(MAKE) faults SECONDS=$(FULL_SECONDS)
 	$(MAKE) fuzz FUZZ_SECONDS=$(FULL_SECONDS)
 
@@ -247,17 +248,38 @@ deb: setup ## Make the Debian package of the program in target/debian
 deb-check: deb deb-tools ## Install, run under systemd, upgrade and purge the Debian package in a throw-away root
 	@if test "$$(id -u)" != 0; then \
 	  echo 'make deb-check: not root, nothing checked'; \
-	elif ! command -v lintian mmdebstrap systemd-nspawn >/dev/null; then \
-	  echo 'make deb-check: a tool is missing, nothing checked'; \
+	elif ! { $(HAS_DEB_TOOLS); }; then \
+	  echo 'make deb-check: lintian, mmdebstrap or systemd-nspawn is missing, nothing checked'; \
 	else \
 	  mkdir -p $(TARGET)/debian-check && tests/debian/check.sh $(TARGET)/debian/*.deb $(TARGET)/debian-check; \
 	fi
 
+HAS_DEB_TOOLS := command -v lintian >/dev/null && command -v mmdebstrap >/dev/null && command -v systemd-nspawn >/dev/null
+
 deb-tools:
-	@has_all() { command -v lintian && command -v mmdebstrap && command -v systemd-nspawn; }; \
-	if ! has_all >/dev/null && command -v apt-get >/dev/null && test "$$(id -u)" = 0; then \
+	@if ! { $(HAS_DEB_TOOLS); } && command -v apt-get >/dev/null && test "$$(id -u)" = 0; then \
 	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive \
 	    apt-get install -qq -y --no-install-recommends lintian mmdebstrap systemd-container || true; \
+	fi
+
+HAS_IMAGE_TOOLS := command -v buildah >/dev/null && command -v umoci >/dev/null && command -v bwrap >/dev/null
+
+image: setup image-tools ## Build the container image of the program in target/image, with buildah and no network
+	$(CARGO) build --locked --release --package $(PACKAGE) --bin alldata-peer
+	deploy/container/build.sh $(TARGET)/release/alldata-peer $(TARGET)/image \
+	  "$$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)" "$$(git rev-parse HEAD)"
+
+image-check: image-tools ## Build the image, unpack it, and put an event through its program without privileges
+	@if { $(HAS_IMAGE_TOOLS); }; then \
+	  $(MAKE) --no-print-directory image && tests/container/check.sh $(TARGET)/image; \
+	else \
+	  echo 'make image-check: buildah, umoci or bubblewrap is missing, nothing checked'; \
+	fi
+
+image-tools:
+	@if ! { $(HAS_IMAGE_TOOLS); } && command -v apt-get >/dev/null && test "$$(id -u)" = 0; then \
+	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive \
+	    apt-get install -qq -y --no-install-recommends buildah umoci bubblewrap || true; \
 	fi
 
 # The files of a release that are the same for all machines. `alldata-peer component --digest` prints the digests of the components.
