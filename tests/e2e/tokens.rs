@@ -152,7 +152,7 @@ fn refusal_comes_before_the_body() {
 }
 
 #[test]
-fn changed_file_takes_effect_and_invalid_one_keeps_old_tokens() {
+fn changed_file_takes_effect_and_unreadable_one_keeps_old_tokens() {
     let tokens = two_tokens();
     let peer = tokens.peer().start();
     let status = |connection: &mut Connection, token: &str| {
@@ -170,20 +170,45 @@ fn changed_file_takes_effect_and_invalid_one_keeps_old_tokens() {
     });
     assert_eq!(status(&mut connection, ALICE), 401);
     peer.log_line("tokens read again");
-    for text in ["", "alice:short\n", "alice\n"] {
-        tokens.write(text);
-        let line = peer.log_line("tokens not read again");
-        assert!(
-            line.contains("ERROR") && line.contains("--token-file"),
-            "{line}"
-        );
-        assert_eq!(status(&mut connection, new), 201);
-    }
+    fs::remove_file(tokens.path()).expect("removes");
+    let line = peer.log_line("tokens not read again");
+    assert!(
+        line.contains("ERROR") && line.contains("--token-file"),
+        "{line}"
+    );
+    assert_eq!(status(&mut connection, new), 201);
     tokens.write(&format!("bob:{BOB}\n"));
     peer.signal(Signal::HUP);
     peer.log_line("tokens read again");
     assert_eq!(status(&mut connection, BOB), 201);
     assert_eq!(status(&mut connection, new), 401);
+}
+
+#[test]
+fn removed_token_is_revoked_though_another_line_is_invalid() {
+    let tokens = two_tokens();
+    let peer = tokens.peer().start();
+    let mut connection = peer.connect();
+    let mut status = |token: &str| {
+        let put = put("key1", &format!("Bearer {token}"));
+        connection.ask(&put).status
+    };
+    assert_eq!([status(ALICE), status(BOB)], [201, 201]);
+    let mut change = |text: &str, reason: &str, statuses: [u16; 2]| {
+        tokens.write(text);
+        let line = peer.log_line("the token file is invalid");
+        assert!(line.contains("ERROR") && line.contains(reason), "{line}");
+        assert_eq!([status(ALICE), status(BOB)], statuses, "{text}");
+        peer.log_line("tokens read again");
+    };
+    let bob_and = |other: &str| format!("bob:{BOB}\n{other}\n");
+    change(&bob_and("alice"), "line 2 is not NAME:TOKEN", [401, 201]);
+    let repeated = bob_and(&format!("alice:{BOB}\nalice:{ALICE}"));
+    change(&repeated, "lines 1 and 2 have the same", [201, 201]);
+    change("", "it has no token", [401, 401]);
+    tokens.write(&format!("alice:{ALICE}\n"));
+    peer.log_line("tokens read again");
+    assert_eq!([status(ALICE), status(BOB)], [201, 401]);
 }
 
 #[test]

@@ -42,6 +42,10 @@ const SCHEME: &str = "Bearer";
 /// [`MIN_TOKEN_BYTES`] or more of the characters of RFC 6750 (letters, digits, `-._~+/`, and `=` at the end).
 /// Several tokens may have one name, so that a token can be replaced without a pause. A request needs one of
 /// them in its field `Authorization: Bearer TOKEN`.
+///
+/// When the file is read again, invalid lines are logged and ignored: the tokens of its valid lines are in effect, also
+/// if there is none, so a token that was removed is no longer valid. If the file cannot be read, the old tokens stay in
+/// effect.
 pub struct TokenFile {
     path: PathBuf,
     files: WatchedFiles,
@@ -68,18 +72,28 @@ impl TokenFile {
             files,
             shards: Default::default(),
         };
-        this.load()?;
+        let parsed = this.read()?;
+        if let Some(reason) = parsed.invalid {
+            return Err(this.error(reason));
+        }
+        this.set(&parsed.tokens);
         Ok(this)
     }
 
-    fn load(&self) -> Result<(), Error> {
-        let error = |reason| Error::TokenFile {
+    fn error(&self, reason: String) -> Error {
+        Error::TokenFile {
             path: self.path.clone(),
             reason,
-        };
-        let text = read(&self.path).map_err(|source| error(source.to_string()))?;
-        let tokens = parse(&text).map_err(error)?;
+        }
+    }
+
+    fn read(&self) -> Result<Parsed, Error> {
+        let text = read(&self.path).map_err(|source| self.error(source.to_string()))?;
         warn_if_readable_by_others(&self.path);
+        Ok(parse(&text))
+    }
+
+    fn set(&self, tokens: &[Token]) {
         for shard in &self.shards {
             // Names are copied, so that threads do not count references to the same one.
             let copies = tokens.iter().map(|token| Token {
@@ -88,7 +102,6 @@ impl TokenFile {
             });
             *shard.write().unwrap_or_else(PoisonError::into_inner) = copies.collect();
         }
-        Ok(())
     }
 
     /// The name that a token belongs to.
@@ -122,8 +135,21 @@ impl Authorizer for TokenFile {
         self.files.have_changed()
     }
 
+    /// A token that is no longer in the file must not be valid because another line is invalid, so the valid lines are
+    /// the tokens, as with the keys of sshd.
     fn reload(&self) -> Result<(), Error> {
-        self.load()
+        let parsed = self.read()?;
+        self.set(&parsed.tokens);
+        if let Some(reason) = parsed.invalid {
+            let (path, valid) = (self.path.display(), parsed.tokens.len());
+            tracing::error!(
+                %path,
+                reason,
+                valid,
+                "the token file is invalid: only the tokens of its valid lines are in effect (--token-file)"
+            );
+        }
+        Ok(())
     }
 }
 
@@ -170,47 +196,72 @@ fn read(path: &Path) -> io::Result<String> {
     Ok(text)
 }
 
-/// The tokens of a file, or the reason why it has none. The reason has no part of a line, which may be a token.
-fn parse(text: &str) -> Result<Vec<Token>, String> {
+/// The content of a file.
+struct Parsed {
+    tokens: Vec<Token>,
+    /// The reason why the first invalid line is invalid, or why there is no token. It has no part of a line, which may
+    /// be a token.
+    invalid: Option<String>,
+}
+
+fn parse(text: &str) -> Parsed {
     let mut tokens = Vec::new();
+    let mut invalid = None;
     let mut lines = BTreeMap::new();
     for (number, line) in (1..).zip(text.lines()) {
         let line = line.trim();
         if line.is_empty() || line.starts_with('#') {
             continue;
         }
-        let Some((name, token)) = line.split_once(':') else {
-            return Err(format!("line {number} is not NAME:TOKEN"));
-        };
-        let (name, token) = (name.trim(), token.trim());
-        if name.is_empty() || name.contains(char::is_control) {
-            return Err(format!("line {number} has no name before the colon"));
+        let token = parse_line(number, line).and_then(|token| {
+            if let Some(other) = lines.get(&token.digest) {
+                return Err(format!("lines {other} and {number} have the same token"));
+            }
+            if tokens.len() == MAX_TOKENS as usize {
+                return Err(format!("it has more than {MAX_TOKENS} tokens"));
+            }
+            Ok(token)
+        });
+        match token {
+            Ok(token) => {
+                lines.insert(token.digest, number);
+                tokens.push(token);
+            }
+            Err(reason) => {
+                invalid.get_or_insert(reason);
+            }
         }
-        if token.len() < MIN_TOKEN_BYTES {
-            return Err(format!(
-                "the token of line {number} has fewer than {MIN_TOKEN_BYTES} characters; \
-                 `openssl rand -hex 32` makes one"
-            ));
-        }
-        if !is_token(token) {
-            return Err(format!(
-                "the token of line {number} has characters other than letters, digits and -._~+/, with = at the end"
-            ));
-        }
-        let digest = *blake3::hash(token.as_bytes()).as_bytes();
-        if let Some(other) = lines.insert(digest, number) {
-            return Err(format!("lines {other} and {number} have the same token"));
-        }
-        if tokens.len() == MAX_TOKENS as usize {
-            return Err(format!("it has more than {MAX_TOKENS} tokens"));
-        }
-        let identity = Identity::new(name);
-        tokens.push(Token { identity, digest });
     }
     if tokens.is_empty() {
-        return Err("it has no token".to_owned());
+        invalid.get_or_insert_with(|| "it has no token".to_owned());
     }
-    Ok(tokens)
+    Parsed { tokens, invalid }
+}
+
+/// The token of a line that is neither empty nor a comment, or the reason why it has none.
+fn parse_line(number: usize, line: &str) -> Result<Token, String> {
+    let Some((name, token)) = line.split_once(':') else {
+        return Err(format!("line {number} is not NAME:TOKEN"));
+    };
+    let (name, token) = (name.trim(), token.trim());
+    if name.is_empty() || name.contains(char::is_control) {
+        return Err(format!("line {number} has no name before the colon"));
+    }
+    if token.len() < MIN_TOKEN_BYTES {
+        return Err(format!(
+            "the token of line {number} has fewer than {MIN_TOKEN_BYTES} characters; \
+             `openssl rand -hex 32` makes one"
+        ));
+    }
+    if !is_token(token) {
+        return Err(format!(
+            "the token of line {number} has characters other than letters, digits and -._~+/, with = at the end"
+        ));
+    }
+    Ok(Token {
+        identity: Identity::new(name),
+        digest: *blake3::hash(token.as_bytes()).as_bytes(),
+    })
 }
 
 /// Whether this is a `b64token` (RFC 6750, section 2.1).
