@@ -57,6 +57,58 @@ fn client_certificate_is_presented() {
 }
 
 #[test]
+fn renewed_files_of_sink_are_used_without_restart() {
+    let authority = Authority::new("authority");
+    let clients = [
+        "--tls-client-ca",
+        &authority.path(),
+        "--tls-client-name",
+        "new",
+    ];
+    let behind = tls_peer(&authority).arguments(&clients).start();
+    let directory = tempfile::tempdir().expect("makes a directory");
+    let file = |name: &str| directory.path().join(name);
+    let (cert, key) = (file("client.pem"), file("client.key"));
+    let renew = |name: &str| {
+        let issued = authority.issue(name);
+        fs::copy(issued.certificate, &cert).expect("copies");
+        fs::copy(issued.key, &key).expect("copies");
+    };
+    renew("old");
+    let url = url(&behind, &authority);
+    let sink = format!("{url}&cert={}&key={}", path(&cert), path(&key));
+    let peer = Peer::builder().sink(&sink).start();
+    peer.put("key1", "1").assert_problem(503);
+    renew("new");
+    peer.log_line("TLS files of the sink read again");
+    peer.put("key1", "1").assert_created();
+    fs::write(&cert, "nonsense").expect("writes");
+    let line = peer.log_line("TLS files of the sink not read again");
+    assert!(line.contains("client certificate (cert)"), "{line}");
+    peer.put("key2", "2").assert_created();
+    renew("old");
+    peer.signal(Signal::HUP);
+    peer.log_line("TLS files of the sink read again");
+    peer.put("key3", "3").assert_problem(503);
+}
+
+#[test]
+fn renewed_authority_of_sink_is_used_without_restart() {
+    let (authority, other) = (Authority::new("authority"), Authority::new("other"));
+    let behind = tls_peer(&authority).start();
+    let directory = tempfile::tempdir().expect("makes a directory");
+    let ca = directory.path().join("ca.pem");
+    fs::copy(other.path(), &ca).expect("copies");
+    let port = behind.address().port();
+    let sink = format!("https://localhost:{port}/?ca={}", path(&ca));
+    let peer = Peer::builder().sink(&sink).start();
+    peer.put("key1", "1").assert_problem(503);
+    fs::copy(authority.path(), &ca).expect("copies");
+    peer.log_line("TLS files of the sink read again");
+    peer.put("key1", "1").assert_created();
+}
+
+#[test]
 fn handshake_that_hangs_is_no_connection() {
     let silent = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("binds");
     let address = silent.local_addr().expect("is bound");

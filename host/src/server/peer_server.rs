@@ -215,9 +215,9 @@ impl PeerServer {
         PutService::new(&self.shared.context, &self.shared.shutdown)
     }
 
-    /// Has certificates and tokens read again, the file of the access log reopened, and a file of `ndjson:` that was moved
-    /// away replaced by a new one, in the background. Returns whether there are any. Certificates and tokens are also read
-    /// again when their files change. If it fails, the error is logged, the old ones stay in effect, and it is tried again.
+    /// Has certificates, also those of a sink `https:`, and tokens read again, the file of the access log reopened, and a
+    /// file of `ndjson:` that was moved away replaced by a new one, in the background. Returns whether there are any.
+    /// Certificates and tokens are also read again when their files change. If it fails, the error is logged, the old ones stay in effect, and it is tried again.
     pub fn reload(&self) -> bool {
         if let Some(reloader) = &self.reloader {
             drop(reloader.request());

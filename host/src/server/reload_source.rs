@@ -36,10 +36,10 @@ impl Source {
             ),
             Self::Authorizer(_) => ("tokens read again", "tokens not read again"),
             Self::AccessLog(_) => ("access log reopened", "access log not reopened"),
-            Self::Sink(_) => (
-                "the file of the sink is at its path",
-                "the file of the sink is not reopened",
-            ),
+            Self::Sink(sink) => match sink.upgrade() {
+                Some(sink) => (sink.done(), sink.failed()),
+                None => ("the sink is closed", "the sink is closed"),
+            },
         };
         Reloading { done, failed }
     }
@@ -49,7 +49,8 @@ impl Source {
             #[cfg(feature = "tls")]
             Self::Tls(config) => config.has_changed(),
             Self::Authorizer(authorizer) => authorizer.has_changed(),
-            Self::AccessLog(_) | Self::Sink(_) => false,
+            Self::AccessLog(_) => false,
+            Self::Sink(sink) => sink.upgrade().is_some_and(|sink| sink.has_changed()),
         }
     }
 

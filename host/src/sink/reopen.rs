@@ -1,14 +1,29 @@
-//! Reopening the file of a sink on request, as after log rotation.
+//! Reopening the file of a sink on request, as after log rotation, and reading files that its connections need again.
 
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crate::error::Error;
 
-/// A sink with a file that can be reopened.
+/// A sink with a file that can be reopened, or files that can be read again.
 pub(crate) trait Reopen: Send + Sync {
-    /// Begins a new file if the old one was moved away. Blocks until that is done.
+    /// Begins a new file if the old one was moved away, or reads files again. Blocks until that is done.
     fn reopen(&self) -> Result<(), Error>;
+
+    /// Whether files have changed since the last call, so that they are read again without a request.
+    fn has_changed(&self) -> bool {
+        false
+    }
+
+    /// The line of the log after a success.
+    fn done(&self) -> &'static str {
+        "the file of the sink is at its path"
+    }
+
+    /// The begin of the line of the log after a failure.
+    fn failed(&self) -> &'static str {
+        "the file of the sink is not reopened"
+    }
 }
 
 /// A request to reopen, which a writer may wait for.

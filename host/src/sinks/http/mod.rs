@@ -2,12 +2,16 @@
 //!
 //! A put without a response has an unknown result.
 
+mod client;
 mod credentials;
 mod error;
 mod health;
+#[cfg(feature = "tls")]
+mod tls_client;
 mod url;
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use alldata_peer_protocol::client::{MAX_PROBLEM_BYTES, put_body, read_response};
 use bytes::Bytes;
@@ -18,25 +22,24 @@ use hyper::http::uri::Scheme;
 use hyper::{Method, Request, Response, StatusCode, Uri};
 use hyper_util::client::legacy;
 
+use client::PeerClient;
 use credentials::Credentials;
 pub use error::HttpPutError;
 pub use health::HealthError;
+#[cfg(feature = "tls")]
+use tls_client::TlsClient;
 pub(super) use url::without_secrets;
 use url::{HttpUrl, Parameters};
 
 use crate::error::Error;
-use crate::sink::{PutError, PutSink};
+use crate::sink::{BoxSink, PutError, PutSink, SinkInternals};
 use crate::util::http_client::{self, CONNECT_TIMEOUT, HttpClient};
 use crate::util::log_limiter::LogLimiter;
-#[cfg(feature = "tls")]
-use crate::util::tls::client::{ClientFiles, client_config};
-#[cfg(feature = "tls")]
-use crate::util::tls::pem::PemFile;
 
 /// A sink that is another peer.
 #[derive(Debug)]
 pub struct HttpSink {
-    client: HttpClient<Full<Bytes>>,
+    client: PeerClient,
     uri: Uri,
     credentials: Credentials,
     /// The URL for messages.
@@ -50,7 +53,8 @@ impl HttpSink {
     ///
     /// These parameters of its query name files, and are not sent: `ca` with the authorities of the peer's certificate
     /// (those of the system by default), `cert` and `key` with a certificate of the client and its key, and
-    /// `token-file` with a Bearer token (RFC 6750). The token is read again when the peer refuses it.
+    /// `token-file` with a Bearer token (RFC 6750). The token is read again when the peer refuses it, and the server whose
+    /// sink this is reads the other files again when they change.
     ///
     /// # Errors
     ///
@@ -66,7 +70,7 @@ impl HttpSink {
         let client = if is_tls {
             tls_client(&parsed.parameters, &name)?
         } else {
-            HttpClient::plain(Some(CONNECT_TIMEOUT))
+            PeerClient::Plain(HttpClient::plain(Some(CONNECT_TIMEOUT)))
         };
         let credentials = Credentials::new(parsed.basic, parsed.parameters.token_file)?;
         if !is_tls && credentials.value().is_some() && !is_loopback(&parsed.uri) {
@@ -180,22 +184,9 @@ fn is_loopback(uri: &Uri) -> bool {
 
 /// A client with the TLS settings of a URL.
 #[cfg(feature = "tls")]
-fn tls_client(parameters: &Parameters, _name: &str) -> Result<HttpClient<Full<Bytes>>, Error> {
-    let Parameters { ca, cert, key, .. } = parameters;
-    let file = |path, role| PemFile { path, role };
-    let certificate = cert
-        .as_deref()
-        .map(|path| file(path, "client certificate (cert)"));
-    let key = key
-        .as_deref()
-        .map(|path| file(path, "key of the client certificate (key)"));
-    let config = client_config(ClientFiles {
-        authorities: ca
-            .as_deref()
-            .map(|path| file(path, "certificates of authorities (ca)")),
-        identity: certificate.zip(key),
-    })?;
-    Ok(HttpClient::tls(CONNECT_TIMEOUT, config))
+fn tls_client(parameters: &Parameters, _name: &str) -> Result<PeerClient, Error> {
+    let client = TlsClient::new(parameters.clone())?;
+    Ok(PeerClient::Tls(Arc::new(client)))
 }
 
 /// Whether the peer refused the certificate of this client, or the lack of one. With TLS 1.3 the client learns that
@@ -211,7 +202,7 @@ fn is_refused_certificate(error: &legacy::Error) -> bool {
 }
 
 #[cfg(not(feature = "tls"))]
-fn tls_client(_: &Parameters, name: &str) -> Result<HttpClient<Full<Bytes>>, Error> {
+fn tls_client(_: &Parameters, name: &str) -> Result<PeerClient, Error> {
     Err(Error::SinkUrl {
         url: name.to_owned(),
         reason: "this program was built without the feature `tls`".to_owned(),
@@ -228,6 +219,16 @@ impl PutSink for HttpSink {
             }
             error.into()
         })
+    }
+
+    fn boxed(self) -> BoxSink {
+        let reopen = self.client.files();
+        let internals = SinkInternals {
+            reasons: Arc::default(),
+            metrics: None,
+            reopen,
+        };
+        BoxSink::with_internals(self, internals)
     }
 }
 

@@ -29,7 +29,7 @@ pub(super) struct HttpUrl {
 }
 
 /// The files that a URL names.
-#[derive(Debug, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Parameters {
     /// The authorities of the peer's certificate.
     pub(super) ca: Option<PathBuf>,
