@@ -3,6 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, TcpListener};
 use std::sync::mpsc::{self, Receiver};
 use std::sync::{Arc, Mutex};
+use std::thread;
 use std::time::Duration;
 
 use alldata_peer_server_http::sinks::{DiscardSink, MemorySink};
@@ -194,6 +195,38 @@ fn panic_in_flush_does_not_block_closing() {
         }
     }
     Embedded::start(PeerServer::builder().sink(Panics)).close();
+}
+
+#[test]
+fn blocking_health_does_not_block_end_of_server() {
+    struct Blocks(mpsc::Sender<()>, Mutex<Receiver<()>>);
+    impl PutSink for Blocks {
+        async fn put(&self, _: String, _: String) -> Result<(), PutError> {
+            Ok(())
+        }
+        fn health(&self) -> Result<(), String> {
+            self.0.send(()).expect("the test waits");
+            let release = self.1.lock().expect("is not poisoned");
+            release.recv().map_err(|error| error.to_string())
+        }
+    }
+    let (enter, entered) = mpsc::channel();
+    let (release, released) = mpsc::channel();
+    let sink = Blocks(enter, Mutex::new(released));
+    let Embedded { runtime, server } = Embedded::start(PeerServer::builder().sink(sink));
+    let monitor = server.monitor().clone();
+    let reading = thread::spawn(move || monitor.health());
+    entered.recv_timeout(DEADLINE).expect("health is read");
+    let (end, ended) = mpsc::channel();
+    let dropping = thread::spawn(move || {
+        drop(server);
+        end.send(()).expect("the test waits");
+    });
+    ended.recv_timeout(DEADLINE).expect("the server is dropped");
+    release.send(()).expect("health waits");
+    assert!(reading.join().expect("did not panic").is_ready());
+    dropping.join().expect("did not panic");
+    drop(runtime);
 }
 
 #[test]

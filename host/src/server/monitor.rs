@@ -1,7 +1,8 @@
 //! Reads the state of a server: whether it is ready, and its numbers. It may exist before the server and after it.
 
 use std::fmt;
-use std::sync::{Arc, PoisonError, RwLock, Weak};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock, Weak};
+use std::time::Duration;
 
 use crate::limits::Limits;
 use crate::metrics::server_metrics::ServerMetrics;
@@ -11,12 +12,15 @@ use crate::server::refusal_log::RefusalLog;
 use crate::server::shutdown::{Phase, Shutdown};
 use crate::server::transport::Transport;
 
+/// How long a server that is dropped waits for those who read its state: longer than any read that does not block.
+const MAX_DETACH_TIME: Duration = Duration::from_secs(1);
+
 /// Reads the health and the metrics of a server. A clone reads those of the same server.
 ///
 /// One that is made before the server, and given to [`monitor`](crate::PeerServerBuilder::monitor), also shows
 /// that the server starts. It does not keep the server or its sink open.
 #[derive(Clone, Default)]
-pub struct Monitor(Arc<RwLock<Option<Observed>>>);
+pub struct Monitor(Arc<RwLock<Option<Arc<Observed>>>>);
 
 /// The data of a server that a monitor reads. None of it keeps the sink open.
 #[cfg_attr(
@@ -30,8 +34,21 @@ pub(crate) struct Observed {
     pub(crate) connections: Arc<ConnectionLimiter>,
     pub(crate) transport: Arc<Transport>,
     shutdown: Arc<Shutdown>,
+    readers: Mutex<Readers>,
+    left: Condvar,
+}
+
+/// Those who read the state of a server.
+struct Readers {
+    count: usize,
     /// Gone once the server was dropped.
     context: Weak<ServerContext>,
+}
+
+/// A reader, until this is dropped.
+struct Reader<'a> {
+    context: Option<Arc<ServerContext>>,
+    observed: &'a Observed,
 }
 
 /// Whether a server is likely to store the next puts.
@@ -86,16 +103,15 @@ impl Monitor {
     }
 
     /// Calls `read` with the data of the server: those in [`Observed`], and those that exist until it is dropped.
-    /// `None` before the server has started. Dropping the server waits for `read`, which must not block.
+    /// `None` before the server has started. Dropping the server waits for `read`, for a while: it must not block.
     pub(crate) fn observe<T>(
         &self,
         read: impl FnOnce(&Observed, Option<&ServerContext>) -> T,
     ) -> Option<T> {
         // It is set as a whole, so a poisoned lock is still good.
-        let observed = self.0.read().unwrap_or_else(PoisonError::into_inner);
-        let observed = observed.as_ref()?;
-        let context = observed.context.upgrade();
-        Some(read(observed, context.as_deref()))
+        let observed = self.observed()?;
+        let reader = observed.enter();
+        Some(read(&observed, reader.context.as_deref()))
     }
 
     /// Reads the state of this server from now on.
@@ -113,22 +129,54 @@ impl Monitor {
             connections: Arc::clone(connections),
             transport: Arc::clone(transport),
             shutdown: Arc::clone(shutdown),
-            context: Arc::downgrade(context),
+            readers: Mutex::new(Readers {
+                count: 0,
+                context: Arc::downgrade(context),
+            }),
+            left: Condvar::new(),
         };
-        *self.0.write().unwrap_or_else(PoisonError::into_inner) = Some(observed);
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(observed));
     }
 
     /// Never refers to the data of the server again. Waits for calls of [`observe`](Self::observe), which would
-    /// otherwise drop the sink if the server is dropped meanwhile.
+    /// otherwise drop the sink if the server is dropped meanwhile, but not for long: the code of an embedder's sink may
+    /// block.
     pub(crate) fn detach(&self) {
-        let mut observed = self.0.write().unwrap_or_else(PoisonError::into_inner);
-        if let Some(observed) = &mut *observed {
-            observed.context = Weak::new();
+        let Some(observed) = self.observed() else {
+            return;
+        };
+        let mut readers = observed.readers();
+        readers.context = Weak::new();
+        let waited = observed
+            .left
+            .wait_timeout_while(readers, MAX_DETACH_TIME, |readers| readers.count > 0);
+        let (readers, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        if readers.count > 0 {
+            tracing::warn!("the health of the sink is still read: the sink is dropped after that");
         }
+    }
+
+    fn observed(&self) -> Option<Arc<Observed>> {
+        let observed = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        observed.clone()
     }
 }
 
 impl Observed {
+    fn enter(&self) -> Reader<'_> {
+        let mut readers = self.readers();
+        readers.count += 1;
+        Reader {
+            context: readers.context.upgrade(),
+            observed: self,
+        }
+    }
+
+    /// Each change leaves the value consistent, so a poisoned lock is still good.
+    fn readers(&self) -> MutexGuard<'_, Readers> {
+        self.readers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn not_ready(&self, context: Option<&ServerContext>) -> Vec<NotReady> {
         let mut reasons = Vec::new();
         let context = context.filter(|_| !self.shutdown.has_begun(Phase::Draining));
@@ -148,6 +196,15 @@ impl Observed {
             reasons.push(NotReady::Sink(reason));
         }
         reasons
+    }
+}
+
+impl Drop for Reader<'_> {
+    fn drop(&mut self) {
+        // Before the server, which waits for this, goes on.
+        self.context = None;
+        self.observed.readers().count -= 1;
+        self.observed.left.notify_all();
     }
 }
 
