@@ -32,6 +32,7 @@ mod progress;
 mod put;
 mod reader;
 mod serve;
+#[cfg_attr(not(unix), path = "no_service_manager.rs")]
 mod service_manager;
 mod signals;
 mod startup;
