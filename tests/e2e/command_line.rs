@@ -78,6 +78,27 @@ fn help_names_the_variable_of_each_flag_of_serve() {
     }
 }
 
+/// Embedders find each flag in the table that names its counterpart in the library.
+#[test]
+fn documentation_of_library_has_each_flag_of_serve() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/embedding.md");
+    let text = fs::read_to_string(path).expect("reads");
+    let section = text.split_once("\n## The flags of the program\n");
+    let section = section.expect("has flags").1.split("\n## ").next();
+    let table = section.expect("has a beginning");
+    let help = run(&["serve", "--help"]).stdout;
+    let (flags, _limits) = help.split_once("\nLimits:").expect("has limits");
+    let flags = flags.lines().filter_map(|line| {
+        let flag = line.trim_start().trim_start_matches("-h, ");
+        flag.starts_with("--").then(|| flag.split(' ').next())?
+    });
+    let flags: Vec<&str> = flags.filter(|flag| *flag != "--help").collect();
+    assert!(flags.len() > 15, "{help}");
+    for flag in flags {
+        assert!(table.contains(&format!("`{flag}`")), "{flag}");
+    }
+}
+
 #[test]
 fn flags_are_read_from_environment() {
     let peer = Peer::from_environment(&[
