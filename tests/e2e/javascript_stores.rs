@@ -98,6 +98,32 @@ fn deno_kv_refuses_larger_events_for_good() {
     assert_eq!(server.stored("once").as_deref(), Some("[1]"));
 }
 
+/// A row of a Durable Object has at most 2 MB. A client that is still sending reads its response, too.
+#[test]
+fn durable_object_refuses_larger_events_for_good() {
+    if !can_make("workerd", Runtime::Workerd.missing()) {
+        return;
+    }
+    let server = JavaScriptServer::workerd();
+    let event = |length: usize| format!("\"{}\"", "x".repeat(length - 2));
+    let put = |length: usize| Post::put("key", &event(length));
+    let answer = put(1_999_898).send_to(server.address);
+    let detail = answer.assert_is(422, "Unprocessable Content", "no", false);
+    assert!(detail.contains("1999900"), "{detail}");
+    put(1_999_897).send_to(server.address).assert_created();
+    assert_eq!(server.stored("key"), Some(event(1_999_897)));
+    // More than the Worker reads, and than the buffers of two sockets hold.
+    let large = put(5_000_000).bytes();
+    let parts: Vec<&[u8]> = large.chunks(65_536).collect();
+    for (post, status) in [
+        (put(5_000_000), 413),
+        (Post::chunks(&parts), 413),
+        (put(5_000_000).method("PUT"), 405),
+    ] {
+        post.send_to(server.address).assert_problem(status);
+    }
+}
+
 /// Two keys that differ after U+0000 are two, also where a module cuts off what it reads.
 #[test]
 fn keys_with_nul_characters_are_kept_apart() {

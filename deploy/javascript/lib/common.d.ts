@@ -43,6 +43,11 @@ export interface PeerOptions {
   bodyTimeoutMs?: number;
   /** The time for the store: 30000 by default. After it: 504. */
   putTimeoutMs?: number;
+  /**
+   * How much of a body that is refused is read, for up to 2 s, before the response: 0 by default. For platforms on which
+   * a client that is still sending gets no response otherwise, such as workerd.
+   */
+  maxDrainedBytes?: number;
   /** Takes lines for the log: `console.error` by default. */
   log?: (message: string) => void;
 }

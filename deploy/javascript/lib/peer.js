@@ -2,7 +2,7 @@
 //
 // Makes no status code and no text: each outcome is answered by the component.
 
-import { BodyError, readBody } from "./body.js";
+import { BodyError, discardBody, readBody } from "./body.js";
 import { protocol } from "./protocol.js";
 import { PutError, RETRY_AFTER_SECONDS, requestError } from "./put-error.js";
 
@@ -27,6 +27,7 @@ export function peer(store, options = {}) {
     maxBufferedBytes: setting(options, "maxBufferedBytes", MAX_BUFFERED_BYTES, Number.MAX_SAFE_INTEGER),
     bodyTimeoutMs: setting(options, "bodyTimeoutMs", TIMEOUT_MS, MAX_TIMEOUT_MS),
     putTimeoutMs: setting(options, "putTimeoutMs", TIMEOUT_MS, MAX_TIMEOUT_MS),
+    maxDrainedBytes: setting(options, "maxDrainedBytes", 0, Number.MAX_SAFE_INTEGER, 0),
     log: options.log ?? ((message) => console.error(message)),
     bufferedBytes: 0,
   };
@@ -49,7 +50,7 @@ async function answer(request, store, settings, memory) {
   const functions = await protocol();
   const error = requestProblem(request);
   if (error !== undefined) {
-    request.body?.cancel().catch(() => {});
+    await discardBody(request, settings.maxDrainedBytes);
     return functions.errorResponse(error);
   }
   let put;
@@ -90,7 +91,8 @@ function readWithin(request, settings, memory) {
     settings.bufferedBytes += bytes;
     memory.bytes += bytes;
   };
-  return readBody(request, { limit: settings.limit, timeoutMs: settings.bodyTimeoutMs, reserve });
+  const { limit, bodyTimeoutMs: timeoutMs, maxDrainedBytes } = settings;
+  return readBody(request, { limit, timeoutMs, reserve, maxDrainedBytes });
 }
 
 /** Puts, and throws `unknown` where the store has not answered in time. */
@@ -121,10 +123,10 @@ function toResponse({ status, header, body }) {
   return new Response(body === "" ? null : body, { status, headers });
 }
 
-function setting(options, name, preset, most) {
+function setting(options, name, preset, most, least = 1) {
   const value = options[name] ?? preset;
-  if (!Number.isInteger(value) || value < 1 || value > most) {
-    throw new RangeError(`${name} is ${value}: it must be a whole number from 1 to ${most}.`);
+  if (!Number.isInteger(value) || value < least || value > most) {
+    throw new RangeError(`${name} is ${value}: it must be a whole number from ${least} to ${most}.`);
   }
   return value;
 }

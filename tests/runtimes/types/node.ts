@@ -25,6 +25,7 @@ const options: PeerOptions = {
   maxBufferedBytes: 4096,
   bodyTimeoutMs: 1000,
   putTimeoutMs: 1000,
+  maxDrainedBytes: 0,
   log: (message) => console.error(message.length),
 };
 
