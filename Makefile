@@ -64,7 +64,7 @@ NATS_SYNC_INTERVAL ?=
 .PHONY: help run test skipped-tests faults node fault-tools admin-tools nats-server wasmtime ci ci-full setup install fmt clippy doc deny
 .PHONY: $(WASMTIME_VERSIONS:%=wasmtime-%)
 .PHONY: soak bench bench-endurance bench-micro bench-build bench-tools
-.PHONY: fuzz fuzz-short fuzz-run fuzz-checks fuzz-tools release-files deb deb-check deb-tools image image-check image-tools
+.PHONY: fuzz fuzz-short fuzz-run fuzz-checks fuzz-tools release-files deb deb-check deb-tools image image-check image-tools package package-check
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 24
@@ -236,6 +236,7 @@ ci: fmt clippy test fuzz-short doc deny ## Run all checks that a change must pas
 ci-full: ci ## Run ci, the checks of packages, then each fault and each fuzzer for FULL_SECONDS (60)
 	$(MAKE) deb-check
 	$(MAKE) image-check
+	$(MAKE) package-check
 	$(MAKE) faults SECONDS=$(FULL_SECONDS)
 	$(MAKE) fuzz FUZZ_SECONDS=$(FULL_SECONDS)
 
@@ -281,6 +282,18 @@ image-tools:
 	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive \
 	    apt-get install -qq -y --no-install-recommends buildah umoci bubblewrap || true; \
 	fi
+
+# The components are packed, so that a build needs no compiler for WebAssembly.
+package: setup ## Make the packages for the Rust registry in target/package, without a check
+	rm -rf host/components && mkdir -p host/components
+	cp "$$($(CARGO) build --locked --package $(PACKAGE) --message-format json | \
+	  sed -n 's/.*"build-script-executed".*$(PACKAGE)[@#].*"out_dir":"\([^"]*\)".*/\1/p')"/components/*.wasm host/components/
+	$(CARGO) package --locked --allow-dirty --no-verify --package alldata-peer-protocol --package $(PACKAGE)
+
+# Builds all dependencies anew, in a target directory of its own.
+package-check: package ## Build and test the packages in an empty folder
+	mkdir -p $(TARGET)/packages && rm -f $(TARGET)/packages/*.crate && cp $(TARGET)/package/*.crate $(TARGET)/packages/
+	CARGO_FLAGS='--target-dir $(abspath $(TARGET))/packages/target --config profile.dev.debug=false' tests/packages/check.sh $(TARGET)/packages
 
 # The files of a release that are the same for all machines. `alldata-peer component --digest` prints the digests of the components.
 release-files: setup ## Write the components and the WIT of a release into DIST (dist)

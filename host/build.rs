@@ -3,7 +3,8 @@
 //!
 //! They are built for `wasm32-unknown-unknown`: with the active toolchain's own library of that
 //! target where it is installed, else from library source beside a compiler. Never downloads a
-//! toolchain. `ALLDATA_PEER_BUILD_COMPONENTS` names a directory of ready components instead.
+//! toolchain. `ALLDATA_PEER_BUILD_COMPONENTS` names a directory of ready components instead, and a package
+//! of the registry has them in `components`.
 
 use std::env;
 use std::ffi::OsString;
@@ -30,6 +31,10 @@ const SINKS: [(&str, &str); 4] = [
     ),
 ];
 
+/// The directory of the guest, which is in the repository only, and that of ready components, which is in packages only.
+const GUEST_DIRECTORY: &str = "guest/peer";
+const PACKED_COMPONENTS: &str = "components";
+
 /// The version information of the program, as variables for `env!`.
 const COMMIT: &str = "BUILD_COMMIT";
 const WASMTIME: &str = "BUILD_WASMTIME";
@@ -39,6 +44,7 @@ const GIVEN_COMMIT: &str = "ALLDATA_PEER_BUILD_COMMIT";
 
 /// The length of a commit in the version.
 const SHORT_COMMIT: &str = "--short=12";
+const SHORT_COMMIT_DIGITS: usize = 12;
 
 /// What stands for version information that this build does not have.
 const UNKNOWN: &str = "unknown";
@@ -83,15 +89,18 @@ fn main() {
         fail(&format!("cannot create {}: {error}", components.display()));
     }
     println!("cargo::rerun-if-changed=build.rs");
-    let root = PathBuf::from(variable("CARGO_MANIFEST_DIR")).join("..");
-    describe_version(&root);
+    let package = PathBuf::from(variable("CARGO_MANIFEST_DIR"));
+    let root = package.join("..");
+    let is_packed = !root.join(GUEST_DIRECTORY).is_dir();
+    describe_version(if is_packed { &package } else { &root });
     println!("cargo::rerun-if-env-changed={READY_COMPONENTS}");
     let sinks: &[_] = match env::var_os("CARGO_FEATURE_CLI") {
         Some(_) => &SINKS,
         None => &[],
     };
     let wanted = std::iter::once(&GUEST).chain(sinks);
-    if let Some(ready) = env::var_os(READY_COMPONENTS) {
+    let packed = is_packed.then(|| package.join(PACKED_COMPONENTS).into());
+    if let Some(ready) = env::var_os(READY_COMPONENTS).or(packed) {
         for (_, file) in wanted {
             copy(&Path::new(&ready).join(file), &components.join(file));
         }
@@ -123,6 +132,7 @@ fn describe_version(root: &Path) {
         }
         git(root, &["rev-parse", SHORT_COMMIT, "HEAD"])
     });
+    let commit = commit.or_else(|| packed_commit(root));
     println!(
         "cargo::rustc-env={COMMIT}={}",
         commit.as_deref().unwrap_or(UNKNOWN)
@@ -133,6 +143,13 @@ fn describe_version(root: &Path) {
         .split_once(package)
         .and_then(|(_, rest)| rest.split('"').next());
     println!("cargo::rustc-env={WASMTIME}={}", version.unwrap_or(UNKNOWN));
+}
+
+/// The commit that a package of the registry was made of, which cargo writes into it.
+fn packed_commit(package: &Path) -> Option<String> {
+    let text = fs::read_to_string(package.join(".cargo_vcs_info.json")).ok()?;
+    let (_, rest) = text.split_once("\"sha1\": \"")?;
+    rest.get(..SHORT_COMMIT_DIGITS).map(str::to_owned)
 }
 
 /// What git prints, if it is there and `root` is a repository of its own.

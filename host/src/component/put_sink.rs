@@ -14,7 +14,7 @@ use crate::util::request_id::RequestId;
 
 mod bindings {
     wasmtime::component::bindgen!({
-        path: "../wit",
+        path: "wit",
         world: "peer",
         imports: { default: async | trappable },
     });

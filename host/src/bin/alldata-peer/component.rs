@@ -30,9 +30,9 @@ const SINK: &str = "alldata:peer-sink";
 
 /// The WIT for authors of sinks: the interfaces and the worlds.
 const WIT: [&str; 3] = [
-    include_str!("../../../../wit/put-sink.wit"),
-    include_str!("../../../../wit/protocol.wit"),
-    include_str!("../../../../wit/worlds.wit"),
+    include_str!("../../../wit/put-sink.wit"),
+    include_str!("../../../wit/protocol.wit"),
+    include_str!("../../../wit/worlds.wit"),
 ];
 
 /// Runs the command.
