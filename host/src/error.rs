@@ -120,6 +120,14 @@ pub enum Error {
         /// The error of the system.
         source: io::Error,
     },
+    /// A text is not a trusted proxy.
+    #[error(
+        "{value:?} is not a trusted proxy: it must be an IP address, a network such as 10.0.0.0/8, or unix (--trusted-proxy)"
+    )]
+    TrustedProxy {
+        /// The text.
+        value: String,
+    },
     /// The URL of a sink is invalid.
     #[error("{url:?} is not the URL of a sink: {reason}")]
     SinkUrl {

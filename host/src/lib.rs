@@ -57,8 +57,9 @@ pub use error::{Error, SqliteError};
 pub use limits::Limits;
 pub use server::auth::{Authorizer, MIN_TOKEN_BYTES, RequestHead, TokenFile, Unauthorized};
 pub use server::{
-    AccessLog, ClientAddress, DEFAULT_PORT, Health, ListenAddress, LocalAddress, Monitor, NotReady,
-    PeerListener, PeerServer, PeerServerBuilder, PutService, ResponseBody,
+    AccessLog, ClientAddress, DEFAULT_PORT, ForwardedField, Health, ListenAddress, LocalAddress,
+    Monitor, NotReady, PeerListener, PeerServer, PeerServerBuilder, PutService, ResponseBody,
+    TrustedProxies, TrustedProxy,
 };
 pub use sink::{PutError, PutSink};
 #[cfg(feature = "tls")]

@@ -79,7 +79,7 @@ impl Limits {
         // More than peers and their pools open. A silent one takes some 20 KB, one with the largest header
         // section half sent 60 KB: 500 MB if all are like that.
         max_connections: 8192,
-        // Behind a proxy all connections have the same address.
+        // Behind a proxy that is not trusted all connections have the same address.
         max_connections_per_address: 0,
         // Four times the largest that peers and the proxies between them send.
         max_header_bytes: 32 * 1024,

@@ -50,7 +50,7 @@ fn replace(text: &str, from: &str, to: &str) -> String {
 }
 
 /// The path of a program on Debian, where some are in the search path of root only.
-fn program(name: &str) -> Option<String> {
+pub(crate) fn program(name: &str) -> Option<String> {
     let paths = [name.to_owned(), format!("/usr/sbin/{name}")];
     paths.into_iter().find(|path| {
         let mut command = Command::new(path);

@@ -76,7 +76,13 @@ impl TlsClient {
     }
 
     pub(crate) fn stream(&self, address: SocketAddr) -> io::Result<TlsStream> {
+        self.stream_after(address, b"")
+    }
+
+    /// A stream on which these bytes were sent before the handshake.
+    pub(crate) fn stream_after(&self, address: SocketAddr, before: &[u8]) -> io::Result<TlsStream> {
         let mut socket = Connection::try_socket(address).expect("connects");
+        socket.write_all(before)?;
         let name = ServerName::try_from(SERVER_NAME).expect("is a name");
         let mut connection =
             ClientConnection::new(Arc::clone(&self.0), name).expect("is a connection");

@@ -28,6 +28,7 @@ pub(super) fn refuse(
         uri: &request.uri,
         headers: with_token.as_ref().unwrap_or(&request.headers),
         peer: Some(peer),
+        client_ip: Some(peer.ip().to_canonical()),
     };
     let reason = authorizer.authorize(&head).err()?;
     let mut response = text(StatusCode::UNAUTHORIZED, format!("{reason}\n"));

@@ -151,6 +151,10 @@ fn connections(families: &mut Families<'_>, observed: &Observed) -> fmt::Result 
     ];
     let help = "Idle connections that were closed (--idle-timeout, --max-connections)";
     families.counters("alldata_peer_connections_closed_idle", help, closed)?;
+    let invalid = metrics.proxy_headers_invalid.get();
+    let help =
+        "Connections of trusted proxies that were closed for their header (--proxy-protocol)";
+    families.counter("alldata_peer_proxy_headers_invalid", help, None, invalid)?;
     tls(families, observed)
 }
 

@@ -22,6 +22,8 @@ pub(crate) struct ServerMetrics {
     pub(crate) connections_timed_out: Counter,
     /// Connections that were closed because they were idle and others waited.
     pub(crate) connections_evicted: Counter,
+    /// Connections of trusted proxies that were closed for their header of the PROXY protocol.
+    pub(crate) proxy_headers_invalid: Counter,
     /// TLS handshakes that failed after their first byte.
     pub(crate) handshakes_failed: Counter,
 }
@@ -55,6 +57,7 @@ impl Default for ServerMetrics {
             connections_refused: Counter::default(),
             connections_timed_out: Counter::default(),
             connections_evicted: Counter::default(),
+            proxy_headers_invalid: Counter::default(),
             handshakes_failed: Counter::default(),
         }
     }

@@ -8,8 +8,8 @@ use hyper::Request;
 use crate::server::access_log::{AccessLog, Line, RequestLine};
 use crate::server::body::BodyReservation;
 use crate::server::context::ConnectionContext;
+use crate::server::refusal_log::RequestInfo;
 use crate::server::request_body::RequestBody;
-use crate::util::request_id::RequestId;
 
 /// The entry of a request. It is logged when this is dropped, without a status if the request got no response.
 pub(crate) struct AccessEntry<'a> {
@@ -53,7 +53,7 @@ impl Drop for AccessEntry<'_> {
         self.log.push(Line {
             time: self.time,
             request_id: info.id,
-            address: self.context.peer.map(|peer| peer.ip()),
+            address: info.address,
             client: info.client,
             request: self.request.take(),
             status: self.status,
@@ -63,15 +63,15 @@ impl Drop for AccessEntry<'_> {
     }
 }
 
-/// Logs bytes that are not a request, with the id and the status code of the response.
-pub(crate) fn log_unparsed(context: &ConnectionContext, id: RequestId, status: u16) {
+/// Logs bytes that are not a request, with the status code of the response.
+pub(crate) fn log_unparsed(context: &ConnectionContext, info: &RequestInfo, status: u16) {
     let Some(log) = &context.server.access_log else {
         return;
     };
     log.push(Line {
         time: SystemTime::now(),
-        request_id: id,
-        address: context.peer.map(|peer| peer.ip()),
+        request_id: info.id,
+        address: info.address,
         client: None,
         request: None,
         status: Some(status),

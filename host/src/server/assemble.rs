@@ -14,6 +14,7 @@ use crate::server::body_quota::{BodyLimits, BodyQuota};
 use crate::server::body_reader::FRAMING_BUFFERS;
 use crate::server::connection;
 use crate::server::context::ServerContext;
+use crate::server::trusted_proxies::TrustedProxies;
 use crate::sink::BoxSink;
 use crate::sink::dispatcher::SinkDispatcher;
 
@@ -23,6 +24,7 @@ pub(crate) fn assemble(
     component: LoadedComponent,
     authorizer: Option<Arc<dyn Authorizer>>,
     access_log: Option<AccessLog>,
+    proxies: Option<TrustedProxies>,
     sink: BoxSink,
 ) -> Arc<ServerContext> {
     let max_body_bytes = limits.max_body_bytes.min(limits.max_buffered_bytes);
@@ -46,6 +48,7 @@ pub(crate) fn assemble(
         authorizer,
         refusals: Arc::default(),
         access_log,
+        proxies,
         metrics,
         tasks: TaskTracker::new(),
         last_responses: Arc::default(),

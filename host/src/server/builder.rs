@@ -25,6 +25,7 @@ use crate::server::sink_source::{self, Sink};
 #[cfg(feature = "tls")]
 use crate::server::tls_acceptor::TlsAcceptor;
 use crate::server::transport::{self, Transport};
+use crate::server::trusted_proxies::TrustedProxies;
 use crate::sink::{self, BoxSink, PutError, PutSink};
 #[cfg(feature = "tls")]
 use crate::util::tls::TlsConfig;
@@ -49,6 +50,7 @@ pub struct PeerServerBuilder {
     transport: Transport,
     authorizer: Option<SharedAuthorizer>,
     access_log: Option<AccessLog>,
+    proxies: TrustedProxies,
 }
 
 /// An authorizer, without a text of its own.
@@ -75,6 +77,7 @@ impl Default for PeerServerBuilder {
             transport: Transport::default(),
             authorizer: None,
             access_log: None,
+            proxies: TrustedProxies::default(),
         }
     }
 }
@@ -221,6 +224,12 @@ impl PeerServerBuilder {
         self
     }
 
+    /// The proxies in front of the server, which tell the addresses of their clients. Default: none.
+    pub fn trusted_proxies(mut self, proxies: TrustedProxies) -> Self {
+        self.proxies = proxies;
+        self
+    }
+
     /// Writes a line for each request. Default: none.
     pub fn access_log(mut self, log: AccessLog) -> Self {
         self.access_log = Some(log);
@@ -272,7 +281,8 @@ impl PeerServerBuilder {
         let listeners = listener::listen(bound)?;
         let authorizer = self.authorizer.map(|SharedAuthorizer(shared)| shared);
         let (authorizing, log) = (authorizer.clone(), self.access_log.clone());
-        let context = assemble(limits, component, authorizing, log, sink.clone());
+        let proxies = Some(self.proxies).filter(|proxies| !proxies.proxies.is_empty());
+        let context = assemble(limits, component, authorizing, log, proxies, sink.clone());
         let transport = self.transport;
         if authorizer.is_none() {
             transport::warn_if_open(&listeners, transport.authenticates_clients());

@@ -31,7 +31,6 @@ use crate::server::parse_error;
 use crate::server::request_body::RequestBody;
 use crate::server::service::PeerService;
 use crate::server::shutdown::{Phase, Shutdown};
-use crate::util::request_id::RequestId;
 
 /// The size of the read buffer in bytes, and so how much of a body a connection may hold in addition to the
 /// reserved bytes. A larger one saves nothing.
@@ -136,11 +135,11 @@ fn refuse_unparsed(
     context: &ConnectionContext,
 ) -> Option<Vec<u8>> {
     let (server, has_started) = (&context.server, context.state.is_reading_head());
-    let id = RequestId::random();
-    let response = parse_error::response(withheld, unread, has_started, &server.limits, id);
+    let info = context.unparsed_info();
+    let response = parse_error::response(withheld, unread, has_started, &server.limits, info.id);
     let (status, response) = response?;
-    server.refusals.count_parse_error(error, id, status);
-    access_entry::log_unparsed(context, id, status);
+    access_entry::log_unparsed(context, &info, status);
+    server.refusals.count_parse_error(error, &info, status);
     Some(response)
 }
 

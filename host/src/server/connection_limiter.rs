@@ -53,7 +53,7 @@ pub(crate) struct ConnectionPermit {
 
 /// The permit of a connection for its address, also while it waits for a [`ConnectionPermit`].
 #[derive(Debug)]
-struct AddressPermit {
+pub(crate) struct AddressPermit {
     connections: Arc<ConnectionLimiter>,
     address: IpAddr,
 }
@@ -95,6 +95,19 @@ impl ConnectionLimiter {
             _address_permit: address_permit,
             _permit: permit,
         })
+    }
+
+    /// A permit for a further connection of an address, with which the connection counts once it is known; `None` if there
+    /// are as many as allowed, and no permit if any number is.
+    #[expect(
+        clippy::option_option,
+        reason = "whether there is a permit, and whether one is needed"
+    )]
+    pub(crate) fn admit_client(this: &Arc<Self>, address: IpAddr) -> Option<Option<AddressPermit>> {
+        match this.max_per_address {
+            0 => Some(None),
+            _ => Self::admit_address(this, network(address)).map(Some),
+        }
     }
 
     fn admit_address(this: &Arc<Self>, address: IpAddr) -> Option<AddressPermit> {

@@ -80,9 +80,8 @@ impl ConnectionState {
         self.is_reading_head.store(true, Ordering::Relaxed);
     }
 
-    /// Records that a TLS handshake has ended: a first request has yet to start.
-    #[cfg(feature = "tls")]
-    pub(crate) fn end_handshake(&self) {
+    /// Records that a header of a proxy or a TLS handshake has ended: a first request has yet to start.
+    pub(crate) fn end_preamble(&self) {
         self.is_reading_head.store(false, Ordering::Relaxed);
         self.begin_idle();
     }

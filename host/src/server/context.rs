@@ -4,9 +4,9 @@
 //! data for each request would have connections on several processors wait for one cache line.
 
 use std::hash::RandomState;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::AtomicUsize;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use hyper::header::AUTHORIZATION;
@@ -21,6 +21,7 @@ use crate::server::auth::Authorizer;
 use crate::server::body_quota::{BodyLimits, BodyQuota};
 use crate::server::connection_state::ConnectionState;
 use crate::server::refusal_log::{RefusalLog, RequestInfo};
+use crate::server::trusted_proxies::{Origin, TrustedProxies};
 use crate::sink::PutContext;
 use crate::sink::dispatcher::{ConnectionDispatcher, SinkDispatcher};
 use crate::util::identity::Identity;
@@ -43,6 +44,8 @@ pub(crate) struct ServerContext {
     pub(crate) authorizer: Option<Arc<dyn Authorizer>>,
     pub(crate) refusals: Arc<RefusalLog>,
     pub(crate) access_log: Option<AccessLog>,
+    /// `None` if no proxy is trusted.
+    pub(crate) proxies: Option<TrustedProxies>,
     pub(crate) metrics: Arc<ServerMetrics>,
     /// The tasks of connections, and of work that outlives them.
     pub(crate) tasks: TaskTracker,
@@ -55,8 +58,11 @@ pub(crate) struct ConnectionContext {
     pub(crate) server: Arc<ServerContext>,
     pub(crate) dispatcher: ConnectionDispatcher,
     pub(crate) state: Arc<ConnectionState>,
-    /// The address of the client; `None` for a connection that was accepted elsewhere.
-    pub(crate) peer: Option<SocketAddr>,
+    /// The other end; `None` for a connection that was accepted elsewhere, and for one of a Unix socket.
+    peer: Option<SocketAddr>,
+    /// The address of the client by the header of the PROXY protocol.
+    proxied: OnceLock<SocketAddr>,
+    is_unix: bool,
     /// Whether the server speaks TLS on it.
     pub(crate) is_tls: bool,
     /// Makes the ids of its requests.
@@ -65,21 +71,64 @@ pub(crate) struct ConnectionContext {
     request: Mutex<CurrentRequest>,
 }
 
+/// The other end of a connection; nothing for one that was accepted elsewhere.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct ConnectionOrigin {
+    /// The address of a TCP client.
+    pub(crate) peer: Option<SocketAddr>,
+    /// Whether it is of a Unix socket of the server.
+    pub(crate) is_unix: bool,
+}
+
 /// The data of the current request of a connection.
 #[derive(Default)]
 struct CurrentRequest {
     /// `None` if the request has none: then its id is made when it is needed.
     trace_id: Option<RequestId>,
+    /// The address of the client by the field of a trusted proxy.
+    forwarded_for: Option<IpAddr>,
     client: Option<Identity>,
 }
 
 impl ConnectionContext {
     /// Begins a request, with these header fields. Its client is not known yet.
     pub(crate) fn begin_request(&self, headers: &HeaderMap) {
+        let proxies = self.server.proxies.as_ref();
         *self.request() = CurrentRequest {
             trace_id: RequestId::from_traceparent(headers),
+            forwarded_for: proxies.and_then(|proxies| proxies.client_ip(self.origin(), headers)),
             client: None,
         };
+    }
+
+    /// Sets the address of the client by the header of the PROXY protocol.
+    pub(crate) fn set_proxied(&self, address: SocketAddr) {
+        let _ = self.proxied.set(address);
+    }
+
+    /// The other end of the connection, or the address that the PROXY protocol tells.
+    pub(crate) fn peer(&self) -> Option<SocketAddr> {
+        self.proxied.get().copied().or(self.peer)
+    }
+
+    /// The address of the client of the current request.
+    pub(crate) fn client_ip(&self) -> Option<IpAddr> {
+        let forwarded_for = self.request().forwarded_for;
+        forwarded_for.or_else(|| self.peer().map(|peer| peer.ip().to_canonical()))
+    }
+
+    /// Whether the other end, or the address that the PROXY protocol tells, is a trusted proxy.
+    pub(crate) fn is_of_proxy(&self) -> bool {
+        let proxies = self.server.proxies.as_ref();
+        proxies.is_some_and(|proxies| proxies.trusts(self.origin()))
+    }
+
+    fn origin(&self) -> Origin {
+        match self.peer() {
+            Some(peer) => Origin::Ip(peer.ip()),
+            None if self.is_unix => Origin::Unix,
+            None => Origin::Unknown,
+        }
     }
 
     /// Sets who sent the current request.
@@ -91,7 +140,17 @@ impl ConnectionContext {
     pub(crate) fn request_info(&self) -> RequestInfo {
         RequestInfo {
             id: self.request_id(),
+            address: self.client_ip(),
             client: self.request().client.clone(),
+        }
+    }
+
+    /// Bytes of the connection that are not a request, for the log.
+    pub(crate) fn unparsed_info(&self) -> RequestInfo {
+        RequestInfo {
+            id: RequestId::random(),
+            address: self.peer().map(|peer| peer.ip().to_canonical()),
+            client: None,
         }
     }
 
@@ -103,7 +162,8 @@ impl ConnectionContext {
         }
         Box::new(PutContext {
             request_id: self.request_id(),
-            peer: self.peer,
+            peer: self.peer(),
+            client_ip: self.client_ip(),
             client: self.request().client.clone(),
             uri,
             headers,
@@ -126,10 +186,10 @@ impl ServerContext {
     /// The context of a new connection.
     pub(crate) fn connection(
         self: &Arc<Self>,
-        peer: Option<SocketAddr>,
+        origin: ConnectionOrigin,
         is_tls: bool,
     ) -> Arc<ConnectionContext> {
-        self.context(peer, is_tls, Arc::clone(&self.last_responses))
+        self.context(origin, is_tls, Arc::clone(&self.last_responses))
     }
 
     /// The context of one request on a connection of another HTTP server.
@@ -138,12 +198,16 @@ impl ServerContext {
         peer: Option<SocketAddr>,
         is_tls: bool,
     ) -> Arc<ConnectionContext> {
-        self.context(peer, is_tls, Arc::default())
+        let origin = ConnectionOrigin {
+            peer,
+            is_unix: false,
+        };
+        self.context(origin, is_tls, Arc::default())
     }
 
     fn context(
         self: &Arc<Self>,
-        peer: Option<SocketAddr>,
+        ConnectionOrigin { peer, is_unix }: ConnectionOrigin,
         is_tls: bool,
         last_responses: Arc<AtomicUsize>,
     ) -> Arc<ConnectionContext> {
@@ -153,6 +217,8 @@ impl ServerContext {
             dispatcher: ConnectionDispatcher::new(self.dispatcher.clone()),
             state: Arc::new(state),
             peer,
+            proxied: OnceLock::new(),
+            is_unix,
             is_tls,
             id_keys: RandomState::new(),
             request: Mutex::default(),

@@ -1,5 +1,6 @@
 //! From sockets to responses: the builder, the listeners, the connections, and each request on them.
 
+mod admission;
 mod assemble;
 mod builder;
 mod peer_server;
@@ -16,6 +17,11 @@ mod stream;
 mod unix_socket;
 
 mod transport;
+
+mod forwarded;
+mod preamble;
+mod proxy_protocol;
+mod trusted_proxies;
 
 #[cfg(feature = "tls")]
 mod prefixed_io;
@@ -70,3 +76,4 @@ pub(crate) use monitor::Observed;
 pub use monitor::{Health, Monitor, NotReady};
 pub use peer_server::PeerServer;
 pub use put_service::{ClientAddress, PutService, ResponseBody};
+pub use trusted_proxies::{ForwardedField, TrustedProxies, TrustedProxy};

@@ -12,22 +12,22 @@ use tokio::runtime::Handle;
 use tokio::sync::Mutex;
 use tokio::task::AbortHandle;
 use tokio::time::{Instant, timeout};
-use tokio_util::task::{AbortOnDropHandle, TaskTracker};
+use tokio_util::task::AbortOnDropHandle;
 
+use crate::server::admission::Admission;
 use crate::server::connection;
-use crate::server::connection_limiter::ConnectionLimiter;
-use crate::server::context::ServerContext;
+use crate::server::context::{ConnectionOrigin, ServerContext};
 use crate::server::listen_address::LocalAddress;
 use crate::server::listener::Listener;
 use crate::server::monitor::{Health, Monitor};
 use crate::server::put_service::PutService;
 use crate::server::reloader::Reloader;
-use crate::server::shutdown::{Phase, Shutdown, until};
-use crate::server::stream::Stream;
+use crate::server::shutdown::{Phase, until};
 use crate::server::transport::{OpenConnection, Transport};
 use crate::sink::{BoxSink, PutSink as _};
 
-/// The least time for the flush of the sink, and the time for that of the access log, even if the connections used up the drain time-out.
+/// The least time for the flush of the sink, and the time for that of the access log, even if the connections used up
+/// the drain time-out.
 const MIN_FLUSH_TIME: Duration = Duration::from_secs(1);
 
 /// A running AllData peer server.
@@ -42,22 +42,13 @@ pub struct PeerServer {
     listen_addresses: Vec<LocalAddress>,
     /// The task of each listener.
     accepting: Vec<AbortHandle>,
-    shared: Shared,
+    shared: Admission,
     reloader: Option<Reloader>,
     sink: BoxSink,
     monitor: Monitor,
     runtime: Handle,
     /// Whether `close` is done.
     closed: Mutex<bool>,
-}
-
-/// The data that the tasks of a server share.
-#[derive(Clone)]
-struct Shared {
-    context: Arc<ServerContext>,
-    shutdown: Arc<Shutdown>,
-    connections: Arc<ConnectionLimiter>,
-    transport: Arc<Transport>,
 }
 
 impl PeerServer {
@@ -70,12 +61,7 @@ impl PeerServer {
         sink: BoxSink,
         monitor: Monitor,
     ) -> Self {
-        let shared = Shared {
-            connections: Arc::new(ConnectionLimiter::new(&context.limits)),
-            context,
-            shutdown: Arc::default(),
-            transport: Arc::new(transport),
-        };
+        let shared = Admission::new(context, transport);
         monitor.attach(
             &shared.context,
             &shared.shutdown,
@@ -194,7 +180,10 @@ impl PeerServer {
         if self.shared.shutdown.has_begun(Phase::Draining) {
             return;
         }
-        let context = self.shared.context.connection(None, false);
+        let context = self
+            .shared
+            .context
+            .connection(ConnectionOrigin::default(), false);
         let shutdown = Arc::clone(&self.shared.shutdown);
         let server = Arc::clone(&self.shared.context);
         let serving = async move {
@@ -292,51 +281,5 @@ impl Drop for PeerServer {
         self.shared.shutdown.begin(Phase::Draining);
         // Afterwards nobody but the tasks of the server keeps the sink open.
         self.monitor.detach();
-    }
-}
-
-impl Shared {
-    /// The tasks of the server.
-    fn tasks(&self) -> &TaskTracker {
-        &self.context.tasks
-    }
-
-    /// Accepts connections until the shutdown, and then those that the system has accepted by then. When there
-    /// are as many as allowed, and none of them is idle, the next one waits, and further ones wait in the
-    /// system's queue.
-    async fn accept(self, mut listener: Listener) {
-        loop {
-            let accepting = listener.accept();
-            let Some((stream, peer)) = self.shutdown.run_until(Phase::Draining, accepting).await
-            else {
-                break;
-            };
-            self.admit(stream, peer).await;
-        }
-        for (stream, peer) in listener.close() {
-            self.admit(stream, peer).await;
-        }
-    }
-
-    /// Serves a connection in a task of its own, once it has a permit.
-    async fn admit(&self, stream: Stream, peer: Option<SocketAddr>) {
-        let context = self.context.connection(peer, self.transport.is_tls(peer));
-        let address = peer.map(|peer| peer.ip());
-        let admitted = ConnectionLimiter::admit(&self.connections, address, &context.state);
-        // During the shutdown it waits as long as the connections with permits are awaited.
-        let admitted = self.shutdown.run_until(Phase::Aborting, admitted).await;
-        let Some(Some(permit)) = admitted else {
-            self.context.metrics.connections_refused.increment();
-            return;
-        };
-        let shared = self.clone();
-        self.tasks().spawn(async move {
-            let (transport, shutdown) = (&shared.transport, &shared.shutdown);
-            let connections = &shared.connections;
-            transport
-                .serve(stream, peer, context, shutdown, connections)
-                .await;
-            drop(permit);
-        });
     }
 }

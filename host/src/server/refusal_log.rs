@@ -4,6 +4,7 @@
 //! in one line after each pause. The rest is logged when the server closes, so the counts of all lines add
 //! up to the number of refusals. A put with the response 201 touches nothing here.
 
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, SystemTime};
@@ -46,6 +47,8 @@ struct Counter {
 /// A request, as the log names it.
 pub(crate) struct RequestInfo {
     pub(crate) id: RequestId,
+    /// The address of the client, if it has one.
+    pub(crate) address: Option<IpAddr>,
     pub(crate) client: Option<Identity>,
 }
 
@@ -74,8 +77,7 @@ impl RefusalLog {
         }
         let status = status.as_u16();
         let refusal = attached.unwrap_or_else(|| Refusal::from_response(status, ""));
-        let RequestInfo { id, client } = request();
-        self.count(refusal.of_request(id, client.as_ref().map(Identity::name)));
+        self.count_of(refusal, &request());
     }
 
     /// Counts a response before it is sent, so that it is not counted again then.
@@ -90,24 +92,29 @@ impl RefusalLog {
         response.extensions_mut().insert(Counted);
     }
 
-    /// Counts bytes that hyper cannot parse as a request, with the id and the status code of the response.
+    fn count_of(self: &Arc<Self>, refusal: Refusal, request: &RequestInfo) {
+        let client = request.client.as_ref().map(Identity::name);
+        self.count(refusal.of_request(request.id, request.address, client));
+    }
+
+    /// Counts bytes that hyper cannot parse as a request, with the status code of the response.
     pub(crate) fn count_parse_error(
         self: &Arc<Self>,
         error: &hyper::Error,
-        id: RequestId,
+        request: &RequestInfo,
         status: u16,
     ) {
         let refusal = Refusal {
             detail: Some(error.to_string()),
             ..Refusal::from_response(status, "")
         };
-        self.count(refusal.of_request(id, None));
+        self.count_of(refusal, request);
     }
 
     /// Counts a request that is refused before hyper reads it.
     #[cfg(feature = "tls")]
-    pub(crate) fn count_outcome(self: &Arc<Self>, outcome: &Outcome, id: RequestId) {
-        self.count(Refusal::from_outcome(outcome).of_request(id, None));
+    pub(crate) fn count_outcome(self: &Arc<Self>, outcome: &Outcome, request: &RequestInfo) {
+        self.count_of(Refusal::from_outcome(outcome), request);
     }
 
     fn count(self: &Arc<Self>, refusal: Refusal) {
@@ -118,6 +125,7 @@ impl RefusalLog {
             status,
             reason = reason.describe().name,
             request_id = refusal.request_id.map(display),
+            address = refusal.address.map(display),
             client,
             key,
             detail,
@@ -197,7 +205,10 @@ impl Counter {
         let example = example.unwrap_or_else(|| Refusal::new(reason));
         let (key, detail) = (example.key.as_deref(), example.detail.as_deref());
         let client = example.client.as_deref();
-        let request_id = example.request_id.map(display);
+        let (request_id, address) = (
+            example.request_id.map(display),
+            example.address.map(display),
+        );
         let (status, description) = (example.status, reason.describe());
         let (name, text) = (description.name, description.text);
         if description.level == Level::WARN {
@@ -207,6 +218,7 @@ impl Counter {
                 count,
                 total,
                 request_id,
+                address,
                 client,
                 key,
                 detail,
@@ -219,6 +231,7 @@ impl Counter {
                 count,
                 total,
                 request_id,
+                address,
                 client,
                 key,
                 detail,

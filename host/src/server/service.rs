@@ -145,7 +145,10 @@ impl PeerService {
         let Some(authorizer) = &context.server.authorizer else {
             return Ok(());
         };
-        let authorized = authorizer.authorize(&RequestHead::new(request, context.peer));
+        let authorized = authorizer.authorize(&RequestHead {
+            client_ip: context.client_ip(),
+            ..RequestHead::new(request, context.peer())
+        });
         if let Ok(client) = &authorized {
             let request_id = context.request_id();
             tracing::debug!(client = client.name(), %request_id, "authorized");

@@ -17,6 +17,13 @@ pub(crate) enum Stream {
     Unix(UnixStream),
 }
 
+impl Stream {
+    /// Whether it is a Unix socket.
+    pub(crate) fn is_unix(&self) -> bool {
+        !matches!(self, Self::Tcp(_))
+    }
+}
+
 /// Calls a method of the stream, whichever it is.
 macro_rules! with_stream {
     ($this:ident, $stream:ident => $call:expr) => {

@@ -1,21 +1,14 @@
 //! Accepts TLS connections: the handshake with its time-out, its errors, and the response to plain HTTP.
 //!
-//! A connection in its handshake counts like any other. Until its first byte it is idle, and may be closed for a
-//! new one; then it is like one whose header section arrives.
+//! `preamble` limits the time of the handshake.
 
 use std::fmt;
-use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
-use std::pin::pin;
-use std::task::Poll;
-use std::time::Duration;
 
 use alldata_peer_protocol::outcome::{InvalidRequest, Outcome};
 use futures_util::FutureExt as _;
-use futures_util::future::{Either, select};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
-use tokio::time::timeout;
 use tokio_rustls::rustls::{self, CertificateError};
 use tokio_rustls::server::TlsStream;
 
@@ -24,14 +17,11 @@ use crate::server::connection;
 use crate::server::connection_state::ConnectionState;
 use crate::server::context::ConnectionContext;
 use crate::server::parse_error;
+use crate::server::preamble::{self, Preamble};
 use crate::server::prefixed_io::PrefixedIo;
 use crate::server::shutdown::{Phase, Shutdown};
 use crate::util::log_limiter::LogLimiter;
-use crate::util::request_id::RequestId;
 use crate::util::tls::TlsConfig;
-
-/// How long a handshake may take once the server drains: a few round trips.
-const DRAIN_TIME: Duration = Duration::from_secs(1);
 
 /// Accepts the TLS connections of a server.
 #[derive(Debug)]
@@ -76,47 +66,36 @@ impl TlsAcceptor {
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
-        let (state, limits) = (&context.state, &context.server.limits);
-        let limit = limits.header_read_timeout;
-        let handshake = pin!(timeout(limit, self.handshake(stream, state)));
-        let asked = pin!(closed_for_another(state));
-        let mut handshake = select(handshake, asked);
-        let ended = match shutdown.run_until(Phase::Draining, &mut handshake).await {
-            Some(ended) => Some(ended),
-            None => {
-                let rest = shutdown.run_until(Phase::Aborting, handshake);
-                timeout(DRAIN_TIME, rest).await.ok().flatten()
-            }
-        };
+        let state = &context.state;
         let metrics = &context.server.metrics;
-        match ended? {
-            Either::Left((Ok(Handshake::Done(stream)), _)) => {
-                state.end_handshake();
+        let peer = context.peer().unwrap_or(peer);
+        let handshake = preamble::run(context, shutdown, self.handshake(stream, state));
+        match handshake.await? {
+            Preamble::Done(Handshake::Done(stream)) => {
+                state.end_preamble();
                 return Some(*stream);
             }
-            Either::Left((Ok(Handshake::PlainHttp { stream, is_head }), _)) => {
+            Preamble::Done(Handshake::PlainHttp { stream, is_head }) => {
                 metrics.handshakes_failed.increment();
                 refuse_plain_http(stream, is_head, context, shutdown).await;
             }
-            Either::Left((Ok(Handshake::Closed), _)) => {
+            Preamble::Done(Handshake::Closed) => {
                 tracing::debug!(%peer, "a client closed its connection before a TLS handshake");
             }
-            Either::Left((Ok(Handshake::Failed(error)), _)) => {
+            Preamble::Done(Handshake::Failed(error)) => {
                 metrics.handshakes_failed.increment();
                 self.log(peer, &error);
             }
-            Either::Left((Err(_elapsed), _)) if state.is_reading_head() => {
+            Preamble::TimedOut if state.is_reading_head() => {
                 metrics.handshakes_failed.increment();
+                let limit = context.server.limits.header_read_timeout;
                 let error = format!("it took more than {limit:?} (--header-read-timeout)");
                 self.log(peer, &io::Error::new(io::ErrorKind::TimedOut, error));
             }
-            Either::Left((Err(_elapsed), _)) => {
+            Preamble::TimedOut => {
                 tracing::debug!(%peer, "a client did not start a TLS handshake in time");
             }
-            Either::Right(_) => {
-                metrics.connections_evicted.increment();
-                tracing::debug!("a connection without a TLS handshake was closed for a new one");
-            }
+            Preamble::Evicted => {}
         }
         None
     }
@@ -186,26 +165,10 @@ async fn refuse_plain_http<S>(
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let outcome = Outcome::InvalidRequest(InvalidRequest::PlainHttp);
-    let id = RequestId::random();
-    context.server.refusals.count_outcome(&outcome, id);
-    let (status, response) = parse_error::encode(&outcome, id, "", is_head);
-    access_entry::log_unparsed(context, id, status);
+    let info = context.unparsed_info();
+    context.server.refusals.count_outcome(&outcome, &info);
+    let (status, response) = parse_error::encode(&outcome, info.id, "", is_head);
+    access_entry::log_unparsed(context, &info, status);
     let lingering = connection::linger(stream, response, &context.state);
     shutdown.run_until(Phase::Aborting, lingering).await;
-}
-
-/// Completes once an idle connection is asked to close.
-async fn closed_for_another(state: &ConnectionState) {
-    poll_fn(|context| {
-        state.wake_on_close(context);
-        if !state.is_asked_to_close() {
-            return Poll::Pending;
-        }
-        if state.idle_since_ms().is_some() {
-            return Poll::Ready(());
-        }
-        state.decline_close(context);
-        Poll::Pending
-    })
-    .await;
 }

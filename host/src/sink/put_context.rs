@@ -1,7 +1,7 @@
 //! The context of a put: the request with which it came.
 
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use hyper::{HeaderMap, Uri};
 
@@ -16,9 +16,11 @@ use crate::util::request_id::RequestId;
 pub struct PutContext {
     /// The id of the request, which the log and the response to a refused put have.
     pub request_id: RequestId,
-    /// The address of the other end of the connection; `None` for a Unix socket and for a connection that was accepted
-    /// elsewhere.
+    /// The address of the other end of the connection, or that of the client by the PROXY protocol; `None` for a Unix
+    /// socket and for a connection that was accepted elsewhere.
     pub peer: Option<SocketAddr>,
+    /// The address of the client: that of `peer`, or the one that a trusted proxy tells in a header field.
+    pub client_ip: Option<IpAddr>,
     /// The name of the client, if the server has an authorizer.
     pub client: Option<Identity>,
     /// The target of the request.
@@ -34,6 +36,7 @@ impl fmt::Debug for PutContext {
             .debug_struct("PutContext")
             .field("request_id", &self.request_id)
             .field("peer", &self.peer)
+            .field("client_ip", &self.client_ip)
             .field("client", &self.client)
             .field("uri", &self.uri)
             .field("headers", &headers)

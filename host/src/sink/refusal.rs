@@ -1,5 +1,7 @@
 //! A request that had no response with 201, as it is logged.
 
+use std::net::IpAddr;
+
 use alldata_peer_protocol::outcome::Outcome;
 use serde::Deserialize;
 
@@ -23,6 +25,8 @@ pub(crate) struct Refusal {
     pub(crate) status: u16,
     /// `None` until it is counted.
     pub(crate) request_id: Option<RequestId>,
+    /// The address of the client, if it has one.
+    pub(crate) address: Option<IpAddr>,
     /// The name of the client, if it is known.
     pub(crate) client: Option<String>,
     pub(crate) key: Option<String>,
@@ -35,6 +39,7 @@ impl Refusal {
             reason,
             status: reason.describe().status,
             request_id: None,
+            address: None,
             client: None,
             key: None,
             detail: None,
@@ -60,6 +65,7 @@ impl Refusal {
             reason,
             status,
             request_id: None,
+            address: None,
             client: None,
             key: None,
             detail,
@@ -77,16 +83,23 @@ impl Refusal {
             reason: Reason::from_status(status),
             status,
             request_id: None,
+            address: None,
             client: None,
             key: None,
             detail: problem.map(|problem| printable(&problem.detail, MAX_DETAIL_BYTES)),
         }
     }
 
-    /// The same, with the id of the request and the name of its client.
-    pub(crate) fn of_request(self, id: RequestId, client: Option<&str>) -> Self {
+    /// The same, with the id of the request, and the address and the name of its client.
+    pub(crate) fn of_request(
+        self,
+        id: RequestId,
+        address: Option<IpAddr>,
+        client: Option<&str>,
+    ) -> Self {
         Self {
             request_id: Some(id),
+            address,
             client: client.map(|name| printable(name, MAX_CLIENT_BYTES)),
             ..self
         }

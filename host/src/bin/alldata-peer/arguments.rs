@@ -12,6 +12,7 @@ use clap_complete::Shell;
 
 use crate::access::Access;
 use crate::limits::Limits;
+use crate::proxies::Proxies;
 use crate::units::{self, Timeout};
 use crate::version;
 
@@ -140,6 +141,8 @@ pub(crate) struct Serve {
     pub(crate) dir: Vec<(PathBuf, String)>,
     #[command(flatten)]
     pub(crate) access: Access,
+    #[command(flatten)]
+    pub(crate) proxies: Proxies,
     #[command(flatten)]
     pub(crate) limits: Limits,
     /// The limits that differ from their defaults, for the log

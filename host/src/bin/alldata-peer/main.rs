@@ -29,6 +29,7 @@ mod output;
 mod panics;
 mod parse;
 mod progress;
+mod proxies;
 mod put;
 mod reader;
 mod serve;

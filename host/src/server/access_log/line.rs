@@ -71,7 +71,7 @@ impl Line {
         let members = Members {
             time: humantime::format_rfc3339_micros(time).to_string(),
             request_id: self.request_id.to_string(),
-            address: self.address.map(|address| address.to_canonical()),
+            address: self.address,
             client: self.client.as_ref().map(Identity::name),
             method: request.map(|request| request.method.as_str()),
             path: request.map(|request| &*request.path),
@@ -104,7 +104,7 @@ mod tests {
         let line = Line {
             time: SystemTime::UNIX_EPOCH + Duration::from_micros(1_500_000),
             request_id: RequestId::random(),
-            address: Some("::ffff:192.0.2.1".parse().expect("is one")),
+            address: Some("192.0.2.1".parse().expect("is one")),
             client: Some(Identity::new("a\n\"b\"\u{1b}")),
             request: Some(RequestLine::new(&Method::POST, "/_put")),
             status: None,

@@ -3,7 +3,7 @@
 mod token_file;
 
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use hyper::{HeaderMap, Method, Uri};
@@ -68,8 +68,11 @@ pub struct RequestHead<'a> {
     pub uri: &'a Uri,
     /// The header fields.
     pub headers: &'a HeaderMap,
-    /// The address of the client; `None` for a connection that was accepted elsewhere.
+    /// The address of the other end of the connection, or that of the client by the PROXY protocol; `None` for a Unix
+    /// socket and for a connection that was accepted elsewhere.
     pub peer: Option<SocketAddr>,
+    /// The address of the client: that of `peer`, or the one that a trusted proxy tells in a header field.
+    pub client_ip: Option<IpAddr>,
 }
 
 /// The reason why a request is refused with 401.
@@ -92,6 +95,7 @@ impl<'a> RequestHead<'a> {
             uri: request.uri(),
             headers: request.headers(),
             peer,
+            client_ip: peer.map(|peer| peer.ip().to_canonical()),
         }
     }
 }
@@ -105,6 +109,7 @@ impl fmt::Debug for RequestHead<'_> {
             .field("uri", self.uri)
             .field("headers", &headers)
             .field("peer", &self.peer)
+            .field("client_ip", &self.client_ip)
             .finish()
     }
 }
