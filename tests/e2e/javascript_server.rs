@@ -4,6 +4,7 @@
 
 use std::net::SocketAddr;
 use std::path::Path;
+use std::sync::Arc;
 
 use tempfile::TempDir;
 
@@ -16,7 +17,7 @@ pub(crate) struct JavaScriptServer {
     events: SocketAddr,
     pub(crate) process: JavaScriptPeer,
     start: fn(&Path) -> Started,
-    directory: TempDir,
+    directory: Arc<TempDir>,
 }
 
 /// A process, its address, and that of its events.
@@ -139,6 +140,15 @@ impl JavaScriptServer {
 
     fn start(start: fn(&Path) -> Started) -> Self {
         let directory = tempfile::tempdir().expect("makes a directory");
+        Self::start_in(Arc::new(directory), start)
+    }
+
+    /// Starts another server on the same store.
+    pub(crate) fn start_another(&self) -> Self {
+        Self::start_in(Arc::clone(&self.directory), self.start)
+    }
+
+    fn start_in(directory: Arc<TempDir>, start: fn(&Path) -> Started) -> Self {
         let (process, address, events) = start(directory.path());
         Self {
             address,

@@ -166,7 +166,7 @@ fn failed_sync_ends_acknowledgements_until_restart() {
     let mut connection = server.connect();
     connection.ask(&Post::put("before", "1")).assert_created();
     let fail = "inject=fsync,fdatasync:error=EIO";
-    let mut strace = trace(&server, &["-e", fail, "-o", "/dev/null"]);
+    let mut strace = trace(server.process.id(), &["-e", fail, "-o", "/dev/null"]);
     let answer = connection.ask(&Post::put("failed", "1"));
     answer.assert_is(500, "Internal Server Error", "unknown", true);
     server.process.log_line("A put failed");
@@ -181,6 +181,42 @@ fn failed_sync_ends_acknowledgements_until_restart() {
     for key in ["before", "failed", "after"] {
         let post = Post::put(key, "1");
         post.send_to(server.address).assert_created();
+    }
+}
+
+/// What a killed process has written, and not synced, is read as stored: so it is synced before a put is answered.
+#[test]
+fn opening_syncs_what_a_killed_process_left() {
+    if !can_trace(Runtime::Node) {
+        return;
+    }
+    let directory = tempfile::tempdir().expect("makes a directory");
+    let path = directory.path().to_str().expect("is text");
+    let script = "
+        import { sqlite } from 'alldata-peer-server-http';
+        import { DatabaseSync } from 'node:sqlite';
+        const keepAlive = setInterval(() => {}, 1000);
+        process.once('SIGUSR1', () => {
+          sqlite(new DatabaseSync(`${process.argv[2]}/events.db`));
+          console.log('opened');
+        });
+        console.log('ready');";
+    for _ in 0..2 {
+        let mut process = JavaScriptPeer::run_on(Runtime::Node, "open.mjs", script, &[path]);
+        process.output_line("ready");
+        let log = tempfile::NamedTempFile::new().expect("is created");
+        let to = log.path().to_str().expect("is text");
+        let mut strace = trace(
+            process.id(),
+            &["-y", "-e", "trace=fsync,fdatasync", "-o", to],
+        );
+        process.signal(Signal::USR1);
+        process.output_line("opened");
+        process.kill();
+        strace.wait().expect("ends with the process");
+        let log = fs::read_to_string(log.path()).expect("reads");
+        let is_synced = log.lines().any(|line| line.contains("events.db-wal"));
+        assert!(is_synced, "{log}");
     }
 }
 
@@ -223,7 +259,10 @@ fn syncs_each_put(runtime: Runtime, start: fn() -> JavaScriptServer) {
     connection.ask(&Post::put("first", "1")).assert_created();
     let log = tempfile::NamedTempFile::new().expect("is created");
     let path = log.path().to_str().expect("is text");
-    let mut strace = trace(&server, &["-e", "trace=fsync,fdatasync", "-o", path]);
+    let mut strace = trace(
+        server.process.id(),
+        &["-e", "trace=fsync,fdatasync", "-o", path],
+    );
     let syncs = || {
         let log = fs::read_to_string(log.path()).expect("reads");
         log.matches("sync(").count()
@@ -244,11 +283,11 @@ fn can_trace(runtime: Runtime) -> bool {
     can_make("tracing syncs", runtime.missing().or(strace))
 }
 
-/// Attaches strace to all threads of a server.
-fn trace(server: &JavaScriptServer, arguments: &[&str]) -> Child {
+/// Attaches strace to all threads of a process.
+fn trace(process: u32, arguments: &[&str]) -> Child {
     let mut command = Command::new("strace");
     command.arg("-f").args(arguments);
-    command.arg(format!("--attach={}", server.process.id()));
+    command.arg(format!("--attach={process}"));
     let mut strace = command.stderr(Stdio::piped()).spawn().expect("starts");
     // One line for all threads.
     Lines::of(strace.stderr.take().expect("is piped")).with("attached");

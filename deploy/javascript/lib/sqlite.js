@@ -23,6 +23,9 @@ const PAGE_EVENTS = 1000;
 const BUSY = { name: "SQLITE_BUSY", number: 5, text: "database is locked" };
 const FULL = { name: "SQLITE_FULL", number: 13, text: "database or disk is full" };
 
+/** Writes something, and leaves nothing. */
+const START = ["CREATE TABLE alldata_start (at)", "DROP TABLE alldata_start"];
+
 const decoder = new TextDecoder("utf-8", { ignoreBOM: true });
 
 export function sqlite(database) {
@@ -77,10 +80,9 @@ function prepareDatabase(database) {
   // On macOS, a sync without these does not reach the disk.
   database.exec("PRAGMA fullfsync = ON");
   database.exec("PRAGMA checkpoint_fullfsync = ON");
-  // What a killed process has written may not be synced, but is read as stored.
-  const { busy } = database.prepare("PRAGMA wal_checkpoint(TRUNCATE)").get();
-  if (busy !== 0) throw new Error("Another program uses the database: stop it, or wait until it has ended.");
   database.exec("CREATE TABLE IF NOT EXISTS alldata_event (key TEXT NOT NULL PRIMARY KEY, event TEXT NOT NULL) STRICT");
+  // What a killed process has written may not be synced, but is read as stored. A commit syncs all of the WAL.
+  transaction(database, (statement) => database.exec(statement))(START);
 }
 
 /** A function that applies `change` to each of its arguments in one transaction. It throws a `PutError`. */

@@ -59,6 +59,16 @@ fn lose_nothing(fault: &'static str, runtime: Runtime, start: fn() -> JavaScript
     }
 }
 
+/// Two processes with one file: a key is written once by both, and one starts while the other writes.
+#[test]
+fn node_sqlite_twice() {
+    let fault = "javascript::node_sqlite_twice";
+    if can_make(fault, Runtime::Node.missing()) {
+        let start = JavaScriptServer::node_sqlite;
+        Rounds::of(fault, 2).play(|rng| play(&mut Servers::start(start), rng));
+    }
+}
+
 /// Kills a server with many clients that mostly put keys of their own.
 fn round(mut server: JavaScriptServer, rng: &mut Rng) -> RoundCounts {
     let mut history = History::default();
@@ -73,6 +83,43 @@ fn round(mut server: JavaScriptServer, rng: &mut Rng) -> RoundCounts {
         history.read(&server);
     }
     conclude(history, &server, rng)
+}
+
+/// Servers that share one store.
+struct Servers(Vec<JavaScriptServer>);
+
+impl Servers {
+    fn start(start: fn() -> JavaScriptServer) -> Self {
+        let first = start();
+        let second = first.start_another();
+        Self(vec![first, second])
+    }
+}
+
+impl Store for Servers {
+    fn addresses(&self) -> Vec<SocketAddr> {
+        self.0.iter().map(|server| server.address).collect()
+    }
+
+    /// By the last server, since the other one may be killed.
+    fn events(&self) -> Vec<(String, String)> {
+        self.0.last().expect("is there").events()
+    }
+
+    /// Reading has shown that each event is complete.
+    fn verify(&self) {}
+}
+
+impl Subject for Servers {
+    fn kill(&mut self, server: usize) {
+        self.0[server].process.kill();
+        // The one that can be read is the last.
+        self.0.swap(0, server);
+    }
+
+    fn restart(&mut self, _: usize) {
+        self.0[0].restart();
+    }
 }
 
 impl Store for JavaScriptServer {
