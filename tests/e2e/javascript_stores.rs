@@ -220,6 +220,32 @@ fn opening_syncs_what_a_killed_process_left() {
     }
 }
 
+/// The same for a Durable Object, which syncs it before it acknowledges an event that it already has.
+#[test]
+fn repeated_put_syncs_what_a_killed_workerd_left() {
+    if !can_trace(Runtime::Workerd) {
+        return;
+    }
+    let mut server = JavaScriptServer::workerd();
+    let post = Post::put("key1", "1");
+    post.send_to(server.address).assert_created();
+    server.process.kill();
+    for _ in 0..2 {
+        server.restart();
+        let log = tempfile::NamedTempFile::new().expect("is created");
+        let to = log.path().to_str().expect("is text");
+        let trace_syncs = &["-y", "-e", "trace=fsync,fdatasync,writev", "-o", to];
+        let mut strace = trace(server.process.id(), trace_syncs);
+        post.send_to(server.address).assert_created();
+        server.process.kill();
+        strace.wait().expect("ends with the process");
+        let log = fs::read_to_string(log.path()).expect("reads");
+        let response = log.find("201 Created").expect("is there");
+        let is_synced = log[..response].contains(".sqlite-wal>)");
+        assert!(is_synced, "{log}");
+    }
+}
+
 #[test]
 fn put_during_a_transaction_of_another_program_is_503() {
     if !can_make("node:sqlite", Runtime::Node.missing()) {
