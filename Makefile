@@ -55,6 +55,7 @@ KEEP_GOING ?=
 # The directory for the files of a release, the sinks that its components are composed with, and the program.
 DIST ?= dist
 RELEASED_SINKS := forward directory keyvalue-spin keyvalue-wasmcloud
+RELEASED_SINKS_WASI_0_3 := forward directory
 PEER := $(TARGET)/release/alldata-peer
 
 # The path of the nats-server for `make faults`, and its `sync_interval`. Default: the pinned one, and its default.
@@ -301,7 +302,12 @@ release-files: setup ## Write the components and the WIT of a release into DIST 
 	$(CARGO) build --locked --release --package $(PACKAGE) --bin alldata-peer
 	$(PEER) component -o $(DIST)/peer.wasm
 	set -e; for sink in $(RELEASED_SINKS); do $(PEER) component --sink $$sink -o $(DIST)/peer-$$sink.wasm; done
+	$(PEER) component --wasi 0.3 -o $(DIST)/peer-wasi-0.3.wasm
+	set -e; for sink in $(RELEASED_SINKS_WASI_0_3); do \
+	  $(PEER) component --wasi 0.3 --sink $$sink -o $(DIST)/peer-$$sink-wasi-0.3.wasm; \
+	done
 	$(PEER) component --wit > $(DIST)/alldata-peer.wit
+	$(PEER) component --wasi 0.3 --wit > $(DIST)/alldata-peer-wasi-0.3.wit
 	cd $(DIST) && $(abspath $(PEER)) component --digest | sha256sum --check --strict
 
 install: setup ## Install the program alldata-peer with cargo

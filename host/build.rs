@@ -17,17 +17,32 @@ use wit_component::ComponentEncoder;
 const TARGET: &str = "wasm32-unknown-unknown";
 const READY_COMPONENTS: &str = "ALLDATA_PEER_BUILD_COMPONENTS";
 
-/// The package of the guest, and the file that its component goes to.
-const GUEST: (&str, &str) = ("alldata-peer-guest", "peer.wasm");
+/// The package of a component with its features, and the file that it goes to.
+type Source = (&'static str, &'static str, &'static str);
 
-/// The same for the sinks, which only the program needs.
-const SINKS: [(&str, &str); 4] = [
-    ("alldata-peer-sink-forward", "forward.wasm"),
-    ("alldata-peer-sink-directory", "directory.wasm"),
-    ("alldata-peer-sink-keyvalue-spin", "keyvalue-spin.wasm"),
+/// The guest.
+const GUEST: Source = ("alldata-peer-guest", "", "peer.wasm");
+
+/// The sinks, and what is made for WASI 0.3: only the program needs them.
+const OF_PROGRAM: [Source; 7] = [
+    ("alldata-peer-sink-forward", "", "forward.wasm"),
+    ("alldata-peer-sink-directory", "", "directory.wasm"),
+    ("alldata-peer-sink-keyvalue-spin", "", "keyvalue-spin.wasm"),
     (
         "alldata-peer-sink-keyvalue-wasmcloud",
+        "",
         "keyvalue-wasmcloud.wasm",
+    ),
+    ("alldata-peer-guest-wasi-0-3", "", "peer-wasi-0.3.wasm"),
+    (
+        "alldata-peer-sink-forward",
+        "wasi-0-3",
+        "forward-wasi-0.3.wasm",
+    ),
+    (
+        "alldata-peer-sink-directory",
+        "wasi-0-3",
+        "directory-wasi-0.3.wasm",
     ),
 ];
 
@@ -50,9 +65,10 @@ const SHORT_COMMIT_DIGITS: usize = 12;
 const UNKNOWN: &str = "unknown";
 
 /// What they are built from, below the root of the workspace. Not all of `guest`: fuzzers write there.
-const SOURCES: [&str; 7] = [
+const SOURCES: [&str; 8] = [
     "guest/freestanding",
     "guest/peer",
+    "guest/peer-wasi-0.3",
     "guest/protocol",
     "guest/sinks",
     "wit",
@@ -80,8 +96,9 @@ no compiler here can build for wasm32-unknown-unknown. Either of these mends it:
   with rustup:  rustup target add wasm32-unknown-unknown
   on Debian:    apt-get install --no-install-recommends rustc-web cargo-web rust-web-src
 Or set ALLDATA_PEER_BUILD_COMPONENTS to a directory of components that were built elsewhere:
-peer.wasm, and for the program forward.wasm, directory.wasm, keyvalue-spin.wasm and
-keyvalue-wasmcloud.wasm, as such a build leaves them in target.";
+peer.wasm, and for the program forward.wasm, directory.wasm, keyvalue-spin.wasm,
+keyvalue-wasmcloud.wasm, peer-wasi-0.3.wasm, forward-wasi-0.3.wasm and directory-wasi-0.3.wasm,
+as such a build leaves them in target.";
 
 fn main() {
     let components = PathBuf::from(variable("OUT_DIR")).join("components");
@@ -94,14 +111,14 @@ fn main() {
     let is_packed = !root.join(GUEST_DIRECTORY).is_dir();
     describe_version(if is_packed { &package } else { &root });
     println!("cargo::rerun-if-env-changed={READY_COMPONENTS}");
-    let sinks: &[_] = match env::var_os("CARGO_FEATURE_CLI") {
-        Some(_) => &SINKS,
+    let of_program: &[_] = match env::var_os("CARGO_FEATURE_CLI") {
+        Some(_) => &OF_PROGRAM,
         None => &[],
     };
-    let wanted = std::iter::once(&GUEST).chain(sinks);
+    let wanted = std::iter::once(&GUEST).chain(of_program);
     let packed = is_packed.then(|| package.join(PACKED_COMPONENTS).into());
     if let Some(ready) = env::var_os(READY_COMPONENTS).or(packed) {
-        for (_, file) in wanted {
+        for (_, _, file) in wanted {
             copy(&Path::new(&ready).join(file), &components.join(file));
         }
         return;
@@ -110,8 +127,8 @@ fn main() {
         println!("cargo::rerun-if-changed={}", root.join(source).display());
     }
     let toolchain = Toolchain::find();
-    for (package, file) in wanted {
-        let module = build(&root, &toolchain, package);
+    for (package, features, file) in wanted {
+        let module = build(&root, &toolchain, package, features);
         if let Err(error) = encode(&module, &components.join(file)) {
             fail(&format!("cannot encode {}: {error}", module.display()));
         }
@@ -223,7 +240,7 @@ fn print(rustc: &OsString, arguments: &[&str]) -> Option<PathBuf> {
 
 /// Runs a cargo of its own, with a target directory of its own, so that it neither waits for the
 /// lock of the outer run nor inherits its flags and wrappers.
-fn build(root: &Path, toolchain: &Toolchain, package: &str) -> PathBuf {
+fn build(root: &Path, toolchain: &Toolchain, package: &str, features: &str) -> PathBuf {
     let target_dir = PathBuf::from(variable("OUT_DIR")).join("guest");
     let mut cargo = Command::new(&toolchain.cargo);
     for (name, _) in env::vars_os() {
@@ -237,6 +254,7 @@ fn build(root: &Path, toolchain: &Toolchain, package: &str) -> PathBuf {
         .env("RUSTC", &toolchain.rustc)
         .env("CARGO_TARGET_DIR", &target_dir)
         .args(["rustc", "--locked", "--package", package])
+        .args(["--features", features])
         .args(["--profile", "guest", "--target", TARGET])
         .args(["--lib", "--crate-type", "cdylib"]);
     if toolchain.build_std {

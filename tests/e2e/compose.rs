@@ -194,7 +194,17 @@ fn digests_are_those_of_the_files() {
     }
     let digests = run(&["component", "--digest"]);
     let digests = digests.assert_ok();
-    assert_eq!(digests.lines().count(), 1 + SINKS.len(), "{digests}");
+    for sink in ["", "-forward", "-directory"] {
+        let file = path(&format!("peer{sink}-wasi-0.3.wasm"));
+        let sink = sink.trim_start_matches('-');
+        let sink: &[&str] = if sink.is_empty() {
+            &[]
+        } else {
+            &["--sink", sink]
+        };
+        run(&[&["component", "--wasi", "0.3", "-o", &file], sink].concat()).assert_ok();
+    }
+    assert_eq!(digests.lines().count(), 1 + SINKS.len() + 3, "{digests}");
     fs::write(path("SHA256SUMS"), digests).expect("writes");
     let checked = Command::new("sha256sum")
         .args(["--check", "--strict", "SHA256SUMS"])

@@ -126,3 +126,4 @@ mod tokens;
 mod trailers;
 mod unread_bodies;
 mod wasi;
+mod wasi_0_3;

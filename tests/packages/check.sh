@@ -13,7 +13,7 @@ for file in Cargo.toml README.md LICENSE src/lib.rs; do
   test -s "$protocol/$file" || fail "the protocol has no $file"
   test -s "$host/$file" || fail "the server has no $file"
 done
-for file in peer forward directory keyvalue-spin keyvalue-wasmcloud; do
+for file in peer forward directory keyvalue-spin keyvalue-wasmcloud peer-wasi-0.3 forward-wasi-0.3 directory-wasi-0.3; do
   test -s "$host/components/$file.wasm" || fail "the server has no component $file"
 done
 # The registry takes 10 MB.

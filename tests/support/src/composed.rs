@@ -27,6 +27,18 @@ pub fn composed(sink: &str) -> &'static Path {
     })
 }
 
+/// The same for WASI 0.3, with one of the sinks that are made for it.
+pub fn composed_for_wasi_0_3(sink: &str) -> &'static Path {
+    static FILES: [OnceLock<PathBuf>; SINKS.len()] = [const { OnceLock::new() }; SINKS.len()];
+    let index = SINKS.iter().position(|name| *name == sink);
+    FILES[index.expect("is a sink")].get_or_init(|| {
+        let file = scratch().join(format!("{sink}-wasi-0.3.wasm"));
+        let path = file.to_str().expect("is text");
+        run(&["component", "--wasi", "0.3", "--sink", sink, "-o", path]).assert_ok();
+        file
+    })
+}
+
 impl Peer {
     /// A server whose component is composed with this sink.
     pub fn composed_with(sink: &str) -> PeerBuilder {

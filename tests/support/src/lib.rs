@@ -35,7 +35,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 pub use client::{Answer, ClientStream, Connection, Post, chunked, try_connect};
-pub use composed::{SINKS, composed};
+pub use composed::{SINKS, composed, composed_for_wasi_0_3};
 #[cfg(feature = "library")]
 pub use embedded::Embedded;
 pub use event_files::EventFiles;

@@ -27,7 +27,14 @@ mod bindings {
 
     use crate::Directory;
 
+    #[cfg(not(feature = "wasi-0-3"))]
     wit_bindgen::generate!({ path: "../../../wit", world: "sink" });
+    #[cfg(feature = "wasi-0-3")]
+    wit_bindgen_async::generate!({
+        path: "../../../wit/wasi-0.3",
+        world: "sink",
+        runtime_path: "wit_bindgen_async::rt",
+    });
     export!(Directory);
 }
 
@@ -41,24 +48,36 @@ const FULL_RETRY_SECONDS: u32 = 60;
 
 struct Directory;
 
+#[cfg(not(feature = "wasi-0-3"))]
 impl Guest for Directory {
     fn put(key: String, event: String) -> Result<(), PutError> {
-        let put =
-            preopens::open_root().and_then(|root| store::put(&root, &EventPath::of(&key), &event));
-        put.map_err(|failure| match failure {
-            PutFailure::Conflict => PutError::Conflict,
-            PutFailure::Full(reason) => {
-                log::write(NAME, &reason);
-                PutError::Unavailable(FULL_RETRY_SECONDS)
-            }
-            PutFailure::NotSynced(reason) => {
-                log::write(NAME, &reason);
-                PutError::Unknown
-            }
-            PutFailure::Broken(reason) => {
-                log::write(NAME, &reason);
-                PutError::Failed(reason)
-            }
-        })
+        put(&key, &event)
     }
+}
+
+/// The functions of `wasi:filesystem` 0.2 block: puts of one instance come one after the other.
+#[cfg(feature = "wasi-0-3")]
+impl Guest for Directory {
+    async fn put(key: String, event: String) -> Result<(), PutError> {
+        put(&key, &event)
+    }
+}
+
+fn put(key: &str, event: &str) -> Result<(), PutError> {
+    let put = preopens::open_root().and_then(|root| store::put(&root, &EventPath::of(key), event));
+    put.map_err(|failure| match failure {
+        PutFailure::Conflict => PutError::Conflict,
+        PutFailure::Full(reason) => {
+            log::write(NAME, &reason);
+            PutError::Unavailable(FULL_RETRY_SECONDS)
+        }
+        PutFailure::NotSynced(reason) => {
+            log::write(NAME, &reason);
+            PutError::Unknown
+        }
+        PutFailure::Broken(reason) => {
+            log::write(NAME, &reason);
+            PutError::Failed(reason)
+        }
+    })
 }

@@ -6,13 +6,13 @@ use alldata_peer_protocol::client::PeerError;
 ///
 /// Once a peer may have stored the event, no later peer can say that it is not stored: only a success
 /// changes the result then.
-pub(crate) fn put_to_first<P>(
+pub(crate) async fn put_to_first<P>(
     peers: &[P],
-    mut put: impl FnMut(&P) -> Result<(), PeerError>,
+    mut put: impl AsyncFnMut(&P) -> Result<(), PeerError>,
 ) -> Result<(), PeerError> {
     let mut combined = None;
     for peer in peers {
-        let Err(error) = put(peer) else {
+        let Err(error) = put(peer).await else {
             return Ok(());
         };
         let is_final = matches!(error, PeerError::Conflict | PeerError::Rejected(_));
@@ -53,6 +53,7 @@ fn combine(earlier: PeerError, later: PeerError) -> PeerError {
 mod tests {
     use super::put_to_first;
     use alldata_peer_protocol::client::PeerError;
+    use futures_util::FutureExt as _;
 
     fn unavailable(retry_after_seconds: u32) -> Result<(), PeerError> {
         Err(PeerError::Unavailable {
@@ -109,10 +110,12 @@ mod tests {
             (vec![failed.clone(), rejected, Ok(())], failed, 2),
         ] {
             let mut count = 0;
-            let result = put_to_first(&results, |result| {
+            let put = async |result: &Result<(), PeerError>| {
                 count += 1;
                 result.clone()
-            });
+            };
+            let result = put_to_first(&results, put).now_or_never();
+            let result = result.expect("waits for nothing");
             assert_eq!((result, count), (combined, asked), "{results:?}");
         }
     }

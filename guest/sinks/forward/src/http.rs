@@ -1,64 +1,29 @@
-//! One put to one peer over `wasi:http`: a request, its body and the response, within one time-out.
+//! One put to one peer over `wasi:http` 0.2: a request, its body and the response, within one time-out.
 //!
 //! Does not retry.
 
 use alloc::format;
-use alloc::string::{String, ToString};
+use alloc::string::String;
 use alloc::vec::Vec;
 
-use alldata_peer_protocol::client::{
-    DEFAULT_RETRY_SECONDS, MAX_PROBLEM_BYTES, PUT_BODY_END, PeerError, put_body_start,
-    read_response,
-};
+use alldata_peer_protocol::client::{MAX_PROBLEM_BYTES, PUT_BODY_END, PeerError, put_body_start};
 use wasip2::clocks::monotonic_clock::subscribe_duration;
 use wasip2::http::outgoing_handler::{FutureIncomingResponse, handle};
 use wasip2::http::types::{
-    ErrorCode, Fields, IncomingBody, IncomingResponse, Method, OutgoingBody, OutgoingRequest,
-    RequestOptions, Scheme,
+    Fields, IncomingBody, IncomingResponse, Method, OutgoingBody, OutgoingRequest, RequestOptions,
+    Scheme,
 };
 use wasip2::io::poll::{Pollable, poll};
 use wasip2::io::streams::OutputStream;
 
 use crate::configuration::{Configuration, Peer};
+use crate::failure::{PutFailure, classify_error, fields, read_result};
 
 const NANOSECONDS_PER_MILLISECOND: u64 = 1_000_000;
 
-/// Why a peer did not acknowledge a put.
-pub(crate) struct PutFailure {
-    pub(crate) error: PeerError,
-    /// The reason for the log, where there is more than the response.
-    pub(crate) reason: Option<String>,
-}
-
-impl PutFailure {
-    fn new(error: PeerError, reason: impl Into<String>) -> Self {
-        Self {
-            error,
-            reason: Some(reason.into()),
-        }
-    }
-
-    /// The same failure where it is certain that the event is not stored.
-    fn not_stored(self) -> Self {
-        match self.error {
-            PeerError::Unknown => Self {
-                error: PeerError::Unavailable {
-                    retry_after_seconds: DEFAULT_RETRY_SECONDS,
-                },
-                ..self
-            },
-            _ => self,
-        }
-    }
-
-    /// The request was sent, and no response arrived.
-    fn lost(reason: &str) -> Self {
-        Self::new(PeerError::Unknown, reason)
-    }
-}
-
-/// Puts to `peer`.
-pub(crate) fn put(
+/// Puts to `peer`. Blocks instead of waiting, since WASI 0.2 has no asynchronous functions.
+#[expect(clippy::unused_async, reason = "with WASI 0.3 it waits")]
+pub(crate) async fn put(
     peer: &Peer,
     configuration: &Configuration,
     key: &str,
@@ -95,19 +60,7 @@ pub(crate) fn put(
 /// The request without its body. The error is a sentence that names the part that the platform refused.
 fn request(peer: &Peer, token: Option<&str>, length: usize) -> Result<OutgoingRequest, String> {
     let refused = |part: &str| format!("{}: the platform does not take its {part}", peer.name);
-    let mut fields = alloc::vec![
-        ("content-type".to_string(), b"application/json".to_vec()),
-        (
-            "content-length".to_string(),
-            length.to_string().into_bytes()
-        ),
-    ];
-    if let Some(token) = token {
-        fields.push((
-            "authorization".to_string(),
-            format!("Bearer {token}").into_bytes(),
-        ));
-    }
+    let fields = fields(token, length);
     let fields = Fields::from_list(&fields).map_err(|_| refused("header fields"))?;
     let request = OutgoingRequest::new(fields);
     let scheme = if peer.is_https {
@@ -191,15 +144,8 @@ fn response(
 fn read(response: &IncomingResponse, deadline: &Pollable) -> Result<(), PutFailure> {
     let status = response.status();
     let retry_after = response.headers().get("retry-after").into_iter().next();
-    let retry_after = retry_after.and_then(|value| String::from_utf8(value).ok());
     let text = read_body(response, deadline);
-    read_response(status, retry_after.as_deref(), &text).map_err(|error| PutFailure {
-        reason: match &error {
-            PeerError::Failed(reason) => Some(reason.clone()),
-            _ => None,
-        },
-        error,
-    })
+    read_result(status, retry_after, &text)
 }
 
 /// The body, up to the size of a problem and as far as it arrives in time.
@@ -225,32 +171,4 @@ fn read_body(response: &IncomingResponse, deadline: &Pollable) -> Vec<u8> {
     drop(stream);
     IncomingBody::finish(body);
     text
-}
-
-/// Whether the request may have reached the peer, by the error of `wasi:http`.
-///
-/// Only errors that every platform reports before it sends mean that nothing was sent. A connection
-/// time-out is not one of them: one platform reports it for a late response.
-fn classify_error(code: &ErrorCode) -> PutFailure {
-    let unavailable = |reason| {
-        let error = PeerError::Unavailable {
-            retry_after_seconds: DEFAULT_RETRY_SECONDS,
-        };
-        PutFailure::new(error, reason)
-    };
-    let failed = |reason: &str| PutFailure::new(PeerError::Failed(reason.into()), reason);
-    match code {
-        ErrorCode::DnsTimeout | ErrorCode::DnsError(_) => unavailable("its name does not resolve"),
-        ErrorCode::DestinationNotFound
-        | ErrorCode::DestinationUnavailable
-        | ErrorCode::DestinationIpProhibited
-        | ErrorCode::DestinationIpUnroutable => unavailable("there is no way to it"),
-        ErrorCode::ConnectionRefused => unavailable("it refused the connection"),
-        ErrorCode::ConnectionLimitReached => unavailable("there are too many connections"),
-        ErrorCode::TlsCertificateError => unavailable("its certificate is not valid"),
-        ErrorCode::HttpRequestDenied => failed("the platform does not allow requests to it"),
-        ErrorCode::HttpRequestUriInvalid => failed("the platform does not take its URL"),
-        ErrorCode::InternalError(Some(reason)) => PutFailure::new(PeerError::Unknown, &**reason),
-        _ => PutFailure::lost("the connection was lost"),
-    }
 }

@@ -1,4 +1,5 @@
-//! A sink component that puts to other AllData peers, over `wasi:http/outgoing-handler`.
+//! A sink component that puts to other AllData peers, over `wasi:http`: the `outgoing-handler` of WASI 0.2, or
+//! with the feature `wasi-0-3` the `client` of WASI 0.3.
 //!
 //! | variable | meaning |
 //! | --- | --- |
@@ -16,6 +17,8 @@ extern crate alloc;
 
 mod configuration;
 mod failover;
+mod failure;
+#[cfg_attr(feature = "wasi-0-3", path = "http_wasi_0_3.rs")]
 mod http;
 
 use alloc::format;
@@ -23,15 +26,24 @@ use alloc::string::String;
 
 use alldata_peer_protocol::client::PeerError;
 use alldata_peer_sink_common::log;
+#[cfg(not(feature = "wasi-0-3"))]
+use futures_util::FutureExt as _;
 
-use configuration::Configuration;
+use configuration::{Configuration, Peer};
 
 mod bindings {
     #![expect(unsafe_code, reason = "the code generated for an export is unsafe")]
 
     use crate::Forward;
 
+    #[cfg(not(feature = "wasi-0-3"))]
     wit_bindgen::generate!({ path: "../../../wit", world: "sink" });
+    #[cfg(feature = "wasi-0-3")]
+    wasip3::wit_bindgen::generate!({
+        path: "../../../wit/wasi-0.3",
+        world: "sink",
+        runtime_path: "wasip3::wit_bindgen::rt",
+    });
     export!(Forward);
 }
 
@@ -42,22 +54,37 @@ const NAME: &str = "forward";
 
 struct Forward;
 
+#[cfg(not(feature = "wasi-0-3"))]
 impl Guest for Forward {
     fn put(key: String, event: String) -> Result<(), PutError> {
-        let configuration = Configuration::read().map_err(|reason| {
-            log::write(NAME, &reason);
-            PutError::Failed(reason)
-        })?;
-        let result = failover::put_to_first(&configuration.peers, |peer| {
-            http::put(peer, &configuration, &key, &event).map_err(|failure| {
-                if let Some(reason) = failure.reason {
-                    log::write(NAME, &format!("{}: {reason}", peer.name));
-                }
-                failure.error
-            })
-        });
-        result.map_err(PutError::from)
+        let result = put(&key, &event).now_or_never();
+        result.expect("the functions of WASI 0.2 block, so there is nothing to wait for")
     }
+}
+
+#[cfg(feature = "wasi-0-3")]
+impl Guest for Forward {
+    async fn put(key: String, event: String) -> Result<(), PutError> {
+        put(&key, &event).await
+    }
+}
+
+async fn put(key: &str, event: &str) -> Result<(), PutError> {
+    let configuration = Configuration::read().map_err(|reason| {
+        log::write(NAME, &reason);
+        PutError::Failed(reason)
+    })?;
+    let put = async |peer: &Peer| {
+        let put = http::put(peer, &configuration, key, event).await;
+        put.map_err(|failure| {
+            if let Some(reason) = failure.reason {
+                log::write(NAME, &format!("{}: {reason}", peer.name));
+            }
+            failure.error
+        })
+    };
+    let result = failover::put_to_first(&configuration.peers, put).await;
+    result.map_err(PutError::from)
 }
 
 impl From<PeerError> for PutError {

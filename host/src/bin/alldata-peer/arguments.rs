@@ -263,6 +263,9 @@ pub(crate) struct Health {
 
 #[derive(Debug, Args)]
 pub(crate) struct Component {
+    /// Version of WASI that the component is made for; only some sinks are there for 0.3
+    #[arg(long, value_name = "VERSION", default_value = "0.2")]
+    pub(crate) wasi: Wasi,
     /// Compose the component with this sink, so that it no longer imports `put-sink`
     #[arg(long, value_name = "NAME")]
     pub(crate) sink: Option<BuiltInSink>,
@@ -285,6 +288,16 @@ pub(crate) struct Component {
     /// Print the SHA-256 digests of the component, alone and with each sink, as `sha256sum --check` reads them
     #[arg(long, conflicts_with_all = ["sink", "plug", "output", "precompile", "wit"])]
     pub(crate) digest: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Wasi {
+    /// WASI 0.2, which all platforms have
+    #[value(name = "0.2")]
+    V0_2,
+    /// WASI 0.3, with which one instance can serve several requests at a time
+    #[value(name = "0.3")]
+    V0_3,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

@@ -4,15 +4,15 @@ use std::borrow::Cow;
 use std::fs;
 use std::path::Path;
 
-use alldata_peer_server_http::{BUILT_IN_COMPONENT, precompile};
+use alldata_peer_server_http::precompile;
 use anyhow::{Context as _, Result, bail, ensure};
 use clap::ValueEnum as _;
-use clap::builder::PossibleValue;
 use sha2::{Digest as _, Sha256};
 use wac_graph::types::{Package, Types};
 use wac_graph::{CompositionGraph, EncodeOptions, PlugError};
 
-use crate::arguments::{BuiltInSink, Component};
+use crate::arguments::{BuiltInSink, Component, Wasi};
+use crate::built_in;
 use crate::output;
 
 /// The package of the interfaces between a peer and a sink.
@@ -23,6 +23,9 @@ const PUT_SINK: &str = "alldata:peer/put-sink@";
 
 /// The interface that a component has to export to be served, without the last part of its version.
 const HANDLER: &str = "wasi:http/incoming-handler@0.2";
+
+/// What one for WASI 0.3 exports instead.
+const HANDLER_0_3: &str = "wasi:http/handler@0.3";
 
 /// The names of the two sides in a composition.
 const PEER: &str = "alldata:peer-server";
@@ -35,24 +38,30 @@ const WIT: [&str; 3] = [
     include_str!("../../../wit/worlds.wit"),
 ];
 
+/// The same for WASI 0.3.
+const WIT_0_3: &str = include_str!("../../../wit/wasi-0.3/put-sink.wit");
+
 /// Runs the command.
 pub(crate) fn component(arguments: &Component) -> Result<()> {
     if arguments.wit {
-        return output::write_line(wit().trim_end());
+        let text = match arguments.wasi {
+            Wasi::V0_2 => wit(),
+            Wasi::V0_3 => WIT_0_3.to_owned(),
+        };
+        return output::write_line(text.trim_end());
     }
     if arguments.digest {
         return output::write_line(&digests()?);
     }
+    let peer = built_in::peer(arguments.wasi);
     let bytes: Cow<'_, [u8]> = match (arguments.sink, &arguments.plug) {
-        (Some(sink), _) => plug(sink.component())
-            .with_context(|| format!("cannot compose the component with {sink:?}"))?
-            .into(),
-        (None, Some(file)) => plug(&read(file)?)
+        (Some(sink), _) => compose(sink, arguments.wasi)?.into(),
+        (None, Some(file)) => plug(peer, &read(file)?)
             .with_context(|| format!("cannot compose the component with {}", file.display()))?
             .into(),
         (None, None) => match &arguments.file {
             Some(file) => read(file)?.into(),
-            None => BUILT_IN_COMPONENT.into(),
+            None => peer.into(),
         },
     };
     if let Some(path) = &arguments.output {
@@ -81,6 +90,11 @@ pub(crate) fn needs_sink(path: &Path) -> Result<bool> {
         );
     }
     let (imports, exports) = interfaces(&read(path)?).with_context(cannot_use)?;
+    ensure!(
+        !exports.iter().any(|name| name.starts_with(HANDLER_0_3)),
+        "{}: it is made for WASI 0.3, and this host runs components for 0.2",
+        cannot_use()
+    );
     let is_handler = |name: &String| name.starts_with(HANDLER);
     ensure!(
         exports.iter().any(is_handler),
@@ -102,41 +116,31 @@ fn wit() -> String {
 /// The digest of the component alone and with each sink, with the name of its file in a release.
 fn digests() -> Result<String> {
     let line = |bytes: &[u8], file: &str| format!("{:x}  {file}", Sha256::digest(bytes));
-    let mut lines = vec![line(BUILT_IN_COMPONENT, "peer.wasm")];
-    for sink in BuiltInSink::value_variants() {
-        let name = sink.to_possible_value();
-        let name = name.as_ref().map_or("", PossibleValue::get_name);
-        let composed = plug(sink.component())
-            .with_context(|| format!("cannot compose the component with {name}"))?;
-        lines.push(line(&composed, &format!("peer-{name}.wasm")));
+    let mut lines = Vec::new();
+    for (wasi, suffix) in [(Wasi::V0_2, ""), (Wasi::V0_3, "-wasi-0.3")] {
+        let peer = line(built_in::peer(wasi), &format!("peer{suffix}.wasm"));
+        lines.push(peer);
+        let sinks = BuiltInSink::value_variants().iter();
+        for sink in sinks.filter(|sink| sink.component(wasi).is_ok()) {
+            let file = format!("peer-{}{suffix}.wasm", sink.name());
+            lines.push(line(&compose(*sink, wasi)?, &file));
+        }
     }
     Ok(lines.join("\n"))
 }
 
-impl BuiltInSink {
-    fn component(self) -> &'static [u8] {
-        match self {
-            Self::Forward => include_bytes!(concat!(env!("OUT_DIR"), "/components/forward.wasm")),
-            Self::Directory => {
-                include_bytes!(concat!(env!("OUT_DIR"), "/components/directory.wasm"))
-            }
-            Self::KeyvalueSpin => {
-                include_bytes!(concat!(env!("OUT_DIR"), "/components/keyvalue-spin.wasm"))
-            }
-            Self::KeyvalueWasmcloud => {
-                include_bytes!(concat!(
-                    env!("OUT_DIR"),
-                    "/components/keyvalue-wasmcloud.wasm"
-                ))
-            }
-        }
-    }
+/// The component with a sink.
+fn compose(sink: BuiltInSink, wasi: Wasi) -> Result<Vec<u8>> {
+    let composed = sink
+        .component(wasi)
+        .and_then(|component| plug(built_in::peer(wasi), component));
+    composed.with_context(|| format!("cannot compose the component with {}", sink.name()))
 }
 
-/// Composes the built-in component with `sink`, which replaces its import.
-fn plug(sink: &[u8]) -> Result<Vec<u8>> {
+/// Composes a peer with `sink`, which replaces its import.
+fn plug(peer: &[u8], sink: &[u8]) -> Result<Vec<u8>> {
     let mut graph = CompositionGraph::new();
-    let peer = package(PEER, BUILT_IN_COMPONENT, graph.types_mut())?;
+    let peer = package(PEER, peer, graph.types_mut())?;
     let sink = package(SINK, sink, graph.types_mut())?;
     let exports: Vec<String> = graph.types()[sink.ty()].exports.keys().cloned().collect();
     let peer = graph.register_package(peer)?;

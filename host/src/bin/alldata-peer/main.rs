@@ -11,6 +11,7 @@ mod admin;
 mod allocator;
 mod arguments;
 mod atomic_file;
+mod built_in;
 mod check;
 mod component;
 mod config;
