@@ -32,6 +32,7 @@ export function sqlite(database: SqliteDatabase): Store & {
 export interface DenoKv {
   get(key: string[]): Promise<{ value: unknown }>;
   list(selector: { prefix: string[] }): AsyncIterable<{ key: readonly unknown[]; value: unknown }>;
+  set(key: string[], value: unknown): Promise<unknown>;
   atomic(): any;
 }
 

@@ -215,18 +215,25 @@ fn opening_syncs_what_a_killed_process_left() {
         process.kill();
         strace.wait().expect("ends with the process");
         let log = fs::read_to_string(log.path()).expect("reads");
-        let is_synced = log.lines().any(|line| line.contains("events.db-wal"));
-        assert!(is_synced, "{log}");
+        assert!(is_wal_synced(&log), "{log}");
     }
 }
 
-/// The same for a Durable Object, which syncs it before it acknowledges an event that it already has.
+/// The same for stores that are not opened by the package: they sync it before they acknowledge an event that is there.
 #[test]
-fn repeated_put_syncs_what_a_killed_workerd_left() {
-    if !can_trace(Runtime::Workerd) {
-        return;
+fn repeated_put_syncs_what_a_killed_process_left() {
+    for (runtime, start) in [
+        (Runtime::Workerd, JavaScriptServer::workerd as fn() -> _),
+        (Runtime::Deno, JavaScriptServer::deno_kv),
+    ] {
+        if can_trace(runtime) {
+            repeated_put_is_synced(start());
+        }
     }
-    let mut server = JavaScriptServer::workerd();
+}
+
+#[track_caller]
+fn repeated_put_is_synced(mut server: JavaScriptServer) {
     let post = Post::put("key1", "1");
     post.send_to(server.address).assert_created();
     server.process.kill();
@@ -234,16 +241,20 @@ fn repeated_put_syncs_what_a_killed_workerd_left() {
         server.restart();
         let log = tempfile::NamedTempFile::new().expect("is created");
         let to = log.path().to_str().expect("is text");
-        let trace_syncs = &["-y", "-e", "trace=fsync,fdatasync,writev", "-o", to];
-        let mut strace = trace(server.process.id(), trace_syncs);
+        let calls = "trace=fsync,fdatasync,write,writev,sendto";
+        let mut strace = trace(server.process.id(), &["-y", "-e", calls, "-o", to]);
         post.send_to(server.address).assert_created();
         server.process.kill();
         strace.wait().expect("ends with the process");
         let log = fs::read_to_string(log.path()).expect("reads");
         let response = log.find("201 Created").expect("is there");
-        let is_synced = log[..response].contains(".sqlite-wal>)");
-        assert!(is_synced, "{log}");
+        assert!(is_wal_synced(&log[..response]), "{log}");
     }
+}
+
+fn is_wal_synced(log: &str) -> bool {
+    let mut syncs = log.lines().filter(|line| line.contains("sync("));
+    syncs.any(|line| line.contains("-wal>"))
 }
 
 #[test]

@@ -8,6 +8,9 @@ import { PutError } from "./put-error.js";
 /** The first part of all keys. */
 const PREFIX = "alldata_event";
 
+/** The key of what is written only to have something synced. */
+const REPEATED = ["alldata_repeated"];
+
 /** The most bytes of a value. */
 const MAX_EVENT_BYTES = 65_536;
 
@@ -20,6 +23,8 @@ export function denoKv(kv) {
     const { value } = await kv.get(toPath(key));
     return value === null ? undefined : decoder.decode(value);
   };
+  // Whether this process has written, so that all that was written before is synced with it.
+  let hasWritten = false;
   return {
     async put(key, event) {
       const value = encoder.encode(event);
@@ -31,6 +36,9 @@ export function denoKv(kv) {
       const path = toPath(key);
       const insert = kv.atomic().check({ key: path, versionstamp: null }).set(path, value);
       const { ok } = await insert.commit().catch(rethrow);
+      // What a killed process has written may not be synced, but is read as stored.
+      if (!ok && !hasWritten) await kv.set(REPEATED, true);
+      hasWritten = true;
       if (!ok && !(await sameEvent(await get(key), event))) throw PutError.conflict();
     },
     get,
