@@ -2,7 +2,10 @@
 
 use std::fmt;
 
-use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, NoLabelSet};
+use prometheus_client::encoding::{
+    DescriptorEncoder, EncodeCounterValue, EncodeGaugeValue, EncodeLabelSet, MetricEncoder,
+    NoLabelSet,
+};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Unit;
 
@@ -25,26 +28,9 @@ impl<'a> Families<'a> {
         name: &str,
         help: &str,
         unit: Option<Unit>,
-        value: u64,
+        value: impl EncodeCounterValue,
     ) -> fmt::Result {
-        let descriptor = MetricType::Counter;
-        let mut encoder = self
-            .0
-            .encode_descriptor(name, help, unit.as_ref(), descriptor)?;
-        encoder.encode_counter::<NoLabelSet, _, f64>(&value, None)
-    }
-
-    pub(super) fn float_counter(
-        &mut self,
-        name: &str,
-        help: &str,
-        unit: Unit,
-        value: f64,
-    ) -> fmt::Result {
-        let descriptor = MetricType::Counter;
-        let mut encoder = self
-            .0
-            .encode_descriptor(name, help, Some(&unit), descriptor)?;
+        let mut encoder = self.begin(name, help, unit.as_ref(), MetricType::Counter)?;
         encoder.encode_counter::<NoLabelSet, _, f64>(&value, None)
     }
 
@@ -55,9 +41,7 @@ impl<'a> Families<'a> {
         help: &str,
         values: impl IntoIterator<Item = (Labels<'v>, u64)>,
     ) -> fmt::Result {
-        let mut encoder = self
-            .0
-            .encode_descriptor(name, help, None, MetricType::Counter)?;
+        let mut encoder = self.begin(name, help, None, MetricType::Counter)?;
         for (labels, value) in values {
             let mut encoder = encoder.encode_family(&labels)?;
             encoder.encode_counter::<NoLabelSet, _, f64>(&value, None)?;
@@ -70,26 +54,9 @@ impl<'a> Families<'a> {
         name: &str,
         help: &str,
         unit: Option<Unit>,
-        value: u64,
+        value: impl EncodeGaugeValue,
     ) -> fmt::Result {
-        let descriptor = MetricType::Gauge;
-        let mut encoder = self
-            .0
-            .encode_descriptor(name, help, unit.as_ref(), descriptor)?;
-        encoder.encode_gauge(&value)
-    }
-
-    pub(super) fn float_gauge(
-        &mut self,
-        name: &str,
-        help: &str,
-        unit: Option<Unit>,
-        value: f64,
-    ) -> fmt::Result {
-        let descriptor = MetricType::Gauge;
-        let mut encoder = self
-            .0
-            .encode_descriptor(name, help, unit.as_ref(), descriptor)?;
+        let mut encoder = self.begin(name, help, unit.as_ref(), MetricType::Gauge)?;
         encoder.encode_gauge(&value)
     }
 
@@ -100,9 +67,7 @@ impl<'a> Families<'a> {
         help: &str,
         labels: &impl EncodeLabelSet,
     ) -> fmt::Result {
-        let mut encoder = self
-            .0
-            .encode_descriptor(name, help, None, MetricType::Info)?;
+        let mut encoder = self.begin(name, help, None, MetricType::Info)?;
         encoder.encode_info(labels)
     }
 
@@ -113,15 +78,23 @@ impl<'a> Families<'a> {
         unit: Option<Unit>,
         observations: &Observations,
     ) -> fmt::Result {
-        let descriptor = MetricType::Histogram;
-        let mut encoder = self
-            .0
-            .encode_descriptor(name, help, unit.as_ref(), descriptor)?;
+        let mut encoder = self.begin(name, help, unit.as_ref(), MetricType::Histogram)?;
         encoder.encode_histogram::<NoLabelSet>(
             observations.sum,
             observations.count(),
             &observations.buckets,
             None,
         )
+    }
+
+    /// Begins a family.
+    fn begin<'s>(
+        &'s mut self,
+        name: &'s str,
+        help: &str,
+        unit: Option<&'s Unit>,
+        kind: MetricType,
+    ) -> Result<MetricEncoder<'s>, fmt::Error> {
+        self.0.encode_descriptor(name, help, unit, kind)
     }
 }

@@ -55,20 +55,20 @@ mod linux {
         if let (Some(user), Some(system)) = (field(USER_TICKS), field(SYSTEM_TICKS)) {
             let seconds = (user + system) / TICKS_PER_SECOND;
             let help = "Processor time of the process, user and system";
-            families.float_counter("process_cpu", help, Unit::Seconds, seconds)?;
+            families.counter("process_cpu", help, Some(Unit::Seconds), seconds)?;
         }
         if let (Some(start), Some(boot)) = (field(START_TICKS), boot_time()) {
             let seconds = boot + start / TICKS_PER_SECOND;
             let help = "When the process started, since 1970 UTC";
-            families.float_gauge("process_start_time", help, Some(Unit::Seconds), seconds)?;
+            families.gauge("process_start_time", help, Some(Unit::Seconds), seconds)?;
         }
         if let Some(bytes) = field(VIRTUAL_BYTES) {
             let help = "Address space of the process";
-            families.float_gauge("process_virtual_memory", help, Some(Unit::Bytes), bytes)?;
+            families.gauge("process_virtual_memory", help, Some(Unit::Bytes), bytes)?;
         }
         if let Some(bytes) = status_bytes("VmRSS:") {
             let help = "Memory of the process that is in RAM";
-            families.float_gauge("process_resident_memory", help, Some(Unit::Bytes), bytes)?;
+            families.gauge("process_resident_memory", help, Some(Unit::Bytes), bytes)?;
         }
         if let Ok(open) = fs::read_dir("/proc/self/fd") {
             // One of them reads the directory.
@@ -77,7 +77,7 @@ mod linux {
         }
         if let Some(max) = max_open_files() {
             let help = "The limit on open files of the process";
-            families.float_gauge("process_max_fds", help, None, max)?;
+            families.gauge("process_max_fds", help, None, max)?;
         }
         Ok(())
     }

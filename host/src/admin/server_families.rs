@@ -46,12 +46,7 @@ impl Collector for ServerCollector {
             if let Some(context) = context {
                 let in_use = context.entry_point.permits_in_use();
                 let help = "Requests that are handled now";
-                families.gauge(
-                    "alldata_peer_requests_in_service",
-                    help,
-                    None,
-                    in_use.into(),
-                )?;
+                families.gauge("alldata_peer_requests_in_service", help, None, in_use)?;
                 let help = "Bytes of request bodies in memory now";
                 let used = context.body_quota.used();
                 families.gauge("alldata_peer_buffered_body", help, Some(Unit::Bytes), used)?;
@@ -197,10 +192,10 @@ fn access_log(families: &mut Families<'_>, log: Option<&AccessLog>) -> fmt::Resu
 fn limits(families: &mut Families<'_>, limits: &Limits) -> fmt::Result {
     let (bytes, seconds) = (Some(Unit::Bytes), Some(Unit::Seconds));
     let help = "The limit on open connections (--max-connections)";
-    let max = limits.max_connections.into();
+    let max = limits.max_connections;
     families.gauge("alldata_peer_connections_limit", help, None, max)?;
     let help = "The limit on requests that are handled at a time (--max-concurrent-requests)";
-    let max = limits.max_concurrent_requests.into();
+    let max = limits.max_concurrent_requests;
     families.gauge("alldata_peer_requests_in_service_limit", help, None, max)?;
     let help = "The limit on bytes of request bodies in memory (--max-buffered-bytes)";
     let max = limits.max_buffered_bytes;
@@ -214,5 +209,5 @@ fn limits(families: &mut Families<'_>, limits: &Limits) -> fmt::Result {
     )?;
     let help = "The time that the sink may take for a put (--sink-timeout)";
     let max = limits.sink_timeout.as_secs_f64();
-    families.float_gauge("alldata_peer_sink_timeout", help, seconds, max)
+    families.gauge("alldata_peer_sink_timeout", help, seconds, max)
 }

@@ -76,14 +76,14 @@ fn encode_stream(families: &mut Families<'_>, state: StreamState) -> fmt::Result
         "alldata_peer_nats_connected",
         help,
         None,
-        state.is_connected.into(),
+        u64::from(state.is_connected),
     )?;
     let help = "Whether the last probe found a leader of the stream";
     families.gauge(
         "alldata_peer_nats_leader_known",
         help,
         None,
-        state.has_leader.into(),
+        u64::from(state.has_leader),
     )?;
     let help = "Connections to a NATS server after the first one";
     families.counter(

@@ -206,6 +206,7 @@ pub struct BoxSink {
 }
 
 /// The parts of a sink that comes with this crate.
+#[derive(Default)]
 pub(crate) struct SinkInternals {
     /// Records why puts were unavailable.
     pub(crate) reasons: Arc<UnavailableReasons>,

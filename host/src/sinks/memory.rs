@@ -129,8 +129,7 @@ impl PutSink for MemorySink {
             self,
             SinkInternals {
                 reasons,
-                metrics: None,
-                reopen: None,
+                ..SinkInternals::default()
             },
         )
     }

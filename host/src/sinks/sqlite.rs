@@ -160,7 +160,7 @@ impl PutSink for SqliteSink {
             SinkInternals {
                 reasons,
                 metrics: Some(metrics),
-                reopen: None,
+                ..SinkInternals::default()
             },
         )
     }

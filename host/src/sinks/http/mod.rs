@@ -11,7 +11,6 @@ mod tls_client;
 mod url;
 
 use std::net::IpAddr;
-use std::sync::Arc;
 
 use alldata_peer_protocol::client::{MAX_PROBLEM_BYTES, put_body, read_response};
 use bytes::Bytes;
@@ -186,7 +185,7 @@ fn is_loopback(uri: &Uri) -> bool {
 #[cfg(feature = "tls")]
 fn tls_client(parameters: &Parameters, _name: &str) -> Result<PeerClient, Error> {
     let client = TlsClient::new(parameters.clone())?;
-    Ok(PeerClient::Tls(Arc::new(client)))
+    Ok(PeerClient::Tls(client.into()))
 }
 
 /// Whether the peer refused the certificate of this client, or the lack of one. With TLS 1.3 the client learns that
@@ -222,11 +221,9 @@ impl PutSink for HttpSink {
     }
 
     fn boxed(self) -> BoxSink {
-        let reopen = self.client.files();
         let internals = SinkInternals {
-            reasons: Arc::default(),
-            metrics: None,
-            reopen,
+            reopen: self.client.files(),
+            ..SinkInternals::default()
         };
         BoxSink::with_internals(self, internals)
     }

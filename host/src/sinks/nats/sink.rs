@@ -296,7 +296,7 @@ impl PutSink for NatsSink {
             SinkInternals {
                 reasons,
                 metrics: Some(metrics),
-                reopen: None,
+                ..SinkInternals::default()
             },
         )
     }
