@@ -8,9 +8,8 @@ use std::time::Duration;
 
 use alldata_peer_server_http::sinks::{DiscardSink, MemorySink};
 use alldata_peer_server_http::{Error, Limits, PeerServer, PeerServerBuilder, PutError, PutSink};
-use tokio::sync::Notify;
 
-use crate::support::{DEADLINE, Embedded, Post, both_components};
+use crate::support::{DEADLINE, Embedded, Gate, Post, both_components};
 
 #[test]
 fn server_reports_its_address() {
@@ -106,10 +105,10 @@ fn idle_connection_does_not_delay_shutdown() {
 
 #[test]
 fn puts_in_flight_are_answered_before_shutdown() {
-    let (server, gate) = Gate::before(PeerServer::builder());
+    let (server, gate) = gated(PeerServer::builder());
     let mut connection = server.connect();
     connection.send(Post::put("waits", "1").bytes());
-    gate.wait_for_a_put();
+    gate.wait_for_put();
     server.runtime.block_on(async {
         let close = server.server.close();
         tokio::pin!(close);
@@ -142,14 +141,14 @@ fn put_outlasting_drain_timeout_completes() {
         drain_timeout: Duration::from_millis(1),
         ..Limits::default()
     });
-    let (server, gate) = Gate::before(builder);
+    let (server, gate) = gated(builder);
     let mut connection = server.connect();
     connection.send(Post::put("waits", "1").bytes());
-    gate.wait_for_a_put();
+    gate.wait_for_put();
     server.close();
     assert_eq!(connection.rest(), b"");
     gate.open();
-    gate.wait_for_its_end();
+    gate.assert_stored("waits");
 }
 
 #[test]
@@ -231,13 +230,13 @@ fn blocking_health_does_not_block_end_of_server() {
 
 #[test]
 fn puts_beyond_limit_are_503_until_others_end() {
-    let (server, gate) = Gate::before(PeerServer::builder().limits(Limits {
+    let (server, gate) = gated(PeerServer::builder().limits(Limits {
         max_concurrent_requests: 1,
         ..Limits::default()
     }));
     let mut first = server.connect();
     first.send(Post::put("waits", "1").bytes());
-    gate.wait_for_a_put();
+    gate.wait_for_put();
     let refused = server.put("other", "1");
     assert_eq!(refused.assert_problem(503)["stored"], "no");
     assert_eq!(refused.header("retry-after"), Some("1"));
@@ -248,14 +247,14 @@ fn puts_beyond_limit_are_503_until_others_end() {
 
 #[test]
 fn bytes_beyond_limit_are_503_until_others_end() {
-    let (server, gate) = Gate::before(PeerServer::builder().limits(Limits {
+    let (server, gate) = gated(PeerServer::builder().limits(Limits {
         max_buffered_bytes: 1500,
         ..Limits::default()
     }));
     let large = format!("\"{}\"", "x".repeat(1000));
     let mut first = server.connect();
     first.send(Post::put("waits", &large).bytes());
-    gate.wait_for_a_put();
+    gate.wait_for_put();
     let refused = server.put("other", &large);
     assert_eq!(refused.assert_problem(503)["stored"], "no");
     assert_eq!(refused.header("retry-after"), Some("1"));
@@ -303,56 +302,10 @@ fn fresh_instance_per_request_serves() {
     }
 }
 
-/// Holds back the puts of the key `waits` until the gate opens, which lets one of them pass each time.
-struct Gate {
-    entered: Receiver<()>,
-    ended: Receiver<()>,
-    go_on: Arc<Notify>,
-}
-
-impl Gate {
-    /// A server whose sink accepts everything, behind a gate.
-    fn before(builder: PeerServerBuilder) -> (Embedded, Self) {
-        let (enter, entered) = mpsc::channel();
-        let (end, ended) = mpsc::channel();
-        let go_on = Arc::new(Notify::new());
-        let gate = Arc::clone(&go_on);
-        let server = Embedded::start(builder.on_put(move |key, _| {
-            let (enter, end, gate) = (enter.clone(), end.clone(), Arc::clone(&gate));
-            async move {
-                if key == "waits" {
-                    enter.send(()).expect("the test waits");
-                    gate.notified().await;
-                    // The server may have begun to close while this was polled: now it has noticed.
-                    tokio::task::yield_now().await;
-                    end.send(()).expect("the test waits");
-                }
-                Ok(())
-            }
-        }));
-        (
-            server,
-            Self {
-                entered,
-                ended,
-                go_on,
-            },
-        )
-    }
-
-    fn wait_for_a_put(&self) {
-        self.entered
-            .recv_timeout(DEADLINE)
-            .expect("a put reaches the sink");
-    }
-
-    fn wait_for_its_end(&self) {
-        self.ended.recv_timeout(DEADLINE).expect("the put ends");
-    }
-
-    fn open(&self) {
-        self.go_on.notify_one();
-    }
+/// A server whose sink holds back the puts of the key `waits`.
+fn gated(builder: PeerServerBuilder) -> (Embedded, Gate) {
+    let (builder, gate) = Gate::before(builder, |key, _| key == "waits");
+    (Embedded::start(builder), gate)
 }
 
 fn listen_error(builder: PeerServerBuilder) -> Error {

@@ -4,15 +4,12 @@
 //! Clients that go away while a server closes are in `shutdown`.
 
 use std::collections::HashSet;
-use std::sync::Arc;
-use std::sync::mpsc::{self, Receiver};
 use std::time::Duration;
 
 use alldata_peer_server_http::PeerServer;
-use tokio::sync::Notify;
 
 use crate::connections::{EVENT, assert_nothing_put, body, both};
-use crate::support::{DEADLINE, Embedded, Peer, Post};
+use crate::support::{DEADLINE, Embedded, Gate, Peer, Post};
 
 /// The time for which a connection must stay open.
 const PAUSE: Duration = Duration::from_millis(5);
@@ -40,12 +37,12 @@ fn half_closed_client_is_answered() {
 
 #[test]
 fn half_closed_client_is_answered_after_slow_sink() {
-    let gate = Gate::new();
-    let mut connection = gate.server.connect();
+    let (server, gate) = gated();
+    let mut connection = server.connect();
     connection.send(Post::new(body()).bytes()).finish();
     gate.wait_for_put();
     assert!(connection.is_quiet_for(PAUSE), "the connection ended");
-    gate.go_on.notify_one();
+    gate.open();
     connection.answer().assert_created();
 }
 
@@ -91,77 +88,45 @@ fn request_of_lost_connection_is_never_put() {
     assert_nothing_put(&puts);
 }
 
-/// A server whose sink completes a put only when the test says so.
-struct Gate {
-    server: Embedded,
-    entered: Receiver<()>,
-    stored: Receiver<(String, String)>,
-    go_on: Arc<Notify>,
+/// A server whose sink completes puts of other keys than `passes` only when the test says so.
+fn gated() -> (Embedded, Gate) {
+    let (builder, gate) = Gate::before(PeerServer::builder(), |key, _| key != "passes");
+    (Embedded::start(builder), gate)
 }
 
-impl Gate {
-    fn new() -> Self {
-        let (enter, entered) = mpsc::channel();
-        let (store, stored) = mpsc::channel();
-        let go_on = Arc::new(Notify::new());
-        let gate = Arc::clone(&go_on);
-        let server = Embedded::start(PeerServer::builder().on_put(move |key, event| {
-            let (enter, store, gate) = (enter.clone(), store.clone(), Arc::clone(&gate));
-            async move {
-                if key != "passes" {
-                    enter.send(()).expect("the test waits");
-                    gate.notified().await;
-                    store.send((key, event)).expect("the test waits");
-                }
-                Ok(())
-            }
-        }));
-        Self {
-            server,
-            entered,
-            stored,
-            go_on,
-        }
+/// Asserts that the put in the sink completes, although its client has gone.
+fn assert_completes(server: &Embedded, gate: &Gate) {
+    // By now the server has noticed that the client has gone: it has read from other connections since.
+    for _ in 0..20 {
+        server.put("passes", "1").assert_created();
     }
-
-    fn wait_for_put(&self) {
-        let entered = self.entered.recv_timeout(DEADLINE);
-        entered.expect("reaches the sink");
-    }
-
-    /// Asserts that the put in the sink completes, although its client has gone.
-    fn assert_completes(&self) {
-        // By now the server has noticed that the client has gone: it has read from other connections since.
-        for _ in 0..20 {
-            self.server.put("passes", "1").assert_created();
-        }
-        self.go_on.notify_one();
-        let put = self.stored.recv_timeout(DEADLINE).expect("completes");
-        assert_eq!(put, ("cl\u{e9}".to_owned(), EVENT.to_owned()));
-    }
+    gate.open();
+    let mut puts = std::iter::repeat_with(|| gate.wait_for_stored());
+    let put = puts.find(|(key, _)| key != "passes");
+    assert_eq!(put, Some(("cl\u{e9}".to_owned(), EVENT.to_owned())));
 }
 
 #[test]
 fn put_of_disconnected_client_completes() {
-    let gate = Gate::new();
+    let (server, gate) = gated();
     for post in both() {
-        let mut connection = gate.server.connect();
+        let mut connection = server.connect();
         connection.send(post.bytes());
         gate.wait_for_put();
         drop(connection);
-        gate.assert_completes();
+        assert_completes(&server, &gate);
     }
 }
 
 #[test]
 fn put_of_reset_connection_completes() {
-    let gate = Gate::new();
-    let mut connection = gate.server.connect();
+    let (server, gate) = gated();
+    let mut connection = server.connect();
     // If a client closes with an unread response, its system resets the connection.
     connection.send([Post::put("passes", "1").bytes(), Post::new(body()).bytes()].concat());
     gate.wait_for_put();
     drop(connection);
-    gate.assert_completes();
+    assert_completes(&server, &gate);
 }
 
 #[test]

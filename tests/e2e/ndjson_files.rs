@@ -10,11 +10,11 @@ use rustix::process::Signal;
 use crate::store_files::end_with_loss;
 use crate::support::{Peer, run, serve};
 
-const NAME: &str = "dir/events.ndjson";
+pub(crate) const NAME: &str = "dir/events.ndjson";
 const FIRST: &str = "{\"key\":\"key1\",\"event\":1}\n";
 
 /// A server with one event in its file.
-fn start() -> Peer {
+pub(crate) fn start() -> Peer {
     let directory = tempfile::tempdir().expect("makes a directory");
     fs::create_dir(directory.path().join("dir")).expect("makes a directory");
     let sink = format!("ndjson:{NAME}");
@@ -35,7 +35,7 @@ fn assert_refused(peer: &Peer, reason: &str) {
 }
 
 #[track_caller]
-fn read(path: &Path) -> String {
+pub(crate) fn read(path: &Path) -> String {
     fs::read_to_string(path).expect("reads")
 }
 

@@ -3,7 +3,6 @@
 use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::mpsc::{self, Receiver};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -22,12 +21,13 @@ use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
-use tokio::sync::Notify;
 use tokio::time::timeout;
 use tower_service::Service as _;
 
 use crate::request_table::{self, Platform};
-use crate::support::{Answer, Connection, DEADLINE, Post, both_components, chunked, handler_only};
+use crate::support::{
+    Answer, Connection, DEADLINE, Gate, Post, both_components, chunked, handler_only,
+};
 
 /// A server without a listener, on a runtime, and another HTTP server that calls its service.
 struct Mounted {
@@ -173,117 +173,79 @@ fn body_that_does_not_arrive_in_time_is_408() {
     assert_eq!(trial.stored("late"), None);
 }
 
-/// Holds back the puts of the key `waits` until the test releases them.
-struct Gate {
-    mounted: Mounted,
-    entered: Receiver<()>,
-    stored: Receiver<String>,
-    go_on: Arc<Notify>,
-}
-
-impl Gate {
-    fn before(builder: PeerServerBuilder) -> Self {
-        let (enter, entered) = mpsc::channel();
-        let (store, stored) = mpsc::channel();
-        let go_on = Arc::new(Notify::new());
-        let gate = Arc::clone(&go_on);
-        let mounted = Mounted::axum(builder.on_put(move |key, _| {
-            let (enter, store, gate) = (enter.clone(), store.clone(), Arc::clone(&gate));
-            async move {
-                if key == "waits" {
-                    enter.send(()).expect("the test waits");
-                    gate.notified().await;
-                }
-                store.send(key).expect("the test waits");
-                Ok(())
-            }
-        }));
-        Self {
-            mounted,
-            entered,
-            stored,
-            go_on,
-        }
-    }
-
-    fn wait_for_put(&self) {
-        let entered = self.entered.recv_timeout(DEADLINE);
-        entered.expect("reaches the sink");
-    }
-
-    fn assert_stored(&self, key: &str) {
-        let stored = self.stored.recv_timeout(DEADLINE);
-        assert_eq!(stored.expect("is stored"), key);
-    }
+/// A server behind axum whose sink holds back the puts of the key `waits`.
+fn gated(builder: PeerServerBuilder) -> (Mounted, Gate) {
+    let (builder, gate) = Gate::before(builder, |key, _| key == "waits");
+    (Mounted::axum(builder), gate)
 }
 
 #[test]
 fn puts_beyond_limit_are_503_until_others_end() {
-    let gate = Gate::before(PeerServer::builder().limits(Limits {
+    let (mounted, gate) = gated(PeerServer::builder().limits(Limits {
         max_concurrent_requests: 1,
         ..Limits::default()
     }));
-    let mut first = gate.mounted.connect();
+    let mut first = mounted.connect();
     first.send(Post::put("waits", "1").bytes());
     gate.wait_for_put();
-    let refused = gate.mounted.put("other", "1");
+    let refused = mounted.put("other", "1");
     assert_eq!(refused.assert_problem(503)["stored"], "no");
     assert_eq!(refused.header("retry-after"), Some("1"));
-    gate.go_on.notify_one();
+    gate.open();
     first.answer().assert_created();
-    gate.mounted.put("other", "1").assert_created();
+    mounted.put("other", "1").assert_created();
 }
 
 #[test]
 fn put_completes_after_its_connection_is_lost() {
     for component in both_components() {
-        let gate = Gate::before(PeerServer::builder().compiled_component(component));
-        let mut client = gate.mounted.connect();
+        let (mounted, gate) = gated(PeerServer::builder().compiled_component(component));
+        let mut client = mounted.connect();
         client.send(Post::put("waits", "1").bytes());
         gate.wait_for_put();
         drop(client);
-        gate.go_on.notify_one();
+        gate.open();
         gate.assert_stored("waits");
     }
 }
 
 #[test]
 fn close_awaits_requests_and_refuses_later_ones() {
-    let gate = Gate::before(PeerServer::builder());
-    let mut first = gate.mounted.connect();
+    let (mounted, gate) = gated(PeerServer::builder());
+    let mut first = mounted.connect();
     first.send(Post::put("waits", "1").bytes());
     gate.wait_for_put();
-    gate.mounted.runtime.block_on(async {
-        let close = gate.mounted.peer.close();
+    mounted.runtime.block_on(async {
+        let close = mounted.peer.close();
         tokio::pin!(close);
         assert!(futures_util::poll!(&mut close).is_pending());
-        let refused = respond(&gate.mounted.peer.service(), put_body("late")).await;
+        let refused = respond(&mounted.peer.service(), put_body("late")).await;
         assert_eq!(refused.status(), 503);
-        gate.go_on.notify_one();
+        gate.open();
         timeout(DEADLINE, close).await.expect("closes");
     });
     gate.assert_stored("waits");
     first.answer().assert_created();
-    let service = gate.mounted.peer.service();
-    gate.mounted.put("late", "1").assert_problem(503);
-    drop(gate.mounted.peer);
+    let service = mounted.peer.service();
+    mounted.put("late", "1").assert_problem(503);
+    drop(mounted.peer);
     let refused = respond(&service, put_body("late"));
-    assert_eq!(gate.mounted.runtime.block_on(refused).status(), 503);
-    assert!(gate.stored.try_recv().is_err(), "a late put was stored");
+    assert_eq!(mounted.runtime.block_on(refused).status(), 503);
+    gate.assert_nothing_stored();
 }
 
 #[test]
 fn drain_timeout_ends_requests_with_504() {
-    let gate = Gate::before(PeerServer::builder().limits(Limits {
+    let (mounted, gate) = gated(PeerServer::builder().limits(Limits {
         drain_timeout: Duration::from_millis(1),
         ..Limits::default()
     }));
-    let mut client = gate.mounted.connect();
+    let mut client = mounted.connect();
     client.send(Post::put("waits", "1").bytes());
     gate.wait_for_put();
-    gate.mounted.runtime.block_on(gate.mounted.peer.close());
+    mounted.runtime.block_on(mounted.peer.close());
     assert_eq!(client.answer().assert_problem(504)["stored"], "unknown");
-    gate.go_on.notify_one();
+    gate.open();
     gate.assert_stored("waits");
 }
 

@@ -3,15 +3,14 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::net::UnixDatagram;
-use std::path::Path;
 
 use rustix::process::Signal;
 use rustix::time::{ClockId, clock_gettime};
 
 use crate::load::{Load, assert_same};
+use crate::ndjson_files::{NAME, read, start};
 use crate::support::{DEADLINE, Peer, wait_until};
 
-const NAME: &str = "dir/events.ndjson";
 const FIRST: &str = "{\"key\":\"key1\",\"event\":1}\n";
 const SECOND: &str = "{\"key\":\"key2\",\"event\":2}\n";
 
@@ -22,21 +21,6 @@ const ROTATIONS: usize = 5;
 
 /// The signals of a storm.
 const STORM: usize = 500;
-
-/// A server with one event in its file.
-fn start() -> Peer {
-    let directory = tempfile::tempdir().expect("makes a directory");
-    fs::create_dir(directory.path().join("dir")).expect("makes a directory");
-    let sink = format!("ndjson:{NAME}");
-    let peer = Peer::builder().directory(directory).sink(&sink).start();
-    peer.put("key1", "1").assert_created();
-    peer
-}
-
-#[track_caller]
-fn read(path: &Path) -> String {
-    fs::read_to_string(path).expect("reads")
-}
 
 #[test]
 fn moved_file_is_replaced_by_a_new_one() {

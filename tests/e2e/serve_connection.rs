@@ -3,64 +3,34 @@
 //! Idle ones are in `idle`.
 
 use std::sync::Arc;
-use std::sync::mpsc::{self, Receiver};
 
 use alldata_peer_server_http::sinks::MemorySink;
-use alldata_peer_server_http::{Limits, PeerServer, PeerServerBuilder, PutError, PutSink as _};
+use alldata_peer_server_http::{Limits, PeerServer, PeerServerBuilder, PutSink as _};
 use tokio::runtime::Runtime;
-use tokio::sync::Notify;
 use tokio::time::timeout;
 
-use crate::support::{DEADLINE, Post, Wire, both_components};
+use crate::support::{DEADLINE, Embedded, Gate, Post, Wire, both_components};
 
-/// A server whose sink holds back puts whose event is not a number, until the test releases them.
+/// A server whose sink holds back puts of one event, until the test releases them.
 struct Trial {
     runtime: Runtime,
     server: Arc<PeerServer>,
-    entered: Receiver<String>,
-    stored: Receiver<String>,
-    go_on: Arc<Notify>,
+    gate: Gate,
 }
 
 impl Trial {
     fn start(builder: PeerServerBuilder) -> Self {
-        let (enter, entered) = mpsc::channel();
-        let (store, stored) = mpsc::channel();
-        let go_on = Arc::new(Notify::new());
-        let gate = Arc::clone(&go_on);
-        let builder = builder.on_put(move |key, event| {
-            let (enter, store, gate) = (enter.clone(), store.clone(), Arc::clone(&gate));
-            async move {
-                if event == "\"waits\"" {
-                    enter.send(key.clone()).expect("the test waits");
-                    gate.notified().await;
-                    // The server may have begun to close while this was polled: now it has noticed.
-                    tokio::task::yield_now().await;
-                }
-                let sent = store.send(key);
-                sent.map_err(|error| PutError::Failed(error.to_string()))
-            }
-        });
-        let runtime = Runtime::new().expect("starts a runtime");
-        let listening = builder.hostname("127.0.0.1").port(0).listen();
-        let server = Arc::new(runtime.block_on(listening).expect("listens"));
+        let (builder, gate) = Gate::before(builder, |_, event| event == "\"waits\"");
+        let Embedded { runtime, server } = Embedded::start(builder);
         Self {
             runtime,
-            server,
-            entered,
-            stored,
-            go_on,
+            server: Arc::new(server),
+            gate,
         }
     }
 
     fn wait_for_put(&self, key: &str) {
-        let entered = self.entered.recv_timeout(DEADLINE);
-        assert_eq!(entered.expect("reaches the sink"), key);
-    }
-
-    fn assert_stored(&self, key: &str) {
-        let stored = self.stored.recv_timeout(DEADLINE);
-        assert_eq!(stored.expect("is stored"), key);
+        assert_eq!(self.gate.wait_for_put(), key);
     }
 }
 
@@ -72,7 +42,7 @@ fn put_over_any_stream_is_stored() {
         for number in 0..10 {
             let put = Post::put(&format!("key{number}"), &number.to_string());
             wire.ask(&put).await.assert_created();
-            trial.assert_stored(&format!("key{number}"));
+            trial.gate.assert_stored(&format!("key{number}"));
             wire.ask(&Post::new("{")).await.assert_problem(400);
         }
         // More than the pipe holds at a time.
@@ -141,13 +111,13 @@ fn closing_answers_puts_in_flight() {
         // Only a server that closes ends an idle connection at once.
         assert_eq!(Wire::to(&trial.server).rest().await, b"");
         assert!(!closing.is_finished());
-        trial.go_on.notify_one();
+        trial.gate.open();
         let answer = wire.answer().await;
         answer.assert_created();
         assert_eq!(answer.header("connection"), Some("close"));
         let closed = timeout(DEADLINE, closing).await.expect("closes");
         closed.expect("did not panic");
-        trial.assert_stored("key1");
+        trial.gate.assert_stored("key1");
     });
 }
 
@@ -164,9 +134,9 @@ fn drain_timeout_ends_served_connections() {
         trial.wait_for_put("key1");
         trial.server.close().await;
         assert_eq!(wire.rest().await, b"");
-        trial.go_on.notify_one();
+        trial.gate.open();
     });
-    trial.assert_stored("key1");
+    trial.gate.assert_stored("key1");
 }
 
 #[test]
@@ -185,11 +155,11 @@ fn put_completes_after_its_connection_is_dropped() {
             let closing = tokio::spawn(async move { server.close().await });
             assert_eq!(Wire::to(&trial.server).rest().await, b"");
             assert!(!closing.is_finished());
-            trial.go_on.notify_one();
+            trial.gate.open();
             let closed = timeout(DEADLINE, closing).await.expect("closes");
             closed.expect("did not panic");
         });
-        trial.assert_stored("key1");
+        trial.gate.assert_stored("key1");
     }
 }
 
@@ -206,7 +176,7 @@ fn connection_after_close_is_not_served() {
         wire.send(Post::put("late", "1").bytes()).await;
         assert_eq!(wire.rest().await, b"");
     });
-    trial.stored.try_recv().expect_err("nothing is put");
+    trial.gate.assert_nothing_stored();
 }
 
 /// Each waits in the sink alone, and the client gets the responses in order.
@@ -220,10 +190,10 @@ fn puts_of_one_connection_are_sequential() {
         wire.send(puts.concat()).await;
         for key in keys {
             trial.wait_for_put(key);
-            assert!(trial.entered.try_recv().is_err(), "two at a time");
-            trial.go_on.notify_one();
+            assert!(trial.gate.has_no_other(), "two at a time");
+            trial.gate.open();
             wire.answer().await.assert_created();
-            trial.assert_stored(key);
+            trial.gate.assert_stored(key);
         }
     });
 }

@@ -9,6 +9,8 @@ mod event_files;
 mod example;
 mod files;
 #[cfg(feature = "library")]
+mod gate;
+#[cfg(feature = "library")]
 mod handler_only;
 mod javascript_peer;
 mod jco;
@@ -41,6 +43,8 @@ pub use embedded::Embedded;
 pub use event_files::EventFiles;
 pub use example::Example;
 pub use files::files_beside;
+#[cfg(feature = "library")]
+pub use gate::Gate;
 #[cfg(feature = "library")]
 pub use handler_only::{
     both_components, handler_beside, handler_only, handler_only_binary, handler_only_file,
