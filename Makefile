@@ -103,19 +103,20 @@ node:
 	@node -e 'process.exit(parseInt(process.versions.node) < 20 ? 1 : 0)' 2>/dev/null || \
 	  { echo 'Node.js 20 or newer is missing: see https://nodejs.org' >&2; exit 1; }
 
-# libfaketime sets a server's clock back, strace makes system calls fail, nginx and HAProxy are proxies. Tests that need a
-# missing one are skipped.
+# libfaketime sets a server's clock back, strace makes system calls fail, nginx and HAProxy are proxies, and logrotate
+# rotates files. Tests that need a missing one are skipped.
 fault-tools:
 	@has_all() { \
 	  ls /usr/lib/*/faketime/libfaketimeMT.so.1 >/dev/null 2>&1 && command -v strace >/dev/null && \
 	    { command -v nginx >/dev/null || test -x /usr/sbin/nginx; } && \
-	    { command -v haproxy >/dev/null || test -x /usr/sbin/haproxy; }; \
+	    { command -v haproxy >/dev/null || test -x /usr/sbin/haproxy; } && \
+	    { command -v logrotate >/dev/null || test -x /usr/sbin/logrotate; }; \
 	}; \
 	if ! has_all && command -v apt-get >/dev/null && test "$$(id -u)" = 0; then \
 	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive \
-	    apt-get install -qq -y --no-install-recommends libfaketime strace nginx-light haproxy || true; \
+	    apt-get install -qq -y --no-install-recommends libfaketime strace nginx-light haproxy logrotate || true; \
 	fi; \
-	has_all || echo 'Some faults are not tested: sudo apt-get install libfaketime strace nginx-light haproxy' >&2
+	has_all || echo 'Some faults are not tested: sudo apt-get install libfaketime strace nginx-light haproxy logrotate' >&2
 
 # What checks the metrics, and shows the page for operators. Tests that need one of them say so where it is missing.
 admin-tools:
@@ -246,14 +247,19 @@ deb: setup ## Make the Debian package of the program in target/debian
 	rm -f $(TARGET)/debian/*.deb
 	deploy/debian/build.sh $(TARGET)/release/alldata-peer $(TARGET)/debian
 
-# Boots a throw-away root of Debian, so it needs root, and downloads about 80 MB the first time.
+# The releases of Debian that the package is tested with: systemd 252, and 257, which has Type=notify-reload.
+DEB_SUITES ?= bookworm trixie
+
+# Boots a throw-away root of Debian, so it needs root, and downloads about 80 MB for each the first time.
 deb-check: deb deb-tools ## Install, run under systemd, upgrade and purge the Debian package in a throw-away root
 	@if test "$$(id -u)" != 0; then \
 	  echo 'make deb-check: not root, nothing checked'; \
 	elif ! { $(HAS_DEB_TOOLS); }; then \
 	  echo 'make deb-check: lintian, mmdebstrap or systemd-nspawn is missing, nothing checked'; \
 	else \
-	  mkdir -p $(TARGET)/debian-check && tests/debian/check.sh $(TARGET)/debian/*.deb $(TARGET)/debian-check; \
+	  mkdir -p $(TARGET)/debian-check && for suite in $(DEB_SUITES); do \
+	    SUITE=$$suite tests/debian/check.sh $(TARGET)/debian/*.deb $(TARGET)/debian-check || exit 1; \
+	  done; \
 	fi
 
 HAS_DEB_TOOLS := command -v lintian >/dev/null && command -v mmdebstrap >/dev/null && command -v systemd-nspawn >/dev/null

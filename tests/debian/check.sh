@@ -2,9 +2,10 @@
 # Checks the Debian package: check.sh PACKAGE DIRECTORY. lintian, then in a throw-away root in DIRECTORY: installation, upgrade and
 # purge by dpkg, and the service, its socket unit and its sandbox under systemd as process 1. Needs root, mmdebstrap,
 # systemd-container, lintian, and the archive of Debian for the root, which is kept for the next time. `make deb-check` calls it.
+# SUITE is another release of Debian than 12: from 13 on, systemd has `Type=notify-reload`, which is tested then.
 set -eu
-package=$(realpath "$1") work=$(realpath "$2") here=$(dirname "$(realpath "$0")")
-base=$work/base.tar root=$work/root
+suite=${SUITE:-bookworm} package=$(realpath "$1") work=$(realpath "$2") here=$(dirname "$(realpath "$0")")
+base=$work/$suite.tar root=$work/root
 say() { echo "deb-check: $*"; }
 fail() { say "$*" >&2; exit 1; }
 
@@ -13,7 +14,7 @@ lintian --fail-on error,warning --allow-root "$package"
 
 test -s "$base" || {
   say "making a root of Debian"
-  mmdebstrap --quiet --variant=minbase --include=systemd,curl bookworm "$base.part" && mv "$base.part" "$base"
+  mmdebstrap --quiet --format=tar --variant=minbase --include=systemd,curl "$suite" "$base.part" && mv "$base.part" "$base"
 }
 rm -rf "$root" && mkdir "$root" && tar -C "$root" -xf "$base"
 in_root() { chroot "$root" "$@"; }

@@ -37,6 +37,20 @@ until test "$(put again 1)" = 201 && test -s /var/log/alldata-peer/access.log; d
 done
 grep -q '"path":"/_put"' /var/log/alldata-peer/access.log.1 || fail "the old access log is empty"
 
+version=$(systemctl --version | sed -n 's/^systemd \([0-9]*\).*/\1/p')
+if test "$version" -ge 253; then
+  echo "Type=notify-reload: a reload ends when the server has reloaded"
+  mkdir -p /etc/systemd/system/alldata-peer.service.d
+  printf '[Service]\nType=notify-reload\nExecReload=\n' > /etc/systemd/system/alldata-peer.service.d/type.conf
+  systemctl daemon-reload && systemctl restart alldata-peer.service
+  for number in 1 2 3; do
+    mv /var/log/alldata-peer/access.log /var/log/alldata-peer/access.log.2
+    systemctl reload alldata-peer.service
+    test -e /var/log/alldata-peer/access.log || fail "the reload ended before the access log was reopened"
+    test "$(status ActiveState)" = active || fail "the service is $(status ActiveState)"
+  done
+fi
+
 echo "killed, and started again"
 systemctl kill --signal=KILL --kill-whom=main alldata-peer.service
 tries=0

@@ -13,7 +13,7 @@ use std::thread;
 use rustix::process::Signal;
 use tempfile::TempDir;
 
-use crate::load::exported;
+use crate::load::{Events, exported};
 use crate::support::admin::scrape;
 use crate::support::{Answer, Connection, Peer, Post, ScriptedPeer, can_make, wait_until};
 
@@ -37,25 +37,26 @@ enum Kind {
 }
 
 /// A configuration of the project.
-fn configuration(path: &str) -> String {
+pub(crate) fn configuration(path: &str) -> String {
     let path = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy")).join(path);
     fs::read_to_string(path).expect("reads")
 }
 
 /// Replaces what has to be there.
 #[track_caller]
-fn replace(text: &str, from: &str, to: &str) -> String {
+pub(crate) fn replace(text: &str, from: &str, to: &str) -> String {
     assert!(text.contains(from), "{from:?} is not in:\n{text}");
     text.replace(from, to)
 }
 
-/// The path of a program on Debian, where some are in the search path of root only.
-pub(crate) fn program(name: &str) -> Option<String> {
+/// The path of a program on Debian, where some are in the search path of root only, if it can be run with this
+/// argument.
+pub(crate) fn program(name: &str, argument: &str) -> Option<String> {
     let paths = [name.to_owned(), format!("/usr/sbin/{name}")];
     paths.into_iter().find(|path| {
         let mut command = Command::new(path);
         command
-            .arg("-v")
+            .arg(argument)
             .stdout(Stdio::null())
             .stderr(Stdio::null());
         command.status().is_ok_and(|status| status.success())
@@ -69,7 +70,7 @@ impl Balancer {
             Kind::HaProxy => "haproxy",
             Kind::Nginx => "nginx",
         };
-        let found = program(name);
+        let found = program(name, "-v");
         let missing = found.is_none().then(|| format!("there is no {name}"));
         can_make("a load balancer before two peers", missing.as_deref());
         let mut command = Command::new(found?);
@@ -304,6 +305,23 @@ fn peer_that_is_not_ready_gets_no_put(kind: Kind) {
     in_flight.answer().assert_created();
     if kind == Kind::HaProxy {
         wait_until("it is back", || balancer.is_up() == [true, true]);
+    }
+}
+
+/// Larger than the buffers of both.
+#[test]
+fn large_put_passes() {
+    let [first, second] = [(); 2].map(|()| Peer::builder().admin().start());
+    let event = format!("\"{}\"", "x".repeat(4 << 20));
+    for (kind, key) in [(Kind::HaProxy, "haproxy"), (Kind::Nginx, "nginx")] {
+        let Some(balancer) = Balancer::before(kind, [&first, &second]) else {
+            continue;
+        };
+        let mut connection = Connection::open_unix(&balancer.socket());
+        connection.ask(&Post::put(key, &event)).assert_created();
+        let stores = [&first, &second].map(|peer| exported(&peer.store()));
+        let is_whole = |store: &Events| store.get(key) == Some(&event);
+        assert!(stores.iter().any(is_whole), "{key} is not stored unchanged");
     }
 }
 

@@ -226,7 +226,7 @@ impl Drop for Proxy {
 
 /// Starts a proxy of this configuration that listens on this Unix socket; `None` if it is missing.
 fn start(name: &str, arguments: &[&str], configuration: &str, directory: &Path) -> Option<Proxy> {
-    let found = program(name);
+    let found = program(name, "-v");
     let missing = found.is_none().then(|| format!("there is no {name}"));
     can_make("a proxy that speaks the PROXY protocol", missing.as_deref());
     let path = directory.join("configuration");

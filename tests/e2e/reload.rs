@@ -2,14 +2,17 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::UnixDatagram;
+use std::process::Command;
 
 use rustix::process::Signal;
 use rustix::time::{ClockId, clock_gettime};
 
+use crate::balancers::{configuration, program, replace};
 use crate::load::{Load, assert_same};
 use crate::ndjson_files::{NAME, read, start};
-use crate::support::{DEADLINE, Peer, wait_until};
+use crate::support::{DEADLINE, Peer, can_make, wait_until};
 
 const FIRST: &str = "{\"key\":\"key1\",\"event\":1}\n";
 const SECOND: &str = "{\"key\":\"key2\",\"event\":2}\n";
@@ -88,6 +91,39 @@ fn rotation_under_load_fails_and_loses_no_put() {
     }
     assert_same(&stored, &acknowledged);
     assert!(used > 2, "{used} files are not empty");
+}
+
+/// With the configuration in `deploy/`: only the file, its user and the command are others.
+#[test]
+fn logrotate_rotates_the_file() {
+    let found = program("logrotate", "--version");
+    let missing = found.is_none().then_some("there is no logrotate");
+    if !can_make("rotation by logrotate", missing) {
+        return;
+    }
+    let peer = start();
+    let signal = format!("kill -HUP {}", peer.id());
+    let text = configuration("logrotate/alldata-peer");
+    let path = peer.file(NAME).display().to_string();
+    let text = replace(&text, "/var/lib/alldata-peer/events.ndjson", &path);
+    let text = replace(&text, "systemctl reload alldata-peer.service", &signal);
+    let text = replace(&text, "    su alldata-peer alldata-peer\n", "");
+    fs::write(peer.file("logrotate.conf"), text).expect("writes");
+    let mode = fs::Permissions::from_mode(0o600);
+    fs::set_permissions(peer.file("logrotate.conf"), mode).expect("sets a mode");
+    let output = Command::new(found.expect("is there"))
+        .args(["--force", "--state"])
+        .args([peer.file("state"), peer.file("logrotate.conf")])
+        .output()
+        .expect("runs");
+    assert!(output.status.success(), "{output:?}");
+    peer.put("key2", "2").assert_created();
+    assert_eq!(read(&peer.file(NAME)), SECOND);
+    let files = fs::read_dir(peer.file("dir")).expect("lists");
+    let mut files: Vec<_> = files.map(|file| file.expect("is read").path()).collect();
+    files.retain(|file| *file != peer.file(NAME));
+    assert_eq!(files.len(), 1, "{files:?}");
+    assert_eq!(read(&files[0]), FIRST);
 }
 
 #[test]
