@@ -6,7 +6,7 @@ use std::process::Command;
 use serde_json::Value;
 
 use crate::request_table::MALFORMED;
-use crate::support::{JavaScriptPeer, Peer, Post, Runtime, can_make, installed_package};
+use crate::support::{JavaScriptPeer, Peer, Post, can_make, installed_package};
 
 /// Uses the page by the protocol of the browser's developer tools.
 const DRIVER: &str = include_str!("../runtimes/browser.mjs");
@@ -17,7 +17,7 @@ fn page_keeps_events_when_the_browser_is_killed() {
     let missing = chromium
         .err()
         .map(|_| "there is no chromium: sudo apt-get install chromium");
-    if !can_make("a peer in a browser", Runtime::Node.missing().or(missing)) {
+    if !can_make("a peer in a browser", missing) {
         return;
     }
     let directory = tempfile::tempdir().expect("makes a directory");
@@ -30,7 +30,7 @@ fn page_keeps_events_when_the_browser_is_killed() {
     let package = installed_package();
     let arguments = [&profile, &package, &bodies];
     let arguments = arguments.map(|path| path.to_str().expect("is text"));
-    let page = JavaScriptPeer::run_on(Runtime::Node, "browser.mjs", DRIVER, &arguments);
+    let page = JavaScriptPeer::run_with("browser.mjs", DRIVER, &arguments);
     page.output_line("state ready");
     let stored = "events 20130927T005240652508858176\t{\"a\": 1}";
     for status in ["201", "201", "409"] {

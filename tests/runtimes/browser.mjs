@@ -11,7 +11,6 @@ import { spawn } from "node:child_process";
 import { readFile } from "node:fs/promises";
 import http from "node:http";
 import { extname, join, normalize } from "node:path";
-import { createInterface } from "node:readline";
 
 const [profile, directory, bodies] = process.argv.slice(2);
 const TYPES = { ".html": "text/html", ".js": "text/javascript", ".wasm": "application/wasm" };
@@ -29,33 +28,33 @@ const files = http.createServer(async (request, response) => {
 await new Promise((resolve) => files.listen(0, "127.0.0.1", resolve));
 const address = `http://127.0.0.1:${files.address().port}/browser/index.html`;
 
-/** A browser with one page, in which `run` evaluates an expression. */
+/** A browser with one page, in which `run` evaluates an expression. It ends with this process, since its pipe does. */
 async function open() {
-  const arguments_ = [...FLAGS, "--remote-debugging-port=0", `--user-data-dir=${profile}`, "about:blank"];
-  const chromium = spawn("chromium", arguments_, { stdio: ["ignore", "ignore", "pipe"] });
-  process.once("exit", () => chromium.kill("SIGKILL"));
-  const port = await new Promise((resolve) => {
-    createInterface({ input: chromium.stderr }).on("line", (line) => {
-      const found = /DevTools listening on ws:\/\/127\.0\.0\.1:(\d+)/.exec(line);
-      if (found) resolve(found[1]);
-    });
-  });
-  const target = await fetch(`http://127.0.0.1:${port}/json/new?${encodeURIComponent(address)}`, { method: "PUT" });
-  const socket = new WebSocket((await target.json()).webSocketDebuggerUrl);
-  await new Promise((resolve) => socket.addEventListener("open", resolve));
+  const flags = [...FLAGS, "--remote-debugging-pipe", `--user-data-dir=${profile}`, "about:blank"];
+  const chromium = spawn("chromium", flags, { stdio: ["ignore", "ignore", "ignore", "pipe", "pipe"] });
   const waiting = new Map();
-  let calls = 0;
-  socket.addEventListener("message", ({ data }) => {
-    const { id, ...message } = JSON.parse(data);
-    waiting.get(id)?.(message);
-    waiting.delete(id);
+  let text = "";
+  chromium.stdio[4].setEncoding("utf8").on("data", (part) => {
+    const messages = (text + part).split("\0");
+    text = messages.pop();
+    for (const message of messages) {
+      const { id, result } = JSON.parse(message);
+      waiting.get(id)?.(result);
+      waiting.delete(id);
+    }
   });
-  const run = async (expression) => {
+  let calls = 0;
+  const call = (method, params, sessionId) => {
     const id = ++calls;
+    const result = new Promise((resolve) => waiting.set(id, resolve));
+    chromium.stdio[3].write(`${JSON.stringify({ id, method, params, sessionId })}\0`);
+    return result;
+  };
+  const { targetId } = await call("Target.createTarget", { url: address });
+  const { sessionId } = await call("Target.attachToTarget", { targetId, flatten: true });
+  const run = async (expression) => {
     const params = { expression, awaitPromise: true, returnByValue: true };
-    const answer = new Promise((resolve) => waiting.set(id, resolve));
-    socket.send(JSON.stringify({ id, method: "Runtime.evaluate", params }));
-    return (await answer).result?.result?.value;
+    return (await call("Runtime.evaluate", params, sessionId))?.result?.value;
   };
   const kill = () => new Promise((resolve) => chromium.once("exit", resolve).kill("SIGKILL"));
   return { run, kill };

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
 use rustix::process::Signal;
@@ -37,15 +38,25 @@ impl JavaScriptPeer {
         Self::start(node.args(["--eval", script]))
     }
 
-    /// Runs a module on another runtime. `name` is that of its file, for no other module. `arguments` are those of
-    /// the script.
+    /// Runs a module with arguments. `name` is that of its file, for no other module.
+    pub fn run_with(name: &str, script: &str, arguments: &[&str]) -> Self {
+        let mut node = Command::new("node");
+        Self::start(node.arg(Self::write(name, script)).args(arguments))
+    }
+
+    /// The same on another runtime.
     pub fn run_on(runtime: Runtime, name: &str, script: &str, arguments: &[&str]) -> Self {
+        let file = Self::write(name, script);
+        Self::start(runtime.command(&file).args(arguments))
+    }
+
+    fn write(name: &str, script: &str) -> PathBuf {
         let file = installed().join(name);
         // Another script of this name may be starting.
         if fs::read_to_string(&file).ok().as_deref() != Some(script) {
             fs::write(&file, script).expect("is written");
         }
-        Self::start(runtime.command(&file).args(arguments))
+        file
     }
 
     pub(super) fn start(command: &mut Command) -> Self {
