@@ -17,7 +17,7 @@ use futures_util::stream;
 use http_body_util::{BodyExt as _, Full, Limited, StreamBody};
 use hyper::body::{Body, Frame};
 use hyper::server::conn::http1;
-use hyper::{Request, Response};
+use hyper::{Request, Response, Version};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
@@ -307,6 +307,28 @@ fn body_that_ends_with_error_is_never_put() {
     });
     assert_eq!(trial.stored("cut"), None);
     assert_eq!(trial.stored("whole").as_deref(), Some("1"));
+}
+
+/// RFC 9113, section 8.2.2, forbids the field.
+#[test]
+fn response_over_http_2_has_no_connection_field() {
+    let builder = PeerServer::builder().on_put(|_, _| async { Ok(()) });
+    let mounted = Mounted::axum(builder.limits(Limits {
+        max_body_bytes: 10,
+        ..Limits::default()
+    }));
+    mounted.runtime.block_on(async {
+        for (version, closes) in [(Version::HTTP_11, true), (Version::HTTP_2, false)] {
+            let data = Bytes::from_static(b"{\"key\":\"large\",\"event\":1}");
+            let frames = stream::iter([Ok::<_, io::Error>(Frame::data(data))]);
+            let request = Request::post("/_put").version(version);
+            let request = request.body(StreamBody::new(frames)).expect("is valid");
+            let response = mounted.peer.service().call(request).await;
+            let response = response.expect("never fails");
+            assert_eq!(response.status(), 413);
+            assert_eq!(response.headers().contains_key("connection"), closes);
+        }
+    });
 }
 
 #[test]

@@ -211,32 +211,27 @@ impl Counter {
         );
         let (status, description) = (example.status, reason.describe());
         let (name, text) = (description.name, description.text);
+        // The level of a line has to be constant.
+        macro_rules! log {
+            ($level:ident) => {
+                tracing::$level!(
+                    status,
+                    reason = name,
+                    count,
+                    total,
+                    request_id,
+                    address,
+                    client,
+                    key,
+                    detail,
+                    "refused: {text}"
+                )
+            };
+        }
         if description.level == Level::WARN {
-            tracing::warn!(
-                status,
-                reason = name,
-                count,
-                total,
-                request_id,
-                address,
-                client,
-                key,
-                detail,
-                "refused: {text}"
-            );
+            log!(warn);
         } else {
-            tracing::info!(
-                status,
-                reason = name,
-                count,
-                total,
-                request_id,
-                address,
-                client,
-                key,
-                detail,
-                "refused: {text}"
-            );
+            log!(info);
         }
         count
     }
