@@ -73,8 +73,12 @@ use crate::util::request_id::RequestId;
 ///
 /// # Extensions of a request
 ///
-/// [`ClientAddress`] tells the address of the client, for the authorizer and for a sink. [`Identity`](crate::Identity) names a client that a layer
-/// above has authenticated, for the log and for a sink; an authorizer replaces it. A proxy's header fields are not looked at.
+/// [`ClientAddress`] tells the address at the other end of the connection, for the authorizer, the log and a sink. If it
+/// is that of a proxy that [`trusted_proxies`](crate::PeerServerBuilder::trusted_proxies) names, the proxy's field tells
+/// the client. [`Identity`] names a client that a layer above has authenticated, for the log and a sink; an authorizer
+/// replaces it.
+///
+/// [`Identity`]: crate::Identity
 #[derive(Clone)]
 pub struct PutService {
     /// Does not keep the sink open once the server was dropped.
@@ -82,7 +86,7 @@ pub struct PutService {
     shutdown: Arc<Shutdown>,
 }
 
-/// The address of a client, as an extension of a request to a [`PutService`].
+/// The address at the other end of a connection, as an extension of a request to a [`PutService`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ClientAddress(pub SocketAddr);
 
