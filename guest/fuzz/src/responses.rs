@@ -30,14 +30,7 @@ const FIELDS: [&str; 8] = [
 ];
 
 /// The members of a problem document.
-const MEMBERS: [&str; 6] = [
-    "detail",
-    "request_id",
-    "retry",
-    "status",
-    "stored",
-    "title",
-];
+const MEMBERS: [&str; 6] = ["detail", "request_id", "retry", "status", "stored", "title"];
 
 /// A response.
 #[derive(Debug)]
@@ -185,7 +178,10 @@ fn check_body(response: &Response, body: &[u8]) -> String {
         problem["title"].is_string() && problem["retry"].is_boolean(),
         "{problem}"
     );
-    assert_eq!(problem["request_id"].as_str(), response.field("x-request-id"));
+    assert_eq!(
+        problem["request_id"].as_str(),
+        response.field("x-request-id")
+    );
     // The sink always reports the outcome.
     assert_eq!(problem["stored"], "no", "{problem}");
     let detail = problem["detail"].as_str().expect("the detail is a text");
