@@ -143,6 +143,29 @@ fn store_that_does_not_answer_leaves_the_put_unknown() {
     answer.assert_is(503, "Service Unavailable", "no", true);
 }
 
+/// The client learns what the status says, since no other peer may get the put then.
+#[test]
+fn status_counts_though_the_body_of_the_response_stalls() {
+    if !Wasmtime::V48.can_start() {
+        return;
+    }
+    let store = ScriptedPeer::start(|exchange| {
+        exchange.read_body();
+        exchange.send("HTTP/1.1 409 Conflict\r\nContent-Length: 9\r\n\r\n{");
+    });
+    let server = WasmtimeServe::start(
+        Wasmtime::V48,
+        composed_for_wasi_0_3("forward"),
+        &[
+            ("ALLDATA_PEER_FORWARD_URL", &store.url()),
+            ("ALLDATA_PEER_FORWARD_TIMEOUT_MS", "1000"),
+        ],
+        None,
+    );
+    let answer = server.connect().ask(&Post::put("key1", "1"));
+    answer.assert_problem(409);
+}
+
 #[test]
 fn body_beyond_the_limit_is_too_large() {
     if !Wasmtime::V48.can_start() {

@@ -6,7 +6,7 @@ use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::cell::Cell;
-use core::pin::pin;
+use core::pin::{Pin, pin};
 
 use alldata_peer_protocol::client::{MAX_PROBLEM_BYTES, PUT_BODY_END, PeerError, put_body_start};
 use futures_util::future::{Either, select};
@@ -31,12 +31,9 @@ pub(crate) async fn put(
     let timeout_ns = configuration.timeout_ms * NANOSECONDS_PER_MILLISECOND;
     // Whether the peer may have the complete body.
     let is_whole = Cell::new(false);
-    let exchange = exchange(peer, configuration, key, event, &is_whole);
-    match select(pin!(exchange), pin!(wait_for(timeout_ns))).await {
-        Either::Left((result, _)) => result,
-        Either::Right(((), _)) => Err(PutFailure::lost("no answer in time")),
-    }
-    .map_err(|failure| match is_whole.get() {
+    let deadline = pin!(wait_for(timeout_ns));
+    let exchange = exchange(peer, configuration, key, event, &is_whole, deadline);
+    exchange.await.map_err(|failure| match is_whole.get() {
         true => failure,
         // No peer stores an incomplete body.
         false => failure.not_stored(),
@@ -49,6 +46,7 @@ async fn exchange(
     key: &str,
     event: &str,
     is_whole: &Cell<bool>,
+    mut deadline: Pin<&mut impl Future<Output = ()>>,
 ) -> Result<(), PutFailure> {
     let head = put_body_start(key);
     let parts = [&head, event, PUT_BODY_END].map(str::as_bytes);
@@ -58,14 +56,22 @@ async fn exchange(
         .map_err(|reason| PutFailure::new(PeerError::Failed(reason.clone()), reason))?;
     let sending = pin!(write(writer, parts, is_whole));
     // A body that is not sent to its end is no error yet: the response may come before.
-    let response = match select(pin!(send(request)), sending).await {
+    let response = async {
+        match select(pin!(send(request)), sending).await {
+            Either::Left((response, _)) => response,
+            Either::Right(((), response)) => response.await,
+        }
+    };
+    let response = match select(pin!(response), deadline.as_mut()).await {
         Either::Left((response, _)) => response,
-        Either::Right(((), response)) => response.await,
+        Either::Right(((), _)) => return Err(PutFailure::lost("no answer in time")),
     };
     let response = response.map_err(|code| classify_error(&code))?;
     let status = response.get_status_code();
     let retry_after = response.get_headers().get("retry-after").into_iter().next();
-    let text = read_body(response).await;
+    let mut text = Vec::new();
+    // The status counts though the rest of the body does not come.
+    select(pin!(read_body(response, &mut text)), deadline).await;
     read_result(status, retry_after, &text)
 }
 
@@ -120,11 +126,10 @@ async fn write(mut writer: StreamWriter<u8>, parts: [&[u8]; 3], is_whole: &Cell<
     writer.write_all(end.to_vec()).await;
 }
 
-/// The body, up to the size of a problem.
-async fn read_body(response: Response) -> Vec<u8> {
+/// Appends the body, up to the size of a problem.
+async fn read_body(response: Response, text: &mut Vec<u8>) {
     let (_, processed) = wit_future::new(|| Ok(()));
     let (mut stream, _trailers) = Response::consume_body(response, processed);
-    let mut text = Vec::new();
     while text.len() < MAX_PROBLEM_BYTES {
         let rest = Vec::with_capacity(MAX_PROBLEM_BYTES - text.len());
         let (result, chunk) = stream.read(rest).await;
@@ -133,5 +138,4 @@ async fn read_body(response: Response) -> Vec<u8> {
             break;
         }
     }
-    text
 }
