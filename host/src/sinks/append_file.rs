@@ -38,6 +38,8 @@ pub(super) struct AppendFile {
     pub(super) is_rescued: bool,
     rescue_failed_at: Option<Instant>,
     pub(super) is_finished: bool,
+    /// How many times a new file took the place of the old one.
+    pub(super) reopenings: u64,
 }
 
 /// Why a file was not written, or may have been written in vain.
@@ -105,6 +107,7 @@ impl AppendFile {
             is_rescued: false,
             is_finished: false,
             rescue_failed_at: None,
+            reopenings: 0,
         })
     }
 
@@ -161,11 +164,14 @@ impl AppendFile {
             let found = self
                 .check_for(before)
                 .and_then(|()| self.check_for(&written));
-            let before = self.acknowledged.replace(written);
+            let (before, reopenings) = (self.acknowledged.replace(written), self.reopenings);
             if let Err(what) = found
                 && let Err(what) = self.await_rotation(what)
             {
-                self.acknowledged = before;
+                // A new file that was moved at once has nothing of the old one.
+                if self.reopenings == reopenings {
+                    self.acknowledged = before;
+                }
                 return Err(AppendError::DisplacedMeanwhile(what));
             }
         }

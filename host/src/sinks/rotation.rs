@@ -45,7 +45,8 @@ impl AppendFile {
                 source: io::Error::other(what.to_string()),
             });
         }
-        let new = Self::open(&self.path, Arc::clone(&self.reopening))?;
+        let mut new = Self::open(&self.path, Arc::clone(&self.reopening))?;
+        new.reopenings = self.reopenings + 1;
         let mut old = mem::replace(self, new);
         old.is_finished = true;
         tracing::info!(
