@@ -58,8 +58,8 @@ pub use limits::Limits;
 pub use server::auth::{Authorizer, MIN_TOKEN_BYTES, RequestHead, TokenFile, Unauthorized};
 pub use server::{
     AccessLog, ClientAddress, DEFAULT_PORT, ForwardedField, Health, ListenAddress, LocalAddress,
-    Monitor, NotReady, PeerListener, PeerServer, PeerServerBuilder, PutService, ResponseBody,
-    TrustedProxies, TrustedProxy,
+    Monitor, NotReady, PeerListener, PeerServer, PeerServerBuilder, PutService, Reloaded,
+    ResponseBody, TrustedProxies, TrustedProxy,
 };
 pub use sink::{PutError, PutSink};
 #[cfg(feature = "tls")]

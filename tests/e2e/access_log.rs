@@ -157,6 +157,7 @@ fn sighup_reopens_file() {
     fs::create_dir(&log).expect("makes a directory");
     peer.signal(Signal::HUP);
     peer.log_line("access log not reopened");
+    peer.log_line("not all was reloaded");
     peer.put("key4", "1").assert_created();
     peer.signal(Signal::TERM);
     assert_eq!(peer.wait().code(), Some(0));
@@ -241,8 +242,28 @@ fn file_that_cannot_be_used_is_refused_at_the_start() {
         named && missing.stderr.contains("/nonexistent/access.log"),
         "{missing:?}"
     );
-    let both = refused("-", "ndjson:-", 2);
-    assert!(both.stderr.contains("standard output"), "{both:?}");
+    for (log, sink) in [("-", "-"), ("-", "/dev/stdout"), ("/dev/stdout", "-")] {
+        let both = refused(log, &format!("ndjson:{sink}"), 2);
+        assert!(both.stderr.contains("would both write"), "{both:?}");
+    }
+    let events = directory.path().join("events.ndjson");
+    for _ in 0..2 {
+        // Before the file exists, and after.
+        let both = refused(text(&events), &format!("ndjson:{}", text(&events)), 2);
+        assert!(both.stderr.contains("would both write"), "{both:?}");
+        fs::write(&events, "").expect("writes");
+    }
+    let _server = Peer::builder()
+        .sink(&format!("ndjson:{}", text(&events)))
+        .start();
+    let locked = run(&[
+        "serve",
+        "--sink=memory:",
+        "--port=0",
+        "--access-log",
+        text(&events),
+    ]);
+    assert!(locked.assert_failed(1).contains("locked"), "{locked:?}");
 }
 
 #[test]

@@ -44,6 +44,7 @@ mod access_log;
 mod context;
 mod reload_source;
 mod reloader;
+mod watched_source;
 
 mod access_entry;
 mod put_service;
@@ -76,4 +77,5 @@ pub(crate) use monitor::Observed;
 pub use monitor::{Health, Monitor, NotReady};
 pub use peer_server::PeerServer;
 pub use put_service::{ClientAddress, PutService, ResponseBody};
+pub use reloader::Reloaded;
 pub use trusted_proxies::{ForwardedField, TrustedProxies, TrustedProxy};

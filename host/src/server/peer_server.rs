@@ -21,7 +21,7 @@ use crate::server::listen_address::LocalAddress;
 use crate::server::listener::Listener;
 use crate::server::monitor::{Health, Monitor};
 use crate::server::put_service::PutService;
-use crate::server::reloader::Reloader;
+use crate::server::reloader::{Reloaded, Reloader};
 use crate::server::shutdown::{Phase, until};
 use crate::server::transport::{OpenConnection, Transport};
 use crate::sink::{BoxSink, PutSink as _};
@@ -215,11 +215,12 @@ impl PeerServer {
     }
 
     /// The same, and waits until it is done.
-    pub async fn reload_and_wait(&self) -> bool {
-        if let Some(reloader) = &self.reloader {
-            reloader.request().await;
+    pub async fn reload_and_wait(&self) -> Reloaded {
+        match &self.reloader {
+            None => Reloaded::Nothing,
+            Some(reloader) if reloader.request().await => Reloaded::All,
+            Some(_) => Reloaded::Failed,
         }
-        self.reloader.is_some()
     }
 
     /// Stops accepting connections, finishes the requests in service, and flushes the sink, all within

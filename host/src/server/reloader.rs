@@ -1,37 +1,40 @@
 //! Reads certificates and tokens again when their files change or on request, has the sink reopen its file on request,
-//! and warns of certificates that expire. It all happens beside the connections, in one task for each server.
+//! and warns of certificates that expire. It all happens beside the connections, in one task for each source.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::error::Error;
 use crate::server::reload_source::Source;
-use crate::util::log_limiter::LogLimiter;
+use crate::server::watched_source::Watched;
 
 /// How often the files are looked at: soon enough for a person who has replaced one, and cheap.
 const POLL_INTERVAL: Duration = Duration::from_secs(2);
 
-/// How many looks in a row may find another change until the source is read anyway: 10 s. A file that is being written
-/// is not read in part, and one that changes all the time is still read.
-const MAX_CHANGES_IN_A_ROW: u32 = 5;
+/// The result of [`PeerServer::reload_and_wait`](crate::PeerServer::reload_and_wait).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reloaded {
+    /// The server has nothing to read again.
+    Nothing,
+    /// All was read again or reopened.
+    All,
+    /// Not all was; the errors are in the log. The old stays in effect where it failed, and it is tried again.
+    Failed,
+}
 
-/// How long before its expiry a certificate is warned of: two weeks, as it is usual for renewals by hand.
-const EXPIRY_WARNING_TIME: Duration = Duration::from_secs(14 * DAY_SECONDS);
-
-/// The pause between two warnings of the same certificate.
-const EXPIRY_WARNING_PAUSE: Duration = Duration::from_secs(DAY_SECONDS);
-
-const DAY_SECONDS: u64 = 24 * 60 * 60;
-
-/// The task of a server; it ends when this is dropped.
+/// The tasks of a server, one for each source, so that one that blocks does not hold up the others. They end when this
+/// is dropped.
 #[derive(Debug)]
 pub(crate) struct Reloader {
     requests: watch::Sender<Requests>,
-    /// The number of the last request that was carried out. Closed once the task has ended.
-    done: watch::Receiver<u64>,
+    tasks: Vec<SourceTask>,
+}
+
+#[derive(Debug)]
+struct SourceTask {
+    /// Closed once the task has ended.
+    done: watch::Receiver<Done>,
     _task: AbortOnDropHandle<()>,
 }
 
@@ -41,82 +44,87 @@ struct Requests {
     is_over: bool,
 }
 
-/// A source, and the state of its watching.
-struct Watched {
-    source: Source,
-    /// When its expiry was warned of.
-    warned: Option<Instant>,
-    /// Whether it is to be read: it has changed, or the last attempt failed.
-    is_pending: bool,
-    /// How many of the last looks found a change.
-    changes_in_a_row: u32,
-    failing: LogLimiter,
+/// The last request that was carried out for a source.
+#[derive(Debug, Default, Clone, Copy)]
+struct Done {
+    number: u64,
+    has_failed: bool,
 }
 
 impl Reloader {
-    /// Starts the task, unless there is nothing to read again.
+    /// Starts the tasks, unless there is nothing to read again.
     pub(crate) fn start(sources: Vec<Source>) -> Option<Self> {
         if sources.is_empty() {
             return None;
         }
-        let (requests, requested) = watch::channel(Requests::default());
-        let (reporting, done) = watch::channel(0);
-        let watched = sources.into_iter().map(Watched::new);
-        let task = tokio::spawn(run(watched.collect(), requested, reporting));
-        Some(Self {
-            requests,
-            done,
-            _task: AbortOnDropHandle::new(task),
-        })
+        let requests = watch::Sender::new(Requests::default());
+        let start = |source| {
+            let (reporting, done) = watch::channel(Done::default());
+            let task = tokio::spawn(run(Watched::new(source), requests.subscribe(), reporting));
+            let _task = AbortOnDropHandle::new(task);
+            SourceTask { done, _task }
+        };
+        let tasks = sources.into_iter().map(start).collect();
+        Some(Self { requests, tasks })
     }
 
-    /// Has the task read all sources again. Requests during one are served by one more. The future waits until it is
-    /// done.
-    pub(crate) fn request(&self) -> impl Future<Output = ()> + use<> {
+    /// Has the tasks read all sources again. Requests during one are served by one more. The future waits until it is
+    /// done, and returns whether all succeeded.
+    pub(crate) fn request(&self) -> impl Future<Output = bool> + use<> {
         self.requests.send_modify(|requests| requests.made += 1);
         let number = self.requests.borrow().made;
-        let mut done = self.done.clone();
+        let all: Vec<_> = self.tasks.iter().map(|task| task.done.clone()).collect();
         async move {
-            // An error: the task has ended, and has said why.
-            let _ = done.wait_for(|done| *done >= number).await;
+            let mut has_succeeded = true;
+            for mut done in all {
+                let done = done.wait_for(|done| done.number >= number).await;
+                // An error: the task has ended, and has said why.
+                has_succeeded &= done.is_ok_and(|done| !done.has_failed);
+            }
+            has_succeeded
         }
     }
 
-    /// Ends the task, and waits for that.
+    /// Ends the tasks, and waits for that.
     pub(crate) async fn stop(&self) {
         self.requests
             .send_modify(|requests| requests.is_over = true);
-        let mut done = self.done.clone();
-        while done.changed().await.is_ok() {}
+        for task in &self.tasks {
+            let mut done = task.done.clone();
+            while done.changed().await.is_ok() {}
+        }
     }
 }
 
 async fn run(
-    mut watched: Vec<Watched>,
+    mut watched: Watched,
     mut requested: watch::Receiver<Requests>,
-    done: watch::Sender<u64>,
+    done: watch::Sender<Done>,
 ) {
     loop {
         let Requests { made, is_over } = *requested.borrow_and_update();
         if is_over {
             return;
         }
-        let is_requested = made > *done.borrow();
+        let is_requested = made > done.borrow().number;
         // Files may be on a mount that blocks.
         let checked = tokio::task::spawn_blocking(move || {
-            for watched in &mut watched {
-                watched.check(is_requested);
-            }
+            watched.check(is_requested);
             watched
         });
         watched = match checked.await {
             Ok(watched) => watched,
             Err(error) => {
-                tracing::error!(%error, "certificates and tokens are not read again any more");
+                tracing::error!(%error, "a source is not read again any more");
                 return;
             }
         };
-        done.send_replace(made);
+        if is_requested {
+            done.send_replace(Done {
+                number: made,
+                has_failed: watched.is_pending,
+            });
+        }
         tokio::select! {
             changed = requested.changed() => if changed.is_err() { return },
             () = tokio::time::sleep(POLL_INTERVAL) => {}
@@ -124,197 +132,52 @@ async fn run(
     }
 }
 
-impl Watched {
-    fn new(source: Source) -> Self {
-        Self {
-            source,
-            warned: None,
-            is_pending: false,
-            changes_in_a_row: 0,
-            failing: LogLimiter::default(),
-        }
-    }
-
-    fn check(&mut self, is_requested: bool) {
-        // An embedder's authorizer that panics must not end the watching.
-        let checked = catch_unwind(AssertUnwindSafe(|| {
-            // Always asked, so that a change that is read now is not read again.
-            let has_changed = self.source.has_changed();
-            if self.is_due(has_changed, is_requested) {
-                // Until it has succeeded, also if it panics.
-                self.is_pending = true;
-                let reloaded = self.source.reload();
-                self.is_pending = reloaded.is_err();
-                self.log(reloaded, is_requested);
-            }
-        }));
-        if checked.is_err() {
-            self.log_failure("its code panicked", is_requested);
-        }
-        self.warn_of_expiry();
-    }
-
-    /// Whether the source is to be read now. After a change this is once a look has found no other, since the file
-    /// may be written in parts.
-    fn is_due(&mut self, has_changed: bool, is_requested: bool) -> bool {
-        self.is_pending |= has_changed;
-        self.changes_in_a_row = if has_changed {
-            self.changes_in_a_row + 1
-        } else {
-            0
-        };
-        let is_settled = !has_changed || self.changes_in_a_row >= MAX_CHANGES_IN_A_ROW;
-        let is_due = is_requested || self.is_pending && is_settled;
-        if is_due {
-            self.changes_in_a_row = 0;
-        }
-        is_due
-    }
-
-    fn log(&mut self, reloaded: Result<(), Error>, is_requested: bool) {
-        let reloading = self.source.reloading();
-        match reloaded {
-            Ok(()) => {
-                self.warned = None;
-                self.failing = LogLimiter::default();
-                match self.source.expiry() {
-                    Some((_, expires)) => tracing::info!(expires, "{}", reloading.done),
-                    None => tracing::info!("{}", reloading.done),
-                }
-            }
-            Err(error) => self.log_failure(&with_causes(&error), is_requested),
-        }
-    }
-
-    /// Logs each failure of a requested attempt, and the others now and then.
-    fn log_failure(&self, error: &str, is_requested: bool) {
-        let suppressed = self.failing.check(error);
-        if is_requested || suppressed.is_some() {
-            let suppressed = suppressed.unwrap_or(0);
-            tracing::error!(
-                %error,
-                suppressed,
-                "{}: the old stays in effect until an attempt succeeds",
-                self.source.reloading().failed
-            );
-        }
-    }
-
-    fn warn_of_expiry(&mut self) {
-        let Some((expiry, expires)) = self.source.expiry() else {
-            return;
-        };
-        let left = expiry.duration_since(SystemTime::now());
-        let left = left.unwrap_or(Duration::ZERO);
-        let is_warned = self
-            .warned
-            .is_some_and(|warned| warned.elapsed() < EXPIRY_WARNING_PAUSE);
-        if left > EXPIRY_WARNING_TIME || is_warned {
-            return;
-        }
-        self.warned = Some(Instant::now());
-        if left.is_zero() {
-            tracing::warn!(expires, "the TLS certificate has expired (--tls-cert)");
-        } else {
-            let days = left.as_secs() / DAY_SECONDS;
-            tracing::warn!(
-                expires,
-                days,
-                "the TLS certificate expires soon (--tls-cert)"
-            );
-        }
-    }
-}
-
-/// The texts of an error and its causes, but those that a text before has already.
-fn with_causes(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let cause_text = cause.to_string();
-        if !text.contains(&cause_text) {
-            text = format!("{text}: {cause_text}");
-        }
-        source = cause.source();
-    }
-    text
-}
-
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-    use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+    use std::sync::atomic::Ordering;
+    use std::sync::mpsc::{Receiver, channel};
+    use std::sync::{Arc, Mutex, Weak};
+    use std::time::Duration;
 
-    use super::{MAX_CHANGES_IN_A_ROW, Watched};
+    use super::Reloader;
     use crate::error::Error;
-    use crate::server::auth::{Authorizer, RequestHead, Unauthorized};
     use crate::server::reload_source::Source;
-    use crate::util::identity::Identity;
+    use crate::server::watched_source::tests::Scripted;
+    use crate::sink::reopen::Reopen;
 
-    #[derive(Default)]
-    struct Scripted {
-        has_changed: AtomicBool,
-        is_valid: AtomicBool,
-        reloads: AtomicU32,
+    const DEADLINE: Duration = Duration::from_secs(30);
+
+    /// A sink whose file cannot be reopened until the test ends.
+    struct Blocked(Mutex<Receiver<()>>);
+
+    impl Reopen for Blocked {
+        fn reopen(&self) -> Result<(), Error> {
+            let _ = self.0.lock().expect("is whole").recv();
+            Ok(())
+        }
     }
 
-    impl Authorizer for Scripted {
-        fn authorize(&self, _: &RequestHead<'_>) -> Result<Identity, Unauthorized> {
-            Err(Unauthorized::NoCredentials)
-        }
-
-        fn has_changed(&self) -> bool {
-            self.has_changed.load(Ordering::Relaxed)
-        }
-
-        fn reload(&self) -> Result<(), Error> {
-            self.reloads.fetch_add(1, Ordering::Relaxed);
-            if self.is_valid.load(Ordering::Relaxed) {
-                return Ok(());
+    #[tokio::test]
+    async fn sink_that_blocks_does_not_hold_up_tokens() {
+        let (go_on, wait) = channel::<()>();
+        let blocked: Arc<dyn Reopen> = Arc::new(Blocked(Mutex::new(wait)));
+        let tokens = Arc::new(Scripted::default());
+        let sources = vec![
+            Source::Sink(Arc::downgrade(&blocked) as Weak<dyn Reopen>),
+            Source::Authorizer(tokens.clone()),
+        ];
+        let reloader = Reloader::start(sources).expect("has sources");
+        let request = reloader.request();
+        let read = async {
+            while tokens.reloads.load(Ordering::Relaxed) == 0 {
+                tokio::task::yield_now().await;
             }
-            Err(Error::TokenFile {
-                path: "tokens".into(),
-                reason: "it is scripted".to_owned(),
-            })
-        }
-    }
-
-    /// The number of reloads after each look. A look is (changed, valid, requested).
-    fn reloads(looks: &[(bool, bool, bool)]) -> Vec<u32> {
-        let source = Arc::new(Scripted::default());
-        let mut watched = Watched::new(Source::Authorizer(source.clone()));
-        let after = looks.iter().map(|&(has_changed, is_valid, is_requested)| {
-            source.has_changed.store(has_changed, Ordering::Relaxed);
-            source.is_valid.store(is_valid, Ordering::Relaxed);
-            watched.check(is_requested);
-            source.reloads.load(Ordering::Relaxed)
-        });
-        after.collect()
-    }
-
-    #[test]
-    fn changing_source_is_read_once_it_has_settled() {
-        let (changed, same) = ((true, true, false), (false, true, false));
-        let looks = [same, changed, changed, same, same];
-        assert_eq!(reloads(&looks), [0, 0, 0, 1, 1]);
-    }
-
-    #[test]
-    fn request_is_served_at_once() {
-        assert_eq!(reloads(&[(true, true, true), (false, true, false)]), [1, 1]);
-    }
-
-    #[test]
-    fn source_that_always_changes_is_still_read() {
-        let looks = [(true, true, false); 2 * MAX_CHANGES_IN_A_ROW as usize];
-        assert_eq!(reloads(&looks).last(), Some(&2));
-    }
-
-    #[test]
-    fn failed_attempt_is_repeated_until_it_succeeds_but_not_during_a_change() {
-        let (failing, changed) = ((false, false, false), (true, true, false));
-        let (valid, requested) = ((false, true, false), (false, false, true));
-        let looks = [requested, failing, changed, valid, valid];
-        assert_eq!(reloads(&looks), [1, 2, 2, 3, 3]);
+        };
+        let read = tokio::time::timeout(DEADLINE, read).await;
+        drop(go_on);
+        read.expect("tokens are read");
+        assert!(!request.await, "the scripted authorizer fails");
+        tokens.is_valid.store(true, Ordering::Relaxed);
+        assert!(reloader.request().await);
     }
 }

@@ -267,9 +267,10 @@ impl PeerBuilder {
 
     /// Starts the server and waits until it listens.
     pub fn start(self) -> Peer {
-        let writes_events = self.arguments.iter().any(|argument| argument == "ndjson:-");
+        let is_other = |argument: &String| argument == "ndjson:-" || argument == "-";
+        let writes_other = self.arguments.iter().any(is_other);
         let mut peer = self.start_for_operators();
-        let line = match writes_events {
+        let line = match writes_other {
             true => peer.log_line("listening on"),
             false => peer.stdout.next(DEADLINE),
         };

@@ -6,7 +6,7 @@ use std::sync::{Arc, OnceLock};
 use alldata_peer_server_http::sink::{BoxSink, LossReport};
 use alldata_peer_server_http::sinks::SinkOptions;
 use alldata_peer_server_http::{
-    Error, LocalAddress, Monitor, PeerListener, PeerServer, PeerServerBuilder, sinks,
+    Error, LocalAddress, Monitor, PeerListener, PeerServer, PeerServerBuilder, Reloaded, sinks,
 };
 use anyhow::{Context as _, Result};
 use tokio::runtime::Handle;
@@ -79,7 +79,7 @@ async fn run(arguments: Serve, passed: Vec<PeerListener>) -> Result<()> {
         }
     };
     panics::server_listens();
-    let line = announce(&server, arguments.sink.as_deref() == Some("ndjson:-"));
+    let line = announce(&server, access_log::is_stdout_taken(&arguments));
     startup::log(&server, &arguments, sink.as_deref());
     service_manager::ready(&line);
     let signal = tokio::select! {
@@ -111,12 +111,12 @@ async fn run(arguments: Serve, passed: Vec<PeerListener>) -> Result<()> {
     }
 }
 
-/// Reads files again, and reopens that of the sink. Returns whether there are any.
-async fn reload(server: &PeerServer, status: &str) -> bool {
+/// Reads files again, and reopens that of the sink.
+async fn reload(server: &PeerServer, status: &str) -> Reloaded {
     service_manager::reloading();
-    let has_any = server.reload_and_wait().await;
+    let reloaded = server.reload_and_wait().await;
     service_manager::ready(status);
-    has_any
+    reloaded
 }
 
 /// A server, the URL of its sink unless the component has its own, and the losses of that sink at the end.
@@ -220,15 +220,15 @@ pub(crate) async fn run_on_blocking_thread<T: Send + 'static, F: Future<Output =
 }
 
 /// Prints the addresses of the server: one line on standard output, or on standard error if standard output
-/// is the sink. An error is logged and the server continues.
-fn announce(server: &PeerServer, is_stdout_sink: bool) -> String {
+/// is the sink or the access log. An error is logged and the server continues.
+fn announce(server: &PeerServer, is_stdout_taken: bool) -> String {
     let url = |address: &LocalAddress| match address {
         LocalAddress::Tcp(address) => format!("{}://{address}", server.scheme()),
         other => other.to_string(),
     };
     let addresses: Vec<String> = server.listen_addresses().iter().map(url).collect();
     let line = format!("listening on {}", addresses.join(", "));
-    if is_stdout_sink {
+    if is_stdout_taken {
         output::report(&line);
         return line;
     }

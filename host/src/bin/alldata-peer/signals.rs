@@ -44,6 +44,7 @@ mod unix {
     use std::task::Poll;
     use std::{fs, io, thread};
 
+    use alldata_peer_server_http::Reloaded;
     use rustix::process::Signal as Number;
     use tokio::runtime::{Builder, Runtime};
     use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -91,12 +92,11 @@ mod unix {
 
         /// Waits for the next signal that ends the server.
         pub(crate) async fn next(&mut self) -> &'static str {
-            self.next_or_reload(|| ready(false)).await
+            self.next_or_reload(|| ready(Reloaded::Nothing)).await
         }
 
-        /// The same. On SIGHUP `reload` is called, which returns whether there is something to read again.
-        /// Those that come meanwhile are served by one more call.
-        pub(crate) async fn next_or_reload<F: Future<Output = bool>>(
+        /// The same. On SIGHUP `reload` is called. Those that come meanwhile are served by one more call.
+        pub(crate) async fn next_or_reload<F: Future<Output = Reloaded>>(
             &mut self,
             reload: impl Fn() -> F,
         ) -> &'static str {
@@ -105,15 +105,23 @@ mod unix {
                     (_, signal) = self.ending.next() => return signal,
                     ignored = self.ignored.next() => ignored,
                 };
-                let has_reloaded = number == Number::HUP
-                    && tokio::select! {
+                let mut reloaded = Reloaded::Nothing;
+                if number == Number::HUP {
+                    reloaded = tokio::select! {
                         (_, signal) = self.ending.next() => return signal,
-                        has_reloaded = reload() => has_reloaded,
+                        reloaded = reload() => reloaded,
                     };
-                if has_reloaded {
-                    tracing::info!(signal, "certificates, tokens and files were reloaded");
-                } else {
-                    tracing::info!(signal, "ignored: SIGTERM or SIGINT ends the server");
+                }
+                match reloaded {
+                    Reloaded::All => {
+                        tracing::info!(signal, "certificates, tokens and files were reloaded");
+                    }
+                    Reloaded::Failed => {
+                        tracing::error!(signal, "not all was reloaded: see the errors before");
+                    }
+                    Reloaded::Nothing => {
+                        tracing::info!(signal, "ignored: SIGTERM or SIGINT ends the server");
+                    }
                 }
             }
         }

@@ -12,6 +12,9 @@ use crate::util::request_id::RequestId;
 /// The most bytes of a path that are logged. Longer ones are cut off.
 const MAX_PATH_BYTES: usize = 1024;
 
+/// The most bytes of a method that are logged. Longer ones are cut off; the longest that is registered has 17.
+const MAX_METHOD_BYTES: usize = 32;
+
 /// The last second that can be formatted, that of the year 9999. A clock may be wrong.
 const MAX_TIME: Duration = Duration::from_secs(253_402_300_799);
 
@@ -55,10 +58,18 @@ struct Members<'a> {
 impl RequestLine {
     pub(crate) fn new(method: &Method, path: &str) -> Self {
         Self {
-            method: method.clone(),
+            method: cut_off(method),
             path: path[..path.floor_char_boundary(MAX_PATH_BYTES)].into(),
         }
     }
+}
+
+/// The method, or its beginning.
+fn cut_off(method: &Method) -> Method {
+    let beginning = method.as_str().as_bytes().get(..MAX_METHOD_BYTES);
+    // The beginning of a token is one.
+    let beginning = beginning.and_then(|bytes| Method::from_bytes(bytes).ok());
+    beginning.unwrap_or_else(|| method.clone())
 }
 
 impl Line {
@@ -95,7 +106,7 @@ mod tests {
 
     use hyper::Method;
 
-    use super::{Line, MAX_PATH_BYTES, RequestLine};
+    use super::{Line, MAX_METHOD_BYTES, MAX_PATH_BYTES, RequestLine};
     use crate::util::identity::Identity;
     use crate::util::request_id::RequestId;
 
@@ -130,5 +141,14 @@ mod tests {
         let path = format!("/{}", "\u{e9}".repeat(MAX_PATH_BYTES));
         let request = RequestLine::new(&Method::POST, &path);
         assert_eq!(request.path.len(), MAX_PATH_BYTES - 1);
+    }
+
+    #[test]
+    fn long_method_is_cut_off() {
+        let method = "M".repeat(30_000).parse().expect("is one");
+        let request = RequestLine::new(&method, "/");
+        assert_eq!(request.method.as_str().len(), MAX_METHOD_BYTES);
+        let request = RequestLine::new(&Method::DELETE, "/");
+        assert_eq!(request.method, Method::DELETE);
     }
 }

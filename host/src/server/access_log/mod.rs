@@ -28,7 +28,8 @@ use queue::{Message, State};
 use target::Target;
 use writer::Writer;
 
-/// The most lines that wait to be written: those of 160 ms at 100,000 requests per second, in about 3 MB.
+/// The most lines that wait to be written: those of 160 ms at 100,000 requests per second, in about 3 MB; at most
+/// 20 MB if all of them have the longest method and path.
 const MAX_QUEUED_LINES: usize = 16 * 1024;
 
 /// The pause after which a full queue is tried again at the close.
@@ -96,13 +97,17 @@ impl AccessLog {
         self.0.path.is_some()
     }
 
-    /// Opens the file again by its path, as after it was renamed. If that fails, the old file stays in use. Blocks.
+    /// Opens the file again by its path, as after it was renamed. If that fails, the old file stays in use. Blocks until
+    /// the lines so far are written to the old one, and those from now on go to the new one.
     pub(crate) fn reopen(&self) -> Result<(), Error> {
         if let Some(path) = &self.0.path {
             let file = target::open_file(path)?;
-            self.0.state.set_new_file(file);
-            // If the queue is full, the thread is awake.
-            let _ = self.0.queue.try_send(Message::Wake);
+            let (sender, reopened) = oneshot::channel();
+            let sent = self.0.queue.send(Message::Reopen(file, sender));
+            // An error of either is that the thread has ended.
+            if sent.is_ok() {
+                let _ = reopened.blocking_recv();
+            }
         }
         Ok(())
     }
@@ -165,6 +170,7 @@ impl fmt::Debug for AccessLog {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
     use std::io::{self, Write};
     use std::sync::mpsc::{Receiver, sync_channel};
     use std::time::{Duration, SystemTime};
@@ -250,5 +256,23 @@ mod tests {
         let lines = written.split(|byte| *byte == b'\n');
         let is_whole = |line: &&[u8]| serde_json::from_slice::<serde_json::Value>(line).is_ok();
         assert_eq!(lines.filter(is_whole).count() as u64, whole);
+    }
+
+    #[test]
+    fn lines_before_reopening_are_in_the_old_file_and_later_ones_in_the_new() {
+        let directory = tempfile::tempdir().expect("makes a directory");
+        let (path, old) = (directory.path().join("log"), directory.path().join("log.1"));
+        fs::write(&path, "torn").expect("writes");
+        let log = AccessLog::open(&path).expect("opens");
+        for round in 1..=3 {
+            log.push(line());
+            fs::rename(&path, &old).expect("renames");
+            log.reopen().expect("opens");
+            let lines = fs::read_to_string(&old).expect("reads");
+            let torn = usize::from(round == 1);
+            assert_eq!(lines.lines().count(), 1 + torn, "{lines}");
+            assert!(torn == 0 || lines.starts_with("torn\n{"), "{lines}");
+            assert_eq!(fs::read(&path).expect("reads"), b"");
+        }
     }
 }

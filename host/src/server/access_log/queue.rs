@@ -2,7 +2,6 @@
 
 use std::fs::File;
 use std::sync::atomic::AtomicBool;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::oneshot;
 
@@ -12,26 +11,9 @@ use crate::server::access_log::line::Line;
 /// The state that requests and the thread share.
 #[derive(Debug, Default)]
 pub(super) struct State {
-    /// Takes the place of the file in use.
-    new_file: Mutex<Option<File>>,
     /// Whether lines were dropped since the thread has last logged their number.
     pub(super) is_dropping: AtomicBool,
     pub(super) counts: LineCounts,
-}
-
-impl State {
-    pub(super) fn set_new_file(&self, file: File) {
-        *self.new_file() = Some(file);
-    }
-
-    pub(super) fn take_new_file(&self) -> Option<File> {
-        self.new_file().take()
-    }
-
-    /// The value is replaced as a whole, so a poisoned lock is still good.
-    fn new_file(&self) -> MutexGuard<'_, Option<File>> {
-        self.new_file.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 /// The numbers of lines.
@@ -46,8 +28,8 @@ pub(crate) struct LineCounts {
 
 pub(super) enum Message {
     Line(Box<Line>),
-    /// Only wakes the thread.
-    Wake,
+    /// Takes the place of the file in use, for the lines after this. Asks for a reply once it has.
+    Reopen(File, oneshot::Sender<()>),
     /// Asks for a reply once the lines before it are written.
     Flush(oneshot::Sender<()>),
 }

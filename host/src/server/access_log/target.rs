@@ -1,7 +1,7 @@
 //! The output of the access log: a file that can be reopened, or a writer.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, ErrorKind, Write};
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::{self, ErrorKind, Read as _, Seek as _, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use crate::error::Error;
@@ -10,6 +10,10 @@ use crate::store;
 /// The mode of a new file: lines have the addresses of clients, which not every user should read.
 #[cfg(unix)]
 const FILE_MODE: u32 = 0o640;
+
+/// Why a file that is locked cannot be used.
+const LOCKED: &str =
+    "another process or a sink has locked it: a server must not append to a file of events";
 
 /// The output of an access log.
 pub(super) enum Target {
@@ -56,6 +60,15 @@ impl Target {
     pub(super) fn set_file(&mut self, new: File) {
         if let Self::File { file, .. } = self {
             *file = new;
+        }
+    }
+
+    /// Whether a file ends within a line, as after a loss of power. Blocks.
+    pub(super) fn is_torn(&self) -> bool {
+        match self {
+            // It may be one that the server must not read.
+            Self::File { path, file } => ends_within_line(path, file).unwrap_or(false),
+            Self::Writer(_) => false,
         }
     }
 
@@ -107,9 +120,30 @@ pub(super) fn open_file(path: &Path) -> Result<File, Error> {
             options.custom_flags(flags);
         }
     }
-    options
-        .open(path)
-        .map_err(|source| cannot_open(path, source))
+    let open = || {
+        let file = options.open(path)?;
+        // Shared, so that servers may have one log, but not that and the file of a sink.
+        if file.metadata()?.is_file()
+            && let Err(TryLockError::WouldBlock) = file.try_lock_shared()
+        {
+            return Err(io::Error::new(ErrorKind::WouldBlock, LOCKED));
+        }
+        Ok(file)
+    };
+    open().map_err(|source| cannot_open(path, source))
+}
+
+fn ends_within_line(path: &Path, file: &File) -> io::Result<bool> {
+    let metadata = file.metadata()?;
+    if !metadata.is_file() || metadata.len() == 0 {
+        return Ok(false);
+    }
+    // The other is open for appending only.
+    let mut file = File::open(path)?;
+    let mut last = [0];
+    file.seek(SeekFrom::End(-1))?;
+    file.read_exact(&mut last)?;
+    Ok(last != *b"\n")
 }
 
 /// Checks that a file can be created in a directory.

@@ -50,20 +50,23 @@ impl Writer {
     }
 
     pub(super) fn run(mut self) {
+        self.is_torn = self.target.is_torn();
+        let mut has_more = false;
         while let Ok(first) = self.queue.recv() {
-            let is_urgent = !matches!(first, Message::Line(_));
-            let mut flushed = Vec::new();
-            self.add(first, &mut flushed);
-            if !is_urgent {
+            if matches!(first, Message::Line(_)) && !has_more {
                 thread::park_timeout(BATCH_PAUSE);
             }
+            let mut flushed = Vec::new();
+            self.add(first, &mut flushed);
+            has_more = false;
             while let Ok(message) = self.queue.try_recv() {
                 self.add(message, &mut flushed);
+                // A queue that is never empty must not keep the thread here.
                 if self.batch.len() >= MAX_BATCH_BYTES {
-                    self.write();
+                    has_more = true;
+                    break;
                 }
             }
-            self.change_file();
             self.write();
             self.report_dropped();
             for flushed in flushed {
@@ -76,17 +79,14 @@ impl Writer {
     fn add(&mut self, message: Message, flushed: &mut Vec<oneshot::Sender<()>>) {
         match message {
             Message::Line(line) => line.write_to(&mut self.batch),
-            Message::Wake => {}
+            Message::Reopen(file, sender) => {
+                // The lines of the batch are of the time before.
+                self.write();
+                self.target.set_file(file);
+                self.is_torn = self.target.is_torn();
+                let _ = sender.send(());
+            }
             Message::Flush(sender) => flushed.push(sender),
-        }
-    }
-
-    /// Changes to a file that was opened in place of the one in use. The lines of the batch are of the time before.
-    fn change_file(&mut self) {
-        if let Some(file) = self.state.take_new_file() {
-            self.write();
-            self.target.set_file(file);
-            self.is_torn = false;
         }
     }
 
