@@ -85,7 +85,7 @@ fn only_the_field_that_is_asked_for_is_read() {
             &["X-Forwarded-For: 9.9.9.9", "Forwarded: for=192.0.2.1"],
             "192.0.2.1",
         ),
-        (&["Forwarded: for=9.9.9.9;x=\", for=192.0.2.1"], "127.0.0.1"),
+        (&["Forwarded: for=9.9.9.9;x=\", for=192.0.2.1"], "192.0.2.1"),
     ] {
         peer.send(&put(fields)).assert_created();
         assert_eq!(logged_address(&peer), expected, "{fields:?}");
@@ -109,7 +109,8 @@ fn client_of_unix_socket_is_believed_if_asked_for() {
         ("127.0.0.1", Value::Null),
     ] {
         let peer = Peer::from_environment(&[]).arguments(&[
-            "--access-log=-",
+            "--access-log",
+            "-",
             "--sink=memory:",
             "--listen=unix:peer.sock",
             "--trusted-proxy",
@@ -217,4 +218,15 @@ fn invalid_flags_are_wrong_usage() {
         assert_eq!(output.code, Some(2), "{output:?}");
         assert!(output.stderr.contains(named), "{output:?}");
     }
+}
+
+#[test]
+fn proxy_protocol_that_is_off_needs_no_proxy() {
+    let peer = Peer::from_environment(&[
+        ("ALLDATA_PEER_PROXY_PROTOCOL", "false"),
+        ("ALLDATA_PEER_HOSTNAME", "127.0.0.1"),
+        ("ALLDATA_PEER_PORT", "0"),
+        ("ALLDATA_PEER_SINK", "memory:"),
+    ]);
+    peer.start().put("key1", "1").assert_created();
 }

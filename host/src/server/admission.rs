@@ -10,7 +10,7 @@ use crate::server::connection_limiter::{AddressPermit, ConnectionLimiter};
 use crate::server::context::{ConnectionContext, ConnectionOrigin, ServerContext};
 use crate::server::listener::Listener;
 use crate::server::preamble::{self, Preamble};
-use crate::server::proxy_protocol::{self, HeaderError};
+use crate::server::proxy_protocol::{self, HeaderError, ProxiedClient};
 use crate::server::shutdown::{Phase, Shutdown};
 use crate::server::stream::Stream;
 use crate::server::transport::Transport;
@@ -103,8 +103,8 @@ impl Admission {
     ) -> Option<Option<AddressPermit>> {
         let state = &context.state;
         let reading = proxy_protocol::read_header(stream, state);
-        let address = match preamble::run(context, &self.shutdown, reading).await? {
-            Preamble::Done(Ok(address)) => address,
+        let client = match preamble::run(context, &self.shutdown, reading).await? {
+            Preamble::Done(Ok(client)) => client,
             Preamble::Done(Err(HeaderError::Closed)) => {
                 tracing::debug!("a proxy closed its connection before its first byte");
                 return None;
@@ -123,10 +123,10 @@ impl Admission {
             Preamble::Evicted => return None,
         };
         state.end_preamble();
-        let Some(address) = address else {
+        context.set_proxied(client);
+        let ProxiedClient::Address(address) = client else {
             return Some(None);
         };
-        context.set_proxied(address);
         if context.is_of_proxy() {
             return Some(None);
         }

@@ -20,6 +20,7 @@ use crate::server::access_log::AccessLog;
 use crate::server::auth::Authorizer;
 use crate::server::body_quota::{BodyLimits, BodyQuota};
 use crate::server::connection_state::ConnectionState;
+use crate::server::proxy_protocol::ProxiedClient;
 use crate::server::refusal_log::{RefusalLog, RequestInfo};
 use crate::server::trusted_proxies::{Origin, TrustedProxies};
 use crate::sink::PutContext;
@@ -60,8 +61,8 @@ pub(crate) struct ConnectionContext {
     pub(crate) state: Arc<ConnectionState>,
     /// The other end; `None` for a connection that was accepted elsewhere, and for one of a Unix socket.
     peer: Option<SocketAddr>,
-    /// The address of the client by the header of the PROXY protocol.
-    proxied: OnceLock<SocketAddr>,
+    /// The client by the header of the PROXY protocol.
+    proxied: OnceLock<ProxiedClient>,
     is_unix: bool,
     /// Whether the server speaks TLS on it.
     pub(crate) is_tls: bool,
@@ -101,14 +102,17 @@ impl ConnectionContext {
         };
     }
 
-    /// Sets the address of the client by the header of the PROXY protocol.
-    pub(crate) fn set_proxied(&self, address: SocketAddr) {
-        let _ = self.proxied.set(address);
+    /// Sets the client by the header of the PROXY protocol.
+    pub(crate) fn set_proxied(&self, client: ProxiedClient) {
+        let _ = self.proxied.set(client);
     }
 
     /// The other end of the connection, or the address that the PROXY protocol tells.
     pub(crate) fn peer(&self) -> Option<SocketAddr> {
-        self.proxied.get().copied().or(self.peer)
+        match self.proxied.get() {
+            Some(ProxiedClient::Address(address)) => Some(*address),
+            Some(ProxiedClient::Proxy | ProxiedClient::Unknown) | None => self.peer,
+        }
     }
 
     /// The address of the client of the current request.
@@ -124,6 +128,10 @@ impl ConnectionContext {
     }
 
     fn origin(&self) -> Origin {
+        if self.proxied.get() == Some(&ProxiedClient::Unknown) {
+            // The requests are the client's, and with them the fields that could tell its address.
+            return Origin::Unknown;
+        }
         match self.peer() {
             Some(peer) => Origin::Ip(peer.ip()),
             None if self.is_unix => Origin::Unix,

@@ -1,19 +1,27 @@
 //! The addresses in the fields `X-Forwarded-For` and `Forwarded` (RFC 7239).
+//!
+//! A field is read from its end, where the proxies append, and only as far as its addresses are asked for: what is in
+//! front may be the client's, of any length and form.
 
 use std::net::{IpAddr, SocketAddr};
+use std::str;
 
 use hyper::HeaderMap;
 use hyper::header::{FORWARDED, HeaderName};
 
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
+/// The most bytes of an element. The longest address with a port has 47; a proxy may add names of itself and of the host
+/// to an element of `Forwarded`.
+const MAX_ELEMENT_BYTES: usize = 1024;
+
 /// The addresses of `X-Forwarded-For`, from the last one on, each of the party that the next one saw. `None` in the place
 /// of one that is unknown or malformed.
 pub(super) fn of_x_forwarded_for(headers: &HeaderMap) -> impl Iterator<Item = Option<IpAddr>> {
     let values = headers.get_all(X_FORWARDED_FOR).iter();
-    values.rev().flat_map(|value| match value.to_str() {
-        Ok(text) => text.rsplit(',').map(address).collect(),
-        Err(_not_ascii) => vec![None],
+    values.rev().flat_map(|value| {
+        let elements = value.as_bytes().rsplit(|byte| *byte == b',');
+        elements.map(address)
     })
 }
 
@@ -21,32 +29,28 @@ pub(super) fn of_x_forwarded_for(headers: &HeaderMap) -> impl Iterator<Item = Op
 pub(super) fn of_forwarded(headers: &HeaderMap) -> impl Iterator<Item = Option<IpAddr>> {
     let values = headers.get_all(FORWARDED).iter();
     values.rev().flat_map(|value| {
-        // A quotation that does not end may be the client's, which would take the rest of the value with it.
-        let elements = value.to_str().ok().and_then(|text| split(text, ','));
-        match elements {
-            Some(elements) => elements.into_iter().rev().map(forwarded_for).collect(),
-            None => vec![None],
-        }
+        let elements = PartsFromEnd::new(value.as_bytes(), b',');
+        elements.map(|element| forwarded_for(element?))
     })
 }
 
 /// The address of the parameter `for` of an element of `Forwarded`.
-fn forwarded_for(element: &str) -> Option<IpAddr> {
+fn forwarded_for(element: &[u8]) -> Option<IpAddr> {
     let mut found = None;
-    for pair in split(element, ';')? {
-        let pair = pair.trim();
+    for pair in PartsFromEnd::new(element, b';') {
+        let pair = pair?.trim_ascii();
         if pair.is_empty() {
             continue;
         }
-        let (name, value) = pair.split_once('=')?;
-        let value = match value.strip_prefix('"') {
+        let at = pair.iter().position(|byte| *byte == b'=')?;
+        let (name, value) = (&pair[..at], &pair[at + 1..]);
+        let value = match value.strip_prefix(b"\"") {
             // Addresses need no escapes.
-            Some(rest) => rest
-                .strip_suffix('"')
-                .filter(|inner| !inner.contains(['"', '\\'])),
-            None => Some(value).filter(|value| !value.contains('"')),
+            Some(rest) => rest.strip_suffix(b"\""),
+            None => Some(value),
         };
-        if name.eq_ignore_ascii_case("for") && found.replace(value?).is_some() {
+        let value = value.filter(|value| !value.iter().any(|byte| matches!(byte, b'"' | b'\\')));
+        if name.eq_ignore_ascii_case(b"for") && found.replace(value?).is_some() {
             // Each parameter is there at most once.
             return None;
         }
@@ -54,29 +58,58 @@ fn forwarded_for(element: &str) -> Option<IpAddr> {
     address(found?)
 }
 
-/// The parts of a text between separators, except for those in quotations. `None` if a quotation does not end.
-fn split(text: &str, separator: char) -> Option<Vec<&str>> {
-    let (mut parts, mut start) = (Vec::new(), 0);
-    let (mut is_quoted, mut is_escaped) = (false, false);
-    for (at, char) in text.char_indices() {
-        match char {
-            _ if is_escaped => is_escaped = false,
-            '\\' if is_quoted => is_escaped = true,
-            '"' => is_quoted = !is_quoted,
-            _ if char == separator && !is_quoted => {
-                parts.push(&text[start..at]);
-                start = at + char.len_utf8();
-            }
-            _ => {}
+/// The parts of a value between separators, except for those in quotations, from the last one on. `None` for one that is
+/// too long, or has the end of a quotation and not its beginning; nothing follows it.
+struct PartsFromEnd<'a> {
+    /// What is in front of the parts so far.
+    rest: Option<&'a [u8]>,
+    separator: u8,
+}
+
+impl<'a> PartsFromEnd<'a> {
+    fn new(value: &'a [u8], separator: u8) -> Self {
+        Self {
+            rest: Some(value),
+            separator,
         }
     }
-    parts.push(&text[start..]);
-    (!is_quoted).then_some(parts)
+}
+
+impl<'a> Iterator for PartsFromEnd<'a> {
+    type Item = Option<&'a [u8]>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let rest = self.rest.take()?;
+        let mut is_quoted = false;
+        let from = rest.len().saturating_sub(MAX_ELEMENT_BYTES);
+        for at in (from..rest.len()).rev() {
+            match rest[at] {
+                b'"' if !is_quoted => is_quoted = true,
+                b'"' if !is_escaped(&rest[from..at]) => is_quoted = false,
+                byte if byte == self.separator && !is_quoted => {
+                    self.rest = Some(&rest[..at]);
+                    return Some(Some(&rest[at + 1..]));
+                }
+                _ => {}
+            }
+        }
+        Some((from == 0 && !is_quoted).then_some(rest))
+    }
+}
+
+/// Whether a byte of a quotation is escaped by what is in front of it.
+fn is_escaped(before: &[u8]) -> bool {
+    let backslashes = before.iter().rev().take_while(|byte| **byte == b'\\');
+    backslashes.count() % 2 == 1
 }
 
 /// An address with or without a port; one of IPv6 may be in brackets.
-fn address(text: &str) -> Option<IpAddr> {
-    let text = text.trim();
+fn address(bytes: &[u8]) -> Option<IpAddr> {
+    let bytes = bytes.trim_ascii();
+    if bytes.len() > MAX_ELEMENT_BYTES {
+        return None;
+    }
+    let text = str::from_utf8(bytes).ok()?;
     let bracketed = || text.strip_prefix('[')?.strip_suffix(']')?.parse().ok();
     let with_port = || text.parse().ok().map(|address: SocketAddr| address.ip());
     let plain = text.parse().ok();
@@ -134,7 +167,8 @@ mod tests {
         ];
         assert_x_forwarded_for(&values, &expected);
         assert_x_forwarded_for(&["::ffff:192.0.2.1"], &["192.0.2.1"]);
-        assert_x_forwarded_for(&["192.0.2.1, unknown, \u{e9}"], &["-"]);
+        assert_x_forwarded_for(&["192.0.2.1, unknown, \u{e9}"], &["-", "-", "192.0.2.1"]);
+        assert_x_forwarded_for(&["\u{e9}, 192.0.2.1"], &["192.0.2.1", "-"]);
         assert_x_forwarded_for(&["", "192.0.2.256,,1"], &["-", "-", "-", "-"]);
     }
 
@@ -169,11 +203,26 @@ mod tests {
                 "by=\"a\";for=\"192.0.2.1:1\"",
             ] {
                 let headers = headers(&FORWARDED, &[&format!("{client}, {proxy}")]);
-                let first = of_forwarded(&headers).next().flatten();
-                let first = first.map_or("-".to_owned(), |address| address.to_string());
-                assert_ne!(first, "9.9.9.9", "{client}, {proxy}");
+                let first = texts(of_forwarded(&headers).take(1));
+                let expected = match proxy.contains("2001") {
+                    true => "2001:db8::1",
+                    false => "192.0.2.1",
+                };
+                assert_eq!(first, [expected], "{client}, {proxy}");
             }
         }
+    }
+
+    #[test]
+    fn escapes_and_separators_in_quotations_end_no_element() {
+        for quoted in ["a,b;c", "\\\"", "\\\\", "\\\\\\\", for=9.9.9.9;"] {
+            let element = format!("for=192.0.2.1;host=\"{quoted}\"");
+            assert_forwarded(&[&element], &["192.0.2.1"]);
+            let values = format!("for=192.0.2.2, {element}");
+            assert_forwarded(&[&values], &["192.0.2.1", "192.0.2.2"]);
+        }
+        let long = format!("for=\"{}\", for=192.0.2.1", "a".repeat(2000));
+        assert_forwarded(&[&long], &["192.0.2.1", "-"]);
     }
 
     #[test]

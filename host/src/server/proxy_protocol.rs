@@ -16,6 +16,9 @@ const V2_SIGNATURE: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
 /// The length of a header of version 2 without addresses and extensions.
 const V2_MIN_BYTES: usize = 16;
 
+/// The command LOCAL in the byte of version and command, which has it in its lower half.
+const V2_COMMAND_LOCAL: u8 = 0;
+
 /// What a header of version 1 begins with.
 const V1_SIGNATURE: &[u8] = b"PROXY ";
 
@@ -51,12 +54,22 @@ pub(crate) enum HeaderError {
     TooLong,
 }
 
-/// Reads the header. Returns the address of the client; `None` if the header has none, as that of a proxy's own
-/// connection.
+/// The client of a connection, by its header.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ProxiedClient {
+    /// The proxy itself, as for a health check.
+    Proxy,
+    /// A client with this address.
+    Address(SocketAddr),
+    /// A client whose address the proxy does not know, or that has none of TCP.
+    Unknown,
+}
+
+/// Reads the header.
 pub(crate) async fn read_header(
     stream: &mut (impl AsyncRead + Unpin),
     state: &ConnectionState,
-) -> Result<Option<SocketAddr>, HeaderError> {
+) -> Result<ProxiedClient, HeaderError> {
     let mut header = vec![0; V1_MIN_BYTES];
     let first = stream.read(&mut header[..1]).await?;
     if first == 0 {
@@ -104,31 +117,47 @@ async fn read_v1(
     Ok(())
 }
 
-/// The address of the client in a whole header.
-fn parse(header: &[u8]) -> Result<Option<SocketAddr>, HeaderError> {
+/// The client in a whole header.
+fn parse(header: &[u8]) -> Result<ProxiedClient, HeaderError> {
     match ProxyHeader::parse(header, CONFIG) {
         Ok((parsed, length)) if length == header.len() => {
             let proxied = parsed.proxied_address();
             let proxied = proxied.filter(|proxied| proxied.protocol == Protocol::Stream);
-            Ok(proxied.map(|proxied| proxied.source))
+            let unknown = match is_local(header) {
+                true => ProxiedClient::Proxy,
+                false => ProxiedClient::Unknown,
+            };
+            Ok(proxied.map_or(unknown, |proxied| ProxiedClient::Address(proxied.source)))
         }
         _ => Err(HeaderError::Malformed),
     }
+}
+
+/// Whether the connection is one of the proxy itself. Version 1 cannot tell.
+fn is_local(header: &[u8]) -> bool {
+    let command = header.strip_prefix(V2_SIGNATURE).and_then(<[u8]>::first);
+    command.is_some_and(|byte| byte & 0x0f == V2_COMMAND_LOCAL)
 }
 
 #[cfg(test)]
 mod tests {
     use futures_util::FutureExt as _;
 
-    use super::{HeaderError, V1_MAX_BYTES, V2_MAX_BYTES, V2_SIGNATURE, read_header};
+    use super::{
+        HeaderError, ProxiedClient, V1_MAX_BYTES, V2_MAX_BYTES, V2_SIGNATURE, read_header,
+    };
     use crate::server::connection_state::ConnectionState;
 
     /// The result, and the bytes that are left.
-    fn read(bytes: &[u8]) -> (Result<Option<String>, HeaderError>, usize) {
+    fn read(bytes: &[u8]) -> (Result<String, HeaderError>, usize) {
         let (mut rest, state) = (bytes, ConnectionState::default());
         let header = read_header(&mut rest, &state).now_or_never();
         let header = header.expect("does not wait");
-        let header = header.map(|address| address.map(|address| address.to_string()));
+        let header = header.map(|client| match client {
+            ProxiedClient::Proxy => "proxy".to_owned(),
+            ProxiedClient::Unknown => "unknown".to_owned(),
+            ProxiedClient::Address(address) => address.to_string(),
+        });
         (header, rest.len())
     }
 
@@ -159,27 +188,30 @@ mod tests {
         ]
         .concat();
         for (header, expected) in [
-            (v2_ipv4(), Some("192.0.2.1:4660")),
-            (v2(0x21, 0x11, &with_extension), Some("192.0.2.1:4660")),
-            (v2(0x21, 0x21, &ipv6), Some("[2001:db8::1]:7")),
-            (v2(0x20, 0, &[]), None),
-            (v2(0x21, 0, &[]), None),
-            (v2(0x21, 0x31, &[0; 216]), None),
+            (v2_ipv4(), "192.0.2.1:4660"),
+            (v2(0x21, 0x11, &with_extension), "192.0.2.1:4660"),
+            (v2(0x21, 0x21, &ipv6), "[2001:db8::1]:7"),
+            (v2(0x20, 0, &[]), "proxy"),
+            (v2(0x21, 0, &[]), "unknown"),
+            (v2(0x21, 0x31, &[0; 216]), "unknown"),
             (
                 b"PROXY TCP4 192.0.2.1 10.0.0.1 4660 80\r\n".to_vec(),
-                Some("192.0.2.1:4660"),
+                "192.0.2.1:4660",
             ),
             (
                 b"PROXY TCP6 2001:db8::1 ::1 7 80\r\n".to_vec(),
-                Some("[2001:db8::1]:7"),
+                "[2001:db8::1]:7",
             ),
-            (b"PROXY UNKNOWN\r\n".to_vec(), None),
-            (b"PROXY UNKNOWN ffff:f::1 ::1 65535 80\r\n".to_vec(), None),
+            (b"PROXY UNKNOWN\r\n".to_vec(), "unknown"),
+            (
+                b"PROXY UNKNOWN ffff:f::1 ::1 65535 80\r\n".to_vec(),
+                "unknown",
+            ),
         ] {
             let (address, rest) = read(&[&header[..], b"rest"].concat());
             let address = address.expect("is valid");
             assert_eq!(
-                (address.as_deref(), rest),
+                (&*address, rest),
                 (expected, 4),
                 "{}",
                 header.escape_ascii()

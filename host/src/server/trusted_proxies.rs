@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::str::FromStr;
 
 use hyper::HeaderMap;
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv4Net};
 
 use crate::error::Error;
 use crate::server::forwarded;
@@ -12,8 +12,15 @@ use crate::server::forwarded;
 /// The text that stands for the clients of Unix sockets.
 const UNIX: &str = "unix";
 
+/// The most addresses of a field that are read. A chain of proxies has a few; a client may have made up the rest.
+const MAX_FORWARDED_ADDRESSES: usize = 32;
+
+/// The length of the prefix of the IPv6 addresses that stand for those of IPv4 (`::ffff:0:0/96`).
+const MAPPED_PREFIX_BITS: u8 = 96;
+
 /// The proxies in front of a server, and how they tell the addresses of their clients. These addresses are for logs,
-/// authorizers, sinks and the limit on connections of one address. Other clients are not believed.
+/// authorizers and sinks; one that the PROXY protocol tells also for the limit on connections of one address. Other
+/// clients are not believed.
 #[derive(Debug, Clone, Default)]
 pub struct TrustedProxies {
     /// The proxies.
@@ -85,7 +92,7 @@ impl TrustedProxies {
     /// The first address that is not one of a proxy. What is in front of it, or of an unknown one, is the client's word.
     fn last_other(&self, addresses: impl Iterator<Item = Option<IpAddr>>) -> Option<IpAddr> {
         let mut client = None;
-        for address in addresses {
+        for address in addresses.take(MAX_FORWARDED_ADDRESSES) {
             let Some(address) = address else { break };
             client = Some(address);
             if !self.trusts(Origin::Ip(address)) {
@@ -106,12 +113,24 @@ impl FromStr for TrustedProxy {
         let address = text.parse::<IpAddr>().map(IpNet::from);
         let network = address.or_else(|_| text.parse::<IpNet>());
         match network {
-            Ok(network) => Ok(Self(Kind::Network(network.trunc()))),
+            Ok(network) => Ok(Self(Kind::Network(canonical(network.trunc())))),
             Err(_invalid) => Err(Error::TrustedProxy {
                 value: text.to_owned(),
             }),
         }
     }
+}
+
+/// A network of IPv6 addresses that stand for those of IPv4, as a network of these, since addresses are compared so.
+fn canonical(network: IpNet) -> IpNet {
+    let IpNet::V6(mapped) = network else {
+        return network;
+    };
+    let address = mapped.addr().to_ipv4_mapped();
+    let prefix = mapped.prefix_len().checked_sub(MAPPED_PREFIX_BITS);
+    let network_of = |(address, prefix)| Ipv4Net::new(address, prefix).ok();
+    let canonical = address.zip(prefix).and_then(network_of);
+    canonical.map_or(network, IpNet::V4)
 }
 
 #[cfg(test)]
@@ -155,6 +174,12 @@ mod tests {
         let unix = proxies(&["unix"], ForwardedField::default());
         assert!(unix.trusts(Origin::Unix) && !unix.trusts(Origin::Unknown));
         assert!(!unix.trusts(ip("127.0.0.1")));
+        let mapped = ["::ffff:10.1.0.0/104", "::ffff:192.0.2.1"];
+        let mapped = proxies(&mapped, ForwardedField::default());
+        for inside in ["10.2.0.1", "::ffff:10.0.0.1", "192.0.2.1"] {
+            assert!(mapped.trusts(ip(inside)), "{inside}");
+        }
+        assert!(!mapped.trusts(ip("11.0.0.1")) && !mapped.trusts(ip("192.0.2.2")));
         for invalid in ["", "10.0.0.0/33", "localhost", "unix:", "10.0.0.0/8,", "*"] {
             invalid.parse::<super::TrustedProxy>().expect_err(invalid);
         }

@@ -3,7 +3,7 @@
 use alldata_peer_server_http::Error;
 
 use crate::config::ConfigError;
-use crate::{access_log, put, reader, serve};
+use crate::{access_log, proxies, put, reader, serve};
 
 /// The exit code of wrong usage, the same as that of clap.
 const EXIT_USAGE: u8 = 2;
@@ -14,6 +14,7 @@ pub(crate) fn of(error: &anyhow::Error) -> u8 {
         || error.is::<reader::InvalidStoreUrl>()
         || error.is::<serve::UnusedSink>()
         || error.is::<access_log::SharedOutput>()
+        || error.is::<proxies::NoTrustedProxy>()
         || matches!(error.downcast_ref(), Some(ConfigError::Invalid { .. }))
         || matches!(
             error.downcast_ref(),

@@ -34,7 +34,6 @@ pub(crate) struct Proxies {
     #[arg(
         long,
         env = "ALLDATA_PEER_PROXY_PROTOCOL",
-        requires = "trusted_proxy",
         value_parser = BoolishValueParser::new()
     )]
     proxy_protocol: bool,
@@ -48,16 +47,25 @@ enum ClientIpHeader {
     Forwarded,
 }
 
+/// The PROXY protocol without the proxies that speak it.
+#[derive(Debug, thiserror::Error)]
+#[error("--proxy-protocol needs --trusted-proxy: the proxies that speak it")]
+pub(crate) struct NoTrustedProxy;
+
 impl Proxies {
     /// The settings of a server.
-    pub(crate) fn settings(&self) -> TrustedProxies {
-        TrustedProxies {
+    pub(crate) fn settings(&self) -> Result<TrustedProxies, NoTrustedProxy> {
+        // Not by clap, which does not tell a variable that is false from one that is true.
+        if self.proxy_protocol && self.trusted_proxy.is_empty() {
+            return Err(NoTrustedProxy);
+        }
+        Ok(TrustedProxies {
             proxies: self.trusted_proxy.clone(),
             field: match self.client_ip_header {
                 ClientIpHeader::XForwardedFor => ForwardedField::XForwardedFor,
                 ClientIpHeader::Forwarded => ForwardedField::Forwarded,
             },
             proxy_protocol: self.proxy_protocol,
-        }
+        })
     }
 }

@@ -178,7 +178,7 @@ pub(crate) fn configure(
         builder = builder.component_dir(path, name);
     }
     builder = access.apply_to(builder);
-    builder = builder.trusted_proxies(arguments.proxies.settings());
+    builder = builder.trusted_proxies(arguments.proxies.settings()?);
     // No store is created that a component with a sink of its own would not use.
     let sink = match (&arguments.sink, needs_sink) {
         (Some(_), false) => return Err(UnusedSink.into()),
