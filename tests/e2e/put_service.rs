@@ -3,13 +3,14 @@
 use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, mpsc};
+use std::task::Poll;
 use std::time::Duration;
 
 use alldata_peer_server_http::sinks::MemorySink;
 use alldata_peer_server_http::{
-    Authorizer, ClientAddress, Identity, Limits, PeerServer, PeerServerBuilder, PutService,
-    PutSink as _, RequestHead, ResponseBody, Unauthorized,
+    AccessLog, Authorizer, ClientAddress, Identity, Limits, PeerServer, PeerServerBuilder,
+    PutService, PutSink as _, RequestHead, ResponseBody, TrustedProxies, Unauthorized,
 };
 use axum::Router;
 use bytes::Bytes;
@@ -26,7 +27,7 @@ use tower_service::Service as _;
 
 use crate::request_table::{self, Platform};
 use crate::support::{
-    Answer, Connection, DEADLINE, Gate, Post, both_components, chunked, handler_only,
+    Answer, Connection, DEADLINE, Gate, Post, both_components, chunked, handler_only, wait_until,
 };
 
 /// A server without a listener, on a runtime, and another HTTP server that calls its service.
@@ -249,6 +250,65 @@ fn drain_timeout_ends_requests_with_504() {
     gate.assert_stored("waits");
 }
 
+/// Nothing is put before the end of the body.
+#[test]
+fn aborted_request_without_its_body_is_not_stored_and_logged() {
+    let written = Written::default();
+    let log = AccessLog::to_writer(written.clone()).expect("starts");
+    let builder = PeerServer::builder().on_put(|_, _| async { Ok(()) });
+    let builder = builder.access_log(log).limits(Limits {
+        drain_timeout: Duration::from_millis(1),
+        ..Limits::default()
+    });
+    let runtime = Runtime::new().expect("starts a runtime");
+    let peer = runtime.block_on(builder.build()).expect("starts");
+    let (read, reading) = mpsc::channel();
+    let body = stream::poll_fn(move |_| {
+        let _ = read.send(());
+        Poll::<Option<Result<Frame<Bytes>, Infallible>>>::Pending
+    });
+    let request = Request::post("/_put").body(StreamBody::new(body));
+    let mut service = peer.service();
+    let responding = runtime.spawn(service.call(request.expect("is valid")));
+    reading.recv_timeout(DEADLINE).expect("reads the body");
+    runtime.block_on(peer.close());
+    let response = runtime.block_on(responding).expect("does not panic");
+    let response = response.expect("never fails");
+    assert_eq!(response.status(), 503);
+    let body = runtime.block_on(response.into_body().collect());
+    let body = body.expect("is there").to_bytes();
+    let problem: serde_json::Value = serde_json::from_slice(&body).expect("is JSON");
+    assert_eq!(problem["stored"], "no");
+    wait_until("it is logged", || written.text().contains("\"status\":503"));
+}
+
+#[test]
+fn field_of_trusted_proxy_tells_the_client() {
+    for (trusted, expected) in [(None, "10.0.0.1"), (Some("10.0.0.0/8"), "192.0.2.1")] {
+        let written = Written::default();
+        let log = AccessLog::to_writer(written.clone()).expect("starts");
+        let trusted = trusted.iter().map(|text| text.parse().expect("is one"));
+        let proxies = TrustedProxies {
+            proxies: trusted.collect(),
+            ..TrustedProxies::default()
+        };
+        let builder = PeerServer::builder().on_put(|_, _| async { Ok(()) });
+        let builder = builder.access_log(log).trusted_proxies(proxies);
+        Runtime::new().expect("starts a runtime").block_on(async {
+            let peer = builder.build().await.expect("starts");
+            let client = ClientAddress("10.0.0.1:7".parse().expect("is one"));
+            let request = Request::post("/_put").extension(client);
+            let request = request.header("x-forwarded-for", "192.0.2.1");
+            let request = request.body(put_body("key1")).expect("is valid");
+            let response = peer.service().call(request).await.expect("never fails");
+            assert_eq!(response.status(), 201);
+            peer.close().await;
+        });
+        let address = format!("\"address\":\"{expected}\"");
+        assert!(written.text().contains(&address), "{}", written.text());
+    }
+}
+
 /// Names loopback clients by their address, if it is known.
 struct ByAddress;
 
@@ -347,6 +407,13 @@ fn unknown_transfer_coding_is_501() {
 #[derive(Clone, Default)]
 struct Written(Arc<Mutex<Vec<u8>>>);
 
+impl Written {
+    fn text(&self) -> String {
+        let written = self.0.lock().expect("is not poisoned").clone();
+        String::from_utf8(written).expect("is text")
+    }
+}
+
 impl io::Write for Written {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.0.lock().expect("is not poisoned").write(bytes)
@@ -376,8 +443,7 @@ fn identity_from_extension_is_in_the_log() {
         let response = peer.service().call(request).await.expect("never fails");
         assert_eq!(response.status(), 400);
     });
-    let log = written.0.lock().expect("is not poisoned").clone();
-    let log = String::from_utf8(log).expect("is text");
+    let log = written.text();
     assert!(
         log.contains("bad_request") && log.contains("alice"),
         "{log}"

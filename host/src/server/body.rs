@@ -27,6 +27,8 @@ pub(crate) struct BodyReservation {
     bytes: AtomicU64,
     exceeded: OnceLock<LimitExceeded>,
     has_ended: AtomicBool,
+    /// Whether it was read to its end, with or without a trailer section.
+    is_read: AtomicBool,
 }
 
 /// A limit that ended a body. The guest only sees that the body ended with an error.
@@ -49,6 +51,7 @@ impl BodyReservation {
             bytes: AtomicU64::new(0),
             exceeded: OnceLock::new(),
             has_ended: AtomicBool::new(false),
+            is_read: AtomicBool::new(false),
         })
     }
 
@@ -66,6 +69,11 @@ impl BodyReservation {
     /// recipients may see in different places: see `docs/upstream/hyper-trailers.md`.
     pub(crate) fn has_ended(&self) -> bool {
         self.has_ended.load(Ordering::Relaxed)
+    }
+
+    /// Whether the body was read to its end. Before that nothing is put.
+    pub(crate) fn is_read(&self) -> bool {
+        self.is_read.load(Ordering::Relaxed)
     }
 
     /// Records the first limit that was exceeded, and makes the error that ends the body.
@@ -214,6 +222,7 @@ impl LimitedBody {
 
     fn end(&mut self) {
         self.reader = None;
+        self.reservation.is_read.store(true, Ordering::Relaxed);
         let has_ended = !self.has_trailers;
         self.reservation
             .has_ended

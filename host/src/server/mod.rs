@@ -47,6 +47,7 @@ mod reloader;
 mod watched_source;
 
 mod access_entry;
+mod exchange;
 mod put_service;
 mod service;
 

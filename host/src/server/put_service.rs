@@ -122,10 +122,7 @@ impl PutService {
         let context = server.detached_request(peer, is_tls);
         drop(server);
         let service = PeerService(Arc::clone(&context));
-        let serving = service.call_unframed(request);
-        let response = self.shutdown.run_until(Phase::Aborting, serving).await;
-        // A put that was read goes on.
-        let response = response.unwrap_or_else(|| respond(&Outcome::Unknown, context.request_id()));
+        let response = service.call_unframed(request, &self.shutdown).await;
         response.map(ResponseBody)
     }
 

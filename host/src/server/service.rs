@@ -10,8 +10,8 @@ use alldata_peer_protocol::content_coding;
 use alldata_peer_protocol::outcome::{InvalidRequest, Outcome};
 use bytes::Bytes;
 use hyper::body::Body as _;
-use hyper::header::{AUTHORIZATION, CONNECTION, CONTENT_ENCODING, EXPECT, HeaderValue};
-use hyper::{Method, Request, StatusCode, Version};
+use hyper::header::{AUTHORIZATION, CONTENT_ENCODING, HeaderValue};
+use hyper::{Method, Request, StatusCode};
 use tracing::Instrument as _;
 
 use crate::component::loaded_component::EntryPoint;
@@ -19,16 +19,17 @@ use crate::component::pool::Permit;
 use crate::component::protocol::ProtocolPre;
 use crate::component::put_sink::protocol;
 use crate::metrics::histogram::Stopwatch;
-use crate::server::access_entry::AccessEntry;
 use crate::server::auth::{RequestHead, Unauthorized};
 use crate::server::body::{BodyReservation, LimitExceeded, LimitedBody};
 use crate::server::body_quota::BodyLimits;
 use crate::server::context::ConnectionContext;
 use crate::server::detach_on_drop::DetachOnDrop;
+use crate::server::exchange::Exchange;
 use crate::server::framing;
 use crate::server::message_scanner::Defect;
 use crate::server::request_body::RequestBody;
 use crate::server::response::{Response, acquire_outcome, into_response, respond};
+use crate::server::shutdown::{Phase, Shutdown};
 use crate::server::wasi_http::WasiHttpCall;
 use crate::sink::reason::Reason;
 use crate::sink::refusal::Refusal;
@@ -49,12 +50,20 @@ impl PeerService {
         let start = Stopwatch::start();
         context.begin_request(request.headers());
         let invalid = self.validate_framing(&request);
-        self.call_validated(request, invalid, start).await
+        let exchange = Exchange::begin(context, &request, invalid.is_some(), start);
+        let span = tracing::debug_span!("request", id = %context.request_id());
+        let responding = self.respond(request, invalid.as_ref(), &exchange.reservation);
+        let response = responding.instrument(span).await;
+        exchange.end(response)
     }
 
     /// As [`call`](Self::call), for a request whose header section another server has read and checked, which may have
-    /// authenticated the client.
-    pub(crate) async fn call_unframed(&self, request: Request<RequestBody>) -> Response {
+    /// authenticated the client. Ends when the server aborts its requests.
+    pub(crate) async fn call_unframed(
+        &self,
+        request: Request<RequestBody>,
+        shutdown: &Shutdown,
+    ) -> Response {
         let Self(context) = self;
         let start = Stopwatch::start();
         context.begin_request(request.headers());
@@ -62,46 +71,23 @@ impl PeerService {
             context.set_client(client.clone());
         }
         let invalid = framing::validate_codings(request.headers()).err();
-        let (response, _) = self.call_validated(request, invalid, start).await;
-        response
-    }
-
-    /// Responds to a request, which may be invalid by its header section.
-    async fn call_validated(
-        &self,
-        request: Request<RequestBody>,
-        invalid: Option<Outcome>,
-        start: Stopwatch,
-    ) -> (Response, Instant) {
-        let Self(context) = self;
-        let may_withhold_body = request.headers().contains_key(EXPECT);
-        let is_chunked = request.body().size_hint().exact().is_none();
-        let has_connection = request.version() <= Version::HTTP_11;
-        let reservation = BodyReservation::new(context);
-        let entry = AccessEntry::begin(context, &request, &reservation);
-        let responding = self.respond(request, invalid.as_ref(), &reservation);
+        let exchange = Exchange::begin(context, &request, invalid.is_some(), start);
         let span = tracing::debug_span!("request", id = %context.request_id());
-        let mut response = responding.instrument(span).await;
-        // After a refusal a client that expects `100 Continue` may send its body or not, so the bytes that
-        // follow could be read as either. Nor is anything read after a request that other recipients may
-        // read as two, or end elsewhere, nor after a body that is no longer awaited.
-        let ends_connection = invalid.is_some()
-            || is_chunked && !reservation.has_ended()
-            || reservation.limit_exceeded() == Some(LimitExceeded::Time)
-            || may_withhold_body && !response.status().is_success();
-        if ends_connection && has_connection {
-            let close = HeaderValue::from_static("close");
-            response.headers_mut().insert(CONNECTION, close);
-            context.state.linger();
-        }
-        let refusals = &context.server.refusals;
-        refusals.count_response(&mut response, || context.request_info());
-        let metrics = context.server.metrics.shard();
-        let end = metrics.request_time.observe_since(start);
-        if let Some(entry) = entry {
-            entry.end(response.status().as_u16());
-        }
-        (response, end.started_at())
+        let reservation = &exchange.reservation;
+        let responding = self.respond(request, invalid.as_ref(), reservation);
+        let responding = shutdown.run_until(Phase::Aborting, responding.instrument(span));
+        let response = responding.await.unwrap_or_else(|| {
+            let outcome = match context.server.entry_point {
+                EntryPoint::Protocol(_) if !reservation.is_read() => Outcome::Unavailable {
+                    retry_after_seconds: BUSY_RETRY_SECONDS,
+                },
+                // The put goes on.
+                EntryPoint::Protocol(_) | EntryPoint::WasiHttp(_) => Outcome::Unknown,
+            };
+            respond(&outcome, context.request_id())
+        });
+        let (response, _) = exchange.end(response);
+        response
     }
 
     /// The outcome of a request that other recipients may read differently, or that hyper lets pass.

@@ -20,6 +20,7 @@ use crate::server::context::ConnectionContext;
 use crate::server::detach_on_drop::DetachOnDrop;
 use crate::server::problem_id;
 use crate::server::response::{Response, acquire_outcome};
+use crate::util::request_id::RequestId;
 
 /// A call of a guest, as the future of its response.
 ///
@@ -32,6 +33,7 @@ pub(crate) struct WasiHttpCall {
     /// `None` as long as the guest runs.
     end: Option<CallEnd>,
     context: Arc<ConnectionContext>,
+    request_id: RequestId,
 }
 
 /// How the call of a guest ended. Errors have been logged.
@@ -54,8 +56,11 @@ impl WasiHttpCall {
         ensure_authority(&mut request);
         let (sender, outparam) = oneshot::channel();
         let refusal = RefusalSlot::default();
+        // Taken here: the guest may go on after its response, during the next request of the connection.
+        let request_id = context.request_id();
         let call = call(
             Arc::clone(context),
+            request_id,
             request,
             reservation,
             sender,
@@ -67,6 +72,7 @@ impl WasiHttpCall {
             refusal,
             end: None,
             context: Arc::clone(context),
+            request_id,
         }
     }
 
@@ -77,7 +83,7 @@ impl WasiHttpCall {
             Some(CallEnd::Trapped) => Outcome::Failed,
             Some(CallEnd::NotStarted(outcome)) => outcome,
             Some(CallEnd::Returned) | None => {
-                let request_id = self.context.request_id();
+                let request_id = self.request_id;
                 tracing::error!(%request_id, "the guest returned without a response");
                 Outcome::Failed
             }
@@ -89,6 +95,7 @@ impl WasiHttpCall {
 /// towards the quota for as long, since the guest holds it.
 async fn call(
     context: Arc<ConnectionContext>,
+    request_id: RequestId,
     request: Request<LimitedBody>,
     _reservation: Arc<BodyReservation>,
     outparam: oneshot::Sender<OutparamResult>,
@@ -100,7 +107,7 @@ async fn call(
     let mut pooled = match pool.acquire().await {
         Ok(pooled) => pooled,
         Err(error) => {
-            let outcome = acquire_outcome(error, context.request_id());
+            let outcome = acquire_outcome(error, request_id);
             return CallEnd::NotStarted(outcome);
         }
     };
@@ -112,7 +119,7 @@ async fn call(
         context.put_context(uri, headers)
     });
     let put = CurrentPut {
-        request_id: Some(context.request_id()),
+        request_id: Some(request_id),
         context: put_context,
         refusal,
     };
@@ -124,7 +131,6 @@ async fn call(
         Some(timeout) => match tokio::time::timeout(timeout, handled).await {
             Ok(handled) => handled,
             Err(_elapsed) => {
-                let request_id = context.request_id();
                 tracing::error!(%request_id, ?timeout, "the guest did not respond in time");
                 return CallEnd::TimedOut;
             }
@@ -139,7 +145,7 @@ async fn call(
         Err(error) => {
             metrics.instances.trapped.increment();
             tracing::error!(
-                request_id = %context.request_id(),
+                %request_id,
                 error = format!("{error:#}"),
                 "the guest trapped"
             );
@@ -158,7 +164,7 @@ impl Future for WasiHttpCall {
         let outparam = ready!(Pin::new(&mut self.outparam).poll(context));
         Poll::Ready(match outparam {
             Ok(Ok(response)) => {
-                let id = || self.context.request_id();
+                let id = || self.request_id;
                 let mut response = problem_id::add_to_outgoing(response, id);
                 if let Some(refusal) = self.refusal.take() {
                     response.extensions_mut().insert(*refusal);
@@ -174,7 +180,7 @@ impl Future for WasiHttpCall {
                 }))
             }
             Ok(Err(error)) => {
-                let request_id = self.context.request_id();
+                let request_id = self.request_id;
                 tracing::error!(%request_id, ?error, "the guest responded with an error");
                 Err(Outcome::Failed)
             }

@@ -1,0 +1,79 @@
+//! A request from its header section to its response: whether the connection ends after it, and its part of the metrics
+//! and of the access log.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use hyper::body::Body as _;
+use hyper::header::{CONNECTION, EXPECT, HeaderValue};
+use hyper::{Request, Version};
+
+use crate::metrics::histogram::Stopwatch;
+use crate::server::access_entry::AccessEntry;
+use crate::server::body::{BodyReservation, LimitExceeded};
+use crate::server::context::ConnectionContext;
+use crate::server::request_body::RequestBody;
+use crate::server::response::Response;
+
+/// A request that has no response yet.
+pub(crate) struct Exchange<'a> {
+    context: &'a ConnectionContext,
+    pub(crate) reservation: Arc<BodyReservation>,
+    entry: Option<AccessEntry<'a>>,
+    start: Stopwatch,
+    is_invalid: bool,
+    may_withhold_body: bool,
+    is_chunked: bool,
+    has_connection: bool,
+}
+
+impl<'a> Exchange<'a> {
+    /// Begins with a request, which may be invalid by its header section.
+    pub(crate) fn begin(
+        context: &'a Arc<ConnectionContext>,
+        request: &Request<RequestBody>,
+        is_invalid: bool,
+        start: Stopwatch,
+    ) -> Self {
+        let reservation = BodyReservation::new(context);
+        Self {
+            context,
+            entry: AccessEntry::begin(context, request, &reservation),
+            reservation,
+            start,
+            is_invalid,
+            may_withhold_body: request.headers().contains_key(EXPECT),
+            is_chunked: request.body().size_hint().exact().is_none(),
+            has_connection: request.version() <= Version::HTTP_11,
+        }
+    }
+
+    /// Ends with the response. Also returns when it was made.
+    pub(crate) fn end(self, mut response: Response) -> (Response, Instant) {
+        let Self {
+            context,
+            reservation,
+            ..
+        } = &self;
+        // After a refusal a client that expects `100 Continue` may send its body or not, so the bytes that
+        // follow could be read as either. Nor is anything read after a request that other recipients may
+        // read as two, or end elsewhere, nor after a body that is no longer awaited.
+        let ends_connection = self.is_invalid
+            || self.is_chunked && !reservation.has_ended()
+            || reservation.limit_exceeded() == Some(LimitExceeded::Time)
+            || self.may_withhold_body && !response.status().is_success();
+        if ends_connection && self.has_connection {
+            let close = HeaderValue::from_static("close");
+            response.headers_mut().insert(CONNECTION, close);
+            context.state.linger();
+        }
+        let refusals = &context.server.refusals;
+        refusals.count_response(&mut response, || context.request_info());
+        let metrics = context.server.metrics.shard();
+        let end = metrics.request_time.observe_since(self.start);
+        if let Some(entry) = self.entry {
+            entry.end(response.status().as_u16());
+        }
+        (response, end.started_at())
+    }
+}
