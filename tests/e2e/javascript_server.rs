@@ -165,6 +165,11 @@ impl JavaScriptServer {
         (self.process, self.address, self.events) = (process, address, events);
     }
 
+    /// The directory of its store.
+    pub(crate) fn directory(&self) -> &Path {
+        self.directory.path()
+    }
+
     /// All events, in their exact texts.
     pub(crate) fn events(&self) -> Vec<(String, String)> {
         let answer = Post::new("").method("GET").send_to(self.events);

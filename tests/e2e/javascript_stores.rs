@@ -9,7 +9,7 @@ use rustix::process::Signal;
 
 use crate::javascript_server::JavaScriptServer;
 use crate::request_table::{self, Platform as _};
-use crate::support::{JavaScriptPeer, Lines, Post, Runtime, can_make, wait_until};
+use crate::support::{JavaScriptPeer, Lines, Post, Runtime, can_make};
 
 /// The number of puts, one after the other, of which each has to be synced.
 const PUTS: usize = 20;
@@ -178,13 +178,17 @@ fn failed_sync_ends_acknowledgements_until_restart() {
     }
     server.process.kill();
     server.restart();
+    // Now it is in the database itself, which SQLite has synced.
+    let file = fs::read(server.directory().join("events.db")).expect("reads");
+    assert!(file.windows(6).any(|bytes| bytes == b"failed"));
     for key in ["before", "failed", "after"] {
         let post = Post::put(key, "1");
         post.send_to(server.address).assert_created();
     }
 }
 
-/// What a killed process has written, and not synced, is read as stored: so it is synced before a put is answered.
+/// What a killed process has written, and not synced, is read as stored: so it is synced before a put is answered, in
+/// the database and not in the WAL.
 #[test]
 fn opening_syncs_what_a_killed_process_left() {
     if !can_trace(Runtime::Node) {
@@ -196,26 +200,29 @@ fn opening_syncs_what_a_killed_process_left() {
         import { sqlite } from 'alldata-peer-server-http';
         import { DatabaseSync } from 'node:sqlite';
         const keepAlive = setInterval(() => {}, 1000);
-        process.once('SIGUSR1', () => {
-          sqlite(new DatabaseSync(`${process.argv[2]}/events.db`));
+        process.once('SIGUSR1', async () => {
+          const store = sqlite(new DatabaseSync(`${process.argv[2]}/events.db`));
           console.log('opened');
+          await store.put(process.argv[3], '1');
+          console.log('stored');
         });
         console.log('ready');";
-    for _ in 0..2 {
-        let mut process = JavaScriptPeer::run_on(Runtime::Node, "open.mjs", script, &[path]);
+    for key in ["key1", "key2"] {
+        let mut process = JavaScriptPeer::run_on(Runtime::Node, "open.mjs", script, &[path, key]);
         process.output_line("ready");
         let log = tempfile::NamedTempFile::new().expect("is created");
         let to = log.path().to_str().expect("is text");
         let mut strace = trace(
             process.id(),
-            &["-y", "-e", "trace=fsync,fdatasync", "-o", to],
+            &["-y", "-e", "trace=fsync,fdatasync,write,writev", "-o", to],
         );
         process.signal(Signal::USR1);
-        process.output_line("opened");
+        process.output_line("stored");
         process.kill();
         strace.wait().expect("ends with the process");
         let log = fs::read_to_string(log.path()).expect("reads");
-        assert!(is_wal_synced(&log), "{log}");
+        let opened = log.find("\"opened").expect("is there");
+        assert!(is_synced(&log[..opened], "events.db>"), "{log}");
     }
 }
 
@@ -248,13 +255,14 @@ fn repeated_put_is_synced(mut server: JavaScriptServer) {
         strace.wait().expect("ends with the process");
         let log = fs::read_to_string(log.path()).expect("reads");
         let response = log.find("201 Created").expect("is there");
-        assert!(is_wal_synced(&log[..response]), "{log}");
+        assert!(is_synced(&log[..response], "-wal>"), "{log}");
     }
 }
 
-fn is_wal_synced(log: &str) -> bool {
+/// Whether a log of strace has a sync of a file whose path ends with this.
+fn is_synced(log: &str, path_end: &str) -> bool {
     let mut syncs = log.lines().filter(|line| line.contains("sync("));
-    syncs.any(|line| line.contains("-wal>"))
+    syncs.any(|line| line.contains(path_end))
 }
 
 #[test]
@@ -284,7 +292,7 @@ fn put_during_a_transaction_of_another_program_is_503() {
     connection.ask(&Post::put("key1", "2")).assert_created();
 }
 
-/// Counts the calls that sync a file while puts are made, each after the response to the one before.
+/// Each response is written after a sync that has begun after the response to the put before.
 #[track_caller]
 fn syncs_each_put(runtime: Runtime, start: fn() -> JavaScriptServer) {
     if !can_trace(runtime) {
@@ -296,22 +304,32 @@ fn syncs_each_put(runtime: Runtime, start: fn() -> JavaScriptServer) {
     connection.ask(&Post::put("first", "1")).assert_created();
     let log = tempfile::NamedTempFile::new().expect("is created");
     let path = log.path().to_str().expect("is text");
-    let mut strace = trace(
-        server.process.id(),
-        &["-e", "trace=fsync,fdatasync", "-o", path],
-    );
-    let syncs = || {
-        let log = fs::read_to_string(log.path()).expect("reads");
-        log.matches("sync(").count()
-    };
+    let calls = "trace=fsync,fdatasync,write,writev,sendto,sendmsg";
+    let mut strace = trace(server.process.id(), &["-e", calls, "-o", path]);
     for number in 1..=PUTS {
         let post = Post::put(&format!("key{number}"), "1");
         connection.ask(&post).assert_created();
-        // strace writes a call down after it was made.
-        wait_until("the put is synced", || syncs() >= number);
     }
     drop(server);
     strace.wait().expect("ends with the server");
+    let log = fs::read_to_string(log.path()).expect("reads");
+    let before: Vec<&str> = log.split("201 Created").collect();
+    assert_eq!(before.len(), PUTS + 1, "{log}");
+    for puts in &before[..PUTS] {
+        assert!(has_returned_from_sync(puts), "{log}");
+    }
+}
+
+/// Whether a sync has begun and ended in this part of a log of strace, in which a call that another thread interrupts
+/// has two lines.
+fn has_returned_from_sync(log: &str) -> bool {
+    let Some(begin) = log.find("sync(") else {
+        return false;
+    };
+    log[begin..].lines().any(|line| {
+        let is_end = line.contains("sync(") || line.contains("sync resumed>");
+        is_end && line.ends_with("= 0")
+    })
 }
 
 fn can_trace(runtime: Runtime) -> bool {

@@ -23,8 +23,11 @@ const PAGE_EVENTS = 1000;
 const BUSY = { name: "SQLITE_BUSY", number: 5, text: "database is locked" };
 const FULL = { name: "SQLITE_FULL", number: 13, text: "database or disk is full" };
 
-/** Writes something, and leaves nothing. */
-const START = ["CREATE TABLE alldata_start (at)", "DROP TABLE alldata_start"];
+/** For how long the store tries to open while other programs use the file: longer than some of their transactions. */
+const OPEN_TIMEOUT_MS = 5 * BUSY_TIMEOUT_MS;
+
+/** The pause between two of these tries. */
+const OPEN_PAUSE_MS = 10;
 
 const decoder = new TextDecoder("utf-8", { ignoreBOM: true });
 
@@ -80,9 +83,22 @@ function prepareDatabase(database) {
   // On macOS, a sync without these does not reach the disk.
   database.exec("PRAGMA fullfsync = ON");
   database.exec("PRAGMA checkpoint_fullfsync = ON");
+  checkpoint(database);
   database.exec("CREATE TABLE IF NOT EXISTS alldata_event (key TEXT NOT NULL PRIMARY KEY, event TEXT NOT NULL) STRICT");
-  // What a killed process has written may not be synced, but is read as stored. A commit syncs all of the WAL.
-  transaction(database, (statement) => database.exec(statement))(START);
+}
+
+/**
+ * Writes the WAL into the database, and syncs that. What an earlier process left in the WAL is read as stored, but may
+ * not be on the disk. To sync the WAL again is not enough: after a sync that failed, the next one may succeed without
+ * what the first was to write.
+ */
+function checkpoint(database) {
+  const statement = database.prepare("PRAGMA wal_checkpoint(TRUNCATE)");
+  const end = Date.now() + OPEN_TIMEOUT_MS;
+  while (statement.get().busy !== 0) {
+    if (Date.now() > end) throw new Error("The WAL of the database was not written back: another program uses it.");
+    Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, OPEN_PAUSE_MS);
+  }
 }
 
 /** A function that applies `change` to each of its arguments in one transaction. It throws a `PutError`. */
