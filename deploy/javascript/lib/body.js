@@ -24,21 +24,14 @@ export async function readBody(request, { limit, timeoutMs, reserve, maxDrainedB
   // Some browsers have no stream for it, and read it whole.
   if (!request.body) return wholeBody(request, { tooLarge, limit, reserve });
   const reader = request.body.getReader();
-  const parts = [];
-  let bytes = 0;
+  const length = Number(request.headers.get("content-length") ?? NaN);
   let timer;
   const late = new Promise((_, reject) => {
     timer = setTimeout(() => reject(new BodyError({ tag: "request-timeout" })), timeoutMs);
   });
   try {
-    for (;;) {
-      const { done, value } = await Promise.race([read(reader), late]);
-      if (done) return concat(parts, bytes);
-      bytes += value.byteLength;
-      if (bytes > limit) throw tooLarge();
-      reserve(value.byteLength);
-      parts.push(value);
-    }
+    // One race for all parts: a promise keeps something for each race that it is in.
+    return await Promise.race([readAll(reader, { length, limit, tooLarge, reserve }), late]);
   } catch (error) {
     const isTooSlow = error instanceof BodyError && error.request.tag === "request-timeout";
     await discard(reader, isTooSlow ? 0 : maxDrainedBytes);
@@ -46,6 +39,34 @@ export async function readBody(request, { limit, timeoutMs, reserve, maxDrainedB
   } finally {
     clearTimeout(timer);
   }
+}
+
+/** Reads all parts into one buffer, since a part of one byte takes hundreds. Ends when the reader is cancelled. */
+async function readAll(reader, { length, limit, tooLarge, reserve }) {
+  let buffer = new Uint8Array(0);
+  let bytes = 0;
+  for (;;) {
+    const { done, value } = await read(reader);
+    if (done) return buffer.subarray(0, bytes);
+    const most = bytes + value.byteLength;
+    if (most > limit) throw tooLarge();
+    if (most > buffer.byteLength) {
+      // Twice the size each time, so that each byte is copied a few times at most, but not more than the body has.
+      const size = Math.max(most, Math.min(2 * buffer.byteLength, length || limit, limit));
+      reserve(size - buffer.byteLength);
+      // The whole body in one part.
+      if (most === length && bytes === 0) buffer = value;
+      else buffer = grown(buffer.subarray(0, bytes), size);
+    }
+    if (buffer !== value) buffer.set(value, bytes);
+    bytes = most;
+  }
+}
+
+function grown(buffer, size) {
+  const larger = new Uint8Array(size);
+  larger.set(buffer);
+  return larger;
 }
 
 /** Reads up to `maxBytes` of a body that is not needed. */
@@ -56,14 +77,10 @@ export async function discardBody(request, maxBytes) {
 async function discard(reader, maxBytes) {
   let timer;
   const late = new Promise((resolve) => {
-    if (maxBytes > 0) timer = setTimeout(resolve, DRAIN_TIMEOUT_MS, { done: true });
+    if (maxBytes > 0) timer = setTimeout(resolve, DRAIN_TIMEOUT_MS);
   });
   try {
-    for (let bytes = 0; bytes < maxBytes; ) {
-      const { done, value } = await Promise.race([reader.read(), late]);
-      if (done) break;
-      bytes += value.byteLength;
-    }
+    await Promise.race([drop(reader, maxBytes), late]);
   } catch {
     // The client has gone.
   } finally {
@@ -71,6 +88,14 @@ async function discard(reader, maxBytes) {
   }
   // Nobody waits for this: the response must not be delayed by a client that sends nothing.
   reader.cancel().catch(() => {});
+}
+
+async function drop(reader, maxBytes) {
+  for (let bytes = 0; bytes < maxBytes; ) {
+    const { done, value } = await reader.read();
+    if (done) return;
+    bytes += value.byteLength;
+  }
 }
 
 async function wholeBody(request, { tooLarge, limit, reserve }) {
@@ -86,15 +111,4 @@ async function read(reader) {
   } catch (cause) {
     throw Object.assign(new BodyError({ tag: "incomplete-body" }), { cause });
   }
-}
-
-function concat(parts, bytes) {
-  if (parts.length === 1) return parts[0];
-  const whole = new Uint8Array(bytes);
-  let at = 0;
-  for (const part of parts) {
-    whole.set(part, at);
-    at += part.byteLength;
-  }
-  return whole;
 }

@@ -48,7 +48,7 @@ export interface PeerOptions {
    * a client that is still sending gets no response otherwise, such as workerd.
    */
   maxDrainedBytes?: number;
-  /** Takes lines for the log: `console.error` by default. */
+  /** Takes lines for the log: `console.error` by default. The same line is logged once in 5 s, then with a count. */
   log?: (message: string) => void;
 }
 

@@ -7,10 +7,14 @@ import http from "node:http";
 import { finished } from "node:stream/promises";
 import { setImmediate } from "node:timers/promises";
 
+import { describe, limited } from "./log-limiter.js";
 import { errorResponse } from "./peer.js";
 
 /** The time for a header section: that of the server in Rust. */
 const HEADER_TIMEOUT_MS = 10_000;
+
+/** How often that time is checked. Node's own interval is 30 s. */
+const HEADER_CHECK_MS = 1_000;
 
 /** The time between two requests. Longer than that of common clients, so that they close first. */
 const IDLE_TIMEOUT_MS = 75_000;
@@ -37,9 +41,12 @@ const PARSER_ERRORS = {
 const WITHOUT_BODY = new Set(["GET", "HEAD"]);
 const FORBIDDEN = new Set(["CONNECT", "TRACE", "TRACK"]);
 
+const log = limited((line) => console.error(line));
+
 export function createServer(fetch) {
   const server = http.createServer({
     headersTimeout: HEADER_TIMEOUT_MS,
+    connectionsCheckingInterval: HEADER_CHECK_MS,
     keepAliveTimeout: IDLE_TIMEOUT_MS,
     // The handler has the time-out of bodies, which the component answers.
     requestTimeout: 0,
@@ -57,7 +64,15 @@ export function createServer(fetch) {
   server.on("checkContinue", (incoming, outgoing) => serve(incoming, outgoing, () => outgoing.writeContinue()));
   // Any other expectation.
   server.on("checkExpectation", (incoming, outgoing) => serve(incoming, outgoing));
-  server.on("clientError", (error, socket) => refuse(error, socket, exchanges.get(socket)));
+  server.on("clientError", (error, socket) => {
+    const request = PARSER_ERRORS[error.code] ?? { tag: "malformed-request" };
+    refuse(request, socket, exchanges.get(socket), error.code === "ECONNRESET");
+  });
+  // Node has no response for CONNECT, and no longer listens to the connection.
+  server.on("connect", (incoming, socket) => {
+    socket.on("error", () => socket.destroy());
+    refuse({ tag: "method-not-allowed" }, socket, exchanges.get(socket));
+  });
   return server;
 }
 
@@ -69,7 +84,7 @@ async function handle(fetch, server, incoming, outgoing, onRead) {
   try {
     response = await respond(fetch, incoming, onRead);
   } catch (error) {
-    console.error(`A request failed: ${error?.stack ?? error}`);
+    log(`A request failed: ${describe(error)}`);
     response = await errorResponse({ tag: "put", val: { tag: "failed", val: "" } }).catch(() => undefined);
   }
   if (response === undefined) outgoing.destroy();
@@ -175,14 +190,15 @@ function drained(incoming) {
   });
 }
 
-/** Answers what is no request, after the responses to the requests before it, and closes the connection. */
-async function refuse(error, socket, last) {
+/**
+ * Answers what gets no `outgoing` from Node, after the responses to the requests before it, and closes the connection.
+ */
+async function refuse(request, socket, last, isGone = false) {
   const isBetweenRequests = last === undefined || last.incoming.complete;
   if (isBetweenRequests) await last?.sent;
-  const request = PARSER_ERRORS[error.code] ?? { tag: "malformed-request" };
   const response = await errorResponse(request).catch(() => undefined);
   const isAnswered = !isBetweenRequests && last.outgoing.headersSent;
-  if (response === undefined || isAnswered || !socket.writable || error.code === "ECONNRESET") {
+  if (response === undefined || isAnswered || !socket.writable || isGone) {
     socket.destroy();
     return;
   }

@@ -3,6 +3,7 @@
 // Makes no status code and no text: each outcome is answered by the component.
 
 import { BodyError, discardBody, readBody } from "./body.js";
+import { describe, limited } from "./log-limiter.js";
 import { protocol } from "./protocol.js";
 import { PutError, RETRY_AFTER_SECONDS, requestError } from "./put-error.js";
 
@@ -28,7 +29,7 @@ export function peer(store, options = {}) {
     bodyTimeoutMs: setting(options, "bodyTimeoutMs", TIMEOUT_MS, MAX_TIMEOUT_MS),
     putTimeoutMs: setting(options, "putTimeoutMs", TIMEOUT_MS, MAX_TIMEOUT_MS),
     maxDrainedBytes: setting(options, "maxDrainedBytes", 0, Number.MAX_SAFE_INTEGER, 0),
-    log: options.log ?? ((message) => console.error(message)),
+    log: limited(options.log ?? ((message) => console.error(message))),
     bufferedBytes: 0,
   };
   return async function fetch(request) {
@@ -60,7 +61,7 @@ async function answer(request, store, settings, memory) {
     if (thrown?.payload !== undefined) return thrown.payload;
     if (thrown instanceof BodyError) return functions.errorResponse(thrown.request);
     // The component trapped: nothing was put. Another instance makes the response.
-    settings.log(`A body was not decoded: ${thrown}`);
+    settings.log(`A body was not decoded: ${describe(thrown)}`);
     return (await protocol()).errorResponse(requestError(PutError.unavailable(RETRY_AFTER_SECONDS)));
   }
   try {
@@ -68,7 +69,7 @@ async function answer(request, store, settings, memory) {
     return put.stored;
   } catch (thrown) {
     const failure = requestError(thrown);
-    if (failure.val.tag === "failed") settings.log(`A put failed: ${thrown?.stack ?? thrown}`);
+    if (failure.val.tag === "failed") settings.log(`A put failed: ${describe(thrown)}`);
     return (await protocol()).errorResponse(failure);
   }
 }
@@ -107,7 +108,7 @@ async function storeWithin(store, { key, event }, { putTimeoutMs, log }) {
   });
   const stored = (async () => store.put(key, event))();
   stored.catch((error) => {
-    if (isLate) log(`A put failed after its time-out: ${error?.stack ?? error}`);
+    if (isLate) log(`A put failed after its time-out: ${describe(error)}`);
   });
   try {
     await Promise.race([stored, late]);
