@@ -66,6 +66,11 @@ pub(crate) fn program(name: &str, argument: &str) -> Option<String> {
 impl Balancer {
     /// A load balancer before two peers; `None` if it is missing.
     fn before(kind: Kind, peers: [&Peer; 2]) -> Option<Self> {
+        Self::edited(kind, peers, ["", ""])
+    }
+
+    /// With another text in its configuration: the first is replaced by the second.
+    fn edited(kind: Kind, peers: [&Peer; 2], [from, to]: [&str; 2]) -> Option<Self> {
         let name = match kind {
             Kind::HaProxy => "haproxy",
             Kind::Nginx => "nginx",
@@ -80,7 +85,7 @@ impl Balancer {
             Kind::HaProxy => haproxy(&directory, peers),
             Kind::Nginx => nginx(&directory, peers),
         };
-        fs::write(&path, text).expect("writes");
+        fs::write(&path, replace(&text, from, to)).expect("writes");
         match kind {
             Kind::HaProxy => command.args(["-db", "-f"]).arg(&path),
             Kind::Nginx => command.arg("-c").arg(&path),
@@ -323,6 +328,41 @@ fn large_put_passes() {
         let is_whole = |store: &Events| store.get(key) == Some(&event);
         assert!(stores.iter().any(is_whole), "{key} is not stored unchanged");
     }
+}
+
+/// HAProxy reads a request before it sends it: the peer can't end one that does not come.
+#[test]
+fn slow_request_is_ended_by_haproxy() {
+    let [first, second] = [(); 2].map(|()| Peer::builder().admin().start());
+    let timeout = ["http-request 30s", "http-request 500ms"];
+    let Some(balancer) = Balancer::edited(Kind::HaProxy, [&first, &second], timeout) else {
+        return;
+    };
+    let head = "POST /_put HTTP/1.1\r\nHost: a\r\nContent-Length: 100\r\n";
+    for part in [head.to_owned(), format!("{head}\r\n{{")] {
+        let mut connection = Connection::open_unix(&balancer.socket());
+        assert_eq!(connection.send(part).answer().status, 408);
+        assert_eq!(connection.rest(), b"");
+    }
+    balancer.put("key1").assert_created();
+}
+
+/// So that one client can't fill the disk of nginx.
+#[test]
+fn body_that_no_peer_takes_is_refused_by_nginx() {
+    let [first, second] = [(); 2].map(|()| Peer::builder().admin().start());
+    let Some(balancer) = Balancer::before(Kind::Nginx, [&first, &second]) else {
+        return;
+    };
+    let mut connection = Connection::open_unix(&balancer.socket());
+    let head = "POST /_put HTTP/1.1\r\nHost: a\r\nContent-Length: 20000000\r\n\r\n";
+    let answer = connection.send(head).answer();
+    assert_eq!(answer.status, 413);
+    assert!(answer.text().contains("nginx"), "{}", answer.text());
+    // The peer says why.
+    let mut connection = Connection::open_unix(&balancer.socket());
+    let answer = connection.ask(&Post::new(vec![b' '; (16 << 20) + 1]));
+    answer.assert_problem(413);
 }
 
 #[test]
