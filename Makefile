@@ -58,6 +58,10 @@ RELEASED_SINKS := forward directory keyvalue-spin keyvalue-wasmcloud
 RELEASED_SINKS_WASI_0_3 := forward directory
 PEER := $(TARGET)/release/alldata-peer
 
+# $(call nothing,CHECK,REASON) prints that a check was not made. It fails if REQUIRE_TOOLS is set, as in the workflow.
+COMMA := ,
+nothing = { echo 'make $(1): $(2), nothing checked' >&2; test -z '$(REQUIRE_TOOLS)'; }
+
 # The path of the nats-server for `make faults`, and its `sync_interval`. Default: the pinned one, and its default.
 NATS_SERVER ?=
 NATS_SYNC_INTERVAL ?=
@@ -65,7 +69,7 @@ NATS_SYNC_INTERVAL ?=
 .PHONY: help run test skipped-tests faults node fault-tools admin-tools nats-server wasmtime ci ci-full setup install fmt clippy doc deny
 .PHONY: $(WASMTIME_VERSIONS:%=wasmtime-%)
 .PHONY: soak bench bench-endurance bench-micro bench-build bench-tools
-.PHONY: fuzz fuzz-short fuzz-run fuzz-checks fuzz-tools release-files deb deb-check deb-tools image image-check image-tools package package-check
+.PHONY: fuzz fuzz-short fuzz-run fuzz-checks fuzz-tools release-files release-check deb deb-check deb-tools image image-check image-tools package package-check
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 24
@@ -196,9 +200,9 @@ bench-tools: nats-server wasmtime-48
 # sanitizer: the fuzzed code has no unsafe code of this project. No toolchain is installed.
 fuzz: ## Fuzz each of FUZZ_TARGETS (decode same_event socket) for FUZZ_SECONDS (600)
 	@if ! RUSTUP_AUTO_INSTALL=0 rustup run $(FUZZ_TOOLCHAIN) rustc --version >/dev/null 2>&1; then \
-	  echo 'make fuzz: no $(FUZZ_TOOLCHAIN) toolchain, nothing fuzzed'; \
+	  $(call nothing,fuzz,no $(FUZZ_TOOLCHAIN) toolchain); \
 	elif ! command -v c++ >/dev/null; then \
-	  echo 'make fuzz: no C++ compiler, nothing fuzzed'; \
+	  $(call nothing,fuzz,no C++ compiler); \
 	else \
 	  $(MAKE) --no-print-directory fuzz-run; \
 	fi
@@ -250,15 +254,18 @@ deb: setup ## Make the Debian package of the program in target/debian
 # The releases of Debian that the package is tested with: systemd 252, and 257, which has Type=notify-reload.
 DEB_SUITES ?= bookworm trixie
 
+# A package to check instead of one that is built before.
+DEB ?=
+
 # Boots a throw-away root of Debian, so it needs root, and downloads about 80 MB for each the first time.
-deb-check: deb deb-tools ## Install, run under systemd, upgrade and purge the Debian package in a throw-away root
+deb-check: $(if $(DEB),,deb) deb-tools ## Install, run under systemd, upgrade and purge the Debian package in a throw-away root
 	@if test "$$(id -u)" != 0; then \
-	  echo 'make deb-check: not root, nothing checked'; \
+	  $(call nothing,deb-check,not root); \
 	elif ! { $(HAS_DEB_TOOLS); }; then \
-	  echo 'make deb-check: lintian, mmdebstrap or systemd-nspawn is missing, nothing checked'; \
+	  $(call nothing,deb-check,no lintian$(COMMA) mmdebstrap or systemd-nspawn); \
 	else \
 	  mkdir -p $(TARGET)/debian-check && for suite in $(DEB_SUITES); do \
-	    SUITE=$$suite tests/debian/check.sh $(TARGET)/debian/*.deb $(TARGET)/debian-check || exit 1; \
+	    SUITE=$$suite tests/debian/check.sh $(or $(DEB),$(TARGET)/debian/*.deb) $(TARGET)/debian-check || exit 1; \
 	  done; \
 	fi
 
@@ -281,7 +288,7 @@ image-check: image-tools ## Build the image, unpack it, and put an event through
 	@if { $(HAS_IMAGE_TOOLS); }; then \
 	  $(MAKE) --no-print-directory image && tests/container/check.sh $(TARGET)/image; \
 	else \
-	  echo 'make image-check: buildah, umoci or bubblewrap is missing, nothing checked'; \
+	  $(call nothing,image-check,no buildah$(COMMA) umoci or bubblewrap); \
 	fi
 
 image-tools:
@@ -316,6 +323,11 @@ release-files: setup ## Write the components and the WIT of a release into DIST 
 	$(PEER) component --wasi 0.3 --wit > $(DIST)/alldata-peer-wasi-0.3.wit
 	cd $(DIST) && $(abspath $(PEER)) component --digest | sha256sum --check --strict
 
+release-check: release-files wasmtime ## Put an event through a component of a release, in `wasmtime serve`
+	set -e; for version in $(WASMTIME_VERSIONS); do \
+	  tests/packages/serve.sh $(TARGET)/tools/wasmtime-$$version/wasmtime_cli/wasmtime $(DIST)/peer-directory.wasm; \
+	done
+
 install: setup ## Install the program alldata-peer with cargo
 	$(CARGO) install --locked --path host
 
@@ -330,12 +342,12 @@ clippy: setup ## Lint everything
 doc: setup ## Build the documentation of the library
 	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --locked --workspace --no-deps
 
-# Licences, sources and advisories of the dependencies. Skipped with a message if cargo-deny is missing.
+# Licences, sources and advisories of the dependencies. Skipped with a message if cargo-deny is missing, unless REQUIRE_TOOLS is set.
 deny:
 	@if command -v cargo-deny >/dev/null; then \
 	  $(CARGO) deny --locked check; \
 	else \
-	  echo 'make deny: cargo-deny is not installed, nothing checked'; \
+	  $(call nothing,deny,no cargo-deny); \
 	fi
 
 setup:
