@@ -38,6 +38,9 @@ fn page_keeps_events_when_the_browser_is_killed() {
         assert!(line.starts_with(&format!("put {status} ")), "{line}");
     }
     assert_eq!(page.output_line("events "), stored);
+    // Reloaded without the service worker.
+    let line = page.output_line("put ");
+    assert!(line.starts_with("put 409 "), "{line}");
     // Killed, and started again.
     assert_eq!(page.output_line("events "), stored);
     let line = page.output_line("put ");

@@ -4,7 +4,7 @@
 //
 // PROFILE is the directory of the browser, PACKAGE that of the package, BODIES a file with an array of bodies. Prints
 // `state TEXT` once the page is ready; `put TEXT` for the response that the page shows to each of three puts, and
-// `events TEXT` for its table; then, after the browser was killed and started again, `events TEXT` and `put TEXT`; last,
+// `events TEXT` for its table; `put TEXT` after a forced reload; then, after the browser was killed and started again, `events TEXT` and `put TEXT`; last,
 // `response JSON` with status and text for each body.
 
 import { spawn } from "node:child_process";
@@ -57,7 +57,8 @@ async function open() {
     return (await call("Runtime.evaluate", params, sessionId))?.result?.value;
   };
   const kill = () => new Promise((resolve) => chromium.once("exit", resolve).kill("SIGKILL"));
-  return { run, kill };
+  const reload = () => call("Page.reload", { ignoreCache: true }, sessionId);
+  return { run, reload, kill };
 }
 
 /** Waits until an expression is true in the page. The test has the deadline. */
@@ -91,6 +92,11 @@ await until(page.run, READY);
 say("state", "ready");
 for (const event of ['{"a": 1}', '{"a":1.0}', '{"a":2}']) await put(page.run, event);
 await events(page.run);
+// As by Shift+Reload: the service worker does not control the new page.
+await page.run(`document.getElementById("state").textContent = "old"`);
+await page.reload();
+await until(page.run, READY);
+await put(page.run, '{"a":4}');
 await page.kill();
 page = await open();
 await until(page.run, READY);

@@ -26,7 +26,13 @@ try {
 async function start() {
   await navigator.serviceWorker.register("./worker.js", { type: "module" });
   if (!navigator.serviceWorker.controller) {
-    await new Promise((resolve) => navigator.serviceWorker.addEventListener("controllerchange", resolve, { once: true }));
+    const controlled = new Promise((resolve) => {
+      navigator.serviceWorker.addEventListener("controllerchange", resolve, { once: true });
+    });
+    // A worker that was there before does not claim a page that is reloaded without it (Shift+Reload) by itself.
+    const { active } = await navigator.serviceWorker.ready;
+    active.postMessage("claim");
+    await controlled;
   }
   const isKept = await navigator.storage.persist();
   document.getElementById("kept").hidden = isKept;
