@@ -109,7 +109,7 @@ fn main() {
     let package = PathBuf::from(variable("CARGO_MANIFEST_DIR"));
     let root = package.join("..");
     let is_packed = !root.join(GUEST_DIRECTORY).is_dir();
-    describe_version(if is_packed { &package } else { &root });
+    describe_version(if is_packed { &package } else { &root }, is_packed);
     println!("cargo::rerun-if-env-changed={READY_COMPONENTS}");
     let of_program: &[_] = match env::var_os("CARGO_FEATURE_CLI") {
         Some(_) => &OF_PROGRAM,
@@ -137,7 +137,7 @@ fn main() {
 
 /// Passes the commit and the version of wasmtime to the program. The commit is in release builds only, so that a
 /// commit is no reason to build again while developing. `ALLDATA_PEER_BUILD_COMMIT` sets it where there is no git.
-fn describe_version(root: &Path) {
+fn describe_version(root: &Path, is_packed: bool) {
     println!("cargo::rerun-if-env-changed={GIVEN_COMMIT}");
     let is_release = env::var("PROFILE").is_ok_and(|profile| profile == "release");
     let commit = env::var(GIVEN_COMMIT).ok().or_else(|| {
@@ -156,9 +156,11 @@ fn describe_version(root: &Path) {
     );
     let lock = fs::read_to_string(root.join("Cargo.lock")).unwrap_or_default();
     let package = "[[package]]\nname = \"wasmtime\"\nversion = \"";
+    // A package may be built with other versions than those of its lock file.
     let version = lock
         .split_once(package)
-        .and_then(|(_, rest)| rest.split('"').next());
+        .and_then(|(_, rest)| rest.split('"').next())
+        .filter(|_| !is_packed);
     println!("cargo::rustc-env={WASMTIME}={}", version.unwrap_or(UNKNOWN));
 }
 

@@ -27,6 +27,7 @@ mod config_file;
 mod conflicts;
 mod connection_limits;
 mod connections;
+mod deployments;
 mod differences;
 mod directory_faults;
 mod directory_sink;
