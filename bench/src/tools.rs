@@ -27,6 +27,8 @@ pub(crate) struct Tools {
     pub(crate) wasmtime: Option<PathBuf>,
     /// The peer's component, composed with [`NO_OP_SINK`].
     pub(crate) composed: PathBuf,
+    /// The same for WASI 0.3.
+    pub(crate) composed_wasi_0_3: PathBuf,
     pub(crate) certificate: Certificate,
     pub(crate) scratch: TempDir,
 }
@@ -48,7 +50,8 @@ impl Tools {
         let scratch = tempfile::Builder::new()
             .prefix("bench-")
             .tempdir_in(target)?;
-        let composed = compose(&peer, scratch.path())?;
+        let composed = compose(&peer, scratch.path(), "0.2", NO_OP_SINK)?;
+        let composed_wasi_0_3 = compose(&peer, scratch.path(), "0.3", &no_op_sink_wasi_0_3())?;
         let installed = target.join("tools/bin");
         let optional = |name: &str, installed: &Path| {
             let path = search(name, installed);
@@ -66,6 +69,7 @@ impl Tools {
             wasmtime: optional("wasmtime", &target.join(WASMTIME)),
             peer,
             composed,
+            composed_wasi_0_3,
             certificate: Certificate::write(scratch.path())?,
             scratch,
         })
@@ -98,14 +102,22 @@ fn search(name: &str, installed: &Path) -> Option<PathBuf> {
         .find(|path| path.is_file())
 }
 
-/// Composes the peer's component with the sink that does nothing.
-fn compose(peer: &Path, directory: &Path) -> Result<PathBuf> {
-    let sink = directory.join("no-op-sink.wasm");
-    let composed = directory.join("peer.wasm");
-    fs::write(&sink, wat::parse_str(NO_OP_SINK)?)?;
+/// The sink that does nothing, as a component for WASI 0.3: its function has the type of an asynchronous one.
+fn no_op_sink_wasi_0_3() -> String {
+    NO_OP_SINK
+        .replace("put-sink@0.1.0", "put-sink@0.3.0")
+        .replace("(func $put (param", "(func $put async (param")
+        .replace("(func $put\n", "(func $put async\n")
+        .replace("(func\n", "(func async\n")
+}
+
+/// Composes the peer's component for this version of WASI with a sink.
+fn compose(peer: &Path, directory: &Path, wasi: &str, sink_text: &str) -> Result<PathBuf> {
+    let sink = directory.join(format!("no-op-sink-{wasi}.wasm"));
+    let composed = directory.join(format!("peer-{wasi}.wasm"));
+    fs::write(&sink, wat::parse_str(sink_text)?)?;
     let status = Command::new(peer)
-        .arg("component")
-        .arg("--plug")
+        .args(["component", "--wasi", wasi, "--plug"])
         .arg(&sink)
         .arg("-o")
         .arg(&composed)

@@ -129,3 +129,4 @@ mod trailers;
 mod unread_bodies;
 mod wasi;
 mod wasi_0_3;
+mod wasmcloud;

@@ -28,6 +28,7 @@ pub mod rounds;
 mod runtime;
 mod scripted;
 mod skip;
+mod wash;
 mod wasmtime_serve;
 #[cfg(feature = "library")]
 mod wire;
@@ -63,6 +64,7 @@ pub use process::{
 pub use runtime::Runtime;
 pub use scripted::{Exchange, ScriptedPeer};
 pub use skip::can_make;
+pub use wash::Wash;
 pub use wasmtime_serve::{Wasmtime, WasmtimeServe};
 #[cfg(feature = "library")]
 pub use wire::Wire;
