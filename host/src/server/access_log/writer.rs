@@ -38,11 +38,12 @@ pub(super) struct Writer {
 impl Writer {
     pub(super) fn new(target: Target, queue: Receiver<Message>, state: Arc<State>) -> Self {
         Self {
+            // Here, since the file may be moved once the thread runs.
+            is_torn: target.is_torn(),
             target,
             queue,
             state,
             batch: Vec::new(),
-            is_torn: false,
             failed: 0,
             reported_dropped: 0,
             failing: LogLimiter::default(),
@@ -50,7 +51,6 @@ impl Writer {
     }
 
     pub(super) fn run(mut self) {
-        self.is_torn = self.target.is_torn();
         let mut has_more = false;
         while let Ok(first) = self.queue.recv() {
             if matches!(first, Message::Line(_)) && !has_more {
