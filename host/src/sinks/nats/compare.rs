@@ -3,9 +3,9 @@
 use std::fmt::Display;
 use std::time::Duration;
 
-use async_nats::jetstream::consumer::pull::Stream as Messages;
+use async_nats::jetstream::consumer::pull::{MessagesErrorKind, Stream as Messages};
 use futures_util::StreamExt as _;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use super::differences::{Content, Differences};
 use super::error::nats_error;
@@ -19,6 +19,9 @@ const NEXT_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// How long to wait for messages that one replica stored a moment after its messages were counted.
 const TAIL_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// The pause before a consumer that nobody answers for yet is asked again.
+const PAUSE: Duration = Duration::from_millis(100);
 
 /// How many such messages are read at the most.
 const MAX_TAIL: usize = 100_000;
@@ -73,20 +76,20 @@ pub(super) async fn compare(
 }
 
 /// A replica that is being read.
-struct Reading {
-    name: String,
+struct Reading<'a> {
+    replica: &'a Replica,
     messages: Messages,
+    has_begun: bool,
     /// How many messages are not read yet of those that it had at the start.
     left: u64,
 }
 
-impl Reading {
-    async fn start(replica: &Replica, url: &NatsUrl) -> Result<Self, Error> {
-        let messages = replica.consumer.messages().await;
-        let messages = messages.map_err(|error| nats_error(url, "read")(&error))?;
+impl<'a> Reading<'a> {
+    async fn start(replica: &'a Replica, url: &NatsUrl) -> Result<Self, Error> {
         Ok(Self {
-            name: replica.name.clone(),
-            messages,
+            replica,
+            messages: open(replica, url).await?,
+            has_begun: false,
             left: replica.messages,
         })
     }
@@ -106,9 +109,21 @@ impl Reading {
 
     /// Waits for the next message: its subject, and its content.
     async fn read(&mut self, url: &NatsUrl) -> Result<(String, Content), Error> {
-        let message = self.messages.next().await;
-        let message = message.ok_or_else(|| self.fail(url, &"the delivery ended too early"))?;
-        let message = message.map_err(|error| self.fail(url, &error))?;
+        let message = loop {
+            let message = self.messages.next().await;
+            match message.ok_or_else(|| self.fail(url, &"the delivery ended too early"))? {
+                Ok(message) => break message,
+                // The server of a consumer that was just created may not listen for requests yet.
+                Err(error)
+                    if error.kind() == MessagesErrorKind::NoResponders && !self.has_begun =>
+                {
+                    sleep(PAUSE).await;
+                    self.messages = open(self.replica, url).await?;
+                }
+                Err(error) => return Err(self.fail(url, &error)),
+            }
+        };
+        self.has_begun = true;
         let headers = message.headers.as_ref();
         let content = match StoredMessage::read(url, &message.subject, headers, &message.payload) {
             StoredMessage::Intact(event) => {
@@ -121,7 +136,12 @@ impl Reading {
     }
 
     fn fail(&self, url: &NatsUrl, reason: &dyn Display) -> Error {
-        let name = &self.name;
+        let name = &self.replica.name;
         nats_error(url, "read")(&format!("the replica on {name:?}: {reason}"))
     }
+}
+
+async fn open(replica: &Replica, url: &NatsUrl) -> Result<Messages, Error> {
+    let messages = replica.consumer.messages().await;
+    messages.map_err(|error| nats_error(url, "read")(&error))
 }
