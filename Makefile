@@ -188,6 +188,11 @@ bench-micro: setup ## Measure each part of a put by itself
 
 bench-build: setup
 	$(CARGO) build --locked --release --package $(PACKAGE) --package alldata-peer-bench
+	@if command -v npm >/dev/null; then \
+	  $(PEER) component -o deploy/javascript/peer.wasm && \
+	  $(PEER) component --wit > deploy/javascript/peer.wit && \
+	  cd deploy/javascript && npm ci --silent && npm run --silent build || true; \
+	fi
 
 # wrk is required. Without one of the others, its rows are missing in the results.
 bench-tools: nats-server wasmtime-48

@@ -106,6 +106,7 @@ fn draw_bar(
     let color = match server {
         Server::PeerDiscard
         | Server::PeerTls
+        | Server::NodeDropIn
         | Server::PeerFresh
         | Server::PeerComposed
         | Server::PeerSqlite => OURS,

@@ -30,6 +30,9 @@ const END_TICK: Duration = Duration::from_millis(10);
 /// The documented behaviour of the original on Node.
 const NODE_SERVER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/node/server.js");
 
+/// The npm package, with the original's interface.
+const DROP_IN: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/node/drop-in.mjs");
+
 /// The file name of the store in its directory.
 pub(crate) const STORE: &str = "store.db";
 
@@ -41,6 +44,8 @@ pub(crate) enum Server {
     /// The same over TLS.
     PeerTls,
     Node,
+    /// The npm package with the interface of the original.
+    NodeDropIn,
     WasmtimeReuse,
     Wasmtime,
     /// The component for WASI 0.3, whose instances serve several requests.
@@ -66,11 +71,12 @@ pub(crate) enum Server {
 
 impl Server {
     /// The compared servers, in the order of the table.
-    pub(crate) const COMPARED: [Self; 11] = [
+    pub(crate) const COMPARED: [Self; 12] = [
         Self::TwinDiscard,
         Self::PeerDiscard,
         Self::PeerTls,
         Self::Node,
+        Self::NodeDropIn,
         Self::WasmtimeReuse,
         Self::Wasmtime,
         Self::WasmtimeWasi03,
@@ -87,6 +93,7 @@ impl Server {
             Self::PeerDiscard => "alldata-peer, discard",
             Self::PeerTls => "alldata-peer, discard over TLS",
             Self::Node => "the original on Node",
+            Self::NodeDropIn => "npm package on Node",
             Self::WasmtimeReuse => "wasmtime serve, instances reused",
             Self::Wasmtime => "wasmtime serve, as it comes",
             Self::WasmtimeWasi03 => "wasmtime serve, WASI 0.3",
@@ -110,6 +117,7 @@ impl Server {
     pub(crate) fn is_there(self, tools: &Tools) -> bool {
         match self {
             Self::Node => tools.node.is_some(),
+            Self::NodeDropIn => tools.node.is_some() && tools.npm_package.is_some(),
             Self::WasmtimeReuse | Self::Wasmtime | Self::WasmtimeWasi03 => tools.wasmtime.is_some(),
             _ => true,
         }
@@ -161,6 +169,12 @@ impl Server {
             command.arg(sink);
             command
         };
+        let node = |arguments: &[&Path]| {
+            let program = tools.node.as_ref().context("there is no Node")?;
+            let mut command = Command::new(program);
+            command.args(arguments);
+            anyhow::Ok(command)
+        };
         let wasmtime = |arguments: &[&str], component: &Path| {
             let program = tools.wasmtime.as_ref().context("there is no wasmtime")?;
             let mut command = Command::new(program);
@@ -186,10 +200,13 @@ impl Server {
             }
             Self::Wasmtime => wasmtime(&[], &tools.composed)?,
             Self::WasmtimeWasi03 => wasmtime(&[], &tools.composed_wasi_0_3)?,
-            Self::Node => {
-                let mut command = Command::new(tools.node.as_ref().context("there is no Node")?);
-                command.arg(NODE_SERVER);
-                command
+            Self::Node => node(&[NODE_SERVER.as_ref()])?,
+            Self::NodeDropIn => {
+                let package = tools.npm_package.as_ref();
+                node(&[
+                    DROP_IN.as_ref(),
+                    package.context("the package is not built")?,
+                ])?
             }
             Self::SlowSink => Command::new(&tools.slow_sink),
             Self::PeerNats

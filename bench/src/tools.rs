@@ -12,6 +12,9 @@ use tempfile::TempDir;
 /// The path of the pinned wasmtime below the target directory, from `make bench-tools`.
 const WASMTIME: &str = "tools/wasmtime-48/wasmtime_cli";
 
+/// The directory of the npm package.
+const NPM_PACKAGE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy/javascript");
+
 /// A sink that does nothing, as a component.
 const NO_OP_SINK: &str = include_str!("../components/no-op-sink.wat");
 
@@ -24,6 +27,8 @@ pub(crate) struct Tools {
     pub(crate) wrk: PathBuf,
     pub(crate) oha: Option<PathBuf>,
     pub(crate) node: Option<PathBuf>,
+    /// The directory of the npm package, if it is built.
+    pub(crate) npm_package: Option<PathBuf>,
     pub(crate) wasmtime: Option<PathBuf>,
     /// The peer's component, composed with [`NO_OP_SINK`].
     pub(crate) composed: PathBuf,
@@ -66,6 +71,7 @@ impl Tools {
             wrk: search("wrk", &installed).context("wrk is not there: apt-get install wrk")?,
             oha: optional("oha", &installed),
             node: optional("node", &installed),
+            npm_package: npm_package(),
             wasmtime: optional("wasmtime", &target.join(WASMTIME)),
             peer,
             composed,
@@ -100,6 +106,16 @@ fn search(name: &str, installed: &Path) -> Option<PathBuf> {
         .chain(env::split_paths(&path))
         .map(|directory| directory.join(name))
         .find(|path| path.is_file())
+}
+
+/// The npm package of this repository, if the Makefile has built it.
+fn npm_package() -> Option<PathBuf> {
+    let package = Path::new(NPM_PACKAGE);
+    let is_built = package.join("lib/generated").is_dir();
+    if !is_built {
+        eprintln!("the npm package is not built: what needs it is left out");
+    }
+    is_built.then(|| package.to_owned())
 }
 
 /// The sink that does nothing, as a component for WASI 0.3: its function has the type of an asynchronous one.
