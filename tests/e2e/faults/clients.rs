@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread::{self, JoinHandle};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use fastrand::Rng;
 
@@ -18,6 +18,14 @@ use crate::support::{Answer, Connection, DEADLINE, Post};
 
 /// More puts than a client makes before it is told to end.
 const MAX_PUTS: usize = 100_000;
+
+/// How long to wait for outcomes. A cluster of nats-servers on a busy machine may take more than a minute to elect a
+/// leader.
+const OUTCOME_DEADLINE: Duration = DEADLINE.saturating_mul(3);
+
+/// How long a client waits after a put was refused, which is much less than `Retry-After` asks for. Clients that put
+/// again at once would take the processor from the servers that are to recover.
+const REFUSED_PAUSE: Duration = Duration::from_millis(10);
 
 /// The number of puts after which a client moves on to the next shared key, so that there is always a key with
 /// few puts.
@@ -144,7 +152,7 @@ impl Clients {
         let start = Instant::now();
         let mut missing = count;
         while missing > 0 {
-            let left = DEADLINE.saturating_sub(start.elapsed());
+            let left = OUTCOME_DEADLINE.saturating_sub(start.elapsed());
             let outcome = self.outcomes.recv_timeout(left);
             let outcome =
                 outcome.unwrap_or_else(|error| panic!("{missing} of {count} are missing: {error}"));
@@ -219,6 +227,10 @@ impl Client {
             };
             // The test may no longer receive outcomes.
             let _ = self.outcomes.send(outcome);
+            if outcome == Outcome::Refused {
+                // Never unparked.
+                thread::park_timeout(REFUSED_PAUSE);
+            }
             if outcome == Outcome::Unknown && self.rng.bool() {
                 self.again.push((key.clone(), event.clone()));
             }

@@ -23,6 +23,9 @@ const CATCH_UP_TIME: Duration = Duration::from_secs(10);
 /// How long to wait for another leader before the step-down is repeated.
 const STEP_DOWN_TIME: Duration = Duration::from_secs(5);
 
+/// How long to wait for a leader, or for replicas that catch up. On a busy machine it may take more than a minute.
+const ELECTION_DEADLINE: Duration = DEADLINE.saturating_mul(3);
+
 /// How long to wait before servers are asked again for the leader.
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
@@ -53,7 +56,7 @@ impl<'a> Replicas<'a> {
     /// The server that leads, as soon as one does.
     pub(crate) fn leader(&self) -> usize {
         let mut leader = None;
-        wait_until_within(DEADLINE, "the stream has a leader", || {
+        wait_until_within(ELECTION_DEADLINE, "the stream has a leader", || {
             leader = self.cluster.leader(STREAM);
             leader.is_some()
         });
@@ -64,10 +67,10 @@ impl<'a> Replicas<'a> {
     /// elect no leader for minutes if one steps down while a replica is behind.
     pub(crate) fn lead(&self, node: usize) {
         let may_move = || self.runtime.block_on(may_move(&self.context, node));
-        wait_until_within(DEADLINE, "the replicas have caught up", || {
+        wait_until_within(ELECTION_DEADLINE, "the replicas have caught up", || {
             self.cluster.leader(STREAM) == Some(node) || may_move()
         });
-        wait_until_within(DEADLINE, "the leader has moved", || {
+        wait_until_within(ELECTION_DEADLINE, "the leader has moved", || {
             let leader = self.cluster.leader(STREAM);
             if let Some(leader) = leader.filter(|leader| *leader != node && may_move()) {
                 self.step_down(node);
@@ -110,7 +113,7 @@ impl<'a> Replicas<'a> {
     /// All events of the current leader; `None` if the stream is gone, or gets no leader.
     pub(crate) fn events_of_leader(&self) -> Option<Vec<(String, String)>> {
         let start = Instant::now();
-        while start.elapsed() < DEADLINE {
+        while start.elapsed() < ELECTION_DEADLINE {
             if self.cluster.leader(STREAM).is_some()
                 && let Ok(events) = self.runtime.block_on(read(&self.context))
             {
@@ -124,7 +127,7 @@ impl<'a> Replicas<'a> {
     /// The events of one server. It is given time while these are fewer than another has.
     fn events_of(&self, node: usize, most: usize) -> Vec<(String, String)> {
         let (start, mut events) = (Instant::now(), Vec::new());
-        wait_until_within(DEADLINE, "a server is read while it leads", || {
+        wait_until_within(ELECTION_DEADLINE, "a server is read while it leads", || {
             self.lead(node);
             let Ok(read) = self.runtime.block_on(read(&self.context)) else {
                 return false;
