@@ -1,8 +1,6 @@
-// Makes lib/generated/ from the component: the functions of `alldata:peer/protocol` as one core module, and the
-// JavaScript that calls them.
+// Makes lib/generated/ from the component: the functions of `alldata:peer/protocol` as one core module.
 //
 //     alldata-peer component -o peer.wasm
-//     alldata-peer component --wit > peer.wit
 //     npm ci && npm run build && npm pack
 //
 // The component also exports `wasi:http/incoming-handler`, which the package does not use. It is removed first:
@@ -16,88 +14,89 @@ import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { gzipSync } from "node:zlib";
 
-import { componentEmbed, componentNew } from "@bytecodealliance/jco";
-
 const INTERFACE = "alldata:peer/protocol@0.1.0";
 
-/** What is changed in the output of jco. */
-const CHANGES = [
-  // It drops a U+FEFF at the start of a key, so that two keys become one.
-  [/new TextDecoder(?=[,;])/, 'new TextDecoder("utf-8",{ignoreBOM:!0})'],
-  // It reads the environment several times in each call: slow, and forbidden on Deno unless allowed.
-  [/globalThis\?\.process\?\.env\?\.JCO_DEBUG/, "!1"],
+/** The exports of the core module that lib/component-abi.js uses. */
+const EXPORTS = [
+  ...["decode", "error-response", "same-event"].map((name) => `${INTERFACE}#${name}`),
+  ...["decode", "error-response"].map((name) => `cabi_post_${INTERFACE}#${name}`),
+  "memory",
+  "cabi_realloc",
 ];
+
+/** The first bytes of a component, and the number of its sections that are core modules. */
+const COMPONENT = Buffer.from([0x00, 0x61, 0x73, 0x6d, 0x0d, 0x00, 0x01, 0x00]);
+const CORE_MODULE = 1;
 
 const here = dirname(fileURLToPath(import.meta.url));
 const generated = join(here, "lib/generated");
-const require = createRequire(import.meta.url);
+const module = join(generated, "protocol.core.wasm");
 
 if (process.argv[2] === "--check") {
-  if (!exists(join(generated, "protocol.js"))) fail("lib/generated/ is missing: run `npm run build` first.");
+  if (!exists(module)) fail("lib/generated/ is missing: run `npm run build` first.");
 } else {
-  await build();
+  build();
 }
 
-async function build() {
-  for (const [file, command] of [
-    ["peer.wasm", "alldata-peer component -o peer.wasm"],
-    ["peer.wit", "alldata-peer component --wit > peer.wit"],
-  ]) {
-    if (!exists(join(here, file))) fail(`${file} is missing in ${here}: run \`${command}\` there first.`);
-  }
-  const work = mkdtempSync(join(tmpdir(), "alldata-peer-"));
-  try {
-    const component = await withoutWasi(work);
-    transpile(component, join(work, "out"));
-    rmSync(generated, { recursive: true, force: true });
-    mkdirSync(generated);
-    for (const [name, content] of outputs(join(work, "out"))) writeFileSync(join(generated, name), content);
-  } finally {
-    rmSync(work, { recursive: true, force: true });
-  }
+function build() {
+  const file = join(here, "peer.wasm");
+  if (!exists(file)) fail(`peer.wasm is missing in ${here}: run \`alldata-peer component -o peer.wasm\` there first.`);
+  const hasProtocol = (core) => names(WebAssembly.Module.exports(new WebAssembly.Module(core))).includes(EXPORTS[0]);
+  const core = coreModules(readFileSync(file)).find(hasProtocol);
+  if (core === undefined) fail(`peer.wasm exports no ${INTERFACE}: is it composed with a sink?`);
+  const reduced = withoutWasi(core);
+  rmSync(generated, { recursive: true, force: true });
+  mkdirSync(generated);
+  writeFileSync(module, reduced);
   report();
 }
 
-/** A component with only the exports of `INTERFACE`, and without imports. */
-async function withoutWasi(work) {
-  transpile(join(here, "peer.wasm"), join(work, "whole"));
-  const exports = [];
-  for (const name of ["decode", "error-response", "same-event"]) exports.push(`${INTERFACE}#${name}`);
-  for (const name of ["decode", "error-response"]) exports.push(`cabi_post_${INTERFACE}#${name}`);
-  exports.push("memory", "cabi_realloc");
-  const graph = [{ name: "root", root: true, reaches: exports }, ...exports.map((name) => ({ name, export: name }))];
-  const [graphFile, core] = [join(work, "graph.json"), join(work, "core.wasm")];
-  writeFileSync(graphFile, JSON.stringify(graph));
-  const metadce = join(dirname(require.resolve("binaryen")), "bin/wasm-metadce");
-  run([metadce, join(work, "whole/protocol.core.wasm"), "--graph-file", graphFile, "-all", "-o", core]);
-  const imports = WebAssembly.Module.imports(new WebAssembly.Module(readFileSync(core)));
-  if (imports.length > 0) fail(`${INTERFACE} calls imports: ${JSON.stringify(imports)}`);
-  const witSource = `${readFileSync(join(here, "peer.wit"), "utf8")}\nworld functions { export protocol; }\n`;
-  const embedded = await componentEmbed({ binary: readFileSync(core), witSource, world: "functions" });
-  const component = join(work, "component.wasm");
-  writeFileSync(component, await componentNew(embedded));
-  return component;
+/** The core modules of a component: each is a section of its binary format, which is a number, a length and the content. */
+function coreModules(component) {
+  if (!component.subarray(0, COMPONENT.length).equals(COMPONENT)) fail("peer.wasm is not a component.");
+  const modules = [];
+  for (let at = COMPONENT.length; at < component.length; ) {
+    const id = component[at];
+    const [length, start] = leb128(component, at + 1);
+    if (id === CORE_MODULE) modules.push(component.subarray(start, start + length));
+    at = start + length;
+  }
+  return modules;
 }
 
-function transpile(component, directory) {
-  const options = ["--instantiation", "async", "--no-nodejs-compat", "--no-wasi-shim", "--no-typescript", "--minify"];
-  jco("transpile", component, ...options, "--name", "protocol", "-o", directory);
+/** A number of the binary format, and the offset behind it. */
+function leb128(bytes, at) {
+  for (let value = 0, scale = 1; ; scale *= 128) {
+    const byte = bytes[at++];
+    value += (byte % 128) * scale;
+    if (!(byte >= 128)) return [value, at];
+  }
 }
 
-/** What the package takes of what jco wrote. */
-function outputs(directory) {
-  const modules = readdirSync(directory).filter((name) => name.endsWith(".wasm"));
-  if (modules.join() !== "protocol.core.wasm") fail(`jco wrote other modules than expected: ${modules}`);
-  const text = readFileSync(join(directory, "protocol.js"), "utf8");
-  const changed = CHANGES.reduce((changed, [from, to]) => {
-    const parts = changed.split(from);
-    if (parts.length !== 2) fail(`jco's output has ${from} ${parts.length - 1} times, and not once.`);
-    return parts.join(to);
-  }, text);
-  return [
-    ["protocol.js", changed],
-    ["protocol.core.wasm", readFileSync(join(directory, modules[0]))],
-  ];
+/** The module with the exports of `EXPORTS` only, and without imports. */
+function withoutWasi(core) {
+  const work = mkdtempSync(join(tmpdir(), "alldata-peer-"));
+  try {
+    const [input, output, graph] = ["core.wasm", "reduced.wasm", "graph.json"].map((name) => join(work, name));
+    const nodes = EXPORTS.map((name) => ({ name, export: name }));
+    writeFileSync(graph, JSON.stringify([{ name: "root", root: true, reaches: EXPORTS }, ...nodes]));
+    writeFileSync(input, core);
+    const binaryen = dirname(createRequire(import.meta.url).resolve("binaryen"));
+    run([join(binaryen, "bin/wasm-metadce"), input, "--graph-file", graph, "-all", "-o", output]);
+    const reduced = readFileSync(output);
+    const compiled = new WebAssembly.Module(reduced);
+    const [imports, exports] = [WebAssembly.Module.imports(compiled), names(WebAssembly.Module.exports(compiled))];
+    if (imports.length > 0) fail(`${INTERFACE} calls imports: ${JSON.stringify(imports)}`);
+    const missing = EXPORTS.filter((name) => !exports.includes(name));
+    if (missing.length > 0) fail(`The component does not export ${missing.join(", ")}.`);
+    return reduced;
+  } finally {
+    rmSync(work, { recursive: true, force: true });
+  }
+}
+
+function names(exports) {
+  return exports.map(({ name }) => name);
 }
 
 function report() {
@@ -112,10 +111,6 @@ function report() {
   }
   const kilobytes = (count) => `${(count / 1000).toFixed(1)} kB`;
   console.log(`JavaScript and WebAssembly: ${kilobytes(bytes)}, compressed ${kilobytes(compressed)}`);
-}
-
-function jco(...args) {
-  run([join(dirname(require.resolve("@bytecodealliance/jco")), "jco.js"), ...args]);
 }
 
 function run(args) {

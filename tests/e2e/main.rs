@@ -51,6 +51,7 @@ mod idle;
 mod import_lines;
 mod instances;
 mod isolation;
+mod javascript_abi;
 mod javascript_browser;
 mod javascript_drop_in;
 mod javascript_examples;

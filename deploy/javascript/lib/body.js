@@ -16,7 +16,7 @@ export class BodyError extends Error {
  * and throws where the memory of all bodies is used up.
  */
 export async function readBody(request, { limit, timeoutMs, reserve, maxDrainedBytes }) {
-  const tooLarge = () => new BodyError({ tag: "content-too-large", val: BigInt(limit) });
+  const tooLarge = () => new BodyError({ tag: "content-too-large", val: limit });
   if (Number(request.headers.get("content-length")) > limit) {
     await discardBody(request, maxDrainedBytes);
     throw tooLarge();

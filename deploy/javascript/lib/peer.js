@@ -54,16 +54,17 @@ async function answer(request, store, settings, memory) {
     await discardBody(request, settings.maxDrainedBytes);
     return functions.errorResponse(error);
   }
-  let put;
+  let decoded;
   try {
-    put = functions.decode(await readWithin(request, settings, memory));
+    decoded = functions.decode(await readWithin(request, settings, memory));
   } catch (thrown) {
-    if (thrown?.payload !== undefined) return thrown.payload;
     if (thrown instanceof BodyError) return functions.errorResponse(thrown.request);
     // The component trapped: nothing was put. Another instance makes the response.
     settings.log(`A body was not decoded: ${describe(thrown)}`);
     return (await protocol()).errorResponse(requestError(PutError.unavailable(RETRY_AFTER_SECONDS)));
   }
+  const { put, response } = decoded;
+  if (put === undefined) return response;
   try {
     await storeWithin(store, put, settings);
     return put.stored;

@@ -3,7 +3,7 @@
 // They keep no state, so one instance serves all requests. An instance that trapped is replaced.
 // How the component is loaded depends on the platform: each entry point of the package sets it.
 
-import { instantiate } from "./generated/protocol.js";
+import { bind } from "./component-abi.js";
 
 let load;
 let compiled;
@@ -28,6 +28,9 @@ export async function protocol() {
 
 /** Whether two JSON texts are the same event: the same bytes, or the same JSON value. */
 export async function sameEvent(left, right) {
+  for (const text of [left, right]) {
+    if (typeof text !== "string") throw new TypeError(`An event is a text, and not of the type ${typeof text}.`);
+  }
   const functions = await protocol();
   return functions.sameEvent(left, right);
 }
@@ -38,26 +41,18 @@ async function create() {
     compiled = undefined;
     throw error;
   });
-  const exports = await instantiate(() => module, {}, instantiateCore);
-  const { decode, errorResponse, sameEvent: same } = exports.protocol;
-  return {
-    decode: (body) => call(decode, body),
-    errorResponse: (error) => call(errorResponse, error),
-    sameEvent: (left, right) => call(same, left, right),
+  // Nothing is compiled here, which workerd forbids.
+  const functions = bind(new WebAssembly.Instance(module));
+  return Object.fromEntries(Object.entries(functions).map(([name, callee]) => [name, replacedAfterTrap(callee)]));
+}
+
+function replacedAfterTrap(callee) {
+  return (...args) => {
+    try {
+      return callee(...args);
+    } catch (error) {
+      instance = undefined;
+      throw error;
+    }
   };
-}
-
-/** Nothing is compiled here, which workerd forbids. */
-function instantiateCore(module, imports) {
-  return new WebAssembly.Instance(module, imports);
-}
-
-function call(callee, ...args) {
-  try {
-    return callee(...args);
-  } catch (error) {
-    // An error with a payload is one that the function returned. Any other is a trap.
-    if (error?.payload === undefined) instance = undefined;
-    throw error;
-  }
 }

@@ -1,6 +1,6 @@
 //! The npm package of `deploy/javascript`: built from the component, packed, and installed as a user does.
 //!
-//! Built below the installation of jco, which is pinned to the version of the package's own lock file.
+//! Built below the installation of jco, which has binaryen, in the version of the package's own lock file.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -14,7 +14,7 @@ use super::process::{finish, run};
 /// The name of the packed package.
 const PACKED: &str = "alldata-peer-server-http-0.1.0.tgz";
 
-/// The time for jco and npm on a busy machine.
+/// The time for the build and npm on a busy machine.
 const BUILD_DEADLINE: Duration = Duration::from_secs(300);
 
 /// What is in the folder and is not a part of the package: the tests use the tools of `tests/jco`, and their own
@@ -68,8 +68,6 @@ fn files() -> Vec<(String, Vec<u8>)> {
             }
         }
     }
-    let wit = run(&["component", "--wit"]);
-    files.push(("peer.wit".into(), wit.assert_ok().as_bytes().to_vec()));
     let directory = tempfile::tempdir().expect("makes a directory");
     let component = directory.path().join("peer.wasm");
     run(&["component", "-o", component.to_str().expect("is text")]).assert_ok();
