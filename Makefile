@@ -313,7 +313,7 @@ image-tools:
 # The components are packed, so that a build needs no compiler for WebAssembly.
 package: setup ## Make the packages for the Rust registry in target/package, without a check
 	rm -rf host/components && mkdir -p host/components
-	cp "$$($(CARGO) build --locked --package $(PACKAGE) --message-format json | \
+	cp "$$($(CARGO) check --locked --package $(PACKAGE) --message-format json | \
 	  sed -n 's/.*"build-script-executed".*$(PACKAGE)[@#].*"out_dir":"\([^"]*\)".*/\1/p')"/components/*.wasm host/components/
 	$(CARGO) package --locked --allow-dirty --no-verify --package alldata-peer-protocol --package $(PACKAGE)
 

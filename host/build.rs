@@ -1,5 +1,5 @@
-//! Builds the guest and, for the program, the sinks, encodes them as components and hands them to
-//! the host in `OUT_DIR/components`.
+//! Builds the guest and, for the program, the sinks, has `guest/encoder` encode them as components and hands
+//! them to the host in `OUT_DIR/components`.
 //!
 //! They are built for `wasm32-unknown-unknown`: with the active toolchain's own library of that
 //! target where it is installed, else from library source beside a compiler. Never downloads a
@@ -12,9 +12,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use wit_component::ComponentEncoder;
-
 const TARGET: &str = "wasm32-unknown-unknown";
+const ENCODER: &str = "alldata-peer-component-encoder";
 const READY_COMPONENTS: &str = "ALLDATA_PEER_BUILD_COMPONENTS";
 
 /// The package of a component with its features, and the file that it goes to.
@@ -54,6 +53,9 @@ const PACKED_COMPONENTS: &str = "components";
 const COMMIT: &str = "BUILD_COMMIT";
 const WASMTIME: &str = "BUILD_WASMTIME";
 
+/// The address of the source code in the metadata of components.
+const SOURCE_URL: &str = "BUILD_SOURCE_URL";
+
 /// The variable that sets the commit where there is no git.
 const GIVEN_COMMIT: &str = "ALLDATA_PEER_BUILD_COMMIT";
 
@@ -65,7 +67,8 @@ const SHORT_COMMIT_DIGITS: usize = 12;
 const UNKNOWN: &str = "unknown";
 
 /// What they are built from, below the root of the workspace. Not all of `guest`: fuzzers write there.
-const SOURCES: [&str; 8] = [
+const SOURCES: [&str; 9] = [
+    "guest/encoder",
     "guest/freestanding",
     "guest/peer",
     "guest/peer-wasi-0.3",
@@ -129,15 +132,14 @@ fn main() {
     let toolchain = Toolchain::find();
     for (package, features, file) in wanted {
         let module = build(&root, &toolchain, package, features);
-        if let Err(error) = encode(&module, &components.join(file)) {
-            fail(&format!("cannot encode {}: {error}", module.display()));
-        }
+        encode(&root, &toolchain, &module, &components.join(file));
     }
 }
 
 /// Passes the commit and the version of wasmtime to the program. The commit is in release builds only, so that a
 /// commit is no reason to build again while developing. `ALLDATA_PEER_BUILD_COMMIT` sets it where there is no git.
 fn describe_version(root: &Path, is_packed: bool) {
+    println!("cargo::rustc-env={SOURCE_URL}={}", source_url());
     println!("cargo::rerun-if-env-changed={GIVEN_COMMIT}");
     let is_release = env::var("PROFILE").is_ok_and(|profile| profile == "release");
     let commit = env::var(GIVEN_COMMIT).ok().or_else(|| {
@@ -240,21 +242,10 @@ fn print(rustc: &OsString, arguments: &[&str]) -> Option<PathBuf> {
     output.status.success().then(|| PathBuf::from(text.trim()))
 }
 
-/// Runs a cargo of its own, with a target directory of its own, so that it neither waits for the
-/// lock of the outer run nor inherits its flags and wrappers.
+/// Builds the module of a package.
 fn build(root: &Path, toolchain: &Toolchain, package: &str, features: &str) -> PathBuf {
-    let target_dir = PathBuf::from(variable("OUT_DIR")).join("guest");
-    let mut cargo = Command::new(&toolchain.cargo);
-    for (name, _) in env::vars_os() {
-        let name = name.to_string_lossy();
-        if name.starts_with("CARGO_ENCODED") || name.starts_with("RUSTC") || name == "RUSTFLAGS" {
-            cargo.env_remove(&*name);
-        }
-    }
+    let mut cargo = nested_cargo(root, &toolchain.cargo, &toolchain.rustc);
     cargo
-        .current_dir(root)
-        .env("RUSTC", &toolchain.rustc)
-        .env("CARGO_TARGET_DIR", &target_dir)
         .args(["rustc", "--locked", "--package", package])
         .args(["--features", features])
         .args(["--profile", "guest", "--target", TARGET])
@@ -267,18 +258,44 @@ fn build(root: &Path, toolchain: &Toolchain, package: &str, features: &str) -> P
             cargo.env("CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_LINKER", linker);
         }
     }
-    match cargo.args(["--", "-C", STACK, "-C", MEMORY]).status() {
-        Ok(status) if status.success() => {}
-        Ok(status) => fail(&format!("building {package} ended with {status}")),
-        Err(error) => fail(&format!(
-            "cannot run {}: {error}",
-            toolchain.cargo.display()
-        )),
-    }
-    target_dir
+    cargo.args(["--", "-C", STACK, "-C", MEMORY]);
+    run(cargo, &format!("building {package}"));
+    nested_target()
         .join(TARGET)
         .join("guest")
         .join(format!("{}.wasm", package.replace('-', "_")))
+}
+
+/// A cargo of its own, with a target directory of its own, so that it neither waits for the lock of the outer run nor
+/// inherits its flags and wrappers.
+fn nested_cargo(root: &Path, program: &OsString, rustc: &OsString) -> Command {
+    let mut cargo = Command::new(program);
+    for (name, _) in env::vars_os() {
+        let name = name.to_string_lossy();
+        if name.starts_with("CARGO_ENCODED") || name.starts_with("RUSTC") || name == "RUSTFLAGS" {
+            cargo.env_remove(&*name);
+        }
+    }
+    cargo
+        .current_dir(root)
+        .env("RUSTC", rustc)
+        .env("CARGO_TARGET_DIR", nested_target());
+    cargo
+}
+
+fn nested_target() -> PathBuf {
+    PathBuf::from(variable("OUT_DIR")).join("guest")
+}
+
+fn run(mut cargo: Command, task: &str) {
+    match cargo.status() {
+        Ok(status) if status.success() => {}
+        Ok(status) => fail(&format!("{task} ended with {status}")),
+        Err(error) => fail(&format!(
+            "cannot run {}: {error}",
+            cargo.get_program().display()
+        )),
+    }
 }
 
 /// The active toolchain's own linker, or LLVM's on the path.
@@ -296,13 +313,41 @@ fn find_linker() -> Option<PathBuf> {
         .find(|linker| linker.is_file())
 }
 
-fn encode(module: &Path, component: &Path) -> Result<(), Box<dyn std::error::Error>> {
-    let bytes = ComponentEncoder::default()
-        .validate(true)
-        .module(&fs::read(module)?)?
-        .encode()?;
-    fs::write(component, bytes)?;
-    Ok(())
+/// Encodes a module as the component of this file, with its metadata. The encoder is built for this machine, by the
+/// compiler of the host.
+fn encode(root: &Path, toolchain: &Toolchain, module: &Path, component: &Path) {
+    let file = component.file_stem().unwrap_or_default().to_string_lossy();
+    let (name, description) = match file.strip_prefix("peer") {
+        Some(rest) => (format!("alldata-peer{rest}"), "AllData peer"),
+        None => (format!("alldata-sink-{file}"), "Sink of AllData peers"),
+    };
+    let text = |name| variable(name).to_string_lossy().into_owned();
+    let mut cargo = nested_cargo(root, &variable("CARGO"), &variable("RUSTC"));
+    cargo
+        .args(["run", "--quiet", "--locked", "--package", ENCODER])
+        .args(["--target", &text("HOST"), "--"])
+        .args([module, component])
+        .args([&name, &rustc_version(&toolchain.rustc)])
+        .arg(format!("version={}", text("CARGO_PKG_VERSION")))
+        .arg(format!("licenses={}", text("CARGO_PKG_LICENSE")))
+        .arg(format!("source={}", source_url()))
+        .arg(format!("description={description}"));
+    run(cargo, &format!("encoding {}", module.display()));
+}
+
+/// The number in `rustc 1.95.0 (59807616e 2026-04-14)`.
+fn rustc_version(rustc: &OsString) -> String {
+    let text = print(rustc, &["--version"]).unwrap_or_default();
+    let text = text.to_string_lossy();
+    text.split(' ').nth(1).unwrap_or(UNKNOWN).to_owned()
+}
+
+/// The repository of the package, or else its homepage.
+fn source_url() -> String {
+    ["CARGO_PKG_REPOSITORY", "CARGO_PKG_HOMEPAGE"]
+        .iter()
+        .find_map(|name| env::var(name).ok().filter(|url| !url.is_empty()))
+        .unwrap_or_else(|| fail("the package has neither a repository nor a homepage"))
 }
 
 fn variable(name: &str) -> OsString {

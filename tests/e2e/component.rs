@@ -1,9 +1,14 @@
-//! The built-in component as a file: its imports, exports and custom sections. It is not run.
+//! The components as files: imports, exports, custom sections and metadata. They are not run.
 
 use std::collections::BTreeSet;
+use std::fs;
 
 use alldata_peer_server_http::BUILT_IN_COMPONENT;
+use tempfile::tempdir;
+use wasm_metadata_wac::Payload as Described;
 use wasmparser::{Parser, Payload, Validator};
+
+use crate::support::{SINKS, composed, composed_for_wasi_0_3, run};
 
 /// The exports of the component, composed or not: the entry point for every platform, and `protocol`.
 pub(crate) const EXPORTS: [&str; 2] = [
@@ -45,6 +50,70 @@ fn component_contains_no_path_of_the_build_machine() {
     let text = String::from_utf8_lossy(BUILT_IN_COMPONENT);
     for trace in [".cargo", ".rustup", "/src/", env!("CARGO_MANIFEST_DIR")] {
         assert!(!text.contains(trace), "it contains {trace:?}");
+    }
+}
+
+/// Asks the library of `wasm-tools metadata show`.
+#[test]
+fn components_have_name_version_licence_source_and_compiler() {
+    let directory = tempdir().expect("makes a directory");
+    let file = directory.path().join("peer.wasm");
+    let path = file.to_str().expect("is text");
+    run(&["component", "--wasi", "0.3", "-o", path]).assert_ok();
+    let mut components = vec![
+        ("alldata-peer".to_owned(), BUILT_IN_COMPONENT.to_vec()),
+        (
+            "alldata-peer-wasi-0.3".to_owned(),
+            fs::read(&file).expect("reads"),
+        ),
+    ];
+    for sink in SINKS {
+        let component = fs::read(composed(sink)).expect("reads");
+        components.push((format!("alldata-peer-{sink}"), component));
+    }
+    for sink in ["forward", "directory"] {
+        let component = fs::read(composed_for_wasi_0_3(sink)).expect("reads");
+        components.push((format!("alldata-peer-{sink}-wasi-0.3"), component));
+    }
+    for (name, component) in components {
+        let described = Described::from_binary(&component).expect("parses");
+        assert_metadata(&described, &name);
+    }
+}
+
+/// Checks the metadata of a component, and of the components in it.
+fn assert_metadata(component: &Described, name: &str) {
+    let metadata = component.metadata();
+    assert_eq!(metadata.name.as_deref(), Some(name));
+    let text = |field: Option<String>| field.unwrap_or_else(|| panic!("{name} lacks a field"));
+    let version = metadata.version.as_ref().map(ToString::to_string);
+    assert_eq!(text(version), env!("CARGO_PKG_VERSION"), "{name}");
+    let licenses = metadata.licenses.as_ref().map(ToString::to_string);
+    assert_eq!(text(licenses), env!("CARGO_PKG_LICENSE"), "{name}");
+    let source = metadata.source.as_ref().map(ToString::to_string);
+    assert!(text(source).starts_with("https://"), "{name}");
+    let description = metadata.description.as_ref().map(ToString::to_string);
+    assert!(text(description).contains("AllData peer"), "{name}");
+    let producers = metadata.producers.as_ref().expect("has producers");
+    let tools = producers.get("processed-by").expect("has tools");
+    let Described::Component { children, .. } = component else {
+        panic!("{name} is a module");
+    };
+    let parts = children.iter().filter_map(|child| {
+        let name = child.metadata().name.as_deref()?;
+        matches!(child, Described::Component { .. }).then_some((child, name))
+    });
+    let parts: Vec<_> = parts
+        .filter(|(_, name)| name.starts_with("alldata-"))
+        .collect();
+    if parts.is_empty() {
+        assert!(tools.get("rustc").is_some(), "{name}");
+    } else {
+        assert_eq!(parts.len(), 2, "{name} is a peer with a sink");
+        assert!(tools.get("alldata-peer").is_some(), "{name}");
+    }
+    for (part, name) in parts {
+        assert_metadata(part, name);
     }
 }
 

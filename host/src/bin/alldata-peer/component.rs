@@ -9,7 +9,8 @@ use anyhow::{Context as _, Result, bail, ensure};
 use clap::ValueEnum as _;
 use sha2::{Digest as _, Sha256};
 use wac_graph::types::{Package, Types};
-use wac_graph::{CompositionGraph, EncodeOptions, PlugError};
+use wac_graph::{CompositionGraph, EncodeOptions, PlugError, Processor};
+use wasm_metadata_wac::{AddMetadata, AddMetadataField, Description, Licenses, Source, Version};
 
 use crate::arguments::{BuiltInSink, Component, Wasi};
 use crate::built_in;
@@ -30,6 +31,12 @@ const HANDLER_0_3: &str = "wasi:http/handler@0.3";
 /// The names of the two sides in a composition.
 const PEER: &str = "alldata:peer-server";
 const SINK: &str = "alldata:peer-sink";
+
+/// The program that composes, in the metadata of the result.
+const PROCESSOR: Processor<'_> = Processor {
+    name: "alldata-peer",
+    version: env!("CARGO_PKG_VERSION"),
+};
 
 /// The WIT for authors of sinks: the interfaces and the worlds.
 const WIT: [&str; 3] = [
@@ -117,7 +124,8 @@ fn wit() -> String {
 fn digests() -> Result<String> {
     let line = |bytes: &[u8], file: &str| format!("{:x}  {file}", Sha256::digest(bytes));
     let mut lines = Vec::new();
-    for (wasi, suffix) in [(Wasi::V0_2, ""), (Wasi::V0_3, "-wasi-0.3")] {
+    for wasi in [Wasi::V0_2, Wasi::V0_3] {
+        let suffix = suffix(wasi);
         let peer = line(built_in::peer(wasi), &format!("peer{suffix}.wasm"));
         lines.push(peer);
         let sinks = BuiltInSink::value_variants().iter();
@@ -133,8 +141,28 @@ fn digests() -> Result<String> {
 fn compose(sink: BuiltInSink, wasi: Wasi) -> Result<Vec<u8>> {
     let composed = sink
         .component(wasi)
-        .and_then(|component| plug(built_in::peer(wasi), component));
+        .and_then(|component| plug(built_in::peer(wasi), component))
+        .and_then(|composed| describe(&composed, &format!("{}{}", sink.name(), suffix(wasi))));
     composed.with_context(|| format!("cannot compose the component with {}", sink.name()))
+}
+
+/// What the files of a release for a version of WASI end with.
+fn suffix(wasi: Wasi) -> &'static str {
+    match wasi {
+        Wasi::V0_2 => "",
+        Wasi::V0_3 => "-wasi-0.3",
+    }
+}
+
+/// Adds metadata to a composition with a built-in sink. The build script adds that of the parts.
+fn describe(composed: &[u8], sink: &str) -> Result<Vec<u8>> {
+    let mut metadata = AddMetadata::default();
+    metadata.name = AddMetadataField::Set(format!("alldata-peer-{sink}"));
+    metadata.version = AddMetadataField::Set(Version::new(env!("CARGO_PKG_VERSION")));
+    metadata.licenses = AddMetadataField::Set(Licenses::new(env!("CARGO_PKG_LICENSE"))?);
+    metadata.source = AddMetadataField::Set(Source::new(env!("BUILD_SOURCE_URL"))?);
+    metadata.description = AddMetadataField::Set(Description::new("AllData peer with a sink"));
+    metadata.to_wasm(composed)
 }
 
 /// Composes a peer with `sink`, which replaces its import.
@@ -150,7 +178,11 @@ fn plug(peer: &[u8], sink: &[u8]) -> Result<Vec<u8>> {
         Err(PlugError::NoPlugHappened) => bail!(not_a_sink(&exports)),
         Err(PlugError::GraphError { source }) => return Err(source),
     }
-    let composed = graph.encode(EncodeOptions::default())?;
+    let options = EncodeOptions {
+        processor: Some(PROCESSOR),
+        ..EncodeOptions::default()
+    };
+    let composed = graph.encode(options)?;
     let (mut missing, _) = interfaces(&composed)?;
     missing.retain(|name| name.starts_with(INTERFACES));
     ensure!(
