@@ -13,6 +13,8 @@ const waiting = [];
 server.on('_put', function (key, event, callback) {
   console.log('put ' + JSON.stringify([key, event]));
   if (key === 'throws') throw new Error('secret');
+  if (key === 'throws nothing') throw undefined;
+  if (key === 'called, throws') { callback(); throw new Error('secret'); }
   if (key === 'never') return;
   if (key === 'waits') return waiting.push(callback);
   if (key === 'true') return callback(true);
@@ -110,7 +112,7 @@ fn characters_split_over_chunks_are_whole() {
 fn callback_is_answered_at_once_and_later() {
     let process = serve();
     let mut connection = process.connect();
-    for key in ["at once", "later", "twice", "later"] {
+    for key in ["at once", "later", "twice", "later", "called, throws"] {
         connection.ask(&Post::put(key, "1")).assert_created();
         assert_eq!(put(&process), json!([key, 1]));
     }
@@ -122,7 +124,7 @@ fn callback_is_answered_at_once_and_later() {
 fn error_of_the_listener_is_500() {
     let process = serve();
     let mut connection = process.connect();
-    for key in ["true", "fails", "throws"] {
+    for key in ["true", "fails", "throws", "throws nothing"] {
         let answer = connection.ask(&Post::put(key, "1"));
         answer.assert_is(500, "Internal Server Error", "unknown", true);
         assert!(!answer.text().contains("secret"), "{}", answer.text());

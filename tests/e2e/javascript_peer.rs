@@ -11,18 +11,37 @@ use crate::support::{Connection, JavaScriptPeer, Peer, Post, Runtime, can_make};
 const PRELUDE: &str = "
 import { createServer, memory, peer, PutError } from 'alldata-peer-server-http';
 const serve = (store, options) => {
-  const server = createServer(peer(store, options));
+  const handler = peer(store, options);
+  const server = createServer(HANDLER);
   server.listen(0, '127.0.0.1', () => console.log(`listening on 127.0.0.1:${server.address().port}`));
 };
 ";
 
+/// The handler of `peer`, which reads bodies from node:http, and another one, which gets a `Request`.
+const HANDLERS: [&str; 2] = ["handler", "(request) => handler(request)"];
+
 fn serve(script: &str) -> JavaScriptPeer {
-    JavaScriptPeer::run("module", &format!("{PRELUDE}{script}"))
+    serve_by(HANDLERS[0], script)
+}
+
+/// A server with each of the handlers.
+fn serve_both_ways(script: &str) -> [JavaScriptPeer; 2] {
+    HANDLERS.map(|handler| serve_by(handler, script))
+}
+
+fn serve_by(handler: &str, script: &str) -> JavaScriptPeer {
+    let prelude = PRELUDE.replace("HANDLER", handler);
+    JavaScriptPeer::run("module", &format!("{prelude}{script}"))
 }
 
 #[test]
 fn node_answers_the_table_of_requests() {
     request_table::hold(&JavaScriptServer::node());
+}
+
+#[test]
+fn node_answers_the_table_of_requests_with_another_handler() {
+    request_table::hold(&JavaScriptServer::node_with_requests());
 }
 
 #[test]
@@ -139,106 +158,114 @@ fn store_that_does_not_answer_is_504() {
 
 #[test]
 fn body_over_the_limit_is_413_and_next_put_is_served() {
-    let process = serve("serve(memory(), { maxBodyBytes: 1000 });");
-    let address = process.address("listening");
-    let large = vec![b'x'; 1001];
-    let parts: Vec<&[u8]> = large.chunks(100).collect();
-    for post in [Post::new(&*large), Post::chunks(&parts)] {
+    for process in serve_both_ways("serve(memory(), { maxBodyBytes: 1000 });") {
+        let address = process.address("listening");
+        let large = vec![b'x'; 1001];
+        let parts: Vec<&[u8]> = large.chunks(100).collect();
+        for post in [Post::new(&*large), Post::chunks(&parts)] {
+            let mut connection = Connection::open(address);
+            let answer = connection.ask(&post);
+            let detail = answer.assert_is(413, "Content Too Large", "no", false);
+            assert!(detail.contains("1000"), "{detail}");
+        }
+        // The rest of this one never comes.
+        let head = "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1001\r\n\r\n";
         let mut connection = Connection::open(address);
-        let answer = connection.ask(&post);
-        let detail = answer.assert_is(413, "Content Too Large", "no", false);
-        assert!(detail.contains("1000"), "{detail}");
+        connection.send(head).answer().assert_problem(413);
+        assert_eq!(connection.finish().rest(), b"");
+        let post = Post::new(&large[1..]);
+        post.send_to(address).assert_problem(400);
+        Post::put("key1", "1").send_to(address).assert_created();
     }
-    // The rest of this one never comes.
-    let head = "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1001\r\n\r\n";
-    let mut connection = Connection::open(address);
-    connection.send(head).answer().assert_problem(413);
-    assert_eq!(connection.finish().rest(), b"");
-    let post = Post::new(&large[1..]);
-    post.send_to(address).assert_problem(400);
-    Post::put("key1", "1").send_to(address).assert_created();
 }
 
 /// The client is still sending when the answer is sent, and is not reset before it has read that.
 #[test]
 fn unread_body_is_drained() {
-    let process = serve("serve(memory(), { maxBodyBytes: 1000 });");
-    let address = process.address("listening");
-    // More than the buffers of two sockets hold.
-    let large = vec![b'x'; 5_000_000];
-    let parts: Vec<&[u8]> = large.chunks(65_536).collect();
-    for (post, status) in [
-        (Post::new(&*large), 413),
-        (Post::chunks(&parts), 413),
-        (Post::new(&*large).method("PUT"), 405),
-    ] {
-        let mut connection = Connection::open(address);
-        connection.ask(&post).assert_problem(status);
-        assert_eq!(connection.rest(), b"");
-    }
-    // A client that waits for `100 Continue` does not get it.
-    let large = Post::new(large).header("Expect: 100-continue");
-    for (post, status) in [(large.clone(), 413), (large.method("PUT"), 405)] {
-        let mut connection = Connection::open(address);
-        let answer = connection.send(post.head()).any_answer(false);
-        answer.assert_problem(status);
+    for process in serve_both_ways("serve(memory(), { maxBodyBytes: 1000 });") {
+        let address = process.address("listening");
+        // More than the buffers of two sockets hold.
+        let large = vec![b'x'; 5_000_000];
+        let parts: Vec<&[u8]> = large.chunks(65_536).collect();
+        for (post, status) in [
+            (Post::new(&*large), 413),
+            (Post::chunks(&parts), 413),
+            (Post::new(&*large).method("PUT"), 405),
+        ] {
+            let mut connection = Connection::open(address);
+            connection.ask(&post).assert_problem(status);
+            assert_eq!(connection.rest(), b"");
+        }
+        // A client that waits for `100 Continue` does not get it.
+        let large = Post::new(large).header("Expect: 100-continue");
+        for (post, status) in [(large.clone(), 413), (large.method("PUT"), 405)] {
+            let mut connection = Connection::open(address);
+            let answer = connection.send(post.head()).any_answer(false);
+            answer.assert_problem(status);
+        }
     }
 }
 
 #[test]
 fn bodies_over_the_memory_of_all_are_503() {
-    let process = serve("serve(memory(), { maxBufferedBytes: 100 });");
-    let mut connection = process.connect();
-    // What was used is free again.
-    for key in ["a", "b", "c", "d", "e"] {
-        let event = format!("\"{}\"", "x".repeat(50));
-        connection.ask(&Post::put(key, &event)).assert_created();
+    for process in serve_both_ways("serve(memory(), { maxBufferedBytes: 100 });") {
+        let mut connection = process.connect();
+        // What was used is free again.
+        for key in ["a", "b", "c", "d", "e"] {
+            let event = format!("\"{}\"", "x".repeat(50));
+            connection.ask(&Post::put(key, &event)).assert_created();
+        }
+        let event = format!("\"{}\"", "x".repeat(100));
+        let answer = connection.ask(&Post::put("f", &event));
+        answer.assert_is(503, "Service Unavailable", "no", true);
     }
-    let event = format!("\"{}\"", "x".repeat(100));
-    let answer = connection.ask(&Post::put("f", &event));
-    answer.assert_is(503, "Service Unavailable", "no", true);
 }
 
 #[test]
 fn slow_body_is_408() {
-    let process = serve("serve(memory(), { bodyTimeoutMs: 50 });");
-    let head = "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 100\r\n\r\n{";
-    let answer = process.connect().send(head).answer();
-    answer.assert_is(408, "Request Timeout", "no", true);
+    for process in serve_both_ways("serve(memory(), { bodyTimeoutMs: 50 });") {
+        let head = "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 100\r\n\r\n{";
+        let answer = process.connect().send(head).answer();
+        answer.assert_is(408, "Request Timeout", "no", true);
+    }
 }
 
 #[test]
 fn malformed_requests_are_answered_by_the_component() {
-    let node = JavaScriptServer::node();
-    let large = format!(
-        "POST / HTTP/1.1\r\nHost: a\r\nX: {}\r\n\r\n",
-        "x".repeat(20_000)
-    );
-    let cut_off = "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nxyz\r\n";
-    for (request, status, part) in [
-        ("POST / HTTP/1.1\r\n\r\n", 400, "Host"),
-        ("POST / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n", 400, "Host"),
-        ("POST / HTTP/1.1\r\nHo st: a\r\n\r\n", 400, "malformed"),
-        ("POST http://[/ HTTP/1.1\r\nHost: a\r\n\r\n", 400, "target"),
-        (
-            "POST http://a@b/ HTTP/1.1\r\nHost: a\r\n\r\n",
-            400,
-            "target",
-        ),
-        (cut_off, 400, "whole"),
-        (&large, 431, "header fields"),
+    for node in [
+        JavaScriptServer::node(),
+        JavaScriptServer::node_with_requests(),
     ] {
-        let mut connection = node.connect();
-        let detail = connection.send(request).answer().detail(status);
-        assert!(detail.contains(part), "{detail}");
-        // Closed by the server where more of a request can't be found.
-        if part != "Host" && part != "target" {
-            assert_eq!(connection.rest(), b"");
+        let large = format!(
+            "POST / HTTP/1.1\r\nHost: a\r\nX: {}\r\n\r\n",
+            "x".repeat(20_000)
+        );
+        let cut_off = "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nxyz\r\n";
+        for (request, status, part) in [
+            ("POST / HTTP/1.1\r\n\r\n", 400, "Host"),
+            ("POST / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n", 400, "Host"),
+            ("POST / HTTP/1.1\r\nHo st: a\r\n\r\n", 400, "malformed"),
+            ("POST http://[/ HTTP/1.1\r\nHost: a\r\n\r\n", 400, "target"),
+            (
+                "POST http://a@b/ HTTP/1.1\r\nHost: a\r\n\r\n",
+                400,
+                "target",
+            ),
+            (cut_off, 400, "whole"),
+            (&large, 431, "header fields"),
+        ] {
+            let mut connection = node.connect();
+            let detail = connection.send(request).answer().detail(status);
+            assert!(detail.contains(part), "{detail}");
+            // Closed by the server where more of a request can't be found.
+            if part != "Host" && part != "target" {
+                assert_eq!(connection.rest(), b"");
+            }
         }
+        Post::put("key1", "1")
+            .send_to(node.address)
+            .assert_created();
     }
-    Post::put("key1", "1")
-        .send_to(node.address)
-        .assert_created();
 }
 
 /// The package is built with the binaryen that comes with the jco of `tests/jco`, so that one installation does for both.

@@ -76,6 +76,13 @@ const server = createServer(peer(store));
 server.listen(0, '127.0.0.1', () => say('listening', server.address().port));
 ";
 
+/// By a handler that is not the one of `peer`, which gets a `Request`.
+const BY_NODE_WITH_REQUESTS: &str = "
+const handler = peer(store);
+const server = createServer((request) => handler(request));
+server.listen(0, '127.0.0.1', () => say('listening', server.address().port));
+";
+
 const BY_DENO: &str = "
 const onListen = ({ port }) => say('listening', port);
 Deno.serve({ hostname: '127.0.0.1', port: 0, onListen }, peer(store));
@@ -89,10 +96,12 @@ say('listening', server.port);
 impl JavaScriptServer {
     /// On the Node.js of the system, with its store in memory.
     pub(crate) fn node() -> Self {
-        Self::start(|_| {
-            let script = format!("{MEMORY}{EVENTS}{BY_NODE}");
-            with_addresses(JavaScriptPeer::run("module", &script))
-        })
+        Self::start(|_| run_by(BY_NODE))
+    }
+
+    /// The same, with a handler that gets each request as a `Request`.
+    pub(crate) fn node_with_requests() -> Self {
+        Self::start(|_| run_by(BY_NODE_WITH_REQUESTS))
     }
 
     pub(crate) fn deno() -> Self {
@@ -198,6 +207,12 @@ impl Platform for JavaScriptServer {
         let answer = request.send_to(self.events);
         (answer.status == 200).then(|| answer.text())
     }
+}
+
+/// Runs a script on the Node.js of the system, with a store in memory.
+fn run_by(serve: &str) -> Started {
+    let script = [MEMORY, EVENTS, serve].concat();
+    with_addresses(JavaScriptPeer::run("module", &script))
 }
 
 /// Runs a script on a runtime: `store` makes a store in a directory, `serve` serves it.

@@ -61,11 +61,23 @@ export class AllDataPeerServer extends EventEmitter {
     return this.#server?.address() ?? null;
   }
 
+  /** Returns once the listener has called back: at once where it did so at once. */
   #put(key, event) {
+    let result;
+    let settle = (error) => {
+      result ??= { error };
+    };
+    try {
+      const isHeard = this.emit("_put", key, JSON.parse(event), (error) => settle(error));
+      if (!isHeard) settle(PutError.unavailable(undefined, "Nothing listens to `_put`."));
+    } catch (error) {
+      // What was called back before counts.
+      settle(error || new Error(`A listener of \`_put\` threw ${error}.`));
+    }
+    if (result?.error) throw result.error;
+    if (result !== undefined) return undefined;
     return new Promise((resolve, reject) => {
-      const callback = (error) => (error ? reject(error) : resolve());
-      const isHeard = this.emit("_put", key, JSON.parse(event), callback);
-      if (!isHeard) reject(PutError.unavailable(undefined, "Nothing listens to `_put`."));
+      settle = (error) => (error ? reject(error) : resolve());
     });
   }
 }

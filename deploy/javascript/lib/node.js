@@ -1,14 +1,17 @@
 // node:http in front of a fetch handler.
 //
-// The body is read as fast as the handler takes it. A client that has gone ends the body with an error, and its
-// response is dropped.
+// A handler of `peer` reads the body from node:http itself: a `Request` with its stream takes longer than a put. For
+// any other handler, the body is read as fast as it takes it. A client that has gone ends the body with an error, and
+// its response is dropped.
 
 import http from "node:http";
 import { finished } from "node:stream/promises";
 import { setImmediate } from "node:timers/promises";
 
 import { describe, limited } from "./log-limiter.js";
-import { errorResponse } from "./peer.js";
+import { NodeBody, drained } from "./node-body.js";
+import { fromResponse, toRequest } from "./node-fetch.js";
+import { answerOf, errorResponse, fieldsOf } from "./peer.js";
 
 /** The time for a header section: that of the server in Rust. */
 const HEADER_TIMEOUT_MS = 10_000;
@@ -25,8 +28,8 @@ const IDLE_TIMEOUT_MS = 75_000;
  */
 const MAX_DRAINED_BYTES = 64 * 1024 * 1024;
 
-/** For how long that is drained, as by the server in Rust. */
-const DRAIN_TIMEOUT_MS = 2_000;
+/** For how long a connection that is closed waits for the client to close it. */
+const LINGER_MS = 2_000;
 
 /** The cases of `request-error` for errors of Node's parser; all others are `malformed-request`. */
 const PARSER_ERRORS = {
@@ -37,11 +40,12 @@ const PARSER_ERRORS = {
   ERR_HTTP_REQUEST_TIMEOUT: { tag: "request-timeout" },
 };
 
-/** Methods that have no body in a `Request`, or none of them may be made. */
-const WITHOUT_BODY = new Set(["GET", "HEAD"]);
+/** Methods of which no `Request` may be made. */
 const FORBIDDEN = new Set(["CONNECT", "TRACE", "TRACK"]);
 
 const log = limited((line) => console.error(line));
+
+const ignore = () => {};
 
 export function createServer(fetch) {
   const server = http.createServer({
@@ -53,11 +57,12 @@ export function createServer(fetch) {
     // The component answers a request without `Host`.
     requireHostHeader: false,
   });
-  // The last request of each connection, and when its response has been sent.
+  // The last request of each connection.
   const exchanges = new WeakMap();
+  const respond = responder(fetch);
   const serve = (incoming, outgoing, onRead) => {
-    const sent = handle(fetch, server, incoming, outgoing, onRead);
-    exchanges.set(incoming.socket, { incoming, outgoing, sent });
+    exchanges.set(incoming.socket, { incoming, outgoing });
+    handle(respond, server, incoming, outgoing, onRead);
   };
   server.on("request", (incoming, outgoing) => serve(incoming, outgoing));
   // A client that expects `100 Continue` gets it when its body is read, and not with a refusal.
@@ -76,36 +81,54 @@ export function createServer(fetch) {
   return server;
 }
 
-async function handle(fetch, server, incoming, outgoing, onRead) {
+async function handle(respond, server, incoming, outgoing, onRead) {
   // What happens to the connection is seen where the body is read.
-  incoming.on("error", () => {});
-  outgoing.on("error", () => {});
+  incoming.on("error", ignore);
+  outgoing.on("error", ignore);
   let response;
   try {
-    response = await respond(fetch, incoming, onRead);
+    response = await respond(incoming, onRead);
   } catch (error) {
     log(`A request failed: ${describe(error)}`);
-    response = await errorResponse({ tag: "put", val: { tag: "failed", val: "" } }).catch(() => undefined);
+    response = await failure({ tag: "put", val: { tag: "failed", val: "" } }).catch(ignore);
   }
   if (response === undefined) outgoing.destroy();
   else await send(response, server, incoming, outgoing).catch(() => outgoing.destroy());
-  // It may also have been cut off.
-  await finished(outgoing).catch(() => {});
 }
 
-function respond(fetch, incoming, onRead) {
-  const { method, url, httpVersion, headersDistinct } = incoming;
-  const hosts = headersDistinct.host?.length ?? 0;
-  if (hosts > 1 || (hosts === 0 && httpVersion === "1.1")) return errorResponse({ tag: "invalid-host" });
-  if (FORBIDDEN.has(method)) return errorResponse({ tag: "method-not-allowed" });
-  const headers = new Headers();
-  for (let at = 0; at < incoming.rawHeaders.length; at += 2) {
-    headers.append(incoming.rawHeaders[at], incoming.rawHeaders[at + 1]);
+/** A function from a request to the status, fields and body of its response. */
+function responder(fetch) {
+  const answer = answerOf(fetch);
+  return async (incoming, onRead) => {
+    const { method, url, httpVersion } = incoming;
+    const { hosts, length, coding } = scan(incoming.rawHeaders);
+    if (hosts > 1 || (hosts === 0 && httpVersion === "1.1")) return failure({ tag: "invalid-host" });
+    if (FORBIDDEN.has(method)) return failure({ tag: "method-not-allowed" });
+    if (!url.startsWith("/") && !isUrl(url)) return failure({ tag: "invalid-target" });
+    if (answer === undefined) return fromResponse(await fetch(toRequest(incoming, onRead)));
+    return sendable(await answer({ method, coding, body: new NodeBody(incoming, length, onRead) }));
+  };
+}
+
+/** What a request says of its body, and how many `Host` it has. */
+function scan(rawHeaders) {
+  const found = { hosts: 0, length: NaN, coding: "" };
+  for (let at = 0; at < rawHeaders.length; at += 2) {
+    const name = rawHeaders[at].toLowerCase();
+    const value = rawHeaders[at + 1];
+    if (name === "host") found.hosts += 1;
+    else if (name === "content-length") found.length = Number(value);
+    else if (name === "content-encoding") found.coding += `,${value}`;
   }
-  const isPath = url.startsWith("/");
-  if (!isPath && !isUrl(url)) return errorResponse({ tag: "invalid-target" });
-  const body = WITHOUT_BODY.has(method) ? undefined : bodyOf(incoming, onRead);
-  return fetch(new Request(isPath ? `http://localhost${url}` : url, { method, headers, body, duplex: "half" }));
+  return found;
+}
+
+async function failure(error) {
+  return sendable(await errorResponse(error));
+}
+
+function sendable(response) {
+  return { status: response.status, fields: fieldsOf(response), body: response.body };
 }
 
 /** Whether a text is a URL that a `Request` may have: one without a user name. */
@@ -115,79 +138,25 @@ function isUrl(text) {
   return username === "" && password === "";
 }
 
-/** The body as a stream that reads only when it is read. `onRead` is called before the first time. */
-function bodyOf(incoming, onRead) {
-  let isOpen = true;
-  const end = (close) => {
-    if (isOpen) close();
-    isOpen = false;
-  };
-  return new ReadableStream(
-    {
-      start(controller) {
-        incoming.pause();
-        incoming.on("data", (part) => {
-          // After a cancel the rest is thrown away.
-          if (!isOpen) return;
-          incoming.pause();
-          controller.enqueue(part);
-        });
-        incoming.once("end", () => end(() => controller.close()));
-        incoming.once("close", () => end(() => controller.error(new Error("The connection ended within a body."))));
-      },
-      pull() {
-        onRead?.();
-        onRead = undefined;
-        incoming.resume();
-      },
-      cancel() {
-        isOpen = false;
-      },
-    },
-    { highWaterMark: 0 },
-  );
-}
-
-async function send(response, server, incoming, outgoing) {
-  const body = Buffer.from(await response.arrayBuffer());
+async function send({ status, fields, body }, server, incoming, outgoing) {
   // The rest of a body in the same packet is parsed after this.
   if (!incoming.complete) await setImmediate();
   if (outgoing.destroyed) return;
   const isUnread = !incoming.complete;
-  const fields = [...response.headers];
   // A server that was closed waits for its connections.
   if (isUnread || !server.listening) fields.push(["connection", "close"]);
-  outgoing.writeHead(response.status, fields.flat());
+  outgoing.writeHead(status, fields.flat());
   if (isUnread) {
     // The response is complete by its length, and the connection stays open for the drain.
     outgoing.write(body);
-    await drained(incoming);
+    await drained(incoming, MAX_DRAINED_BYTES);
     outgoing.end();
   } else {
-    outgoing.end(body);
+    // One write, where there is no body.
+    outgoing.end(body.length === 0 ? undefined : body);
     // A body that was not read is thrown away.
     incoming.resume();
   }
-}
-
-/** Waits until a body has ended, or enough of it was thrown away. */
-function drained(incoming) {
-  return new Promise((resolve) => {
-    let bytes = 0;
-    const timer = setTimeout(resolve, DRAIN_TIMEOUT_MS);
-    const done = () => {
-      clearTimeout(timer);
-      resolve();
-    };
-    // A handler that did not read the body, and did not cancel it, gets no more of it.
-    incoming.removeAllListeners("data");
-    incoming.on("data", (part) => {
-      bytes += part.length;
-      if (bytes > MAX_DRAINED_BYTES) done();
-    });
-    incoming.once("end", done).once("close", done).resume();
-    if (incoming.readableEnded || incoming.destroyed) done();
-  });
 }
 
 /**
@@ -195,17 +164,18 @@ function drained(incoming) {
  */
 async function refuse(request, socket, last, isGone = false) {
   const isBetweenRequests = last === undefined || last.incoming.complete;
-  if (isBetweenRequests) await last?.sent;
-  const response = await errorResponse(request).catch(() => undefined);
+  // It may also have been cut off.
+  if (isBetweenRequests && last !== undefined) await finished(last.outgoing).catch(ignore);
+  const response = await failure(request).catch(ignore);
   const isAnswered = !isBetweenRequests && last.outgoing.headersSent;
   if (response === undefined || isAnswered || !socket.writable || isGone) {
     socket.destroy();
     return;
   }
-  const fields = [...response.headers].map(([name, value]) => `${name}: ${value}\r\n`).join("");
+  const fields = response.fields.map(([name, value]) => `${name}: ${value}\r\n`).join("");
   const phrase = http.STATUS_CODES[response.status];
   const head = `HTTP/1.1 ${response.status} ${phrase}\r\n${fields}connection: close\r\n\r\n`;
-  socket.end(head + (await response.text()));
+  socket.end(head + response.body);
   // The client may not end its side.
-  setTimeout(() => socket.destroy(), DRAIN_TIMEOUT_MS).unref();
+  setTimeout(() => socket.destroy(), LINGER_MS).unref();
 }

@@ -2,7 +2,8 @@
 //
 // Makes no status code and no text: each outcome is answered by the component.
 
-import { BodyError, discardBody, readBody } from "./body.js";
+import { BodyError, FetchBody, readBody } from "./body.js";
+import { byteLength } from "./byte-length.js";
 import { describe, limited } from "./log-limiter.js";
 import { protocol } from "./protocol.js";
 import { PutError, RETRY_AFTER_SECONDS, requestError } from "./put-error.js";
@@ -21,6 +22,9 @@ const MAX_TIMEOUT_MS = 2 ** 31 - 1;
 
 const PROBLEM_MEDIA_TYPE = "application/problem+json";
 
+/** What answers for each handler, for servers that have no `Request`. */
+const answers = new WeakMap();
+
 export function peer(store, options = {}) {
   if (typeof store?.put !== "function") throw new TypeError("The store has no function `put`.");
   const settings = {
@@ -32,26 +36,50 @@ export function peer(store, options = {}) {
     log: limited(options.log ?? ((message) => console.error(message))),
     bufferedBytes: 0,
   };
-  return async function fetch(request) {
+  const answer = async (request) => {
     const memory = { bytes: 0 };
     try {
-      return toResponse(await answer(request, store, settings, memory));
+      return await answerWithin(request, store, settings, memory);
     } finally {
       settings.bufferedBytes -= memory.bytes;
     }
   };
+  const fetch = async (request) => {
+    const { method, headers } = request;
+    const coding = headers.get("content-encoding") ?? "";
+    return toResponse(await answer({ method, coding, body: new FetchBody(request) }));
+  };
+  answers.set(fetch, answer);
+  return fetch;
 }
 
-/** The response of the component to a case of `request-error`, as a `Response`. */
+/**
+ * The function behind a handler of `peer`: it takes a method, the value of `Content-Encoding` and a body, and returns a
+ * promise of the component's response. It is undefined for any other handler.
+ */
+export function answerOf(fetch) {
+  return answers.get(fetch);
+}
+
+/** The response of the component to a case of `request-error`. */
 export async function errorResponse(error) {
-  return toResponse((await protocol()).errorResponse(error));
+  return (await protocol()).errorResponse(error);
 }
 
-async function answer(request, store, settings, memory) {
+/** The header fields of a response, in the order of their names, as a `Response` has them. */
+export function fieldsOf({ header, body }) {
+  if (body === "" && header === undefined) return [["content-length", "0"]];
+  const fields = [["content-length", String(byteLength(body))]];
+  if (body !== "") fields.push(["content-type", PROBLEM_MEDIA_TYPE]);
+  if (header !== undefined) fields.push(header);
+  return fields.sort(([left], [right]) => (left < right ? -1 : 1));
+}
+
+async function answerWithin(request, store, settings, memory) {
   const functions = await protocol();
   const error = requestProblem(request);
   if (error !== undefined) {
-    await discardBody(request, settings.maxDrainedBytes);
+    await request.body.discard(settings.maxDrainedBytes);
     return functions.errorResponse(error);
   }
   let decoded;
@@ -78,7 +106,8 @@ async function answer(request, store, settings, memory) {
 /** Why a request is refused without its body. */
 function requestProblem(request) {
   if (request.method !== "POST") return { tag: "method-not-allowed" };
-  const codings = (request.headers.get("content-encoding") ?? "").split(",").map((coding) => coding.trim());
+  if (request.coding === "") return undefined;
+  const codings = request.coding.split(",").map((coding) => coding.trim());
   const other = codings.find((coding) => coding !== "" && coding.toLowerCase() !== "identity");
   if (other === undefined) return undefined;
   // One character for each byte, as the component counts them.
@@ -94,11 +123,14 @@ function readWithin(request, settings, memory) {
     memory.bytes += bytes;
   };
   const { limit, bodyTimeoutMs: timeoutMs, maxDrainedBytes } = settings;
-  return readBody(request, { limit, timeoutMs, reserve, maxDrainedBytes });
+  return readBody(request.body, { limit, timeoutMs, reserve, maxDrainedBytes });
 }
 
 /** Puts, and throws `unknown` where the store has not answered in time. */
 async function storeWithin(store, { key, event }, { putTimeoutMs, log }) {
+  const returned = store.put(key, event);
+  // It has answered.
+  if (typeof returned?.then !== "function") return;
   let timer;
   let isLate = false;
   const late = new Promise((_, reject) => {
@@ -107,7 +139,7 @@ async function storeWithin(store, { key, event }, { putTimeoutMs, log }) {
       reject(PutError.unknown("The store did not answer in time."));
     }, putTimeoutMs);
   });
-  const stored = (async () => store.put(key, event))();
+  const stored = Promise.resolve(returned);
   stored.catch((error) => {
     if (isLate) log(`A put failed after its time-out: ${describe(error)}`);
   });
@@ -118,11 +150,9 @@ async function storeWithin(store, { key, event }, { putTimeoutMs, log }) {
   }
 }
 
-function toResponse({ status, header, body }) {
-  const headers = [["content-length", String(new TextEncoder().encode(body).byteLength)]];
-  if (body !== "") headers.push(["content-type", PROBLEM_MEDIA_TYPE]);
-  if (header !== undefined) headers.push(header);
-  return new Response(body === "" ? null : body, { status, headers });
+function toResponse(response) {
+  const { status, body } = response;
+  return new Response(body === "" ? null : body, { status, headers: fieldsOf(response) });
 }
 
 function setting(options, name, preset, most, least = 1) {
