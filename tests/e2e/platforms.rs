@@ -1,39 +1,16 @@
 //! The composed component on the platforms that it is made for, and our own host with each sink, checked with
 //! one table of requests.
 
-use crate::request_table::{self, Platform};
-use crate::support::{
-    Connection, EventFiles, Jco, Peer, Post, Wasmtime, WasmtimeServe, composed, handler_only_file,
-    run,
-};
+use crate::request_table::hold_with;
+use crate::support::{EventFiles, Jco, Peer, Post, Wasmtime, composed, handler_only_file};
 
 /// The name of the directory as the component sees it.
 const EVENTS: &str = "/events";
 
-/// A server and the store behind it.
-struct Trial<C, S> {
-    connect: C,
-    stored: S,
-}
-
-impl<C: Fn() -> Connection, S: Fn(&str) -> Option<String>> Platform for Trial<C, S> {
-    fn connect(&self) -> Connection {
-        (self.connect)()
-    }
-
-    fn stored(&self, key: &str) -> Option<String> {
-        (self.stored)(key)
-    }
-}
-
-fn hold(connect: impl Fn() -> Connection, stored: impl Fn(&str) -> Option<String>) {
-    request_table::hold(&Trial { connect, stored });
-}
-
 #[test]
 fn our_host() {
     let peer = Peer::start();
-    hold(|| peer.connect(), |key| stored_by(&peer, key));
+    hold_with(|| peer.connect(), |key| peer.kept(key));
 }
 
 #[test]
@@ -41,7 +18,7 @@ fn our_host_through_wasi_http() {
     let component = handler_only_file().to_str().expect("is text");
     let peer = Peer::builder().arguments(&["--component", component]);
     let peer = peer.start();
-    hold(|| peer.connect(), |key| stored_by(&peer, key));
+    hold_with(|| peer.connect(), |key| peer.kept(key));
 }
 
 #[test]
@@ -49,14 +26,14 @@ fn our_host_with_the_sink_forward() {
     let store = Peer::start();
     let url = format!("ALLDATA_PEER_FORWARD_URL={}", store.url());
     let peer = Peer::composed_with("forward").env(&url).start();
-    hold(|| peer.connect(), |key| stored_by(&store, key));
+    hold_with(|| peer.connect(), |key| store.kept(key));
 }
 
 #[test]
 fn our_host_with_the_sink_directory() {
     let events = EventFiles::new();
     let peer = events.serve().start();
-    hold(|| peer.connect(), |key| events.held(key));
+    hold_with(|| peer.connect(), |key| events.held(key));
 }
 
 #[test]
@@ -86,8 +63,8 @@ fn hold_wasmtime_with_forward(version: Wasmtime) {
     }
     let (component, store) = (composed("forward"), Peer::start());
     let variables = [("ALLDATA_PEER_FORWARD_URL", &*store.url())];
-    let server = WasmtimeServe::start(version, component, &variables, None);
-    hold(|| server.connect(), |key| stored_by(&store, key));
+    let server = version.serve(component, &variables, None);
+    hold_with(|| server.connect(), |key| store.kept(key));
 }
 
 #[track_caller]
@@ -98,8 +75,8 @@ fn hold_wasmtime_with_directory(version: Wasmtime) {
     let (component, events) = (composed("directory"), EventFiles::new());
     let variables = [("ALLDATA_PEER_DIRECTORY", EVENTS)];
     let shared = Some((events.root(), EVENTS));
-    let server = WasmtimeServe::start(version, component, &variables, shared);
-    hold(|| server.connect(), |key| events.held(key));
+    let server = version.serve(component, &variables, shared);
+    hold_with(|| server.connect(), |key| events.held(key));
 }
 
 #[test]
@@ -107,7 +84,7 @@ fn jco_serve_with_the_sink_forward() {
     let (component, store) = (composed("forward"), Peer::start());
     let url = store.url();
     let server = Jco::serve(component, &[("ALLDATA_PEER_FORWARD_URL", &url)], None);
-    hold(|| server.connect(), |key| stored_by(&store, key));
+    hold_with(|| server.connect(), |key| store.kept(key));
 }
 
 #[test]
@@ -115,7 +92,7 @@ fn jco_serve_with_the_sink_directory() {
     let (component, events) = (composed("directory"), EventFiles::new());
     let variables = [("ALLDATA_PEER_DIRECTORY", Jco::DIRECTORY)];
     let server = Jco::serve(component, &variables, Some(events.root()));
-    hold(|| server.connect(), |key| events.held(key));
+    hold_with(|| server.connect(), |key| events.held(key));
 }
 
 /// A failing sink ends with a response and a line in the log, also on a platform that turns many failures into
@@ -128,7 +105,7 @@ fn sink_without_settings_says_so_on_every_platform() {
     let component = composed("forward");
     let reason = "ALLDATA_PEER_FORWARD_URL is not set";
     let ours = Peer::composed_with("forward").start();
-    let wasmtime = WasmtimeServe::start(Wasmtime::V48, component, &[], None);
+    let wasmtime = Wasmtime::V48.serve(component, &[], None);
     let jco = Jco::serve(component, &[], None);
     for _ in 0..2 {
         for mut connection in [ours.connect(), wasmtime.connect(), jco.connect()] {
@@ -143,11 +120,4 @@ fn sink_without_settings_says_so_on_every_platform() {
             assert!(line.contains("alldata-peer sink forward: "), "{line}");
         }
     }
-}
-
-/// The events in the store of a peer.
-fn stored_by(peer: &Peer, key: &str) -> Option<String> {
-    let output = run(&["get", "--store", &peer.store(), "--", key]);
-    let event = output.stdout.strip_suffix('\n').map(str::to_owned);
-    event.filter(|_| output.code == Some(0))
 }

@@ -49,6 +49,27 @@ pub(crate) trait Platform {
     fn stored(&self, key: &str) -> Option<String>;
 }
 
+/// A server and the store behind it.
+struct Trial<C, S> {
+    connect: C,
+    stored: S,
+}
+
+impl<C: Fn() -> Connection, S: Fn(&str) -> Option<String>> Platform for Trial<C, S> {
+    fn connect(&self) -> Connection {
+        (self.connect)()
+    }
+
+    fn stored(&self, key: &str) -> Option<String> {
+        (self.stored)(key)
+    }
+}
+
+/// Checks the whole table with a server and the store behind it.
+pub(crate) fn hold_with(connect: impl Fn() -> Connection, stored: impl Fn(&str) -> Option<String>) {
+    hold(&Trial { connect, stored });
+}
+
 /// Checks the whole table.
 pub(crate) fn hold(platform: &impl Platform) {
     an_event_is_stored_once(platform);

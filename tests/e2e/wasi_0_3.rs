@@ -9,9 +9,9 @@ use wasmparser::Validator;
 use wit_parser::Resolve;
 
 use crate::component::names;
-use crate::request_table;
+use crate::request_table::hold_with;
 use crate::support::{
-    Connection, EventFiles, Peer, Post, ScriptedPeer, Wasmtime, WasmtimeServe, composed,
+    Connection, EventFiles, HostProcess, Peer, Post, ScriptedPeer, Wasmtime, composed,
     composed_for_wasi_0_3, run,
 };
 
@@ -33,22 +33,6 @@ const PUTS: usize = 16;
 /// A body larger than the limit of the component, in bytes.
 const TOO_LARGE: usize = 16 * 1024 * 1024 + 1;
 
-/// A server and the store behind it.
-struct Trial<'a, S> {
-    server: &'a WasmtimeServe,
-    stored: S,
-}
-
-impl<S: Fn(&str) -> Option<String>> request_table::Platform for Trial<'_, S> {
-    fn connect(&self) -> Connection {
-        self.server.connect()
-    }
-
-    fn stored(&self, key: &str) -> Option<String> {
-        (self.stored)(key)
-    }
-}
-
 #[test]
 fn wasmtime_48_serve_answers_the_table_with_both_sinks() {
     hold(Wasmtime::V48);
@@ -65,33 +49,22 @@ fn hold(version: Wasmtime) {
         return;
     }
     let events = EventFiles::new();
-    let server = WasmtimeServe::start(
-        version,
-        composed_for_wasi_0_3("directory"),
-        &[("ALLDATA_PEER_DIRECTORY", EVENTS)],
-        Some((events.root(), EVENTS)),
-    );
-    let stored = |key: &str| events.held(key);
-    request_table::hold(&Trial {
-        server: &server,
-        stored,
-    });
+    let server = with_directory(version, &events);
+    hold_with(|| server.connect(), |key| events.held(key));
     let store = Peer::start();
     let server = with_forward(version, &store.url());
-    let stored = |key: &str| {
-        let output = run(&["get", "--store", &store.store(), "--", key]);
-        let event = output.stdout.strip_suffix('\n').map(str::to_owned);
-        event.filter(|_| output.code == Some(0))
-    };
-    request_table::hold(&Trial {
-        server: &server,
-        stored,
-    });
+    hold_with(|| server.connect(), |key| store.kept(key));
 }
 
-fn with_forward(version: Wasmtime, url: &str) -> WasmtimeServe {
+fn with_directory(version: Wasmtime, events: &EventFiles) -> HostProcess {
+    let variables = [("ALLDATA_PEER_DIRECTORY", EVENTS)];
+    let shared = Some((events.root(), EVENTS));
+    version.serve(composed_for_wasi_0_3("directory"), &variables, shared)
+}
+
+fn with_forward(version: Wasmtime, url: &str) -> HostProcess {
     let variables = [("ALLDATA_PEER_FORWARD_URL", url)];
-    WasmtimeServe::start(version, composed_for_wasi_0_3("forward"), &variables, None)
+    version.serve(composed_for_wasi_0_3("forward"), &variables, None)
 }
 
 #[test]
@@ -125,8 +98,7 @@ fn store_that_does_not_answer_leaves_the_put_unknown() {
     let store = ScriptedPeer::start(|exchange| {
         exchange.read_body();
     });
-    let server = WasmtimeServe::start(
-        Wasmtime::V48,
+    let server = Wasmtime::V48.serve(
         composed_for_wasi_0_3("forward"),
         &[
             ("ALLDATA_PEER_FORWARD_URL", &store.url()),
@@ -153,8 +125,7 @@ fn status_counts_though_the_body_of_the_response_stalls() {
         exchange.read_body();
         exchange.send("HTTP/1.1 409 Conflict\r\nContent-Length: 9\r\n\r\n{");
     });
-    let server = WasmtimeServe::start(
-        Wasmtime::V48,
+    let server = Wasmtime::V48.serve(
         composed_for_wasi_0_3("forward"),
         &[
             ("ALLDATA_PEER_FORWARD_URL", &store.url()),
@@ -172,12 +143,7 @@ fn body_beyond_the_limit_is_too_large() {
         return;
     }
     let events = EventFiles::new();
-    let server = WasmtimeServe::start(
-        Wasmtime::V48,
-        composed_for_wasi_0_3("directory"),
-        &[("ALLDATA_PEER_DIRECTORY", EVENTS)],
-        Some((events.root(), EVENTS)),
-    );
+    let server = with_directory(Wasmtime::V48, &events);
     let answer = server.connect().ask(&Post::new(vec![b' '; TOO_LARGE]));
     answer.assert_problem(413);
 }

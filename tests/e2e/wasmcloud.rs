@@ -2,29 +2,11 @@
 
 use std::thread;
 
-use crate::request_table::{self, Platform};
-use crate::support::{
-    Connection, EventFiles, Peer, Post, Wash, composed, composed_for_wasi_0_3, run,
-};
+use crate::request_table::hold_with;
+use crate::support::{Connection, EventFiles, Peer, Post, Wash, composed, composed_for_wasi_0_3};
 
 /// How many clients put different events under one key at a time.
 const RACERS: usize = 20;
-
-/// A server and the store behind it.
-struct Trial<'a, S> {
-    server: &'a Wash,
-    stored: S,
-}
-
-impl<S: Fn(&str) -> Option<String>> Platform for Trial<'_, S> {
-    fn connect(&self) -> Connection {
-        self.server.connect()
-    }
-
-    fn stored(&self, key: &str) -> Option<String> {
-        (self.stored)(key)
-    }
-}
 
 #[test]
 fn directory_answers_the_table_of_requests() {
@@ -43,10 +25,7 @@ fn hold_with_directory(component: &std::path::Path) {
     }
     let events = EventFiles::new();
     let server = Wash::with_directory(component, events.root());
-    request_table::hold(&Trial {
-        server: &server,
-        stored: |key: &str| events.held(key),
-    });
+    hold_with(|| server.connect(), |key| events.held(key));
 }
 
 #[test]
@@ -60,15 +39,7 @@ fn forward_answers_the_table_of_requests() {
         "ALLDATA_PEER_FORWARD_URL",
         &store.url(),
     );
-    let stored = |key: &str| {
-        let output = run(&["get", "--store", &store.store(), "--", key]);
-        let event = output.stdout.strip_suffix('\n').map(str::to_owned);
-        event.filter(|_| output.code == Some(0))
-    };
-    request_table::hold(&Trial {
-        server: &server,
-        stored,
-    });
+    hold_with(|| server.connect(), |key| store.kept(key));
 }
 
 #[test]

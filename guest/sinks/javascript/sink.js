@@ -13,7 +13,9 @@
 //     wasmtime serve -S cli --addr 127.0.0.1:8080 peer.wasm
 //
 // The interface's `put-error` is thrown as an object: `tag` is the case, and `val` its payload, for cases that have one.
-// Any other exception ends the instance, and the client gets a 500.
+// Any other exception ends the instance, and the client gets a 500 of the host's. So it does in about one put of twenty
+// while the peer refuses connections: the runtime of jco componentize then ends the instance before `fetch` has failed.
+// The client may put again.
 
 // The peer that keeps the events.
 const PEER_URL = "http://127.0.0.1:8081/_put";

@@ -2,18 +2,14 @@
 //!
 //! jco is installed from the lock file into the target directory, once for all test runs.
 
-use std::net::SocketAddr;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use rustix::process::{Pid, Signal, kill_process_group};
-use tempfile::TempDir;
-
-use super::Connection;
-use super::lines::Lines;
+use super::DEADLINE;
+use super::host_process::{AddressLine, HostProcess};
 use super::npm;
 use super::process::finish;
 
@@ -31,21 +27,27 @@ const FILES: [(&str, &str); 4] = [
 /// The time for npm, which downloads 340 MB, and for jco, which compiles for up to a minute on a busy machine.
 const PREPARATION_DEADLINE: Duration = Duration::from_secs(600);
 
-/// A component that `jco serve` runs; it ends when this is dropped.
-pub struct Jco {
-    child: Child,
-    address: SocketAddr,
-    log: Lines,
-    /// The directory for the files of jco. It is removed here, since jco is killed.
-    _temporary: TempDir,
-}
+/// It writes `Bound ADDRESS`.
+const ADDRESS: AddressLine = AddressLine {
+    text: "Bound ",
+    before: "Bound ",
+    deadline: DEADLINE,
+};
+
+/// `jco serve`.
+pub enum Jco {}
 
 impl Jco {
     /// The name of the directory as the component sees it.
     pub const DIRECTORY: &str = "/events";
 
     /// Serves a component on a free port, with these variables and optionally a directory.
-    pub fn serve(component: &Path, environment: &[(&str, &str)], directory: Option<&Path>) -> Self {
+    #[must_use]
+    pub fn serve(
+        component: &Path,
+        variables: &[(&str, &str)],
+        directory: Option<&Path>,
+    ) -> HostProcess {
         let temporary = tempfile::tempdir().expect("makes a directory");
         let mut command = jco();
         command.arg("serve").arg(component);
@@ -53,49 +55,12 @@ impl Jco {
         command.arg(installed().join("setup.mjs"));
         command.env_remove("JCO_TEST_DIRECTORY");
         command.envs(directory.map(|path| ("JCO_TEST_DIRECTORY", path)));
-        command.envs(environment.iter().copied());
-        let mut child = command
-            .env("TMPDIR", temporary.path())
-            .current_dir(temporary.path())
-            // The server is a child process of jco's, and outlives it.
-            .process_group(0)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("starts");
-        let log = Lines::of(child.stderr.take().expect("is piped"));
-        let mut server = Self {
-            child,
-            address: SocketAddr::from(([127, 0, 0, 1], 0)),
-            log,
-            _temporary: temporary,
-        };
-        let line = server.log_line("Bound ");
-        let address = line.split(' ').nth(1).map(str::parse);
-        server.address = match address {
-            Some(Ok(address)) => address,
-            _ => panic!("not an address: {line:?}"),
-        };
-        server
-    }
-
-    pub fn connect(&self) -> Connection {
-        Connection::open(self.address)
-    }
-
-    /// Waits for a line on standard error that contains `text`.
-    pub fn log_line(&self, text: &str) -> String {
-        self.log.with(text)
-    }
-}
-
-impl Drop for Jco {
-    fn drop(&mut self) {
-        let id = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw);
-        // It may have ended already.
-        let _ = kill_process_group(id.expect("is a process"), Signal::KILL);
-        let _ = self.child.wait();
+        command.envs(variables.iter().copied());
+        command.env("TMPDIR", temporary.path());
+        command.current_dir(temporary.path());
+        // The server is a child process of jco's, and outlives it.
+        command.process_group(0);
+        HostProcess::start(&mut command, Some(temporary), &ADDRESS)
     }
 }
 

@@ -12,6 +12,7 @@ mod files;
 mod gate;
 #[cfg(feature = "library")]
 mod handler_only;
+mod host_process;
 mod javascript_peer;
 mod jco;
 mod limits;
@@ -51,6 +52,7 @@ pub use handler_only::{
     both_components, handler_beside, handler_only, handler_only_binary, handler_only_file,
     peer_before,
 };
+pub use host_process::HostProcess;
 pub use javascript_peer::JavaScriptPeer;
 pub use jco::{Jco, componentize};
 pub use lines::Lines;
@@ -65,7 +67,7 @@ pub use runtime::Runtime;
 pub use scripted::{Exchange, ScriptedPeer};
 pub use skip::can_make;
 pub use wash::Wash;
-pub use wasmtime_serve::{Wasmtime, WasmtimeServe};
+pub use wasmtime_serve::Wasmtime;
 #[cfg(feature = "library")]
 pub use wire::Wire;
 pub use workerd::serve_by_workerd;

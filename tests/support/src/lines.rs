@@ -3,6 +3,7 @@
 //! It is read at once, so that no program waits for its reader.
 
 use std::io::{BufRead as _, BufReader, Read};
+use std::iter;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::thread;
 use std::time::Duration;
@@ -61,5 +62,11 @@ impl Lines {
                 Err(RecvTimeoutError::Timeout) => panic!("the stream does not end"),
             }
         }
+    }
+
+    /// The same without a failure, for the message of another one.
+    pub(super) fn unread(&self) -> Vec<String> {
+        let lines = iter::from_fn(|| self.0.recv_timeout(DEADLINE).ok());
+        lines.collect()
     }
 }

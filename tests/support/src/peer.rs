@@ -149,6 +149,13 @@ impl Peer {
             .to_owned()
     }
 
+    /// The event under a key, if there is one, as it was sent.
+    pub fn kept(&self, key: &str) -> Option<String> {
+        let output = run(&["get", "--store", &self.store(), "--", key]);
+        let event = output.stdout.strip_suffix('\n').map(str::to_owned);
+        event.filter(|_| output.code == Some(0))
+    }
+
     /// The next line on standard output.
     pub fn stdout_line(&self) -> String {
         self.stdout.next(DEADLINE)
