@@ -3,6 +3,7 @@
 
 mod arrows;
 mod map;
+mod named_tests;
 mod rooms;
 
 use std::fs;
