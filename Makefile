@@ -55,11 +55,21 @@ FAULT ?=
 FULL_SECONDS ?= 60
 KEEP_GOING ?=
 
-# The directory for the files of a release, the sinks that its components are composed with, and the program.
+# The directory for the files of a release, the sinks that its components are composed with, the program, and the arguments
+# by which cargo builds it, unless they are empty: the components of a debug build are the same.
 DIST ?= dist
 RELEASED_SINKS := forward directory keyvalue-spin keyvalue-wasmcloud
 RELEASED_SINKS_WASI_0_3 := forward directory
-PEER := $(TARGET)/release/alldata-peer
+PEER ?= $(TARGET)/release/alldata-peer
+PEER_BUILD ?= build --locked --release --package $(PACKAGE) --bin alldata-peer
+
+# The pinned toolchain, for what runs outside of the repository.
+TOOLCHAIN = $(shell sed -n 's/^channel = "\(.*\)"/\1/p' rust-toolchain.toml)
+
+# The version, and the directory for the OCI layout of the components. Its time is that of the commit.
+VERSION = $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
+OCI ?= $(TARGET)/oci
+COMMIT_TIME = $(shell TZ=UTC0 git log -1 --date=format-local:%Y-%m-%dT%H:%M:%SZ --format=%cd)
 
 # $(call nothing,CHECK,REASON) prints that a check was not made. It fails if REQUIRE_TOOLS is set, as in the workflow.
 COMMA := ,
@@ -73,6 +83,7 @@ NATS_SYNC_INTERVAL ?=
 .PHONY: $(WASMTIME_VERSIONS:%=wasmtime-%)
 .PHONY: soak bench bench-endurance bench-micro bench-build bench-tools
 .PHONY: fuzz fuzz-short fuzz-run fuzz-checks fuzz-tools release-files release-check deb deb-check deb-tools image image-check image-tools package package-check
+.PHONY: oci oci-check oci-tools reproducible
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 24
@@ -256,6 +267,9 @@ ci-full: ci ## Run ci, the checks of packages, then each fault and each fuzzer f
 	$(MAKE) deb-check
 	$(MAKE) image-check
 	$(MAKE) package-check
+	$(MAKE) release-check
+	$(MAKE) oci-check
+	$(MAKE) reproducible
 	$(MAKE) faults SECONDS=$(FULL_SECONDS)
 	$(MAKE) fuzz FUZZ_SECONDS=$(FULL_SECONDS)
 
@@ -295,7 +309,7 @@ HAS_IMAGE_TOOLS := command -v buildah >/dev/null && command -v umoci >/dev/null 
 image: setup image-tools ## Build the container image of the program in target/image, with buildah and no network
 	$(CARGO) build --locked --release --package $(PACKAGE) --bin alldata-peer
 	deploy/container/build.sh $(TARGET)/release/alldata-peer $(TARGET)/image \
-	  "$$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)" "$$(git rev-parse HEAD)"
+	  $(VERSION) "$$(git rev-parse HEAD)"
 
 image-check: image-tools ## Build the image, unpack it, and put an event through its program without privileges
 	@if { $(HAS_IMAGE_TOOLS); }; then \
@@ -317,15 +331,16 @@ package: setup ## Make the packages for the Rust registry in target/package, wit
 	  sed -n 's/.*"build-script-executed".*$(PACKAGE)[@#].*"out_dir":"\([^"]*\)".*/\1/p')"/components/*.wasm host/components/
 	$(CARGO) package --locked --allow-dirty --no-verify --package alldata-peer-protocol --package $(PACKAGE)
 
-# Builds all dependencies anew, in a target directory of its own.
+# With the toolchain of the repository, which is the oldest that Cargo.toml promises. The dependencies are those that the
+# repository has built.
 package-check: package ## Build and test the packages in an empty folder
 	mkdir -p $(TARGET)/packages && rm -f $(TARGET)/packages/*.crate && cp $(TARGET)/package/*.crate $(TARGET)/packages/
-	CARGO_FLAGS='--target-dir $(abspath $(TARGET))/packages/target --config profile.dev.debug=false' tests/packages/check.sh $(TARGET)/packages
+	RUSTUP_TOOLCHAIN=$(TOOLCHAIN) CARGO_FLAGS='--target-dir $(abspath $(TARGET))' tests/packages/check.sh $(TARGET)/packages
 
 # The files of a release that are the same for all machines. `alldata-peer component --digest` prints the digests of the components.
 release-files: setup ## Write the components and the WIT of a release into DIST (dist)
 	mkdir -p $(DIST)
-	$(CARGO) build --locked --release --package $(PACKAGE) --bin alldata-peer
+	$(if $(PEER_BUILD),$(CARGO) $(PEER_BUILD))
 	$(PEER) component -o $(DIST)/peer.wasm
 	set -e; for sink in $(RELEASED_SINKS); do $(PEER) component --sink $$sink -o $(DIST)/peer-$$sink.wasm; done
 	$(PEER) component --wasi 0.3 -o $(DIST)/peer-wasi-0.3.wasm
@@ -340,6 +355,34 @@ release-check: release-files wasmtime ## Put an event through a component of a r
 	set -e; for version in $(WASMTIME_VERSIONS); do \
 	  tests/packages/serve.sh $(TARGET)/tools/wasmtime-$$version/wasmtime_cli/wasmtime $(DIST)/peer-directory.wasm; \
 	done
+
+# Names of artifacts are those of packages for wkg, which have no dots. `peer` is the package of the interfaces.
+oci: release-files ## Write the components of a release as OCI artifacts into target/oci, for `skopeo` and `oras`
+	$(CARGO) run --locked --quiet --package alldata-peer-oci-layout -- $(OCI) $(COMMIT_TIME) \
+	  $(foreach wit,$(DIST)/alldata-peer.wit $(DIST)/alldata-peer-wasi-0.3.wit,\
+	    peer:$$(sed -n 's/^package alldata:peer@\(.*\);/\1/p' $(wit))=$(wit)) \
+	  peer-component:$(VERSION)=$(DIST)/peer.wasm peer-component-wasip3:$(VERSION)=$(DIST)/peer-wasi-0.3.wasm \
+	  $(foreach sink,$(RELEASED_SINKS),peer-$(sink):$(VERSION)=$(DIST)/peer-$(sink).wasm) \
+	  $(foreach sink,$(RELEASED_SINKS_WASI_0_3),peer-$(sink)-wasip3:$(VERSION)=$(DIST)/peer-$(sink)-wasi-0.3.wasm)
+
+oci-check: oci oci-tools wash ## Check the OCI artifacts, push them to a registry on this machine and have wash pull them
+	@if { $(HAS_OCI_TOOLS); } && test -x $(WASH); then \
+	  tests/oci/check.sh $(OCI) $(WASH); \
+	else \
+	  $(call nothing,oci-check,no skopeo$(COMMA) docker-registry or wash); \
+	fi
+
+HAS_OCI_TOOLS := command -v skopeo >/dev/null && command -v docker-registry >/dev/null
+WASH := $(TARGET)/tools/wash/wash_cli/wash
+
+oci-tools:
+	@if ! { $(HAS_OCI_TOOLS); } && command -v apt-get >/dev/null && test "$$(id -u)" = 0; then \
+	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive \
+	    apt-get install -qq -y --no-install-recommends skopeo docker-registry || true; \
+	fi
+
+reproducible: setup ## Build the components in two clones of the last commit, and compare them
+	tests/packages/reproducible.sh $(if $(wildcard $(DIST)/peer.wasm),$(DIST))
 
 install: setup ## Install the program alldata-peer with cargo
 	$(CARGO) install --locked --path host

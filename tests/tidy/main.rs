@@ -5,6 +5,7 @@ mod arrows;
 mod map;
 mod named_tests;
 mod rooms;
+mod versions;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -22,7 +23,7 @@ const MAX_MAIN_LINES: usize = 100;
 const MAX_ARCHITECTURE_LINES: usize = 180;
 
 /// The folders that hold Rust.
-const FOLDERS: [&str; 4] = ["bench", "guest", "host", "tests"];
+const FOLDERS: [&str; 5] = ["bench", "deploy/oci", "guest", "host", "tests"];
 
 #[test]
 fn every_file_opens_with_its_purpose() {

@@ -53,9 +53,9 @@ fn named_in(file: &str) -> Vec<String> {
     let text = fs::read_to_string(root().join(file)).expect("reads");
     let names = text.split('`').skip(1).step_by(2);
     let names = names.filter(|name| {
-        let folder = name.split('/').next().unwrap_or_default();
+        let is_in = |folder: &&str| name.starts_with(&format!("{folder}/"));
         // NAME is a placeholder for a name that a reader chooses.
-        name.contains('/') && FOLDERS.contains(&folder) && !name.contains("NAME")
+        FOLDERS.iter().any(is_in) && !name.contains("NAME")
     });
     names.map(str::to_owned).collect()
 }

@@ -1,0 +1,13 @@
+#!/bin/sh
+# Pushes each artifact of an OCI layout: push.sh LAYOUT REPOSITORY [FLAG…], to REPOSITORY/NAME:VERSION. Flags are those of `skopeo copy`.
+set -eu
+layout=$1 repository=$2
+shift 2
+python3 -c '
+import json, sys
+for manifest in json.load(sys.stdin)["manifests"]:
+    print(manifest["annotations"]["org.opencontainers.image.ref.name"])
+' < "$layout/index.json" | while read -r name; do
+  skopeo copy --quiet --preserve-digests "$@" "oci:$layout:$name" "docker://$repository/$name"
+  echo "pushed $repository/$name"
+done
