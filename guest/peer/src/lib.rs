@@ -43,6 +43,10 @@ const READ_BYTES: u64 = 1024 * 1024;
 /// The most bytes of one `blocking-write-and-flush`, by its definition in `wasi:io`.
 const WRITE_BYTES: usize = 4096;
 
+/// The longest event that is copied out of its body, in bytes. Of a longer one the body becomes the event, which takes
+/// no further memory, but is checked for UTF-8 once more.
+const MAX_COPIED_BYTES: usize = 64 * 1024;
+
 struct Peer;
 
 wasip2::http::proxy::export!(Peer);
@@ -67,11 +71,16 @@ impl protocol::Guest for Peer {
         match decode(&body) {
             Ok(Put { key, event }) => {
                 let key = key.into_owned();
-                let start = event.as_ptr().addr() - body.as_ptr().addr();
-                let event = start..start + event.len();
+                let event = if event.len() <= MAX_COPIED_BYTES {
+                    event.to_string()
+                } else {
+                    let start = event.as_ptr().addr() - body.as_ptr().addr();
+                    let event = start..start + event.len();
+                    into_substring(body, event)
+                };
                 Ok(protocol::Put {
                     key,
-                    event: into_substring(body, event),
+                    event,
                     stored: Outcome::Stored.response().into(),
                 })
             }

@@ -12,6 +12,7 @@ use serde::de::{IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
 use crate::json_string::unescape;
+use crate::skip::Skipper;
 
 /// The longest key in bytes of UTF-8, after unescaping. Real keys have 19 to 27; the limit
 /// keeps a key small enough for every store to index.
@@ -83,8 +84,7 @@ pub fn decode(body: &[u8]) -> Result<Put<'_>, DecodeError> {
     if body.starts_with(b"\xEF\xBB\xBF") {
         return Err(DecodeError::ByteOrderMark);
     }
-    let text = core::str::from_utf8(body)
-        .map_err(|error| DecodeError::NotUtf8(Position::of(body, error.valid_up_to())))?;
+    let text = simdutf8::basic::from_utf8(body).map_err(|_| not_utf8(body))?;
     match text.bytes().find(|byte| !is_white_space(*byte)) {
         None => Err(DecodeError::Empty),
         Some(b'{') => decode_object(text),
@@ -95,12 +95,18 @@ pub fn decode(body: &[u8]) -> Result<Put<'_>, DecodeError> {
     }
 }
 
+/// The error of a body that is not UTF-8, found again with its position.
+#[cold]
+fn not_utf8(body: &[u8]) -> DecodeError {
+    let valid = core::str::from_utf8(body).map_or_else(|error| error.valid_up_to(), str::len);
+    DecodeError::NotUtf8(Position::of(body, valid))
+}
+
 fn decode_object(text: &str) -> Result<Put<'_>, DecodeError> {
-    let mut parser = serde_json::Deserializer::from_str(text);
-    let members = parser
-        .deserialize_any(MembersVisitor)
-        .and_then(|members| parser.end().map(|()| members))
-        .map_err(|error| DecodeError::NotJson(error.to_string()))?;
+    let members = match Members::skim(text) {
+        Some(members) => members,
+        None => Members::parse(text)?,
+    };
     let key = decode_key(text, members.key.ok_or(DecodeError::NoKey)?)?;
     let event = members.event.ok_or(DecodeError::NoEvent)?;
     Ok(Put { key, event })
@@ -138,6 +144,47 @@ struct Members<'body> {
     event: Option<&'body str>,
 }
 
+impl<'body> Members<'body> {
+    /// Finds the members of an object. `None` if it is not one, or is nested too deeply.
+    fn skim(text: &'body str) -> Option<Self> {
+        let mut skipper = Skipper::new(text);
+        let mut members = Self::default();
+        skipper.white_space();
+        skipper.byte(b'{')?;
+        loop {
+            let name = skipper.name()?;
+            skipper.byte(b':')?;
+            members.add(name, skipper.value()?);
+            match skipper.next()? {
+                b',' => {}
+                b'}' => break,
+                _ => return None,
+            }
+        }
+        skipper.white_space();
+        skipper.is_at_end().then_some(members)
+    }
+
+    /// Finds the members of any object, or the reason why it is not one.
+    #[cold]
+    fn parse(text: &'body str) -> Result<Self, DecodeError> {
+        let mut parser = serde_json::Deserializer::from_str(text);
+        parser
+            .deserialize_any(MembersVisitor)
+            .and_then(|members| parser.end().map(|()| members))
+            .map_err(|error| DecodeError::NotJson(error.to_string()))
+    }
+
+    /// Adds a member. Its name is raw: one that is not Unicode text is still JSON, and ignored.
+    fn add(&mut self, name: &str, value: &'body str) {
+        match &*unescape(name) {
+            b"key" => self.key = Some(value),
+            b"event" => self.event = Some(value),
+            _ => {}
+        }
+    }
+}
+
 /// Only `visit_map` is ever called, since the text starts with `{`. The others replace serde's defaults,
 /// which print any value, floating-point numbers among them: a sixth of the component, for messages that
 /// are never sent.
@@ -169,16 +216,10 @@ impl<'body> Visitor<'body> for MembersVisitor {
         Ok(Members::default())
     }
 
-    /// Names are read raw as well: a name that is not Unicode text is still JSON, and ignored.
     fn visit_map<A: MapAccess<'body>>(self, mut map: A) -> Result<Self::Value, A::Error> {
         let mut members = Members::default();
         while let Some(name) = map.next_key::<&'body RawValue>()? {
-            let value = map.next_value::<&'body RawValue>()?.get();
-            match &*unescape(name.get()) {
-                b"key" => members.key = Some(value),
-                b"event" => members.event = Some(value),
-                _ => {}
-            }
+            members.add(name.get(), map.next_value::<&'body RawValue>()?.get());
         }
         Ok(members)
     }
@@ -252,7 +293,7 @@ mod tests {
 
     use proptest::prelude::*;
 
-    use super::{DecodeError, MAX_KEY_BYTES, Position, decode};
+    use super::{DecodeError, MAX_KEY_BYTES, Members, Position, decode};
 
     #[test]
     fn members_may_come_in_any_order() {
@@ -378,6 +419,26 @@ mod tests {
             let put = decode(body.as_bytes()).expect("is a put");
             prop_assert_eq!(put.event, event);
             prop_assert_eq!(&*put.key, key);
+        }
+
+        /// Of a valid body, and of one that a change has likely made invalid.
+        #[test]
+        fn skipped_members_are_those_that_serde_json_parses(
+            event in json(),
+            change in "[\"\\\\{}\\[\\]:,0-9.eEu\\- \n\u{1}\u{7f}ét]",
+            at in any::<prop::sample::Index>(),
+            replaces in any::<bool>(),
+        ) {
+            let body = format!(r#"{{"key":"k","event":{event}}}"#);
+            let is_same = |text: &str| {
+                let parsed = Members::parse(text).ok();
+                Members::skim(text).map(|it| (it.key, it.event)) == parsed.map(|it| (it.key, it.event))
+            };
+            prop_assert!(is_same(&body), "{body}");
+            let at = body.floor_char_boundary(at.index(body.len()));
+            let end = if replaces { body.ceil_char_boundary(at + 1) } else { at };
+            let changed = [&body[..at], &change, &body[end..]].concat();
+            prop_assert!(is_same(&changed), "{changed}");
         }
 
         #[test]

@@ -22,6 +22,7 @@ pub mod content_coding;
 pub mod decode;
 mod json_string;
 pub mod outcome;
+mod skip;
 
 pub mod client;
 

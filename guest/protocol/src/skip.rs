@@ -1,0 +1,295 @@
+//! Skips JSON values (RFC 8259), checking them: finds where a value ends without reading it.
+//!
+//! Most bytes of a body are in its event, which is passed on as it is. A parser that returns values would read each
+//! byte twice, and compare fewer at a time.
+
+/// The deepest nesting of a value that is skipped, for one bit each.
+const MAX_DEPTH: u32 = u128::BITS;
+
+/// How many bytes of a long string are compared at a time.
+const BLOCK_BYTES: usize = 32;
+
+/// How many bytes are compared at a time by arithmetic.
+const WORD_BYTES: usize = 8;
+
+/// A position in a text.
+pub(crate) struct Skipper<'text> {
+    text: &'text str,
+    at: usize,
+}
+
+/// The arrays and objects around a position: one bit each, which is set for an object.
+#[derive(Default)]
+struct Nesting {
+    objects: u128,
+    depth: u32,
+}
+
+/// All functions return `None` where the text is not what they skip.
+impl<'text> Skipper<'text> {
+    pub(crate) fn new(text: &'text str) -> Self {
+        Self { text, at: 0 }
+    }
+
+    /// Skips a value between white space, and returns it without that. `None` if it is nested deeper than
+    /// [`MAX_DEPTH`].
+    pub(crate) fn value(&mut self) -> Option<&'text str> {
+        self.white_space();
+        let start = self.at;
+        let mut nesting = Nesting::default();
+        while !self.value_in(&mut nesting)? {}
+        let value = self.text.get(start..self.at);
+        self.white_space();
+        value
+    }
+
+    /// Skips a string between white space, and returns it with its quotes.
+    pub(crate) fn name(&mut self) -> Option<&'text str> {
+        self.white_space();
+        let start = self.at;
+        self.byte(b'"')?;
+        self.string()?;
+        let name = self.text.get(start..self.at);
+        self.white_space();
+        name
+    }
+
+    /// Skips this byte.
+    pub(crate) fn byte(&mut self, byte: u8) -> Option<()> {
+        (self.next()? == byte).then_some(())
+    }
+
+    /// Skips one byte, whatever it is.
+    pub(crate) fn next(&mut self) -> Option<u8> {
+        let byte = self.peek()?;
+        self.at += 1;
+        Some(byte)
+    }
+
+    pub(crate) fn white_space(&mut self) {
+        while let Some(b' ' | b'\t' | b'\n' | b'\r') = self.peek() {
+            self.at += 1;
+        }
+    }
+
+    pub(crate) fn is_at_end(&self) -> bool {
+        self.at == self.text.len()
+    }
+
+    fn peek(&self) -> Option<u8> {
+        self.text.as_bytes().get(self.at).copied()
+    }
+
+    /// Skips up to the next value in arrays and objects, or to their end. Returns whether that is the end.
+    fn value_in(&mut self, nesting: &mut Nesting) -> Option<bool> {
+        match self.next()? {
+            b'"' => self.string()?,
+            b'-' => {
+                let digit = self.next()?;
+                self.number(digit)?;
+            }
+            digit @ b'0'..=b'9' => self.number(digit)?,
+            b't' => self.literal(b"rue")?,
+            b'f' => self.literal(b"alse")?,
+            b'n' => self.literal(b"ull")?,
+            b'{' => {
+                self.white_space();
+                if self.peek()? != b'}' {
+                    nesting.push(true)?;
+                    return self.member_name().map(|()| false);
+                }
+                self.at += 1;
+            }
+            b'[' => {
+                self.white_space();
+                if self.peek()? != b']' {
+                    nesting.push(false)?;
+                    return Some(false);
+                }
+                self.at += 1;
+            }
+            _ => return None,
+        }
+        self.ends(nesting)
+    }
+
+    /// Skips the ends of arrays and objects behind a value, and a comma. Returns whether all have ended.
+    fn ends(&mut self, nesting: &mut Nesting) -> Option<bool> {
+        while nesting.depth > 0 {
+            self.white_space();
+            match (self.next()?, nesting.is_object()) {
+                (b',', true) => {
+                    self.white_space();
+                    return self.member_name().map(|()| false);
+                }
+                (b',', false) => {
+                    self.white_space();
+                    return Some(false);
+                }
+                (b'}', true) | (b']', false) => nesting.pop(),
+                _ => return None,
+            }
+        }
+        Some(true)
+    }
+
+    /// Skips the name of a member, the colon, and white space behind it.
+    fn member_name(&mut self) -> Option<()> {
+        self.name()?;
+        self.byte(b':')?;
+        self.white_space();
+        Some(())
+    }
+
+    /// Skips the rest of a string behind its first quote.
+    fn string(&mut self) -> Option<()> {
+        loop {
+            self.plain();
+            match self.next()? {
+                b'"' => return Some(()),
+                b'\\' => self.escape()?,
+                _ => return None,
+            }
+        }
+    }
+
+    /// Skips the bytes of a string that stand for themselves.
+    fn plain(&mut self) {
+        let mut rest = self.text.as_bytes().get(self.at..).unwrap_or_default();
+        // Words before blocks, since most strings are shorter than a block, and once more in a block that has another
+        // byte.
+        loop {
+            for _ in 0..BLOCK_BYTES / WORD_BYTES {
+                let Some((word, behind)) = rest.split_first_chunk::<WORD_BYTES>() else {
+                    let plain = rest.iter().take_while(|byte| is_plain(**byte)).count();
+                    self.at = self.text.len() - rest.len() + plain;
+                    return;
+                };
+                if let Some(plain) = first_special(u64::from_le_bytes(*word)) {
+                    self.at = self.text.len() - rest.len() + plain;
+                    return;
+                }
+                rest = behind;
+            }
+            rest = without_plain_blocks(rest);
+        }
+    }
+
+    /// Skips the rest of an escape behind its backslash. Surrogates may be unpaired.
+    fn escape(&mut self) -> Option<()> {
+        match self.next()? {
+            b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't' => Some(()),
+            b'u' => (0..4).try_for_each(|_| self.next()?.is_ascii_hexdigit().then_some(())),
+            _ => None,
+        }
+    }
+
+    /// Skips the rest of a number behind its first digit.
+    fn number(&mut self, first: u8) -> Option<()> {
+        match first {
+            b'0' => {}
+            b'1'..=b'9' => self.digits(),
+            _ => return None,
+        }
+        if self.peek() == Some(b'.') {
+            self.at += 1;
+            self.some_digits()?;
+        }
+        if let Some(b'e' | b'E') = self.peek() {
+            self.at += 1;
+            if let Some(b'+' | b'-') = self.peek() {
+                self.at += 1;
+            }
+            self.some_digits()?;
+        }
+        Some(())
+    }
+
+    fn some_digits(&mut self) -> Option<()> {
+        self.next()?.is_ascii_digit().then(|| self.digits())
+    }
+
+    fn digits(&mut self) {
+        while let Some(b'0'..=b'9') = self.peek() {
+            self.at += 1;
+        }
+    }
+
+    fn literal(&mut self, rest: &[u8]) -> Option<()> {
+        rest.iter().try_for_each(|byte| self.byte(*byte))
+    }
+}
+
+impl Nesting {
+    fn push(&mut self, is_object: bool) -> Option<()> {
+        if self.depth == MAX_DEPTH {
+            return None;
+        }
+        self.objects = (self.objects << 1) | u128::from(is_object);
+        self.depth += 1;
+        Some(())
+    }
+
+    fn pop(&mut self) {
+        self.objects >>= 1;
+        self.depth -= 1;
+    }
+
+    fn is_object(&self) -> bool {
+        self.objects & 1 == 1
+    }
+}
+
+/// Whether a byte of a string stands for itself.
+fn is_plain(byte: u8) -> bool {
+    !matches!(byte, 0..0x20 | b'"' | b'\\')
+}
+
+/// What follows the blocks that have only bytes which stand for themselves.
+fn without_plain_blocks(mut bytes: &[u8]) -> &[u8] {
+    while let Some((block, behind)) = bytes.split_first_chunk::<BLOCK_BYTES>()
+        && is_plain_block(block)
+    {
+        bytes = behind;
+    }
+    bytes
+}
+
+/// Whether all bytes of a block stand for themselves.
+#[cfg(target_feature = "simd128")]
+fn is_plain_block(block: &[u8; BLOCK_BYTES]) -> bool {
+    use core::arch::wasm32::{u8x16_eq, u8x16_lt, u8x16_splat, u64x2, v128_any_true, v128_or};
+
+    let special = |[low, high]: [u64; 2]| {
+        let bytes = u64x2(low, high);
+        let control = u8x16_lt(bytes, u8x16_splat(0x20));
+        let quote = u8x16_eq(bytes, u8x16_splat(b'"'));
+        let backslash = u8x16_eq(bytes, u8x16_splat(b'\\'));
+        v128_or(control, v128_or(quote, backslash))
+    };
+    let (words, _) = block.as_chunks::<WORD_BYTES>();
+    let word = |index: usize| u64::from_le_bytes(words[index]);
+    let specials = v128_or(special([word(0), word(1)]), special([word(2), word(3)]));
+    !v128_any_true(specials)
+}
+
+/// As above. On other processors the compiler makes vector instructions of a loop, but not where it optimizes for size,
+/// as for the component.
+#[cfg(not(target_feature = "simd128"))]
+fn is_plain_block(block: &[u8; BLOCK_BYTES]) -> bool {
+    block
+        .iter()
+        .fold(0, |any, byte| any | u8::from(!is_plain(*byte)))
+        == 0
+}
+
+/// The index, from the lowest, of the first byte that does not stand for itself.
+fn first_special(word: u64) -> Option<usize> {
+    const ONES: u64 = u64::from_le_bytes([0x01; WORD_BYTES]);
+    const HIGH: u64 = u64::from_le_bytes([0x80; WORD_BYTES]);
+    // The lowest byte below `least` has its high bit set, as may have higher ones.
+    let below = |word: u64, least: u8| word.wrapping_sub(ONES * u64::from(least)) & !word;
+    let is = |byte: u8| below(word ^ (ONES * u64::from(byte)), 1);
+    let special = (below(word, 0x20) | is(b'"') | is(b'\\')) & HIGH;
+    (special != 0).then(|| special.trailing_zeros() as usize / 8)
+}
