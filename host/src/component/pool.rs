@@ -45,6 +45,7 @@ pub(crate) struct InstancePool<F: InstanceFactory> {
     ticker: EpochTicker,
     config: PoolConfig,
     permits_in_use: SharedCounter,
+    /// A power of two, so that a thread finds its own without a division.
     shards: Box<[Shard<F>]>,
     counts: Arc<InstanceCounts>,
 }
@@ -111,7 +112,9 @@ impl<F: InstanceFactory> InstancePool<F> {
             ticker,
             config,
             permits_in_use: SharedCounter(AtomicU32::new(0)),
-            shards: (0..processors).map(|_| shard()).collect(),
+            shards: (0..processors.next_power_of_two())
+                .map(|_| shard())
+                .collect(),
             counts,
         }
     }
@@ -150,7 +153,7 @@ impl<F: InstanceFactory> InstancePool<F> {
 
     /// The shard of this thread.
     fn shard(&self) -> &Shard<F> {
-        &self.shards[thread_number() % self.shards.len()]
+        &self.shards[thread_number() & (self.shards.len() - 1)]
     }
 
     async fn instantiate(&self) -> Result<F::Instance, AcquireError> {

@@ -13,6 +13,7 @@ use crate::util::thread_number::thread_number;
 /// The numbers of a server.
 #[derive(Debug)]
 pub(crate) struct ServerMetrics {
+    /// A power of two, so that a thread finds its own without a division.
     shards: Box<[Shard]>,
     pub(crate) instances: Arc<InstanceCounts>,
     pub(crate) recent_events: RecentEvents,
@@ -28,7 +29,7 @@ pub(crate) struct ServerMetrics {
     pub(crate) handshakes_failed: Counter,
 }
 
-/// The numbers that change with each request or connection. There is a shard for each processor, so that
+/// The numbers that change with each request or connection. There is a shard for each processor at least, so that
 /// threads which run at the same time do not wait for one cache line.
 #[derive(Debug)]
 #[repr(align(128))]
@@ -51,7 +52,9 @@ impl Default for ServerMetrics {
     fn default() -> Self {
         let processors = thread::available_parallelism().map_or(1, NonZeroUsize::get);
         Self {
-            shards: (0..processors).map(|_| Shard::new()).collect(),
+            shards: (0..processors.next_power_of_two())
+                .map(|_| Shard::new())
+                .collect(),
             instances: Arc::default(),
             recent_events: RecentEvents::default(),
             connections_refused: Counter::default(),
@@ -80,7 +83,7 @@ impl Shard {
 impl ServerMetrics {
     /// The shard of this thread, to change its numbers.
     pub(crate) fn shard(&self) -> &Shard {
-        &self.shards[thread_number() % self.shards.len()]
+        &self.shards[thread_number() & (self.shards.len() - 1)]
     }
 
     /// A counter of all shards together.

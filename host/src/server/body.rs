@@ -115,7 +115,7 @@ pub(crate) struct LimitedBody {
     has_trailers: bool,
     reservation: Arc<BodyReservation>,
     /// `None` for a recipient that collects the frames itself.
-    coalescer: Option<FrameCoalescer>,
+    coalescer: Option<Box<FrameCoalescer>>,
 }
 
 impl LimitedBody {
@@ -140,7 +140,7 @@ impl LimitedBody {
     /// The same with small chunks coalesced, for a recipient to which each frame is expensive.
     pub(crate) fn coalesced(mut self) -> Self {
         let is_chunked = self.reader.as_ref().is_some_and(BodyReader::is_chunked);
-        self.coalescer = is_chunked.then(FrameCoalescer::default);
+        self.coalescer = is_chunked.then(Box::default);
         self
     }
 
@@ -251,7 +251,7 @@ impl Body for LimitedBody {
         let has_coalesced = self
             .coalescer
             .as_ref()
-            .is_some_and(FrameCoalescer::has_frame);
+            .is_some_and(|coalescer| coalescer.has_frame());
         !has_coalesced && reader.is_none_or(BodyReader::is_end_stream)
     }
 

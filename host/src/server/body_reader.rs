@@ -44,7 +44,7 @@ pub(crate) struct BodyReader {
     /// The bytes that were read from the connection before the body.
     received_before: u64,
     /// Set once the body has to be waited for: most arrive with the header section.
-    deadline: Option<ReadDeadline>,
+    deadline: Option<Box<ReadDeadline>>,
 }
 
 /// Why a body ended early.
@@ -122,7 +122,7 @@ impl BodyReader {
         let limits = self.limits;
         let deadline = self
             .deadline
-            .get_or_insert_with(|| ReadDeadline::begin(limits));
+            .get_or_insert_with(|| Box::new(ReadDeadline::begin(limits)));
         ready!(deadline.poll_late(self.data, limits, context));
         Poll::Ready(Some(Err(ReadError::TimedOut)))
     }

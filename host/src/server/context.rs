@@ -21,6 +21,7 @@ use crate::server::auth::Authorizer;
 use crate::server::body_quota::{BodyLimits, BodyQuota};
 use crate::server::connection_state::ConnectionState;
 use crate::server::proxy_protocol::ProxiedClient;
+use crate::server::rare_fields::RareFields;
 use crate::server::refusal_log::{RefusalLog, RequestInfo};
 use crate::server::trusted_proxies::{Origin, TrustedProxies};
 use crate::sink::PutContext;
@@ -93,10 +94,13 @@ struct CurrentRequest {
 
 impl ConnectionContext {
     /// Begins a request, with these header fields. Its client is not known yet.
-    pub(crate) fn begin_request(&self, headers: &HeaderMap) {
+    pub(crate) fn begin_request(&self, headers: &HeaderMap, fields: RareFields) {
         let proxies = self.server.proxies.as_ref();
+        let has_trace_id = fields.traceparent;
         *self.request() = CurrentRequest {
-            trace_id: RequestId::from_traceparent(headers),
+            trace_id: has_trace_id
+                .then(|| RequestId::from_traceparent(headers))
+                .flatten(),
             forwarded_for: proxies.and_then(|proxies| proxies.client_ip(self.origin(), headers)),
             client: None,
         };

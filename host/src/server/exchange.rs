@@ -5,24 +5,25 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use hyper::body::Body as _;
-use hyper::header::{CONNECTION, EXPECT, HeaderValue};
+use hyper::header::{CONNECTION, HeaderValue};
 use hyper::{Request, Version};
 
 use crate::metrics::histogram::Stopwatch;
 use crate::server::access_entry::AccessEntry;
 use crate::server::body::{BodyReservation, LimitExceeded};
 use crate::server::context::ConnectionContext;
+use crate::server::rare_fields::RareFields;
 use crate::server::request_body::RequestBody;
 use crate::server::response::Response;
 
 /// A request that has no response yet.
 pub(crate) struct Exchange<'a> {
     context: &'a ConnectionContext,
+    pub(crate) fields: RareFields,
     pub(crate) reservation: Arc<BodyReservation>,
-    entry: Option<AccessEntry<'a>>,
+    entry: Option<Box<AccessEntry<'a>>>,
     start: Stopwatch,
     is_invalid: bool,
-    may_withhold_body: bool,
     is_chunked: bool,
     has_connection: bool,
 }
@@ -32,17 +33,18 @@ impl<'a> Exchange<'a> {
     pub(crate) fn begin(
         context: &'a Arc<ConnectionContext>,
         request: &Request<RequestBody>,
+        fields: RareFields,
         is_invalid: bool,
         start: Stopwatch,
     ) -> Self {
         let reservation = BodyReservation::new(context);
         Self {
             context,
-            entry: AccessEntry::begin(context, request, &reservation),
+            fields,
+            entry: AccessEntry::begin(context, request, &reservation).map(Box::new),
             reservation,
             start,
             is_invalid,
-            may_withhold_body: request.headers().contains_key(EXPECT),
             is_chunked: request.body().size_hint().exact().is_none(),
             has_connection: request.version() <= Version::HTTP_11,
         }
@@ -61,7 +63,7 @@ impl<'a> Exchange<'a> {
         let ends_connection = self.is_invalid
             || self.is_chunked && !reservation.has_ended()
             || reservation.limit_exceeded() == Some(LimitExceeded::Time)
-            || self.may_withhold_body && !response.status().is_success();
+            || self.fields.expect && !response.status().is_success();
         if ends_connection && self.has_connection {
             let close = HeaderValue::from_static("close");
             response.headers_mut().insert(CONNECTION, close);

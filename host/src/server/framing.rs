@@ -7,13 +7,15 @@ use alldata_peer_protocol::outcome::{InvalidRequest, Outcome};
 use hyper::header::{HOST, HeaderValue, TRANSFER_ENCODING};
 use hyper::{HeaderMap, Method, Request, Uri, Version};
 
+use crate::server::rare_fields::RareFields;
+
 /// Refuses a request that hyper accepts, but that another server may read as a different one: for another
 /// host or target (RFC 9112, section 3.2), or with another body (section 6.1).
 ///
 /// # Errors
 ///
 /// The outcome of the request.
-pub(crate) fn validate<B>(request: &Request<B>) -> Result<(), Outcome> {
+pub(crate) fn validate<B>(request: &Request<B>, fields: RareFields) -> Result<(), Outcome> {
     let mut hosts = request.headers().get_all(HOST).iter();
     let is_host = match hosts.next() {
         Some(host) => is_host(host.as_bytes()) && hosts.next().is_none(),
@@ -25,7 +27,7 @@ pub(crate) fn validate<B>(request: &Request<B>) -> Result<(), Outcome> {
     if !is_target(request.method(), request.uri()) {
         return Err(Outcome::InvalidRequest(InvalidRequest::Target));
     }
-    validate_codings(request.headers())
+    validate_codings(request.headers(), fields)
 }
 
 /// Refuses a body with another transfer coding than `chunked`, which hyper would not decode.
@@ -33,7 +35,10 @@ pub(crate) fn validate<B>(request: &Request<B>) -> Result<(), Outcome> {
 /// # Errors
 ///
 /// The outcome of the request.
-pub(crate) fn validate_codings(headers: &HeaderMap) -> Result<(), Outcome> {
+pub(crate) fn validate_codings(headers: &HeaderMap, fields: RareFields) -> Result<(), Outcome> {
+    if !fields.transfer_encoding {
+        return Ok(());
+    }
     let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
     let is_chunked = |coding: &HeaderValue| coding.as_bytes().eq_ignore_ascii_case(b"chunked");
     let is_known = codings.next().is_none_or(is_chunked) && codings.next().is_none();

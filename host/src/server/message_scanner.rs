@@ -96,6 +96,19 @@ impl MessageScanner {
                     };
                     rest
                 }
+                (Part::FieldValue(field, value), _) => {
+                    let end = memchr(b'\n', bytes);
+                    let (part, rest) = bytes.split_at(end.unwrap_or(bytes.len()));
+                    let value = part.iter().fold(value, |value, byte| value.push(*byte));
+                    let Some((_line_feed, rest)) = rest.split_first() else {
+                        self.part = Part::FieldValue(field, value);
+                        return None;
+                    };
+                    self.fields.add(field, value);
+                    self.part = Part::FieldStart;
+                    rest
+                }
+                (Part::FieldStart, [b'\r', b'\n', ..]) => &bytes[1..],
                 (Part::FieldStart, [b'\n', rest @ ..]) => {
                     self.requests += 1;
                     let defect = self.end_head();
@@ -109,9 +122,7 @@ impl MessageScanner {
                 (part, [byte, rest @ ..]) => {
                     self.part = match part {
                         Part::Start | Part::Method | Part::Target => self.request_line(*byte),
-                        Part::FieldStart | Part::FieldName(..) | Part::FieldValue(..) => {
-                            self.field(*byte)
-                        }
+                        Part::FieldStart | Part::FieldName(..) => self.field(*byte),
                         part => part.chunk_framing(*byte),
                     };
                     rest
@@ -171,11 +182,6 @@ impl MessageScanner {
             {
                 Part::FieldName(field, length + 1)
             }
-            (Part::FieldValue(field, value), b'\n') => {
-                self.fields.add(field, value);
-                Part::FieldStart
-            }
-            (Part::FieldValue(field, value), byte) => Part::FieldValue(field, value.push(byte)),
             (_, b'\n') => Part::FieldStart,
             _ => Part::Line,
         }

@@ -27,6 +27,7 @@ use crate::server::detach_on_drop::DetachOnDrop;
 use crate::server::exchange::Exchange;
 use crate::server::framing;
 use crate::server::message_scanner::Defect;
+use crate::server::rare_fields::RareFields;
 use crate::server::request_body::RequestBody;
 use crate::server::response::{Response, acquire_outcome, into_response, respond};
 use crate::server::shutdown::{Phase, Shutdown};
@@ -48,12 +49,18 @@ impl PeerService {
     pub(crate) async fn call(&self, request: Request<RequestBody>) -> (Response, Instant) {
         let Self(context) = self;
         let start = Stopwatch::start();
-        context.begin_request(request.headers());
-        let invalid = self.validate_framing(&request);
-        let exchange = Exchange::begin(context, &request, invalid.is_some(), start);
+        let fields = RareFields::of(request.headers());
+        context.begin_request(request.headers(), fields);
+        let invalid = self.validate_framing(&request, fields);
+        let exchange = Exchange::begin(context, &request, fields, invalid.is_some(), start);
+        let responding = self.respond(request, invalid.as_ref(), &exchange);
         let span = tracing::debug_span!("request", id = %context.request_id());
-        let responding = self.respond(request, invalid.as_ref(), &exchange.reservation);
-        let response = responding.instrument(span).await;
+        let response = if span.is_disabled() {
+            responding.await
+        } else {
+            // Boxed, since the future would have room for both.
+            Box::pin(responding.instrument(span)).await
+        };
         exchange.end(response)
     }
 
@@ -66,15 +73,16 @@ impl PeerService {
     ) -> Response {
         let Self(context) = self;
         let start = Stopwatch::start();
-        context.begin_request(request.headers());
+        let fields = RareFields::of(request.headers());
+        context.begin_request(request.headers(), fields);
         if let Some(client) = request.extensions().get::<Identity>() {
             context.set_client(client.clone());
         }
-        let invalid = framing::validate_codings(request.headers()).err();
-        let exchange = Exchange::begin(context, &request, invalid.is_some(), start);
+        let invalid = framing::validate_codings(request.headers(), fields).err();
+        let exchange = Exchange::begin(context, &request, fields, invalid.is_some(), start);
         let span = tracing::debug_span!("request", id = %context.request_id());
         let reservation = &exchange.reservation;
-        let responding = self.respond(request, invalid.as_ref(), reservation);
+        let responding = self.respond(request, invalid.as_ref(), &exchange);
         let responding = shutdown.run_until(Phase::Aborting, responding.instrument(span));
         let response = responding.await.unwrap_or_else(|| {
             let outcome = match context.server.entry_point {
@@ -91,7 +99,11 @@ impl PeerService {
     }
 
     /// The outcome of a request that other recipients may read differently, or that hyper lets pass.
-    fn validate_framing(&self, request: &Request<RequestBody>) -> Option<Outcome> {
+    fn validate_framing(
+        &self,
+        request: &Request<RequestBody>,
+        fields: RareFields,
+    ) -> Option<Outcome> {
         let Self(context) = self;
         match context.state.defect() {
             Some(Defect::Fragment) => Some(Outcome::InvalidRequest(InvalidRequest::Target)),
@@ -100,7 +112,7 @@ impl PeerService {
                 LimitExceeded::Bytes,
                 context.server.body_limits,
             )),
-            None => framing::validate(request).err(),
+            None => framing::validate(request, fields).err(),
         }
     }
 
@@ -108,13 +120,14 @@ impl PeerService {
         &self,
         request: Request<RequestBody>,
         invalid: Option<&Outcome>,
-        reservation: &Arc<BodyReservation>,
+        exchange: &Exchange<'_>,
     ) -> Response {
+        let reservation = &exchange.reservation;
         let limits = self.0.server.body_limits;
         let request = LimitedBody::new(request, limits, Arc::clone(reservation));
         let valid = invalid.map_or(Ok(()), |outcome| Err(outcome.clone()));
         let response = match valid.and_then(|()| self.authorize(&request)) {
-            Ok(()) => self.dispatch(request, reservation).await,
+            Ok(()) => self.dispatch(request, exchange).await,
             Err(outcome) => Err(outcome),
         };
         match (reservation.limit_exceeded(), response) {
@@ -150,9 +163,10 @@ impl PeerService {
     async fn dispatch(
         &self,
         request: Request<LimitedBody>,
-        reservation: &Arc<BodyReservation>,
+        exchange: &Exchange<'_>,
     ) -> Result<Response, Outcome> {
         let Self(context) = self;
+        let reservation = &exchange.reservation;
         let announced = request.body().size_hint().lower();
         let is_post = *request.method() == Method::POST;
         let limits = context.server.body_limits;
@@ -162,11 +176,12 @@ impl PeerService {
         match &context.server.entry_point {
             EntryPoint::Protocol(_) if !is_post => Err(Outcome::MethodNotAllowed),
             EntryPoint::Protocol(_) => {
-                let codings = request.headers().get_all(CONTENT_ENCODING).iter();
-                if let Some(coding) =
-                    content_coding::first_unsupported(codings.map(HeaderValue::as_bytes))
-                {
-                    return Err(Outcome::UnsupportedContentCoding(coding));
+                if exchange.fields.content_encoding {
+                    let codings = request.headers().get_all(CONTENT_ENCODING).iter();
+                    let codings = codings.map(HeaderValue::as_bytes);
+                    if let Some(coding) = content_coding::first_unsupported(codings) {
+                        return Err(Outcome::UnsupportedContentCoding(coding));
+                    }
                 }
                 let (put_context, body) = split(context, request);
                 let body = body.collect().await;
@@ -181,8 +196,9 @@ impl PeerService {
                     // The credentials are for this server.
                     request.headers_mut().remove(AUTHORIZATION);
                 }
-                let mut response =
-                    WasiHttpCall::start(context, request, Arc::clone(reservation)).await?;
+                let call = WasiHttpCall::start(context, request, Arc::clone(reservation));
+                // Boxed, since its size would be part of every put's future.
+                let mut response = Box::pin(call).await?;
                 let status = response.status();
                 if is_post && status == StatusCode::CREATED {
                     context.server.metrics.shard().stored.increment();
@@ -205,10 +221,11 @@ fn split(
     context: &ConnectionContext,
     request: Request<LimitedBody>,
 ) -> (Option<Box<PutContext>>, LimitedBody) {
+    if !context.server.dispatcher.needs_context() {
+        return (None, request.into_body());
+    }
     let (head, body) = request.into_parts();
-    let needs_context = context.server.dispatcher.needs_context();
-    let put_context = needs_context.then(|| context.put_context(head.uri, head.headers));
-    (put_context, body)
+    (Some(context.put_context(head.uri, head.headers)), body)
 }
 
 /// Has a guest decode the body, puts the event, and, if that failed, has a guest make the response. No

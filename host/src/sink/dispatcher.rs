@@ -2,6 +2,7 @@
 //! neither.
 
 use std::panic::AssertUnwindSafe;
+use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -47,8 +48,8 @@ pub(crate) struct SequentialDispatcher {
 /// Dispatches the puts of a connection, one at a time, through a shared reference.
 pub(crate) struct ConnectionDispatcher {
     dispatcher: SinkDispatcher,
-    /// `None` during a put.
-    idle: Mutex<Option<SequentialDispatcher>>,
+    /// `None` during a put. Boxed, since it is moved twice for each put.
+    idle: Mutex<Option<Box<SequentialDispatcher>>>,
 }
 
 impl SinkDispatcher {
@@ -117,8 +118,11 @@ impl SequentialDispatcher {
                 }
             }
         };
-        let put = AssertUnwindSafe(put).catch_unwind();
-        let result = timeout.run(put).await;
+        let result = {
+            // Moved nowhere from here: it has room for whatever the sink does.
+            let put = pin!(AssertUnwindSafe(put).catch_unwind());
+            timeout.run(put).await
+        };
         dispatcher.metrics.shard().sink_time.observe_since(start);
         let result = match result {
             Some(Ok(result)) => result,
@@ -177,7 +181,7 @@ impl ConnectionDispatcher {
         start: Stopwatch,
     ) -> Result<(), RefusedPut> {
         let idle = self.idle().take();
-        let mut sequential = idle.unwrap_or_else(|| self.dispatcher.sequential());
+        let mut sequential = idle.unwrap_or_else(|| Box::new(self.dispatcher.sequential()));
         let request_id = || Some(request_id());
         let result = sequential.put(key, event, context, request_id, start).await;
         *self.idle() = Some(sequential);
@@ -185,7 +189,7 @@ impl ConnectionDispatcher {
     }
 
     /// The value is replaced as a whole, so a poisoned lock is still good.
-    fn idle(&self) -> MutexGuard<'_, Option<SequentialDispatcher>> {
+    fn idle(&self) -> MutexGuard<'_, Option<Box<SequentialDispatcher>>> {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

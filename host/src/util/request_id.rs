@@ -7,7 +7,7 @@ use hyper::HeaderMap;
 use hyper::header::HeaderName;
 
 /// The field that has the trace id.
-const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+pub(crate) const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 
 /// The length of a `traceparent` of version 00. Those of higher versions may be longer.
 const TRACEPARENT_BYTES: usize = "00-0123456789abcdef0123456789abcdef-0123456789abcdef-01".len();
