@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use crate::javascript_server::JavaScriptServer;
 use crate::request_table::{self, MALFORMED, Platform as _};
-use crate::support::{Connection, JavaScriptPeer, Peer, Post, Runtime, can_make};
+use crate::support::{Connection, JavaScriptPeer, Peer, Post, Runtime, can_make, wait_until};
 
 /// What the scripts below serve by. `serve` takes a store and options.
 const PRELUDE: &str = "
@@ -218,6 +218,22 @@ fn bodies_over_the_memory_of_all_are_503() {
         let event = format!("\"{}\"", "x".repeat(100));
         let answer = connection.ask(&Post::put("f", &event));
         answer.assert_is(503, "Service Unavailable", "no", true);
+    }
+}
+
+#[test]
+fn memory_of_a_body_that_was_cut_off_is_free_again() {
+    // Not by the time-out of that body.
+    let script = "serve(memory(), { maxBufferedBytes: 100, bodyTimeoutMs: 3_600_000 });";
+    for process in serve_both_ways(script) {
+        let address = process.address("listening");
+        let mut cut_off = Connection::open(address);
+        let head = "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 90\r\n\r\n";
+        cut_off.send(head).send("x".repeat(80));
+        let status = || Post::put("key1", "1").send_to(address).status;
+        wait_until("the memory is used", || status() == 503);
+        drop(cut_off);
+        wait_until("the memory is free", || status() == 201);
     }
 }
 
