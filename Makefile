@@ -201,7 +201,6 @@ bench-build: setup
 	$(CARGO) build --locked --release --package $(PACKAGE) --package alldata-peer-bench
 	@if command -v npm >/dev/null; then \
 	  $(PEER) component -o deploy/javascript/peer.wasm && \
-	  $(PEER) component --wit > deploy/javascript/peer.wit && \
 	  cd deploy/javascript && npm ci --silent && npm run --silent build || true; \
 	fi
 
