@@ -83,7 +83,7 @@ NATS_SYNC_INTERVAL ?=
 .PHONY: $(WASMTIME_VERSIONS:%=wasmtime-%)
 .PHONY: soak bench bench-endurance bench-micro bench-build bench-tools
 .PHONY: fuzz fuzz-short fuzz-run fuzz-checks fuzz-tools release-files release-check deb deb-check deb-tools image image-check image-tools package package-check
-.PHONY: oci oci-check oci-tools reproducible
+.PHONY: oci oci-check oci-tools reproducible semver
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 24
@@ -266,6 +266,7 @@ ci-full: ci ## Run ci, the checks of packages, then each fault and each fuzzer f
 	$(MAKE) deb-check
 	$(MAKE) image-check
 	$(MAKE) package-check
+	$(MAKE) semver
 	$(MAKE) release-check
 	$(MAKE) oci-check
 	$(MAKE) reproducible
@@ -335,6 +336,18 @@ package: setup ## Make the packages for the Rust registry in target/package, wit
 package-check: package ## Build and test the packages in an empty folder
 	mkdir -p $(TARGET)/packages && rm -f $(TARGET)/packages/*.crate && cp $(TARGET)/package/*.crate $(TARGET)/packages/
 	RUSTUP_TOOLCHAIN=$(TOOLCHAIN) CARGO_FLAGS='--target-dir $(abspath $(TARGET))' tests/packages/check.sh $(TARGET)/packages
+
+# Before the first release there is nothing to compare with.
+LAST_RELEASE = $(shell git describe --tags --match 'v*' --abbrev=0 2>/dev/null)
+
+semver: setup ## Compare the interfaces of the libraries with those of the last release, by cargo-semver-checks
+	@if test -z '$(LAST_RELEASE)'; then \
+	  echo 'make semver: nothing is released yet, nothing compared' >&2; \
+	elif ! command -v cargo-semver-checks >/dev/null; then \
+	  $(call nothing,semver,no cargo-semver-checks); \
+	else \
+	  $(CARGO) semver-checks --baseline-rev '$(LAST_RELEASE)' --package alldata-peer-protocol --package $(PACKAGE); \
+	fi
 
 # The files of a release that are the same for all machines. `alldata-peer component --digest` prints the digests of the components.
 release-files: setup ## Write the components and the WIT of a release into DIST (dist)

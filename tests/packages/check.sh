@@ -20,9 +20,13 @@ done
 test "$(wc -c < "$(ls "$packages"/alldata-peer-server-http-*.crate)")" -lt 10000000 || fail "the package is too large"
 # The protocol is not in the registry before the release.
 patch="patch.crates-io.alldata-peer-protocol.path='$protocol'"
-# The engine is optimized, as in the repository: otherwise the tests take many minutes.
+# The profile of the repository: an engine that is not optimized would take many minutes for the tests, and with the same profile
+# the dependencies that the repository built are reused.
 run() {
-  (cd "$1" && shift && cargo "$@" ${CARGO_FLAGS:-} --config "$patch" --config "profile.dev.package.'*'.opt-level=1")
+  (
+    cd "$1" && shift && cargo "$@" ${CARGO_FLAGS:-} --config "$patch" --config 'profile.dev.debug="line-tables-only"' \
+      --config "profile.dev.package.'*'.opt-level=1" --config "profile.dev.package.'*'.debug=false"
+  )
 }
 run "$protocol" test --quiet
 run "$host" test --quiet
