@@ -1,4 +1,4 @@
-//! The versions that several files name: each of them is the same.
+//! The versions, and the licence, that several files name: each of them is the same.
 
 use std::fs;
 
@@ -61,6 +61,20 @@ fn release_has_one_version() {
     let release = versions("Cargo.toml", RELEASE[0].1).remove(0);
     for (file, before) in RELEASE {
         assert_eq!(versions(file, before).first(), Some(&release), "{file}");
+    }
+}
+
+#[test]
+fn wit_package_has_licence_and_homepage_of_workspace() {
+    let read = |file: &str| fs::read_to_string(root().join(file)).expect("reads");
+    let (workspace, wit) = (read("Cargo.toml"), read("wkg.toml"));
+    for (ours, theirs) in [("license", "licenses"), ("homepage", "homepage")] {
+        let value = |text: &str, name: &str| {
+            let line = text.lines().find_map(|line| line.strip_prefix(name));
+            line.unwrap_or_else(|| panic!("there is no {name}"))
+                .to_owned()
+        };
+        assert_eq!(value(&workspace, ours), value(&wit, theirs), "{theirs}");
     }
 }
 
