@@ -91,9 +91,10 @@ const STACK: &str = "link-arg=-zstack-size=65536";
 /// an instance more than having it from the beginning.
 const MEMORY: &str = "link-arg=--initial-memory=262144";
 
-/// Vector instructions, which are part of WebAssembly 2.0. Without them a long event takes the decoder more than twice
+/// The flags of the compiler for components, instead of any that the user has set for other programs. Vector
+/// instructions are part of WebAssembly 2.0. Without them a long event takes the decoder more than twice
 /// as long.
-const INSTRUCTIONS: &str = "-Ctarget-feature=+simd128";
+const GUEST_RUSTFLAGS: &str = "-Ctarget-feature=+simd128";
 
 /// Names under which the linker of LLVM stands on the path, as Debian and others install it.
 const LINKERS: [&str; 4] = ["rust-lld", "wasm-ld", "wasm-ld-19", "wasm-ld-16"];
@@ -250,7 +251,7 @@ fn print(rustc: &OsString, arguments: &[&str]) -> Option<PathBuf> {
 fn build(root: &Path, toolchain: &Toolchain, package: &str, features: &str) -> PathBuf {
     let mut cargo = nested_cargo(root, &toolchain.cargo, &toolchain.rustc);
     cargo
-        .env("CARGO_ENCODED_RUSTFLAGS", INSTRUCTIONS)
+        .env("CARGO_ENCODED_RUSTFLAGS", GUEST_RUSTFLAGS)
         .args(["rustc", "--locked", "--package", package])
         .args(["--features", features])
         .args(["--profile", "guest", "--target", TARGET])

@@ -80,7 +80,38 @@ fn invalid_utf8_is_400_anywhere() {
             assert!(detail.contains("UTF-8 at line 1 column "), "{detail}");
         }
     }
+    // In every lane of the vectors that the component compares, and at the end.
+    let mut connection = peer.connect();
+    for before in 0..=80 {
+        for (bytes, after) in invalid.iter().flat_map(|bytes| [(bytes, 100), (bytes, 0)]) {
+            let [before, after] = [before, after].map(|length| "a".repeat(length).into_bytes());
+            let text = [&*before, *bytes, &*after].concat();
+            let body = [b"{\"key\":\"k\",\"event\":\"", &*text, b"\"}"].concat();
+            let detail = connection.ask(&Post::new(body)).detail(400);
+            assert!(detail.contains("UTF-8 at line 1 column "), "{detail}");
+        }
+    }
     assert_eq!(peer.stored(), "");
+}
+
+#[test]
+fn control_character_in_a_string_is_400_anywhere() {
+    let peer = Peer::start();
+    let mut connection = peer.connect();
+    for offset in 0..=80 {
+        let plain = "a".repeat(offset);
+        for control in ["\0", "\u{1}", "\n", "\u{1f}"] {
+            let event = format!("\"{plain}{control}{plain}a\"");
+            let detail = connection.ask(&Post::put("k", &event)).detail(400);
+            assert!(detail.contains("is not JSON"), "{detail}");
+        }
+        // These stand for themselves.
+        let event = format!("\"{plain} \u{7f}\u{80}{plain}\"");
+        connection
+            .ask(&Post::put(&format!("k{offset}"), &event))
+            .assert_created();
+    }
+    assert_eq!(peer.stored().lines().count(), 81);
 }
 
 #[test]

@@ -145,7 +145,7 @@ struct Members<'body> {
 }
 
 impl<'body> Members<'body> {
-    /// Finds the members of an object. `None` if it is not one, or is nested too deeply.
+    /// Finds the members of an object. `None` if it has none, is nested too deeply, or is not one.
     fn skim(text: &'body str) -> Option<Self> {
         let mut skipper = Skipper::new(text);
         let mut members = Self::default();

@@ -1,7 +1,7 @@
 //! Skips JSON values (RFC 8259), checking them: finds where a value ends without reading it.
 //!
-//! Most bytes of a body are in its event, which is passed on as it is. A parser that returns values would read each
-//! byte twice, and compare fewer at a time.
+//! Most bytes of a body are in its event, which is passed on as it is. Long strings are compared by vector
+//! instructions.
 
 /// The deepest nesting of a value that is skipped, for one bit each.
 const MAX_DEPTH: u32 = u128::BITS;
@@ -25,7 +25,7 @@ struct Nesting {
     depth: u32,
 }
 
-/// All functions return `None` where the text is not what they skip.
+/// Functions that return an option return `None` where the text is not what they skip.
 impl<'text> Skipper<'text> {
     pub(crate) fn new(text: &'text str) -> Self {
         Self { text, at: 0 }
@@ -292,4 +292,67 @@ fn first_special(word: u64) -> Option<usize> {
     let is = |byte: u8| below(word ^ (ONES * u64::from(byte)), 1);
     let special = (below(word, 0x20) | is(b'"') | is(b'\\')) & HIGH;
     (special != 0).then(|| special.trailing_zeros() as usize / 8)
+}
+
+#[cfg(test)]
+mod tests {
+    use alloc::format;
+    use alloc::string::String;
+
+    use super::{MAX_DEPTH, Skipper};
+
+    fn is_value(text: &str) -> bool {
+        let mut skipper = Skipper::new(text);
+        skipper.value().is_some() && skipper.is_at_end()
+    }
+
+    #[test]
+    fn string_ends_at_any_offset() {
+        for offset in 0..100 {
+            let plain = "a".repeat(offset);
+            for rest in [
+                "",
+                "b",
+                "\\n",
+                "\\u00e9",
+                "\u{7f}",
+                "é",
+                "\u{80}\u{a2}",
+                "😀\u{9c}",
+            ] {
+                assert!(
+                    is_value(&format!("\"{plain}{rest}{plain}\"")),
+                    "{offset} {rest}"
+                );
+                assert!(
+                    !is_value(&format!("\"{plain}{rest}{plain}")),
+                    "{offset} {rest}"
+                );
+            }
+            for control in ('\0'..' ').chain(['"']) {
+                let text = format!("\"{plain}{control}{plain}{plain}\"");
+                assert!(!is_value(&text), "{text:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn nesting_is_skipped_up_to_its_bound() {
+        let nested = |depth: u32, outermost: [&str; 2], inner: [&str; 2]| {
+            let [open, close] = inner.map(|it| it.repeat(depth as usize - 1));
+            let [first, last] = outermost;
+            let text: String = [first, &*open, "1", &*close, last].concat();
+            is_value(&text)
+        };
+        let (array, object) = (["[", "]"], ["{\"a\":", "}"]);
+        for (outermost, other) in [(array, object), (object, array)] {
+            for inner in [array, object] {
+                for depth in 1..MAX_DEPTH + 3 {
+                    assert_eq!(nested(depth, outermost, inner), depth <= MAX_DEPTH);
+                    let mixed = [outermost[0], other[1]];
+                    assert!(!nested(depth, mixed, inner), "{depth} {mixed:?}");
+                }
+            }
+        }
+    }
 }

@@ -45,7 +45,6 @@ pub(crate) struct InstancePool<F: InstanceFactory> {
     ticker: EpochTicker,
     config: PoolConfig,
     permits_in_use: SharedCounter,
-    /// A power of two, so that a thread finds its own without a division.
     shards: Box<[Shard<F>]>,
     counts: Arc<InstanceCounts>,
 }
@@ -112,9 +111,7 @@ impl<F: InstanceFactory> InstancePool<F> {
             ticker,
             config,
             permits_in_use: SharedCounter(AtomicU32::new(0)),
-            shards: (0..processors.next_power_of_two())
-                .map(|_| shard())
-                .collect(),
+            shards: (0..processors).map(|_| shard()).collect(),
             counts,
         }
     }
@@ -153,7 +150,7 @@ impl<F: InstanceFactory> InstancePool<F> {
 
     /// The shard of this thread.
     fn shard(&self) -> &Shard<F> {
-        &self.shards[thread_number() & (self.shards.len() - 1)]
+        &self.shards[thread_number() % self.shards.len()]
     }
 
     async fn instantiate(&self) -> Result<F::Instance, AcquireError> {

@@ -120,21 +120,18 @@ pub(crate) struct LimitedBody {
 
 impl LimitedBody {
     pub(crate) fn new(
-        request: hyper::Request<RequestBody>,
+        incoming: RequestBody,
         limits: BodyLimits,
         reservation: Arc<BodyReservation>,
-    ) -> hyper::Request<Self> {
-        request.map(|incoming| Self {
-            reader: Some(BodyReader::new(
-                incoming,
-                OpenBody::new(&reservation.context.state),
-                limits,
-            )),
+    ) -> Self {
+        let open = OpenBody::new(&reservation.context.state);
+        Self {
+            reader: Some(BodyReader::new(incoming, open, limits)),
             remaining: limits.bytes,
             has_trailers: false,
             reservation,
             coalescer: None,
-        })
+        }
     }
 
     /// The same with small chunks coalesced, for a recipient to which each frame is expensive.

@@ -20,8 +20,8 @@ use crate::server::access_log::AccessLog;
 use crate::server::auth::Authorizer;
 use crate::server::body_quota::{BodyLimits, BodyQuota};
 use crate::server::connection_state::ConnectionState;
+use crate::server::present_fields::PresentFields;
 use crate::server::proxy_protocol::ProxiedClient;
-use crate::server::rare_fields::RareFields;
 use crate::server::refusal_log::{RefusalLog, RequestInfo};
 use crate::server::trusted_proxies::{Origin, TrustedProxies};
 use crate::sink::PutContext;
@@ -94,7 +94,7 @@ struct CurrentRequest {
 
 impl ConnectionContext {
     /// Begins a request, with these header fields. Its client is not known yet.
-    pub(crate) fn begin_request(&self, headers: &HeaderMap, fields: RareFields) {
+    pub(crate) fn begin_request(&self, headers: &HeaderMap, fields: PresentFields) {
         let proxies = self.server.proxies.as_ref();
         let has_trace_id = fields.traceparent;
         *self.request() = CurrentRequest {

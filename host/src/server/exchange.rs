@@ -12,14 +12,14 @@ use crate::metrics::histogram::Stopwatch;
 use crate::server::access_entry::AccessEntry;
 use crate::server::body::{BodyReservation, LimitExceeded};
 use crate::server::context::ConnectionContext;
-use crate::server::rare_fields::RareFields;
+use crate::server::present_fields::PresentFields;
 use crate::server::request_body::RequestBody;
 use crate::server::response::Response;
 
 /// A request that has no response yet.
 pub(crate) struct Exchange<'a> {
     context: &'a ConnectionContext,
-    pub(crate) fields: RareFields,
+    pub(crate) fields: PresentFields,
     pub(crate) reservation: Arc<BodyReservation>,
     entry: Option<Box<AccessEntry<'a>>>,
     start: Stopwatch,
@@ -33,7 +33,7 @@ impl<'a> Exchange<'a> {
     pub(crate) fn begin(
         context: &'a Arc<ConnectionContext>,
         request: &Request<RequestBody>,
-        fields: RareFields,
+        fields: PresentFields,
         is_invalid: bool,
         start: Stopwatch,
     ) -> Self {

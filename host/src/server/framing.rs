@@ -7,7 +7,7 @@ use alldata_peer_protocol::outcome::{InvalidRequest, Outcome};
 use hyper::header::{HOST, HeaderValue, TRANSFER_ENCODING};
 use hyper::{HeaderMap, Method, Request, Uri, Version};
 
-use crate::server::rare_fields::RareFields;
+use crate::server::present_fields::PresentFields;
 
 /// Refuses a request that hyper accepts, but that another server may read as a different one: for another
 /// host or target (RFC 9112, section 3.2), or with another body (section 6.1).
@@ -15,7 +15,7 @@ use crate::server::rare_fields::RareFields;
 /// # Errors
 ///
 /// The outcome of the request.
-pub(crate) fn validate<B>(request: &Request<B>, fields: RareFields) -> Result<(), Outcome> {
+pub(crate) fn validate<B>(request: &Request<B>, fields: PresentFields) -> Result<(), Outcome> {
     let mut hosts = request.headers().get_all(HOST).iter();
     let is_host = match hosts.next() {
         Some(host) => is_host(host.as_bytes()) && hosts.next().is_none(),
@@ -35,7 +35,7 @@ pub(crate) fn validate<B>(request: &Request<B>, fields: RareFields) -> Result<()
 /// # Errors
 ///
 /// The outcome of the request.
-pub(crate) fn validate_codings(headers: &HeaderMap, fields: RareFields) -> Result<(), Outcome> {
+pub(crate) fn validate_codings(headers: &HeaderMap, fields: PresentFields) -> Result<(), Outcome> {
     if !fields.transfer_encoding {
         return Ok(());
     }

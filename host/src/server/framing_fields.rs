@@ -1,4 +1,4 @@
-//! The header fields that frame a body, `Content-Length` and `Transfer-Encoding`, read byte by byte.
+//! The header fields that frame a body, `Content-Length` and `Transfer-Encoding`, read as their bytes arrive.
 //!
 //! Reads valid values as hyper does.
 

@@ -1,4 +1,4 @@
-//! Parses the messages on a connection byte by byte as they arrive, to find defects that hyper does not
+//! Parses the messages on a connection as they arrive, in whatever parts, to find defects that hyper does not
 //! report: a fragment in the target, which hyper removes, and an invalid `Content-Length` beside a
 //! `Transfer-Encoding`, which hyper ignores.
 //!

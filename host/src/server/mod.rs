@@ -52,7 +52,7 @@ mod put_service;
 mod service;
 
 mod framing;
-mod rare_fields;
+mod present_fields;
 
 mod body;
 mod body_quota;

@@ -11,6 +11,7 @@ use alldata_peer_protocol::outcome::{InvalidRequest, Outcome};
 use bytes::Bytes;
 use hyper::body::Body as _;
 use hyper::header::{AUTHORIZATION, CONTENT_ENCODING, HeaderValue};
+use hyper::http::request::Parts;
 use hyper::{Method, Request, StatusCode};
 use tracing::Instrument as _;
 
@@ -27,7 +28,7 @@ use crate::server::detach_on_drop::DetachOnDrop;
 use crate::server::exchange::Exchange;
 use crate::server::framing;
 use crate::server::message_scanner::Defect;
-use crate::server::rare_fields::RareFields;
+use crate::server::present_fields::PresentFields;
 use crate::server::request_body::RequestBody;
 use crate::server::response::{Response, acquire_outcome, into_response, respond};
 use crate::server::shutdown::{Phase, Shutdown};
@@ -49,7 +50,7 @@ impl PeerService {
     pub(crate) async fn call(&self, request: Request<RequestBody>) -> (Response, Instant) {
         let Self(context) = self;
         let start = Stopwatch::start();
-        let fields = RareFields::of(request.headers());
+        let fields = PresentFields::of(request.headers());
         context.begin_request(request.headers(), fields);
         let invalid = self.validate_framing(&request, fields);
         let exchange = Exchange::begin(context, &request, fields, invalid.is_some(), start);
@@ -58,7 +59,7 @@ impl PeerService {
         let response = if span.is_disabled() {
             responding.await
         } else {
-            // Boxed, since the future would have room for both.
+            // Boxed: otherwise the future would have room for `responding` twice.
             Box::pin(responding.instrument(span)).await
         };
         exchange.end(response)
@@ -73,7 +74,7 @@ impl PeerService {
     ) -> Response {
         let Self(context) = self;
         let start = Stopwatch::start();
-        let fields = RareFields::of(request.headers());
+        let fields = PresentFields::of(request.headers());
         context.begin_request(request.headers(), fields);
         if let Some(client) = request.extensions().get::<Identity>() {
             context.set_client(client.clone());
@@ -102,7 +103,7 @@ impl PeerService {
     fn validate_framing(
         &self,
         request: &Request<RequestBody>,
-        fields: RareFields,
+        fields: PresentFields,
     ) -> Option<Outcome> {
         let Self(context) = self;
         match context.state.defect() {
@@ -124,10 +125,11 @@ impl PeerService {
     ) -> Response {
         let reservation = &exchange.reservation;
         let limits = self.0.server.body_limits;
-        let request = LimitedBody::new(request, limits, Arc::clone(reservation));
+        let (head, incoming) = request.into_parts();
+        let body = LimitedBody::new(incoming, limits, Arc::clone(reservation));
         let valid = invalid.map_or(Ok(()), |outcome| Err(outcome.clone()));
-        let response = match valid.and_then(|()| self.authorize(&request)) {
-            Ok(()) => self.dispatch(request, exchange).await,
+        let response = match valid.and_then(|()| self.authorize(&head)) {
+            Ok(()) => self.dispatch(head, body, exchange).await,
             Err(outcome) => Err(outcome),
         };
         match (reservation.limit_exceeded(), response) {
@@ -139,14 +141,17 @@ impl PeerService {
     }
 
     /// Asks the authorizer, if there is one, and records who sent the request.
-    fn authorize(&self, request: &Request<LimitedBody>) -> Result<(), Outcome> {
+    fn authorize(&self, head: &Parts) -> Result<(), Outcome> {
         let Self(context) = self;
         let Some(authorizer) = &context.server.authorizer else {
             return Ok(());
         };
         let authorized = authorizer.authorize(&RequestHead {
+            method: &head.method,
+            uri: &head.uri,
+            headers: &head.headers,
+            peer: context.peer(),
             client_ip: context.client_ip(),
-            ..RequestHead::new(request, context.peer())
         });
         if let Ok(client) = &authorized {
             let request_id = context.request_id();
@@ -162,13 +167,14 @@ impl PeerService {
     /// Calls a guest. Returns its response, or the outcome of a request that got none.
     async fn dispatch(
         &self,
-        request: Request<LimitedBody>,
+        mut head: Parts,
+        body: LimitedBody,
         exchange: &Exchange<'_>,
     ) -> Result<Response, Outcome> {
         let Self(context) = self;
         let reservation = &exchange.reservation;
-        let announced = request.body().size_hint().lower();
-        let is_post = *request.method() == Method::POST;
+        let announced = body.size_hint().lower();
+        let is_post = head.method == Method::POST;
         let limits = context.server.body_limits;
         if is_post && announced > limits.bytes {
             return Err(limit_outcome(LimitExceeded::Bytes, limits));
@@ -177,13 +183,15 @@ impl PeerService {
             EntryPoint::Protocol(_) if !is_post => Err(Outcome::MethodNotAllowed),
             EntryPoint::Protocol(_) => {
                 if exchange.fields.content_encoding {
-                    let codings = request.headers().get_all(CONTENT_ENCODING).iter();
+                    let codings = head.headers.get_all(CONTENT_ENCODING).iter();
                     let codings = codings.map(HeaderValue::as_bytes);
                     if let Some(coding) = content_coding::first_unsupported(codings) {
                         return Err(Outcome::UnsupportedContentCoding(coding));
                     }
                 }
-                let (put_context, body) = split(context, request);
+                let needs_context = context.server.dispatcher.needs_context();
+                let put_context =
+                    needs_context.then(|| context.put_context(head.uri, head.headers));
                 let body = body.collect().await;
                 let body = body.map_err(|_ended_early| Outcome::IncompleteBody)?;
                 let (shared, reservation) = (Arc::clone(context), Arc::clone(reservation));
@@ -191,11 +199,11 @@ impl PeerService {
                 DetachOnDrop::new(put, &context.state).await
             }
             EntryPoint::WasiHttp(_) => {
-                let mut request = request.map(LimitedBody::coalesced);
                 if context.server.authorizer.is_some() {
                     // The credentials are for this server.
-                    request.headers_mut().remove(AUTHORIZATION);
+                    head.headers.remove(AUTHORIZATION);
                 }
+                let request = Request::from_parts(head, body.coalesced());
                 let call = WasiHttpCall::start(context, request, Arc::clone(reservation));
                 // Boxed, since its size would be part of every put's future.
                 let mut response = Box::pin(call).await?;
@@ -214,18 +222,6 @@ impl PeerService {
             }
         }
     }
-}
-
-/// The context of the put, if the sink needs it, and the body.
-fn split(
-    context: &ConnectionContext,
-    request: Request<LimitedBody>,
-) -> (Option<Box<PutContext>>, LimitedBody) {
-    if !context.server.dispatcher.needs_context() {
-        return (None, request.into_body());
-    }
-    let (head, body) = request.into_parts();
-    (Some(context.put_context(head.uri, head.headers)), body)
 }
 
 /// Has a guest decode the body, puts the event, and, if that failed, has a guest make the response. No

@@ -119,7 +119,7 @@ impl SequentialDispatcher {
             }
         };
         let result = {
-            // Moved nowhere from here: it has room for whatever the sink does.
+            // Pinned here, so that `run` moves a pointer only.
             let put = pin!(AssertUnwindSafe(put).catch_unwind());
             timeout.run(put).await
         };
