@@ -1,16 +1,14 @@
 //! A pool of instances of a component: bounded in number, reused between requests, replaced after a number
 //! of calls, and dropped when they are idle for a while.
 
-use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::thread;
 
 use wasmtime::PoolConcurrencyLimitError;
 
 use crate::component::cpu_time::{CpuTime, EpochTicker};
 use crate::metrics::instances::{InstanceCounts, LiveInstance};
-use crate::util::thread_number::thread_number;
+use crate::util::thread_number::{own_shard, shards};
 
 /// How many idle instances each shard keeps when the pool is trimmed, so that the next requests need not
 /// wait for a new one.
@@ -53,7 +51,7 @@ pub(crate) struct InstancePool<F: InstanceFactory> {
 #[repr(align(128))]
 struct SharedCounter(AtomicU32);
 
-/// Idle instances. There is a shard for each processor, so that threads which run at the same time take
+/// Idle instances. There are enough shards that threads which run at the same time take
 /// different locks, on different cache lines.
 #[repr(align(128))]
 struct Shard<F: InstanceFactory>(Mutex<Idle<F>>);
@@ -99,7 +97,6 @@ impl<F: InstanceFactory> InstancePool<F> {
         config: PoolConfig,
         counts: Arc<InstanceCounts>,
     ) -> Self {
-        let processors = thread::available_parallelism().map_or(1, NonZeroUsize::get);
         let shard = || {
             Shard(Mutex::new(Idle {
                 instances: Vec::new(),
@@ -111,7 +108,7 @@ impl<F: InstanceFactory> InstancePool<F> {
             ticker,
             config,
             permits_in_use: SharedCounter(AtomicU32::new(0)),
-            shards: (0..processors).map(|_| shard()).collect(),
+            shards: shards(shard),
             counts,
         }
     }
@@ -150,7 +147,7 @@ impl<F: InstanceFactory> InstancePool<F> {
 
     /// The shard of this thread.
     fn shard(&self) -> &Shard<F> {
-        &self.shards[thread_number() % self.shards.len()]
+        own_shard(&self.shards)
     }
 
     async fn instantiate(&self) -> Result<F::Instance, AcquireError> {

@@ -3,6 +3,7 @@
 //! For a component that gets its sink from the host, as the built-in one. Reads no body, calls no sink
 //! and sends no response.
 
+use std::pin::pin;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -174,8 +175,12 @@ impl ProtocolInstance {
         (P,): ComponentNamedList + Lower + Send + Sync,
         (R,): ComponentNamedList + Lift + Send + Sync + 'static,
     {
-        let call = function.call_async(&mut self.store, (parameter,));
-        match self.cpu_time.measure(call).await {
+        let result = {
+            // Pinned here, so that `measure` moves a pointer only.
+            let call = pin!(function.call_async(&mut self.store, (parameter,)));
+            self.cpu_time.measure(call).await
+        };
+        match result {
             Ok((result,)) => Ok(result),
             Err(trap) => Err(self.store.data().memory.add_memory_context(trap)),
         }

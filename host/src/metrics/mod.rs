@@ -1,7 +1,7 @@
 //! The numbers that a server and its sink keep for operators.
 //!
 //! They are plain counters and histograms, updated without locks; a number that changes with each put has a
-//! shard for each processor at least. Other files encode them. Numbers that are kept elsewhere anyway, such as the
+//! shard for each thread. Other files encode them. Numbers that are kept elsewhere anyway, such as the
 //! permits in use, are read there when they are asked for.
 
 pub(crate) mod histogram;

@@ -1,19 +1,16 @@
 //! The numbers of a server: its requests and its connections.
 
-use std::num::NonZeroUsize;
 use std::sync::Arc;
-use std::thread;
 
 use super::Counter;
 use super::histogram::{Histogram, Observations};
 use super::instances::InstanceCounts;
 use super::recent_events::RecentEvents;
-use crate::util::thread_number::thread_number;
+use crate::util::thread_number::{own_shard, shards};
 
 /// The numbers of a server.
 #[derive(Debug)]
 pub(crate) struct ServerMetrics {
-    /// A power of two, so that a thread finds its own without a division.
     shards: Box<[Shard]>,
     pub(crate) instances: Arc<InstanceCounts>,
     pub(crate) recent_events: RecentEvents,
@@ -29,8 +26,7 @@ pub(crate) struct ServerMetrics {
     pub(crate) handshakes_failed: Counter,
 }
 
-/// The numbers that change with each request or connection. There is a shard for each processor at least, so that
-/// threads which run at the same time do not wait for one cache line.
+/// The numbers that change with each request or connection. There are enough shards that threads which run at the same time do not wait for one cache line.
 #[derive(Debug)]
 #[repr(align(128))]
 pub(crate) struct Shard {
@@ -50,11 +46,8 @@ pub(crate) struct Shard {
 
 impl Default for ServerMetrics {
     fn default() -> Self {
-        let processors = thread::available_parallelism().map_or(1, NonZeroUsize::get);
         Self {
-            shards: (0..processors.next_power_of_two())
-                .map(|_| Shard::new())
-                .collect(),
+            shards: shards(Shard::new),
             instances: Arc::default(),
             recent_events: RecentEvents::default(),
             connections_refused: Counter::default(),
@@ -83,7 +76,7 @@ impl Shard {
 impl ServerMetrics {
     /// The shard of this thread, to change its numbers.
     pub(crate) fn shard(&self) -> &Shard {
-        &self.shards[thread_number() & (self.shards.len() - 1)]
+        own_shard(&self.shards)
     }
 
     /// A counter of all shards together.

@@ -3,6 +3,7 @@
 //! The host responds without a guest to overload, to traps, to bodies that exceed a limit, and, with the
 //! entry point `protocol`, to other methods than POST and to bodies that ended early.
 
+use std::mem;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -125,11 +126,11 @@ impl PeerService {
     ) -> Response {
         let reservation = &exchange.reservation;
         let limits = self.0.server.body_limits;
-        let (head, incoming) = request.into_parts();
+        let (mut head, incoming) = request.into_parts();
         let body = LimitedBody::new(incoming, limits, Arc::clone(reservation));
         let valid = invalid.map_or(Ok(()), |outcome| Err(outcome.clone()));
         let response = match valid.and_then(|()| self.authorize(&head)) {
-            Ok(()) => self.dispatch(head, body, exchange).await,
+            Ok(()) => self.dispatch(&mut head, body, exchange).await,
             Err(outcome) => Err(outcome),
         };
         match (reservation.limit_exceeded(), response) {
@@ -167,7 +168,7 @@ impl PeerService {
     /// Calls a guest. Returns its response, or the outcome of a request that got none.
     async fn dispatch(
         &self,
-        mut head: Parts,
+        head: &mut Parts,
         body: LimitedBody,
         exchange: &Exchange<'_>,
     ) -> Result<Response, Outcome> {
@@ -190,8 +191,10 @@ impl PeerService {
                     }
                 }
                 let needs_context = context.server.dispatcher.needs_context();
-                let put_context =
-                    needs_context.then(|| context.put_context(head.uri, head.headers));
+                let put_context = needs_context.then(|| {
+                    let (uri, headers) = (mem::take(&mut head.uri), mem::take(&mut head.headers));
+                    context.put_context(uri, headers)
+                });
                 let body = body.collect().await;
                 let body = body.map_err(|_ended_early| Outcome::IncompleteBody)?;
                 let (shared, reservation) = (Arc::clone(context), Arc::clone(reservation));
@@ -203,7 +206,8 @@ impl PeerService {
                     // The credentials are for this server.
                     head.headers.remove(AUTHORIZATION);
                 }
-                let request = Request::from_parts(head, body.coalesced());
+                let (empty, ()) = Request::new(()).into_parts();
+                let request = Request::from_parts(mem::replace(head, empty), body.coalesced());
                 let call = WasiHttpCall::start(context, request, Arc::clone(reservation));
                 // Boxed, since its size would be part of every put's future.
                 let mut response = Box::pin(call).await?;
