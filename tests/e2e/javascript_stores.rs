@@ -9,7 +9,7 @@ use rustix::process::Signal;
 
 use crate::javascript_server::JavaScriptServer;
 use crate::request_table::{self, Platform as _};
-use crate::support::{JavaScriptPeer, Lines, Post, Runtime, can_make};
+use crate::support::{JavaScriptPeer, Lines, Post, Runtime, can_make, wait_until};
 
 /// The number of puts, one after the other, of which each has to be synced.
 const PUTS: usize = 20;
@@ -167,12 +167,21 @@ fn failed_sync_ends_acknowledgements_until_restart() {
     connection.ask(&Post::put("before", "1")).assert_created();
     let fail = "inject=fsync,fdatasync:error=EIO";
     let mut strace = trace(server.process.id(), &["-e", fail, "-o", "/dev/null"]);
-    let answer = connection.ask(&Post::put("failed", "1"));
-    answer.assert_is(500, "Internal Server Error", "unknown", true);
+    // strace may not have stopped each thread yet: a put before that is synced.
+    let mut failed = 0;
+    wait_until("a sync fails", || {
+        failed += 1;
+        let answer = connection.ask(&Post::put(&format!("failed{failed}"), "1"));
+        if answer.status != 201 {
+            answer.assert_is(500, "Internal Server Error", "unknown", true);
+        }
+        answer.status != 201
+    });
+    let failed = format!("failed{failed}");
     server.process.log_line("A put failed");
     strace.kill().expect("is sent");
     strace.wait().expect("ends");
-    for key in ["failed", "after"] {
+    for key in [&*failed, "after"] {
         let answer = connection.ask(&Post::put(key, "1"));
         answer.assert_is(503, "Service Unavailable", "no", true);
     }
@@ -180,8 +189,9 @@ fn failed_sync_ends_acknowledgements_until_restart() {
     server.restart();
     // Now it is in the database itself, which SQLite has synced.
     let file = fs::read(server.directory().join("events.db")).expect("reads");
-    assert!(file.windows(6).any(|bytes| bytes == b"failed"));
-    for key in ["before", "failed", "after"] {
+    let is_there = |bytes| bytes == failed.as_bytes();
+    assert!(file.windows(failed.len()).any(is_there));
+    for key in ["before", &*failed, "after"] {
         let post = Post::put(key, "1");
         post.send_to(server.address).assert_created();
     }
