@@ -30,7 +30,7 @@ fn two_peers_create_the_stream_at_once() {
 }
 
 fn round(rng: &mut Rng) -> RoundCounts {
-    let peers = Creators::start();
+    let mut peers = Creators::start();
     let mut history = History::default();
     let mut all_clients = Vec::new();
     for (number, address) in peers.addresses().into_iter().enumerate() {
@@ -49,7 +49,7 @@ fn round(rng: &mut Rng) -> RoundCounts {
         wait_for_puts(&all_clients);
     }
     finish(&mut history, all_clients);
-    read_each_replica(&peers.cluster, &mut history);
+    read_each_replica(&mut peers.cluster, &mut history);
     conclude(history, &peers, rng)
 }
 

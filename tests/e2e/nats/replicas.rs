@@ -63,22 +63,33 @@ impl<'a> Replicas<'a> {
         leader.expect("was found")
     }
 
-    /// Moves the leader to a server, without restarts. Waits until all replicas have caught up: nats-server may
-    /// elect no leader for minutes if one steps down while a replica is behind.
+    /// Moves the leader to a server, without restarts.
     pub(crate) fn lead(&self, node: usize) {
-        let may_move = || self.runtime.block_on(may_move(&self.context, node));
-        wait_until_within(ELECTION_DEADLINE, "the replicas have caught up", || {
-            self.cluster.leader(STREAM) == Some(node) || may_move()
-        });
-        wait_until_within(ELECTION_DEADLINE, "the leader has moved", || {
+        assert!(
+            self.try_lead(node, ELECTION_DEADLINE),
+            "the leader has not moved"
+        );
+    }
+
+    /// Moves the leader to a server. Waits until all replicas have caught up: nats-server may elect no leader for minutes
+    /// if one steps down while a replica is behind. Returns whether the server leads within `deadline`.
+    fn try_lead(&self, node: usize, deadline: Duration) -> bool {
+        let start = Instant::now();
+        while start.elapsed() < deadline {
             let leader = self.cluster.leader(STREAM);
-            if let Some(leader) = leader.filter(|leader| *leader != node && may_move()) {
-                self.step_down(node);
-                // Another server than the wanted one may lead then.
-                self.wait_for_other(leader);
+            if leader == Some(node) {
+                return true;
             }
-            leader == Some(node)
-        });
+            match leader {
+                Some(leader) if self.runtime.block_on(may_move(&self.context, node)) => {
+                    self.step_down(node);
+                    // Another server than the wanted one may lead then.
+                    self.wait_for_other(leader);
+                }
+                _ => thread::park_timeout(LOOK_AGAIN),
+            }
+        }
+        false
     }
 
     /// Makes the leader step down in favour of a server: servers before 2.11 refuse the preference.
@@ -99,15 +110,15 @@ impl<'a> Replicas<'a> {
         }
     }
 
-    /// All events of each server, in the order in which they were put.
-    pub(crate) fn events(&self) -> Vec<Vec<(String, String)>> {
+    /// All events of each server, in the order in which they were put. `None` if a server does not lead in time.
+    pub(crate) fn events(&self) -> Option<Vec<Vec<(String, String)>>> {
         let (mut most, mut replicas) = (0, Vec::new());
         for node in 0..self.cluster.count() {
-            let replica = self.events_of(node, most);
+            let replica = self.events_of(node, most)?;
             most = most.max(replica.len());
             replicas.push(replica);
         }
-        replicas
+        Some(replicas)
     }
 
     /// All events of the current leader; `None` if the stream is gone, or gets no leader.
@@ -125,18 +136,21 @@ impl<'a> Replicas<'a> {
     }
 
     /// The events of one server. It is given time while these are fewer than another has.
-    fn events_of(&self, node: usize, most: usize) -> Vec<(String, String)> {
-        let (start, mut events) = (Instant::now(), Vec::new());
-        wait_until_within(ELECTION_DEADLINE, "a server is read while it leads", || {
-            self.lead(node);
-            let Ok(read) = self.runtime.block_on(read(&self.context)) else {
-                return false;
+    fn events_of(&self, node: usize, most: usize) -> Option<Vec<(String, String)>> {
+        let start = Instant::now();
+        while start.elapsed() < DEADLINE {
+            if !self.try_lead(node, DEADLINE) {
+                return None;
+            }
+            let Ok(events) = self.runtime.block_on(read(&self.context)) else {
+                continue;
             };
-            events = read;
             let is_late = start.elapsed() > CATCH_UP_TIME;
-            self.cluster.leader(STREAM) == Some(node) && (events.len() >= most || is_late)
-        });
-        events
+            if self.cluster.leader(STREAM) == Some(node) && (events.len() >= most || is_late) {
+                return Some(events);
+            }
+        }
+        None
     }
 
     /// Waits a while for another leader than this one.
