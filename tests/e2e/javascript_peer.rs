@@ -1,6 +1,8 @@
 //! The npm package: its fetch handler on Node.js, Deno, Bun and workerd. The interface of the original module is in
 //! `javascript_drop_in`.
 
+use std::time::Duration;
+
 use serde_json::Value;
 
 use crate::javascript_server::JavaScriptServer;
@@ -16,6 +18,9 @@ const serve = (store, options) => {
   server.listen(0, '127.0.0.1', () => console.log(`listening on 127.0.0.1:${server.address().port}`));
 };
 ";
+
+/// For how long nothing may be answered that is not due.
+const QUIET: Duration = Duration::from_millis(100);
 
 /// The handler of `peer`, which reads bodies from node:http, and another one, which gets a `Request`.
 const HANDLERS: [&str; 2] = ["handler", "(request) => handler(request)"];
@@ -234,6 +239,39 @@ fn memory_of_a_body_that_was_cut_off_is_free_again() {
         wait_until("the memory is used", || status() == 503);
         drop(cut_off);
         wait_until("the memory is free", || status() == 201);
+    }
+}
+
+/// A store that answers when it is told to, by a put of another connection.
+const WAITING: &str = "
+    let release;
+    const released = new Promise((resolve) => { release = resolve; });
+    const store = { async put(key) { key === 'release' ? release() : await released; } };
+    serve(store);";
+
+#[test]
+fn client_that_sends_no_more_gets_its_response() {
+    for process in serve_both_ways(WAITING) {
+        let address = process.address("listening");
+        let mut client = Connection::open(address);
+        client.send(Post::put("key1", "1").bytes()).finish();
+        Post::put("release", "1").send_to(address).assert_created();
+        client.answer().assert_created();
+        assert_eq!(client.rest(), b"");
+    }
+}
+
+#[test]
+fn malformed_request_is_answered_after_the_put_before_it() {
+    let malformed = "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nxyz\r\n";
+    for process in serve_both_ways(WAITING) {
+        let address = process.address("listening");
+        let mut client = Connection::open(address);
+        client.send(Post::put("key1", "1").bytes()).send(malformed);
+        assert!(client.is_quiet_for(QUIET), "nothing is due yet");
+        Post::put("release", "1").send_to(address).assert_created();
+        client.answer().assert_created();
+        client.answer().assert_problem(400);
     }
 }
 

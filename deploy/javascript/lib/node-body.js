@@ -16,22 +16,25 @@ export class NodeBody {
   read(take) {
     const incoming = this.#incoming;
     return new Promise((resolve, reject) => {
+      // A connection refers to its last request, which is not to refer to what was read.
+      const settle = (end, value) => {
+        incoming.off("data", onData).off("end", onEnd).off("close", onClose);
+        end(value);
+      };
       const onData = (part) => {
         try {
           take(part);
         } catch (error) {
           incoming.pause();
-          reject(error);
+          settle(reject, error);
         }
       };
-      // Also after the end, where an error would be made for nobody.
-      const onClose = () => {
-        if (!incoming.readableEnded) reject(new BodyError({ tag: "incomplete-body" }));
-      };
-      incoming.on("end", resolve).on("close", onClose).on("data", onData);
+      const onEnd = () => settle(resolve);
+      const onClose = () => settle(reject, new BodyError({ tag: "incomplete-body" }));
+      incoming.on("end", onEnd).on("close", onClose).on("data", onData);
       this.#begin();
       // It may have ended before anybody listened.
-      if (incoming.destroyed) onClose();
+      if (incoming.destroyed && !incoming.readableEnded) onClose();
     });
   }
 

@@ -57,11 +57,14 @@ export function createServer(fetch) {
     // The component answers a request without `Host`.
     requireHostHeader: false,
   });
-  // The last request of each connection.
+  // A client that has sent its last request gets the response to it.
+  server.httpAllowHalfOpen = true;
+  // The last request of each connection, and the response before it.
   const exchanges = new WeakMap();
   const respond = responder(fetch);
   const serve = (incoming, outgoing, onRead) => {
-    exchanges.set(incoming.socket, { incoming, outgoing });
+    const before = exchanges.get(incoming.socket)?.outgoing;
+    exchanges.set(incoming.socket, { incoming, outgoing, before });
     handle(respond, server, incoming, outgoing, onRead);
   };
   server.on("request", (incoming, outgoing) => serve(incoming, outgoing));
@@ -164,8 +167,9 @@ async function send({ status, fields, body }, server, incoming, outgoing) {
  */
 async function refuse(request, socket, last, isGone = false) {
   const isBetweenRequests = last === undefined || last.incoming.complete;
+  const before = isBetweenRequests ? last?.outgoing : last.before;
   // It may also have been cut off.
-  if (isBetweenRequests && last !== undefined) await finished(last.outgoing).catch(ignore);
+  if (before !== undefined) await finished(before).catch(ignore);
   const response = await failure(request).catch(ignore);
   const isAnswered = !isBetweenRequests && last.outgoing.headersSent;
   if (response === undefined || isAnswered || !socket.writable || isGone) {

@@ -76,20 +76,21 @@ export function fieldsOf({ header, body }) {
 }
 
 async function answerWithin(request, store, settings, memory) {
-  const functions = await protocol();
   const error = requestProblem(request);
   if (error !== undefined) {
     await request.body.discard(settings.maxDrainedBytes);
-    return functions.errorResponse(error);
+    return errorResponse(error);
   }
   let decoded;
   try {
-    decoded = functions.decode(await readWithin(request, settings, memory));
+    const body = await readWithin(request, settings, memory);
+    // Not before: an instance that trapped meanwhile is not called again.
+    decoded = (await protocol()).decode(body);
   } catch (thrown) {
-    if (thrown instanceof BodyError) return functions.errorResponse(thrown.request);
+    if (thrown instanceof BodyError) return errorResponse(thrown.request);
     // The component trapped: nothing was put. Another instance makes the response.
     settings.log(`A body was not decoded: ${describe(thrown)}`);
-    return (await protocol()).errorResponse(requestError(PutError.unavailable(RETRY_AFTER_SECONDS)));
+    return errorResponse(requestError(PutError.unavailable(RETRY_AFTER_SECONDS)));
   }
   const { put, response } = decoded;
   if (put === undefined) return response;
@@ -99,7 +100,7 @@ async function answerWithin(request, store, settings, memory) {
   } catch (thrown) {
     const failure = requestError(thrown);
     if (failure.val.tag === "failed") settings.log(`A put failed: ${describe(thrown)}`);
-    return (await protocol()).errorResponse(failure);
+    return errorResponse(failure);
   }
 }
 
