@@ -16,7 +16,7 @@ use crate::support::{
 };
 
 /// The largest size of the component alone, in bytes.
-const MAX_BARE_BYTES: usize = 108 * 1024;
+const MAX_BARE_BYTES: usize = 100_000;
 
 /// The largest size of a composed component, in bytes.
 const MAX_COMPOSED_BYTES: usize = 240 * 1024;

@@ -13,7 +13,7 @@ const RUST: [(&str, &str); 5] = [
     ("CONTRIBUTING.md", "Rust "),
 ];
 
-/// The version of a release, and of what is released apart from the workspace.
+/// The version of a release, and of the packages outside the workspace.
 const RELEASE: [(&str, &str); 3] = [
     ("Cargo.toml", "\nversion = \""),
     (

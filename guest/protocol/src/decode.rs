@@ -7,12 +7,10 @@ use alloc::borrow::Cow;
 use alloc::string::{String, ToString};
 use core::fmt;
 
-use serde::Deserializer as _;
-use serde::de::{IgnoredAny, MapAccess, SeqAccess, Visitor};
-use serde_json::value::RawValue;
+use serde::de::IgnoredAny;
 
 use crate::json_string::unescape;
-use crate::skip::Skipper;
+use crate::members::Members;
 
 /// The longest key in bytes of UTF-8, after unescaping. Real keys have 19 to 27; the limit
 /// keeps a key small enough for every store to index.
@@ -85,13 +83,21 @@ pub fn decode(body: &[u8]) -> Result<Put<'_>, DecodeError> {
         return Err(DecodeError::ByteOrderMark);
     }
     let text = simdutf8::basic::from_utf8(body).map_err(|_| not_utf8(body))?;
-    match text.bytes().find(|byte| !is_white_space(*byte)) {
-        None => Err(DecodeError::Empty),
-        Some(b'{') => decode_object(text),
-        Some(_) => match serde_json::from_str::<IgnoredAny>(text) {
-            Ok(_) => Err(DecodeError::NotAnObject),
-            Err(error) => Err(DecodeError::NotJson(error.to_string())),
-        },
+    if text.bytes().all(is_white_space) {
+        return Err(DecodeError::Empty);
+    }
+    let members = Members::find(text).ok_or_else(|| no_object(text))?;
+    let key = decode_key(text, members.key.ok_or(DecodeError::NoKey)?)?;
+    let event = members.event.ok_or(DecodeError::NoEvent)?;
+    Ok(Put { key, event })
+}
+
+/// The error of a text that is not an object, with the reason of serde_json if it is not JSON.
+#[cold]
+fn no_object(text: &str) -> DecodeError {
+    match serde_json::from_str::<IgnoredAny>(text) {
+        Ok(_) => DecodeError::NotAnObject,
+        Err(error) => DecodeError::NotJson(error.to_string()),
     }
 }
 
@@ -100,16 +106,6 @@ pub fn decode(body: &[u8]) -> Result<Put<'_>, DecodeError> {
 fn not_utf8(body: &[u8]) -> DecodeError {
     let valid = core::str::from_utf8(body).map_or_else(|error| error.valid_up_to(), str::len);
     DecodeError::NotUtf8(Position::of(body, valid))
-}
-
-fn decode_object(text: &str) -> Result<Put<'_>, DecodeError> {
-    let members = match Members::skim(text) {
-        Some(members) => members,
-        None => Members::parse(text)?,
-    };
-    let key = decode_key(text, members.key.ok_or(DecodeError::NoKey)?)?;
-    let event = members.event.ok_or(DecodeError::NoEvent)?;
-    Ok(Put { key, event })
 }
 
 fn decode_key<'body>(text: &'body str, raw: &'body str) -> Result<Cow<'body, str>, DecodeError> {
@@ -134,94 +130,6 @@ fn into_text(bytes: Cow<'_, [u8]>) -> Option<Cow<'_, str>> {
     match bytes {
         Cow::Borrowed(bytes) => core::str::from_utf8(bytes).ok().map(Cow::Borrowed),
         Cow::Owned(bytes) => String::from_utf8(bytes).ok().map(Cow::Owned),
-    }
-}
-
-/// The raw text of the two members that are used.
-#[derive(Default)]
-struct Members<'body> {
-    key: Option<&'body str>,
-    event: Option<&'body str>,
-}
-
-impl<'body> Members<'body> {
-    /// Finds the members of an object. `None` if it has none, is nested too deeply, or is not one.
-    fn skim(text: &'body str) -> Option<Self> {
-        let mut skipper = Skipper::new(text);
-        let mut members = Self::default();
-        skipper.white_space();
-        skipper.byte(b'{')?;
-        loop {
-            let name = skipper.name()?;
-            skipper.byte(b':')?;
-            members.add(name, skipper.value()?);
-            match skipper.next()? {
-                b',' => {}
-                b'}' => break,
-                _ => return None,
-            }
-        }
-        skipper.white_space();
-        skipper.is_at_end().then_some(members)
-    }
-
-    /// Finds the members of any object, or the reason why it is not one.
-    #[cold]
-    fn parse(text: &'body str) -> Result<Self, DecodeError> {
-        let mut parser = serde_json::Deserializer::from_str(text);
-        parser
-            .deserialize_any(MembersVisitor)
-            .and_then(|members| parser.end().map(|()| members))
-            .map_err(|error| DecodeError::NotJson(error.to_string()))
-    }
-
-    /// Adds a member. Its name is raw: one that is not Unicode text is still JSON, and ignored.
-    fn add(&mut self, name: &str, value: &'body str) {
-        match &*unescape(name) {
-            b"key" => self.key = Some(value),
-            b"event" => self.event = Some(value),
-            _ => {}
-        }
-    }
-}
-
-/// Only `visit_map` is ever called, since the text starts with `{`. The others replace serde's defaults,
-/// which print any value, floating-point numbers among them: a sixth of the component, for messages that
-/// are never sent.
-struct MembersVisitor;
-
-macro_rules! no_object {
-    ($visit:ident($($kind:ty)?)) => {
-        fn $visit<E>(self $(, _: $kind)?) -> Result<Self::Value, E> {
-            Ok(Members::default())
-        }
-    };
-}
-
-impl<'body> Visitor<'body> for MembersVisitor {
-    type Value = Members<'body>;
-
-    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str("an object")
-    }
-
-    no_object!(visit_unit());
-    no_object!(visit_bool(bool));
-    no_object!(visit_i64(i64));
-    no_object!(visit_u64(u64));
-    no_object!(visit_f64(f64));
-    no_object!(visit_str(&str));
-
-    fn visit_seq<A: SeqAccess<'body>>(self, _: A) -> Result<Self::Value, A::Error> {
-        Ok(Members::default())
-    }
-
-    fn visit_map<A: MapAccess<'body>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-        let mut members = Members::default();
-        while let Some(name) = map.next_key::<&'body RawValue>()? {
-            members.add(name.get(), map.next_value::<&'body RawValue>()?.get());
-        }
-        Ok(members)
     }
 }
 
@@ -288,12 +196,11 @@ fn is_white_space(byte: u8) -> bool {
 #[cfg(test)]
 mod tests {
     use alloc::format;
-    use alloc::string::String;
-    use alloc::vec::Vec;
 
     use proptest::prelude::*;
 
-    use super::{DecodeError, MAX_KEY_BYTES, Members, Position, decode};
+    use super::{DecodeError, MAX_KEY_BYTES, Position, decode};
+    use crate::members::tests::json;
 
     #[test]
     fn members_may_come_in_any_order() {
@@ -377,40 +284,6 @@ mod tests {
         assert_eq!(decode(body.as_bytes()).expect("is a put").event, event);
     }
 
-    /// Any JSON text, with white space, escapes and numbers in all their forms.
-    fn json() -> impl Strategy<Value = String> {
-        let space = "[ \t\r\n]{0,2}";
-        let string = r#""([^"\\\x00-\x1f]|\\["\\/bfnrt]|\\u[0-9a-fA-F]{4}){0,8}""#;
-        let number = r"-?(0|[1-9][0-9]{0,30})(\.[0-9]{1,20})?([eE][+-]?[0-9]{1,5})?";
-        let leaf = prop_oneof![
-            Just("null".into()),
-            Just("true".into()),
-            Just("false".into()),
-            string,
-            number,
-        ];
-        leaf.prop_recursive(4, 32, 4, move |inner| {
-            let elements = prop::collection::vec((space, inner.clone(), space), 0..4);
-            let members = prop::collection::vec((string, space, inner), 0..4);
-            prop_oneof![
-                elements.prop_map(|elements| {
-                    let parts: Vec<String> = elements
-                        .iter()
-                        .map(|(a, value, b)| format!("{a}{value}{b}"))
-                        .collect();
-                    format!("[{}]", parts.join(","))
-                }),
-                members.prop_map(|members| {
-                    let parts: Vec<String> = members
-                        .iter()
-                        .map(|(name, a, value)| format!("{a}{name}:{a}{value}"))
-                        .collect();
-                    format!("{{{}}}", parts.join(","))
-                }),
-            ]
-        })
-    }
-
     proptest! {
         #[test]
         fn event_survives_byte_for_byte(event in json(), key in ".{1,64}", space in "[ \t\r\n]{0,3}") {
@@ -419,26 +292,6 @@ mod tests {
             let put = decode(body.as_bytes()).expect("is a put");
             prop_assert_eq!(put.event, event);
             prop_assert_eq!(&*put.key, key);
-        }
-
-        /// Of a valid body, and of one that a change has likely made invalid.
-        #[test]
-        fn skipped_members_are_those_that_serde_json_parses(
-            event in json(),
-            change in "[\"\\\\{}\\[\\]:,0-9.eEu\\- \n\u{1}\u{7f}ét]",
-            at in any::<prop::sample::Index>(),
-            replaces in any::<bool>(),
-        ) {
-            let body = format!(r#"{{"key":"k","event":{event}}}"#);
-            let is_same = |text: &str| {
-                let parsed = Members::parse(text).ok();
-                Members::skim(text).map(|it| (it.key, it.event)) == parsed.map(|it| (it.key, it.event))
-            };
-            prop_assert!(is_same(&body), "{body}");
-            let at = body.floor_char_boundary(at.index(body.len()));
-            let end = if replaces { body.ceil_char_boundary(at + 1) } else { at };
-            let changed = [&body[..at], &change, &body[end..]].concat();
-            prop_assert!(is_same(&changed), "{changed}");
         }
 
         #[test]

@@ -21,6 +21,7 @@ pub mod body;
 pub mod content_coding;
 pub mod decode;
 mod json_string;
+mod members;
 pub mod outcome;
 mod skip;
 

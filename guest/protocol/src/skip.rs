@@ -3,8 +3,7 @@
 //! Most bytes of a body are in its event, which is passed on as it is. Long strings are compared by vector
 //! instructions.
 
-/// The deepest nesting of a value that is skipped, for one bit each.
-const MAX_DEPTH: u32 = u128::BITS;
+use alloc::vec::Vec;
 
 /// How many bytes of a long string are compared at a time.
 const BLOCK_BYTES: usize = 32;
@@ -21,8 +20,11 @@ pub(crate) struct Skipper<'text> {
 /// The arrays and objects around a position: one bit each, which is set for an object.
 #[derive(Default)]
 struct Nesting {
+    depth: usize,
+    /// The innermost is the lowest bit.
     objects: u128,
-    depth: u32,
+    /// The bits of those further out, if they fill more than one number.
+    outer: Vec<u128>,
 }
 
 /// Functions that return an option return `None` where the text is not what they skip.
@@ -31,8 +33,7 @@ impl<'text> Skipper<'text> {
         Self { text, at: 0 }
     }
 
-    /// Skips a value between white space, and returns it without that. `None` if it is nested deeper than
-    /// [`MAX_DEPTH`].
+    /// Skips a value between white space, and returns it without that.
     pub(crate) fn value(&mut self) -> Option<&'text str> {
         self.white_space();
         let start = self.at;
@@ -57,6 +58,13 @@ impl<'text> Skipper<'text> {
     /// Skips this byte.
     pub(crate) fn byte(&mut self, byte: u8) -> Option<()> {
         (self.next()? == byte).then_some(())
+    }
+
+    /// Skips this byte, if it is the next one. Returns whether it is.
+    pub(crate) fn skips(&mut self, byte: u8) -> bool {
+        let is_next = self.peek() == Some(byte);
+        self.at += usize::from(is_next);
+        is_next
     }
 
     /// Skips one byte, whatever it is.
@@ -94,19 +102,17 @@ impl<'text> Skipper<'text> {
             b'n' => self.literal(b"ull")?,
             b'{' => {
                 self.white_space();
-                if self.peek()? != b'}' {
-                    nesting.push(true)?;
+                if !self.skips(b'}') {
+                    nesting.push(true);
                     return self.member_name().map(|()| false);
                 }
-                self.at += 1;
             }
             b'[' => {
                 self.white_space();
-                if self.peek()? != b']' {
-                    nesting.push(false)?;
+                if !self.skips(b']') {
+                    nesting.push(false);
                     return Some(false);
                 }
-                self.at += 1;
             }
             _ => return None,
         }
@@ -221,18 +227,22 @@ impl<'text> Skipper<'text> {
 }
 
 impl Nesting {
-    fn push(&mut self, is_object: bool) -> Option<()> {
-        if self.depth == MAX_DEPTH {
-            return None;
+    const BITS: usize = u128::BITS as usize;
+
+    fn push(&mut self, is_object: bool) {
+        if self.depth > 0 && self.depth.is_multiple_of(Self::BITS) {
+            self.outer.push(self.objects);
         }
         self.objects = (self.objects << 1) | u128::from(is_object);
         self.depth += 1;
-        Some(())
     }
 
     fn pop(&mut self) {
-        self.objects >>= 1;
         self.depth -= 1;
+        self.objects = match self.outer.pop_if(|_| self.depth.is_multiple_of(Self::BITS)) {
+            Some(outer) => outer,
+            None => self.objects >> 1,
+        };
     }
 
     fn is_object(&self) -> bool {
@@ -299,7 +309,7 @@ mod tests {
     use alloc::format;
     use alloc::string::String;
 
-    use super::{MAX_DEPTH, Skipper};
+    use super::{Nesting, Skipper};
 
     fn is_value(text: &str) -> bool {
         let mut skipper = Skipper::new(text);
@@ -337,9 +347,9 @@ mod tests {
     }
 
     #[test]
-    fn nesting_is_skipped_up_to_its_bound() {
-        let nested = |depth: u32, outermost: [&str; 2], inner: [&str; 2]| {
-            let [open, close] = inner.map(|it| it.repeat(depth as usize - 1));
+    fn nesting_is_skipped_to_any_depth() {
+        let nested = |depth: usize, outermost: [&str; 2], inner: [&str; 2]| {
+            let [open, close] = inner.map(|it| it.repeat(depth - 1));
             let [first, last] = outermost;
             let text: String = [first, &*open, "1", &*close, last].concat();
             is_value(&text)
@@ -347,8 +357,8 @@ mod tests {
         let (array, object) = (["[", "]"], ["{\"a\":", "}"]);
         for (outermost, other) in [(array, object), (object, array)] {
             for inner in [array, object] {
-                for depth in 1..MAX_DEPTH + 3 {
-                    assert_eq!(nested(depth, outermost, inner), depth <= MAX_DEPTH);
+                for depth in 1..3 * Nesting::BITS {
+                    assert!(nested(depth, outermost, inner), "{depth}");
                     let mixed = [outermost[0], other[1]];
                     assert!(!nested(depth, mixed, inner), "{depth} {mixed:?}");
                 }
