@@ -90,7 +90,7 @@ impl Host for PutSinkCtx {
         let result = dispatcher
             .put(key, event, context, id, Stopwatch::start())
             .await;
-        Ok(result.map_err(|refused| {
+        Ok(result.map(drop).map_err(|refused| {
             current.refusal.replace(Some(refused.refusal));
             refused.error.into()
         }))

@@ -1,5 +1,7 @@
 //! Histograms with fixed buckets.
 
+use std::future::poll_fn;
+use std::pin::pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
@@ -82,6 +84,21 @@ impl Stopwatch {
         Self(cfg!(feature = "admin").then(Instant::now))
     }
 
+    /// Awaits `future`, and starts again if that was a wait: a clock is read only then.
+    pub(crate) async fn exclude_wait<F: Future>(&mut self, future: F) -> F::Output {
+        let (mut future, mut has_waited) = (pin!(future), false);
+        let output = poll_fn(|context| {
+            let polled = future.as_mut().poll(context);
+            has_waited |= polled.is_pending();
+            polled
+        });
+        let output = output.await;
+        if has_waited {
+            *self = Self::start();
+        }
+        output
+    }
+
     /// When it was started.
     pub(crate) fn started_at(self) -> Instant {
         self.0.unwrap_or_else(Instant::now)
@@ -139,10 +156,14 @@ impl Histogram {
     /// starts.
     pub(crate) fn observe_since(&self, start: Stopwatch) -> Stopwatch {
         let end = Stopwatch::start();
+        self.observe_between(start, end);
+        end
+    }
+
+    pub(crate) fn observe_between(&self, start: Stopwatch, end: Stopwatch) {
         if let (Some(start), Some(end)) = (start.0, end.0) {
             self.observe_time(end.duration_since(start));
         }
-        end
     }
 
     pub(crate) fn observe_time(&self, time: Duration) {
@@ -202,9 +223,23 @@ impl Observations {
 
 #[cfg(test)]
 mod tests {
+    use std::future::ready;
     use std::time::Duration;
 
-    use super::{Histogram, LATENCY_BUCKETS, MAX_BOUNDS, SIZE_BUCKETS};
+    use tokio::task::yield_now;
+
+    use super::{Histogram, LATENCY_BUCKETS, MAX_BOUNDS, SIZE_BUCKETS, Stopwatch};
+
+    #[cfg(feature = "admin")]
+    #[tokio::test]
+    async fn wait_is_excluded() {
+        let start = Stopwatch::start();
+        let mut stopwatch = start;
+        assert_eq!(stopwatch.exclude_wait(ready(1)).await, 1);
+        assert_eq!(stopwatch.started_at(), start.started_at());
+        stopwatch.exclude_wait(yield_now()).await;
+        assert!(stopwatch.started_at() > start.started_at());
+    }
 
     #[test]
     fn bounds_are_sorted_and_fit() {

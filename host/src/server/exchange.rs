@@ -22,7 +22,7 @@ pub(crate) struct Exchange<'a> {
     pub(crate) fields: PresentFields,
     pub(crate) reservation: Arc<BodyReservation>,
     entry: Option<Box<AccessEntry<'a>>>,
-    start: Stopwatch,
+    pub(crate) start: Stopwatch,
     is_invalid: bool,
     is_chunked: bool,
     has_connection: bool,
@@ -50,8 +50,8 @@ impl<'a> Exchange<'a> {
         }
     }
 
-    /// Ends with the response. Also returns when it was made.
-    pub(crate) fn end(self, mut response: Response) -> (Response, Instant) {
+    /// Ends with the response, and with the time at which the work on it ended. Returns both.
+    pub(crate) fn end(self, (mut response, end): (Response, Stopwatch)) -> (Response, Instant) {
         let Self {
             context,
             reservation,
@@ -72,7 +72,7 @@ impl<'a> Exchange<'a> {
         let refusals = &context.server.refusals;
         refusals.count_response(&mut response, || context.request_info());
         let metrics = context.server.metrics.shard();
-        let end = metrics.request_time.observe_since(self.start);
+        metrics.request_time.observe_between(self.start, end);
         if let Some(entry) = self.entry {
             entry.end(response.status().as_u16());
         }

@@ -94,7 +94,7 @@ impl PeerService {
                 // The put goes on.
                 EntryPoint::Protocol(_) | EntryPoint::WasiHttp(_) => Outcome::Unknown,
             };
-            respond(&outcome, context.request_id())
+            (respond(&outcome, context.request_id()), Stopwatch::start())
         });
         let (response, _) = exchange.end(response);
         response
@@ -118,12 +118,13 @@ impl PeerService {
         }
     }
 
+    /// The response to a request, and the end of the work on it.
     async fn respond(
         &self,
         request: Request<RequestBody>,
         invalid: Option<&Outcome>,
         exchange: &Exchange<'_>,
-    ) -> Response {
+    ) -> (Response, Stopwatch) {
         let reservation = &exchange.reservation;
         let limits = self.0.server.body_limits;
         let (mut head, incoming) = request.into_parts();
@@ -133,12 +134,13 @@ impl PeerService {
             Ok(()) => self.dispatch(&mut head, body, exchange).await,
             Err(outcome) => Err(outcome),
         };
-        match (reservation.limit_exceeded(), response) {
+        let response = match (reservation.limit_exceeded(), response) {
             // The guest saw the body end early, but not why.
             (Some(limit), _) => respond_to_exceeded(limit, limits, self.0.request_id()),
-            (None, Ok(response)) => response,
+            (None, Ok(response_and_end)) => return response_and_end,
             (None, Err(outcome)) => respond(&outcome, self.0.request_id()),
-        }
+        };
+        (response, Stopwatch::start())
     }
 
     /// Asks the authorizer, if there is one, and records who sent the request.
@@ -165,13 +167,13 @@ impl PeerService {
         })
     }
 
-    /// Calls a guest. Returns its response, or the outcome of a request that got none.
+    /// Calls a guest. Returns its response and the end of the work on it, or the outcome of a request that got none.
     async fn dispatch(
         &self,
         head: &mut Parts,
         body: LimitedBody,
         exchange: &Exchange<'_>,
-    ) -> Result<Response, Outcome> {
+    ) -> Result<(Response, Stopwatch), Outcome> {
         let Self(context) = self;
         let reservation = &exchange.reservation;
         let announced = body.size_hint().lower();
@@ -195,10 +197,15 @@ impl PeerService {
                     let (uri, headers) = (mem::take(&mut head.uri), mem::take(&mut head.headers));
                     context.put_context(uri, headers)
                 });
-                let body = body.collect().await;
+                // The clock is read again only after what may take long.
+                let mut start = match context.server.authorizer {
+                    Some(_) => Stopwatch::start(),
+                    None => exchange.start,
+                };
+                let body = start.exclude_wait(body.collect()).await;
                 let body = body.map_err(|_ended_early| Outcome::IncompleteBody)?;
                 let (shared, reservation) = (Arc::clone(context), Arc::clone(reservation));
-                let put = put(shared, body, put_context, reservation);
+                let put = put(shared, body, put_context, reservation, start);
                 DetachOnDrop::new(put, &context.state).await
             }
             EntryPoint::WasiHttp(_) => {
@@ -222,7 +229,7 @@ impl PeerService {
                     };
                     response.extensions_mut().insert(other);
                 }
-                Ok(response)
+                Ok((response, Stopwatch::start()))
             }
         }
     }
@@ -230,28 +237,28 @@ impl PeerService {
 
 /// Has a guest decode the body, puts the event, and, if that failed, has a guest make the response. No
 /// instance is held while the sink works. The body counts towards the quota until the end, since the event
-/// is a part of it.
+/// is a part of it. `start` is the end of the work before it. Returns the response and the end of the work on it.
 async fn put(
     context: Arc<ConnectionContext>,
     body: Bytes,
     put_context: Option<Box<PutContext>>,
     _reservation: Arc<BodyReservation>,
-) -> Result<Response, Outcome> {
+    start: Stopwatch,
+) -> Result<(Response, Stopwatch), Outcome> {
     let EntryPoint::Protocol(pool) = &context.server.entry_point else {
         unreachable!("the caller has matched it");
     };
     let metrics = &context.server.metrics;
     let pooled = pool.acquire().await;
     let mut pooled = pooled.map_err(|error| acquire_outcome(error, context.request_id()))?;
-    let start = Stopwatch::start();
     let decoded = pooled.instance.decode(body).await;
     let decoded_at = metrics.shard().guest_time.observe_since(start);
     let decoded = decoded.map_err(|error| trap_outcome(&error, &context))?;
     let permit = pooled.release();
-    let (response, refusal) = match decoded {
+    let (response, end, refusal) = match decoded {
         Err(response) => {
             let refusal = Refusal::from_response(response.status, &response.body);
-            (response, Some(Box::new(refusal)))
+            (response, decoded_at, Some(Box::new(refusal)))
         }
         Ok(put) => {
             let id = || context.request_id();
@@ -259,15 +266,15 @@ async fn put(
                 .dispatcher
                 .put(put.key, put.event, put_context, id, decoded_at);
             match putting.await {
-                Ok(()) => {
+                Ok(end) => {
                     metrics.shard().stored.increment();
-                    (put.stored, None)
+                    (put.stored, end, None)
                 }
                 // Boxed, since its size would be part of every put's future.
                 Err(refused) => {
                     let response = error_response(permit, refused.error, &context);
                     let response = Box::pin(response).await?;
-                    (response, Some(refused.refusal))
+                    (response, Stopwatch::start(), Some(refused.refusal))
                 }
             }
         }
@@ -283,7 +290,7 @@ async fn put(
         let refusals = &context.server.refusals;
         refusals.count_early(*refusal, &mut response, || context.request_info());
     }
-    Ok(response)
+    Ok((response, end))
 }
 
 async fn error_response(

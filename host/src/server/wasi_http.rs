@@ -104,6 +104,7 @@ async fn call(
     let EntryPoint::WasiHttp(pool) = &context.server.entry_point else {
         unreachable!("the caller has matched it");
     };
+    let start = Stopwatch::start();
     let mut pooled = match pool.acquire().await {
         Ok(pooled) => pooled,
         Err(error) => {
@@ -112,7 +113,6 @@ async fn call(
         }
     };
     let metrics = &context.server.metrics;
-    let start = Stopwatch::start();
     let dispatcher = &context.server.dispatcher;
     let put_context = dispatcher.needs_context().then(|| {
         let (uri, headers) = (request.uri().clone(), request.headers().clone());

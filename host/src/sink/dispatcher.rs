@@ -90,7 +90,8 @@ impl SinkDispatcher {
 }
 
 impl SequentialDispatcher {
-    /// Puts an event of the request with this id into the sink. `start` is the end of the work before it.
+    /// Puts an event of the request with this id into the sink. `start` is the end of the work before it. Returns the end
+    /// of the work of the sink.
     pub(crate) async fn put(
         &mut self,
         key: String,
@@ -98,7 +99,7 @@ impl SequentialDispatcher {
         context: Option<Box<PutContext>>,
         request_id: impl FnOnce() -> Option<RequestId>,
         start: Stopwatch,
-    ) -> Result<(), RefusedPut> {
+    ) -> Result<Stopwatch, RefusedPut> {
         self.key.clear();
         self.key.push_str(&key);
         let Self {
@@ -123,7 +124,7 @@ impl SequentialDispatcher {
             let put = pin!(AssertUnwindSafe(put).catch_unwind());
             timeout.run(put).await
         };
-        dispatcher.metrics.shard().sink_time.observe_since(start);
+        let end = dispatcher.metrics.shard().sink_time.observe_since(start);
         let result = match result {
             Some(Ok(result)) => result,
             Some(Err(panic)) => Err(PutError::Failed(panic_message(&*panic))),
@@ -145,7 +146,7 @@ impl SequentialDispatcher {
             let recent_events = &dispatcher.metrics.recent_events;
             recent_events.record(&self.key, pending);
         }
-        result.map_err(|error| self.refused(error))
+        result.map(|()| end).map_err(|error| self.refused(error))
     }
 
     fn refused(&self, error: PutError) -> RefusedPut {
@@ -171,7 +172,7 @@ impl ConnectionDispatcher {
         }
     }
 
-    /// Puts an event of the request with this id into the sink. `start` is the end of the work before it.
+    /// As [`SequentialDispatcher::put`].
     pub(crate) async fn put(
         &self,
         key: String,
@@ -179,7 +180,7 @@ impl ConnectionDispatcher {
         context: Option<Box<PutContext>>,
         request_id: impl FnOnce() -> RequestId,
         start: Stopwatch,
-    ) -> Result<(), RefusedPut> {
+    ) -> Result<Stopwatch, RefusedPut> {
         let idle = self.idle().take();
         let mut sequential = idle.unwrap_or_else(|| Box::new(self.dispatcher.sequential()));
         let request_id = || Some(request_id());
