@@ -2,11 +2,9 @@
 //!
 //! strace injects the errors of `accept`. Resources that are really used up are in `faults`.
 
-use std::process::{Command, Stdio};
-
 use rustix::process::Signal;
 
-use crate::support::{Peer, can_make};
+use crate::support::{Peer, can_make, no_strace};
 
 /// Errors of `accept`. On Linux they include pending network errors of the new connection.
 const ERRORS: [&str; 6] = [
@@ -17,13 +15,6 @@ const ERRORS: [&str; 6] = [
     "EPROTO",
     "ENETDOWN",
 ];
-
-fn no_strace() -> Option<&'static str> {
-    let mut strace = Command::new("strace");
-    let strace = strace.args(["-qq", "true"]).stderr(Stdio::null()).status();
-    let can = strace.is_ok_and(|status| status.success());
-    (!can).then_some("there is no strace that may trace: sudo apt-get install strace")
-}
 
 #[test]
 fn failed_accept_is_retried() {

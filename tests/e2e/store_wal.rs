@@ -8,9 +8,47 @@ use std::path::Path;
 use rusqlite::Connection as Database;
 use rustix::process::Signal;
 
-use crate::support::{Peer, run, wait_until};
+use crate::support::{Peer, can_make, no_strace, run, wait_until};
 
 const MEBIBYTE: u64 = 1 << 20;
+
+/// Since Linux 6.13 a file whose times were read gets a new one with its next write, which ext4 commits to its
+/// journal with each sync.
+#[test]
+fn puts_do_not_read_the_times_of_the_wal() {
+    if !can_make("tracing of calls", no_strace()) {
+        return;
+    }
+    let log = tempfile::NamedTempFile::new().expect("a file");
+    let path = log.path().to_str().expect("is Unicode");
+    // strace runs as a grandchild, so that the program stays a child of the test.
+    let launcher = [
+        "strace",
+        "-D",
+        "-f",
+        "-qq",
+        "-e",
+        "trace=statx,newfstatat,fsync",
+        "-o",
+        path,
+    ];
+    let peer = Peer::builder().launched_by(&launcher).start();
+    peer.put("first", "1").assert_created();
+    let calls = || fs::read_to_string(path).expect("is Unicode");
+    let before = calls().len();
+    peer.put("second", "2").assert_created();
+    let calls = calls().split_off(before);
+    assert!(calls.contains("fsync("), "{calls}");
+    let of_wal = calls.lines().filter(|line| line.contains("-wal\""));
+    let of_wal: Vec<_> = of_wal.collect();
+    assert!(!of_wal.is_empty(), "{calls}");
+    for call in of_wal {
+        assert!(call.contains("statx("), "{call}");
+        let asked = call.split(", {stx").next().unwrap_or_default();
+        let times = ["STATX_ALL", "STATX_BASIC_STATS", "TX_MTIME", "TX_CTIME"];
+        assert!(!times.iter().any(|time| asked.contains(time)), "{call}");
+    }
+}
 
 #[test]
 fn wal_beyond_its_limit_refuses_puts_until_the_reader_ends() {

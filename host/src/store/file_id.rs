@@ -7,6 +7,8 @@ use std::io;
 #[cfg(windows)]
 use std::io::ErrorKind;
 use std::path::Path;
+#[cfg(target_os = "linux")]
+use std::time::UNIX_EPOCH;
 use std::time::{Duration, SystemTime};
 
 /// Which file it is, whatever its name. The system may give the number of a file that was removed to
@@ -71,9 +73,41 @@ impl FileStamp {
 
 /// The file at a path where SQLite follows no link, if there is one.
 pub(super) fn id_at(path: &Path) -> Option<FileId> {
-    fs::symlink_metadata(path)
-        .ok()
-        .map(|found| FileId::of(&found))
+    id_and_bytes(path).ok().map(|(id, _)| id)
+}
+
+/// The file at a path where SQLite follows no link, and its size.
+///
+/// Does not read when the file was modified, unlike the standard library: since Linux 6.13 that would have the next
+/// write set a new time, which ext4 then commits to its journal with each sync.
+pub(super) fn id_and_bytes(path: &Path) -> io::Result<(FileId, u64)> {
+    #[cfg(target_os = "linux")]
+    if let Some(found) = id_and_bytes_without_times(path) {
+        return Ok(found);
+    }
+    let found = fs::symlink_metadata(path)?;
+    Ok((FileId::of(&found), found.len()))
+}
+
+/// `None` where the system does not tell it in this way; whoever asks then learns why.
+#[cfg(target_os = "linux")]
+fn id_and_bytes_without_times(path: &Path) -> Option<(FileId, u64)> {
+    use rustix::fs::{AtFlags, CWD, StatxFlags, makedev, statx};
+
+    let needed = StatxFlags::INO | StatxFlags::SIZE;
+    let asked = needed | StatxFlags::BTIME;
+    let found = statx(CWD, path, AtFlags::SYMLINK_NOFOLLOW, asked).ok()?;
+    let told = StatxFlags::from_bits_retain(found.stx_mask);
+    let created = || {
+        let seconds = u64::try_from(found.stx_btime.tv_sec).ok()?;
+        UNIX_EPOCH.checked_add(Duration::new(seconds, found.stx_btime.tv_nsec))
+    };
+    let id = FileId {
+        device: makedev(found.stx_dev_major, found.stx_dev_minor),
+        inode: found.stx_ino,
+        created: told.contains(StatxFlags::BTIME).then(created).flatten(),
+    };
+    told.contains(needed).then_some((id, found.stx_size))
 }
 
 #[cfg(unix)]
@@ -86,5 +120,32 @@ pub(super) fn read_at(file: &File, bytes: &mut [u8], place: u64) -> io::Result<(
     match std::os::windows::fs::FileExt::seek_read(file, bytes, place)? {
         read if read == bytes.len() => Ok(()),
         _ => Err(ErrorKind::UnexpectedEof.into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::{FileId, id_and_bytes};
+
+    #[test]
+    fn file_is_that_of_its_metadata() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("file");
+        fs::write(&path, "12345").expect("writes");
+        let metadata = fs::symlink_metadata(&path).expect("is there");
+        let (id, bytes) = id_and_bytes(&path).expect("is there");
+        assert_eq!((id, bytes), (FileId::of(&metadata), 5));
+        fs::remove_file(&path).expect("removes");
+        let error = id_and_bytes(&path).expect_err("is gone");
+        assert_eq!(error.kind(), std::io::ErrorKind::NotFound);
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn file_is_found_without_its_times() {
+        let directory = tempfile::tempdir().expect("a directory");
+        assert!(super::id_and_bytes_without_times(directory.path()).is_some());
     }
 }

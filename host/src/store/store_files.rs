@@ -9,7 +9,7 @@ use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
 use super::checkpoint_lock;
-use super::file_id::{FileId, FileStamp, id_at, links, read_at};
+use super::file_id::{FileId, FileStamp, id_and_bytes, id_at, links, read_at};
 use super::removed_file::{PathHandle, is_removed};
 use super::side_files::beside;
 use super::wal_generation::{WalGeneration, generation_of, generations_between};
@@ -120,17 +120,21 @@ impl StoreFiles {
 
     /// Holds that each name leads to the file that SQLite has open under it.
     pub(super) fn snapshot(&self) -> Result<FileSnapshot, FileChange> {
+        let with_id = |found: Metadata| (FileId::of(&found), found);
+        let database = |path, found: io::Result<Metadata>| {
+            self.check_identity(FileRole::Database, path, found.map(with_id), self.id)
+        };
         if self.path != self.database {
-            let found = fs::metadata(&self.path);
-            self.check_identity(FileRole::Database, &self.path, found, self.id)?;
+            database(&self.path, fs::metadata(&self.path))?;
         }
-        let found = self.find(FileRole::Database, &self.database, self.id)?;
-        let wal = self.find(FileRole::Wal, &self.wal, self.wal_id)?;
-        self.find(FileRole::Shm, &self.shm, self.shm_id)?;
+        let found = database(&self.database, fs::symlink_metadata(&self.database))?;
+        let (wal, shm) = (&self.wal, &self.shm);
+        let wal_bytes = self.check_identity(FileRole::Wal, wal, id_and_bytes(wal), self.wal_id)?;
+        self.check_identity(FileRole::Shm, shm, id_and_bytes(shm), self.shm_id)?;
         Ok(FileSnapshot {
             database: FileStamp::of(&found),
             links: links(&found),
-            wal_bytes: wal.len(),
+            wal_bytes,
         })
     }
 
@@ -206,25 +210,20 @@ impl StoreFiles {
         }
     }
 
-    /// The file at a path where SQLite follows no link.
-    fn find(&self, role: FileRole, path: &Path, id: FileId) -> Result<Metadata, FileChange> {
-        self.check_identity(role, path, fs::symlink_metadata(path), id)
-    }
-
-    fn check_identity(
+    fn check_identity<T>(
         &self,
         role: FileRole,
         path: &Path,
-        found: io::Result<Metadata>,
+        found: io::Result<(FileId, T)>,
         id: FileId,
-    ) -> Result<Metadata, FileChange> {
+    ) -> Result<T, FileChange> {
         let is_removed = || match role {
             FileRole::Database => self.handle.is_removed(),
             FileRole::Wal => is_removed(&self.wal_file),
             FileRole::Shm => false,
         };
         let event = match found {
-            Ok(found) if FileId::of(&found) == id => return Ok(found),
+            Ok((found, details)) if found == id => return Ok(details),
             Ok(_) => FileEvent::Replaced {
                 is_removed: is_removed(),
             },

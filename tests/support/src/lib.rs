@@ -57,7 +57,7 @@ pub use javascript_peer::JavaScriptPeer;
 pub use jco::{Jco, componentize};
 pub use lines::Lines;
 pub use npm::install as install_npm;
-pub use npm_package::installed_package;
+pub use npm_package::{built_package, installed_package};
 pub use own_disk::{no_own_disk, run_on_read_only_disk, serve_on_read_only_disk};
 pub use peer::{Peer, PeerBuilder};
 pub use process::{
@@ -65,7 +65,7 @@ pub use process::{
 };
 pub use runtime::Runtime;
 pub use scripted::{Exchange, ScriptedPeer};
-pub use skip::can_make;
+pub use skip::{can_make, no_strace};
 pub use wash::Wash;
 pub use wasmtime_serve::Wasmtime;
 #[cfg(feature = "library")]

@@ -5,6 +5,7 @@
 use std::env;
 use std::fs::OpenOptions;
 use std::io::Write as _;
+use std::process::{Command, Stdio};
 use std::thread;
 
 /// The environment variable with the file that skipped tests are appended to. `make test` prints it.
@@ -24,6 +25,14 @@ pub fn can_make(fault: &str, reason: Option<&str>) -> bool {
         None => format!("{fault}: {reason}\n"),
     });
     false
+}
+
+/// Why strace can't be used, if it can't.
+pub fn no_strace() -> Option<&'static str> {
+    let mut strace = Command::new("strace");
+    let strace = strace.args(["-qq", "true"]).stderr(Stdio::null()).status();
+    let can = strace.is_ok_and(|status| status.success());
+    (!can).then_some("there is no strace that may trace: sudo apt-get install strace")
 }
 
 /// Whether this is a run of continuous integration, as its services indicate.
