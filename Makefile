@@ -82,7 +82,7 @@ NATS_SYNC_INTERVAL ?=
 .PHONY: help run test skipped-tests faults node fault-tools admin-tools nats-server wasmtime wash ci ci-full setup install fmt clippy doc deny
 .PHONY: $(WASMTIME_VERSIONS:%=wasmtime-%)
 .PHONY: soak bench bench-endurance bench-micro bench-build bench-tools
-.PHONY: fuzz fuzz-short fuzz-run fuzz-checks fuzz-tools release-files release-check deb deb-check deb-tools image image-check image-tools package package-check
+.PHONY: fuzz fuzz-short fuzz-run fuzz-checks fuzz-tools release-files release-check publish-check deb deb-check deb-tools image image-check image-tools package package-check
 .PHONY: oci oci-check oci-tools reproducible semver
 
 help: ## List the targets
@@ -267,6 +267,7 @@ ci-full: ci ## Run ci, the checks of packages, then each fault and each fuzzer f
 	$(MAKE) image-check
 	$(MAKE) package-check
 	$(MAKE) semver
+	$(MAKE) publish-check
 	$(MAKE) release-check
 	$(MAKE) oci-check
 	$(MAKE) reproducible
@@ -367,6 +368,9 @@ release-check: release-files wasmtime ## Put an event through a component of a r
 	set -e; for version in $(WASMTIME_VERSIONS); do \
 	  tests/packages/serve.sh $(TARGET)/tools/wasmtime-$$version/wasmtime_cli/wasmtime $(DIST)/peer-directory.wasm; \
 	done
+
+publish-check: ## Publish a release to stand-ins, and check that a failure leaves no release that can be seen
+	tests/release/check.sh
 
 # Names of artifacts are those of packages for wkg, which have no dots. `peer` is the package of the interfaces.
 oci: release-files ## Write the components of a release as OCI artifacts into target/oci, for `skopeo` and `oras`
