@@ -5,7 +5,8 @@
 //! `wkg`, wasmCloud and Spin pull. The same input gives the same bytes.
 
 use std::env;
-use std::fs;
+use std::fs::{self, DirEntry};
+use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
@@ -25,6 +26,12 @@ const OS: &str = "wasip2";
 
 /// The prefix of annotations.
 const ANNOTATION: &str = "org.opencontainers.image";
+
+/// What an OCI layout has. A directory with something else is not removed.
+const ENTRIES: [&str; 3] = ["blobs", "index.json", "oci-layout"];
+
+/// The end of the name of a layout that is being written.
+const PARTIAL: &str = ".partial";
 
 fn main() -> Result<()> {
     let arguments: Vec<String> = env::args().skip(1).collect();
@@ -49,18 +56,31 @@ fn main() -> Result<()> {
     layout.finish(&manifests)
 }
 
-/// A directory with blobs, each under its digest.
-struct Layout(PathBuf);
+/// A directory with blobs, each under its digest. It is written beside its place, so that a run that ends early leaves
+/// neither a part of a layout there nor blobs for the next run.
+struct Layout {
+    place: PathBuf,
+    partial: PathBuf,
+}
 
 impl Layout {
-    /// An empty one, in the place of an earlier one.
-    fn create(directory: &Path) -> Result<Self> {
-        if directory.join("oci-layout").exists() {
-            fs::remove_dir_all(directory)?;
+    /// An empty one, which takes the place of an earlier one when it is finished.
+    fn create(place: &Path) -> Result<Self> {
+        let entries = entries(place)?;
+        if let Some(other) = entries
+            .iter()
+            .find(|name| !ENTRIES.contains(&name.as_str()))
+        {
+            bail!("{} is not an OCI layout: it has {other}", place.display());
         }
-        fs::create_dir_all(directory.join("blobs/sha256"))
-            .with_context(|| format!("cannot create {}", directory.display()))?;
-        Ok(Self(directory.to_owned()))
+        let mut partial = place.as_os_str().to_owned();
+        partial.push(PARTIAL);
+        let partial = PathBuf::from(partial);
+        remove(&partial)?;
+        fs::create_dir_all(partial.join("blobs/sha256"))
+            .with_context(|| format!("cannot create {}", partial.display()))?;
+        let place = place.to_owned();
+        Ok(Self { place, partial })
     }
 
     /// Adds an artifact. Returns the descriptor of its manifest.
@@ -93,7 +113,7 @@ impl Layout {
     /// Writes a blob. Returns its descriptor.
     fn blob(&self, media_type: &str, bytes: &[u8]) -> Result<Value> {
         let digest = format!("{:x}", Sha256::digest(bytes));
-        fs::write(self.0.join("blobs/sha256").join(&digest), bytes)?;
+        fs::write(self.partial.join("blobs/sha256").join(&digest), bytes)?;
         Ok(json!({
             "mediaType": media_type,
             "digest": format!("sha256:{digest}"),
@@ -101,12 +121,35 @@ impl Layout {
         }))
     }
 
-    fn finish(&self, manifests: &[Value]) -> Result<()> {
+    fn finish(self, manifests: &[Value]) -> Result<()> {
         let index = json!({ "schemaVersion": 2, "mediaType": INDEX, "manifests": manifests });
         let version = json!({ "imageLayoutVersion": "1.0.0" });
-        fs::write(self.0.join("index.json"), index.to_string())?;
-        fs::write(self.0.join("oci-layout"), version.to_string())?;
-        Ok(())
+        fs::write(self.partial.join("index.json"), index.to_string())?;
+        fs::write(self.partial.join("oci-layout"), version.to_string())?;
+        remove(&self.place)?;
+        fs::rename(&self.partial, &self.place)
+            .with_context(|| format!("cannot rename {}", self.partial.display()))
+    }
+}
+
+/// The names in a directory. None if it does not exist.
+fn entries(directory: &Path) -> Result<Vec<String>> {
+    let names = match fs::read_dir(directory) {
+        Ok(names) => names,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(error).context(format!("cannot list {}", directory.display())),
+    };
+    let text = |name: io::Result<DirEntry>| Ok(name?.file_name().to_string_lossy().into_owned());
+    names.map(text).collect()
+}
+
+/// Removes a directory, if it exists.
+fn remove(directory: &Path) -> Result<()> {
+    match fs::remove_dir_all(directory) {
+        Err(error) if error.kind() != ErrorKind::NotFound => {
+            Err(error).context(format!("cannot remove {}", directory.display()))
+        }
+        _ => Ok(()),
     }
 }
 
@@ -150,6 +193,10 @@ fn annotations(wasm: &[u8], version: &str, created: &str) -> Result<Map<String, 
         (
             "licenses",
             text(metadata.licenses.as_ref().map(ToString::to_string)),
+        ),
+        (
+            "url",
+            text(metadata.homepage.as_ref().map(ToString::to_string)),
         ),
         (
             "source",
