@@ -12,6 +12,14 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use build::nested_cargo::{nested_cargo, nested_target, run, write_profile};
+use build::toolchain::{Toolchain, find_linker, rustc_version};
+
+mod build {
+    pub(super) mod nested_cargo;
+    pub(super) mod toolchain;
+}
+
 const TARGET: &str = "wasm32-unknown-unknown";
 const ENCODER: &str = "alldata-peer-component-encoder";
 const READY_COMPONENTS: &str = "ALLDATA_PEER_BUILD_COMPONENTS";
@@ -53,7 +61,7 @@ const PACKED_COMPONENTS: &str = "components";
 const COMMIT: &str = "BUILD_COMMIT";
 const WASMTIME: &str = "BUILD_WASMTIME";
 
-/// The address of the source code in the metadata of components.
+/// The address of the source code in the metadata of compositions, where there is one.
 const SOURCE_URL: &str = "BUILD_SOURCE_URL";
 
 /// The variable that sets the commit where there is no git.
@@ -79,10 +87,6 @@ const SOURCES: [&str; 9] = [
     "Cargo.lock",
 ];
 
-/// Where Debian's packages `rustc-web` and `cargo-web` put their programs.
-const DEBIAN_RUSTC: &str = "/usr/bin/rustc";
-const DEBIAN_CARGO: &str = "/usr/bin/cargo";
-
 /// The stack of a component, in bytes: nothing in them recurses. The linker's own choice of a
 /// megabyte would be most of what an instance has to be given and to be cleared of.
 const STACK: &str = "link-arg=-zstack-size=65536";
@@ -96,17 +100,8 @@ const MEMORY: &str = "link-arg=--initial-memory=262144";
 /// as long.
 const GUEST_RUSTFLAGS: &str = "-Ctarget-feature=+simd128";
 
-/// Names under which the linker of LLVM stands on the path, as Debian and others install it.
-const LINKERS: [&str; 4] = ["rust-lld", "wasm-ld", "wasm-ld-19", "wasm-ld-16"];
-
-const HOW_TO_MEND: &str = "\
-no compiler here can build for wasm32-unknown-unknown. Either of these mends it:
-  with rustup:  rustup target add wasm32-unknown-unknown
-  on Debian:    apt-get install --no-install-recommends rustc-web cargo-web rust-web-src
-Or set ALLDATA_PEER_BUILD_COMPONENTS to a directory of components that were built elsewhere:
-peer.wasm, and for the program forward.wasm, directory.wasm, keyvalue-spin.wasm,
-keyvalue-wasmcloud.wasm, peer-wasi-0.3.wasm, forward-wasi-0.3.wasm and directory-wasi-0.3.wasm,
-as such a build leaves them in target.";
+/// The variable that sets the linker of components.
+const LINKER: &str = "CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_LINKER";
 
 fn main() {
     let components = PathBuf::from(variable("OUT_DIR")).join("components");
@@ -135,16 +130,19 @@ fn main() {
         println!("cargo::rerun-if-changed={}", root.join(source).display());
     }
     let toolchain = Toolchain::find();
+    let (profile, encoder) = (write_profile(&root), build_encoder(&root));
     for (package, features, file) in wanted {
-        let module = build(&root, &toolchain, package, features);
-        encode(&root, &toolchain, &module, &components.join(file));
+        let module = build(&root, &toolchain, &profile, package, features);
+        encode(&encoder, &toolchain, &module, &components.join(file));
     }
 }
 
 /// Passes the commit and the version of wasmtime to the program. The commit is in release builds only, so that a
 /// commit is no reason to build again while developing. `ALLDATA_PEER_BUILD_COMMIT` sets it where there is no git.
 fn describe_version(root: &Path, is_packed: bool) {
-    println!("cargo::rustc-env={SOURCE_URL}={}", source_url());
+    if let Some(url) = source_url() {
+        println!("cargo::rustc-env={SOURCE_URL}={url}");
+    }
     println!("cargo::rerun-if-env-changed={GIVEN_COMMIT}");
     let is_release = env::var("PROFILE").is_ok_and(|profile| profile == "release");
     let commit = env::var(GIVEN_COMMIT).ok().or_else(|| {
@@ -203,67 +201,33 @@ fn copy(from: &Path, to: &Path) {
     }
 }
 
-/// A compiler that can build the guest.
-struct Toolchain {
-    cargo: OsString,
-    rustc: OsString,
-    /// Whether the target's library is built from source, because there is no built one.
-    build_std: bool,
-}
-
-impl Toolchain {
-    fn find() -> Self {
-        let (cargo, rustc) = (variable("CARGO"), variable("RUSTC"));
-        let candidates = [(cargo, rustc), (DEBIAN_CARGO.into(), DEBIAN_RUSTC.into())];
-        for (cargo, rustc) in candidates {
-            for build_std in [false, true] {
-                if has_library(&rustc, build_std) {
-                    return Self {
-                        cargo,
-                        rustc,
-                        build_std,
-                    };
-                }
-            }
-        }
-        fail(HOW_TO_MEND);
-    }
-}
-
-fn has_library(rustc: &OsString, source: bool) -> bool {
-    let directory = if source {
-        print(rustc, &["--print", "sysroot"])
-            .map(|sysroot| sysroot.join("lib/rustlib/src/rust/library/core/src"))
-    } else {
-        print(rustc, &["--print", "target-libdir", "--target", TARGET])
-    };
-    directory.is_some_and(|directory| directory.is_dir())
-}
-
-/// What a compiler prints, as a path. `None` where there is no such compiler.
-fn print(rustc: &OsString, arguments: &[&str]) -> Option<PathBuf> {
-    let output = Command::new(rustc).args(arguments).output().ok()?;
-    let text = String::from_utf8(output.stdout).ok()?;
-    output.status.success().then(|| PathBuf::from(text.trim()))
-}
-
 /// Builds the module of a package.
-fn build(root: &Path, toolchain: &Toolchain, package: &str, features: &str) -> PathBuf {
+fn build(
+    root: &Path,
+    toolchain: &Toolchain,
+    profile: &Path,
+    package: &str,
+    features: &str,
+) -> PathBuf {
     let mut cargo = nested_cargo(root, &toolchain.cargo, &toolchain.rustc);
     cargo
         .env("CARGO_ENCODED_RUSTFLAGS", GUEST_RUSTFLAGS)
         .args(["rustc", "--locked", "--package", package])
         .args(["--features", features])
+        .arg("--config")
+        .arg(profile)
         .args(["--profile", "guest", "--target", TARGET])
         .args(["--lib", "--crate-type", "cdylib"]);
     if toolchain.build_std {
         cargo
             .env("RUSTC_BOOTSTRAP", "1")
             .arg("-Zbuild-std=core,alloc");
-        if let Some(linker) = find_linker() {
-            cargo.env("CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_LINKER", linker);
-        }
     }
+    // Always, so that it is not the linker of a configuration file.
+    match find_linker() {
+        Some(linker) => cargo.env(LINKER, linker),
+        None => cargo.env_remove(LINKER),
+    };
     cargo.args(["--", "-C", STACK, "-C", MEMORY]);
     run(cargo, &format!("building {package}"));
     nested_target()
@@ -272,90 +236,47 @@ fn build(root: &Path, toolchain: &Toolchain, package: &str, features: &str) -> P
         .join(format!("{}.wasm", package.replace('-', "_")))
 }
 
-/// A cargo of its own, with a target directory of its own, so that it neither waits for the lock of the outer run nor
-/// inherits its flags and wrappers.
-fn nested_cargo(root: &Path, program: &OsString, rustc: &OsString) -> Command {
-    let mut cargo = Command::new(program);
-    for (name, _) in env::vars_os() {
-        let name = name.to_string_lossy();
-        if name.starts_with("CARGO_ENCODED") || name.starts_with("RUSTC") || name == "RUSTFLAGS" {
-            cargo.env_remove(&*name);
-        }
-    }
+/// Builds the encoder for this machine, by the compiler of the host. It is run without `cargo run`, which would run it by a
+/// runner of the user's.
+fn build_encoder(root: &Path) -> PathBuf {
+    let host = variable("HOST");
+    let mut cargo = nested_cargo(root, &variable("CARGO"), &variable("RUSTC"));
     cargo
-        .current_dir(root)
-        .env("RUSTC", rustc)
-        .env("CARGO_TARGET_DIR", nested_target());
-    cargo
+        .args(["build", "--quiet", "--locked", "--package", ENCODER])
+        .arg("--target")
+        .arg(&host)
+        // It takes a tenth of a second for a component as it is, and half of the time to be built.
+        .args(["--config", "profile.dev.package.'*'.opt-level=0"]);
+    run(cargo, &format!("building {ENCODER}"));
+    let program = format!("{ENCODER}{}", env::consts::EXE_SUFFIX);
+    nested_target().join(host).join("debug").join(program)
 }
 
-fn nested_target() -> PathBuf {
-    PathBuf::from(variable("OUT_DIR")).join("guest")
-}
-
-fn run(mut cargo: Command, task: &str) {
-    match cargo.status() {
-        Ok(status) if status.success() => {}
-        Ok(status) => fail(&format!("{task} ended with {status}")),
-        Err(error) => fail(&format!(
-            "cannot run {}: {error}",
-            cargo.get_program().display()
-        )),
-    }
-}
-
-/// The active toolchain's own linker, or LLVM's on the path.
-fn find_linker() -> Option<PathBuf> {
-    let sysroot = print(&variable("RUSTC"), &["--print", "sysroot"])?;
-    let own = sysroot
-        .join("lib/rustlib")
-        .join(variable("HOST"))
-        .join("bin/rust-lld");
-    let path = env::var_os("PATH").unwrap_or_default();
-    let on_path =
-        env::split_paths(&path).flat_map(|directory| LINKERS.map(|name| directory.join(name)));
-    std::iter::once(own)
-        .chain(on_path)
-        .find(|linker| linker.is_file())
-}
-
-/// Encodes a module as the component of this file, with its metadata. The encoder is built for this machine, by the
-/// compiler of the host.
-fn encode(root: &Path, toolchain: &Toolchain, module: &Path, component: &Path) {
+/// Encodes a module as the component of this file, with its metadata.
+fn encode(encoder: &Path, toolchain: &Toolchain, module: &Path, component: &Path) {
     let file = component.file_stem().unwrap_or_default().to_string_lossy();
     let (name, description) = match file.strip_prefix("peer") {
         Some(rest) => (format!("alldata-peer{rest}"), "AllData peer"),
         None => (format!("alldata-sink-{file}"), "Sink of AllData peers"),
     };
     let text = |name| variable(name).to_string_lossy().into_owned();
-    let mut cargo = nested_cargo(root, &variable("CARGO"), &variable("RUSTC"));
-    cargo
-        .args(["run", "--quiet", "--locked", "--package", ENCODER])
-        .args(["--target", &text("HOST")])
-        // It takes a tenth of a second for a component as it is, and half of the time to be built.
-        .args(["--config", "profile.dev.package.'*'.opt-level=0", "--"])
+    let mut command = Command::new(encoder);
+    command
         .args([module, component])
         .args([&name, &rustc_version(&toolchain.rustc)])
         .arg(format!("version={}", text("CARGO_PKG_VERSION")))
         .arg(format!("licenses={}", text("CARGO_PKG_LICENSE")))
-        .arg(format!("source={}", source_url()))
+        .arg(format!("homepage={}", text("CARGO_PKG_HOMEPAGE")))
+        .args(source_url().map(|url| format!("source={url}")))
         .arg(format!("description={description}"));
-    run(cargo, &format!("encoding {}", module.display()));
+    run(command, &format!("encoding {}", module.display()));
 }
 
-/// The number in `rustc 1.95.0 (59807616e 2026-04-14)`.
-fn rustc_version(rustc: &OsString) -> String {
-    let text = print(rustc, &["--version"]).unwrap_or_default();
-    let text = text.to_string_lossy();
-    text.split(' ').nth(1).unwrap_or(UNKNOWN).to_owned()
-}
-
-/// The repository of the package, or else its homepage.
-fn source_url() -> String {
-    ["CARGO_PKG_REPOSITORY", "CARGO_PKG_HOMEPAGE"]
-        .iter()
-        .find_map(|name| env::var(name).ok().filter(|url| !url.is_empty()))
-        .unwrap_or_else(|| fail("the package has neither a repository nor a homepage"))
+/// The repository of the package, if it has one: the homepage is that of AllData, which is not where this source is.
+fn source_url() -> Option<String> {
+    env::var("CARGO_PKG_REPOSITORY")
+        .ok()
+        .filter(|url| !url.is_empty())
 }
 
 fn variable(name: &str) -> OsString {

@@ -9,11 +9,15 @@ mkdir -p "$2" && directory=$(realpath "$2") here=$(dirname "$(realpath "$0")")
 engine() { buildah --storage-driver vfs --root "$directory/storage" --runroot "$directory/run" "$@"; }
 trap 'rm -rf "$directory/storage" "$directory/run" "$directory/context"' EXIT
 rm -rf "$directory/oci" "$directory/alldata-peer.tar"
+field() { sed -n "s/^$1 = \"\(.*\)\"/\1/p" "$here/../../$2"; }
+# Before the first release there is no public source: RELEASING.md.
+source=$(field repository host/Cargo.toml)
 engine build --quiet --isolation chroot --format docker --file "$here/Containerfile" --tag alldata-peer \
   --label org.opencontainers.image.title=alldata-peer \
   --label 'org.opencontainers.image.description=AllData peer server' \
   --label org.opencontainers.image.licenses=MIT \
-  --label org.opencontainers.image.source=https://github.com/tristanls/alldata \
+  --label "org.opencontainers.image.url=$(field homepage Cargo.toml)" \
+  ${source:+--label "org.opencontainers.image.source=$source"} \
   --label "org.opencontainers.image.version=$version" \
   --label "org.opencontainers.image.revision=$revision" "$directory/context" > /dev/null
 engine push --quiet --format v2s2 alldata-peer "docker-archive:$directory/alldata-peer.tar:alldata-peer:$version"

@@ -42,7 +42,10 @@ program completions fish | text usr/share/fish/vendor_completions.d/alldata-peer
 documents=usr/share/doc/alldata-peer
 {
   printf 'Format: https://www.debian.org/doc/packaging-manuals/copyright-format/1.0/\n'
-  printf 'Upstream-Name: alldata-peer-server-http\nSource: https://github.com/tristanls/alldata\n\n'
+  printf 'Upstream-Name: alldata-peer-server-http\n'
+  # Before the first release there is no public source: RELEASING.md.
+  sed -n 's/^repository = "\(.*\)"/Source: \1/p' host/Cargo.toml
+  printf '\n'
   printf 'Files: *\nCopyright: 2026 The alldata-peer-server-http developers\nLicense: Expat\n'
   sed -n '/^Permission/,$p' LICENSE | sed 's/^$/./; s/^/ /'
 } | text $documents/copyright

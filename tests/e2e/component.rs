@@ -55,7 +55,7 @@ fn component_contains_no_path_of_the_build_machine() {
 
 /// Asks the library of `wasm-tools metadata show`.
 #[test]
-fn components_have_name_version_licence_source_and_compiler() {
+fn components_have_name_version_licence_homepage_and_compiler() {
     let directory = tempdir().expect("makes a directory");
     let file = directory.path().join("peer.wasm");
     let path = file.to_str().expect("is text");
@@ -90,8 +90,15 @@ fn assert_metadata(component: &Described, name: &str) {
     assert_eq!(text(version), env!("CARGO_PKG_VERSION"), "{name}");
     let licenses = metadata.licenses.as_ref().map(ToString::to_string);
     assert_eq!(text(licenses), env!("CARGO_PKG_LICENSE"), "{name}");
+    let homepage = metadata.homepage.as_ref().map(ToString::to_string);
+    assert_eq!(text(homepage), env!("CARGO_PKG_HOMEPAGE"), "{name}");
+    // Empty before there is a public repository.
     let source = metadata.source.as_ref().map(ToString::to_string);
-    assert!(text(source).starts_with("https://"), "{name}");
+    assert_eq!(
+        source.unwrap_or_default(),
+        env!("CARGO_PKG_REPOSITORY"),
+        "{name}"
+    );
     let description = metadata.description.as_ref().map(ToString::to_string);
     assert!(text(description).contains("AllData peer"), "{name}");
     let producers = metadata.producers.as_ref().expect("has producers");

@@ -78,6 +78,20 @@ fn wit_package_has_licence_and_homepage_of_workspace() {
     }
 }
 
+/// The homepage is that of AllData, and not where this source is.
+#[test]
+fn wit_package_has_source_only_with_repository() {
+    let value = |file: &str, name: &str| {
+        let text = fs::read_to_string(root().join(file)).expect("reads");
+        let found = text.lines().find_map(|line| line.strip_prefix(name));
+        found.map(|value| value.trim_start_matches([' ', '=']).to_owned())
+    };
+    assert_eq!(
+        value("wkg.toml", "source"),
+        value("host/Cargo.toml", "repository")
+    );
+}
+
 /// The versions in a file that stand after this text.
 fn versions(file: &str, before: &str) -> Vec<String> {
     let text = fs::read_to_string(root().join(file)).expect("reads");

@@ -10,7 +10,9 @@ use clap::ValueEnum as _;
 use sha2::{Digest as _, Sha256};
 use wac_graph::types::{Package, Types};
 use wac_graph::{CompositionGraph, EncodeOptions, PlugError, Processor};
-use wasm_metadata_wac::{AddMetadata, AddMetadataField, Description, Licenses, Source, Version};
+use wasm_metadata_wac::{
+    AddMetadata, AddMetadataField, Description, Homepage, Licenses, Source, Version,
+};
 
 use crate::arguments::{BuiltInSink, Component, Wasi};
 use crate::built_in;
@@ -160,7 +162,10 @@ fn describe(composed: &[u8], sink: &str) -> Result<Vec<u8>> {
     metadata.name = AddMetadataField::Set(format!("alldata-peer-{sink}"));
     metadata.version = AddMetadataField::Set(Version::new(env!("CARGO_PKG_VERSION")));
     metadata.licenses = AddMetadataField::Set(Licenses::new(env!("CARGO_PKG_LICENSE"))?);
-    metadata.source = AddMetadataField::Set(Source::new(env!("BUILD_SOURCE_URL"))?);
+    metadata.homepage = AddMetadataField::Set(Homepage::new(env!("CARGO_PKG_HOMEPAGE"))?);
+    if let Some(url) = option_env!("BUILD_SOURCE_URL") {
+        metadata.source = AddMetadataField::Set(Source::new(url)?);
+    }
     metadata.description = AddMetadataField::Set(Description::new("AllData peer with a sink"));
     metadata.to_wasm(composed)
 }
