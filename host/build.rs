@@ -12,7 +12,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use build::nested_cargo::{nested_cargo, nested_target, run, write_profile};
+use build::nested_cargo::{
+    STD_FEATURES, UNSTABLE, nested_cargo, nested_target, run, write_profile,
+};
 use build::toolchain::{Toolchain, find_linker, rustc_version};
 
 mod build {
@@ -217,11 +219,12 @@ fn build(
         .arg("--config")
         .arg(profile)
         .args(["--profile", "guest", "--target", TARGET])
-        .args(["--lib", "--crate-type", "cdylib"]);
+        .args(["--lib", "--crate-type", "cdylib"])
+        .args(UNSTABLE.iter().flat_map(|setting| ["--config", setting]));
     if toolchain.build_std {
         cargo
             .env("RUSTC_BOOTSTRAP", "1")
-            .arg("-Zbuild-std=core,alloc");
+            .args(["-Zbuild-std=core,alloc", STD_FEATURES]);
     }
     // Always, so that it is not the linker of a configuration file.
     match find_linker() {

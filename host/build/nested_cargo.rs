@@ -34,6 +34,16 @@ const OPT_LEVEL: &str = "opt-level = \"s\"\n";
 const OPT_LEVEL_OF_FAST: &str = "opt-level = 3\n";
 const FAST: [&str; 2] = ["dlmalloc", "simdutf8"];
 
+/// Nightly settings of profiles, which `[unstable]` of a configuration file turns on where cargo takes them: it does
+/// when it builds the library from source.
+pub(crate) const UNSTABLE: [&str; 2] = [
+    "unstable.codegen-backend=false",
+    "unstable.profile-rustflags=false",
+];
+
+/// The features of that library which are cargo's own choice. As a flag, they win over `[unstable]`.
+pub(crate) const STD_FEATURES: &str = "-Zbuild-std-features=panic-unwind,backtrace,default";
+
 /// The variables that change what cargo builds, by the beginnings of their names, but for `KEPT`.
 const SETTINGS: [&str; 8] = [
     "CARGO_BUILD_",

@@ -58,6 +58,8 @@ linker = "false"
 rustflags = ["-Cdebug-assertions=yes"]
 [target.'cfg(all())']
 runner = "false"
+[unstable]
+build-std-features = ["optimize_for_size"]
 TOML
 build another-clone/in-a-folder-with-a-longer-name CARGO_PROFILE_RELEASE_OPT_LEVEL=1 CARGO_PROFILE_RELEASE_OVERFLOW_CHECKS=true \
   CARGO_PROFILE_GUEST_OPT_LEVEL=3 CARGO_PROFILE_GUEST_PACKAGE_ARRAYVEC_OPT_LEVEL=0 CARGO_INCREMENTAL=1 CARGO_BUILD_RUSTC_WRAPPER=false \
