@@ -47,6 +47,13 @@ pub(super) fn installed() -> &'static Path {
     })
 }
 
+/// The directory that the package is built and packed in. Parallel tests read it.
+#[must_use]
+pub fn built_package() -> PathBuf {
+    let built = installed().parent();
+    built.expect("has a parent").to_owned()
+}
+
 /// The package as it is installed.
 #[must_use]
 pub fn installed_package() -> PathBuf {
