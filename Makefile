@@ -18,6 +18,9 @@ SOAK_KILL_SECONDS ?= 60
 SOAK_SEED ?=
 BENCH := $(TARGET)/release/alldata-peer-bench
 
+# What the build of the npm package makes, and the benchmark program looks for.
+NPM_BUILD := deploy/javascript/lib/generated
+
 # The fuzz targets, the seconds for each, the toolchain (a nightly one), and the program that the target `socket`
 # connects to. Cargo builds that program with the arguments FUZZ_BUILD, unless they are empty.
 FUZZ_TARGETS ?= decode same_event socket
@@ -79,9 +82,9 @@ nothing = { echo 'make $(1): $(2), nothing checked' >&2; test -z '$(REQUIRE_TOOL
 NATS_SERVER ?=
 NATS_SYNC_INTERVAL ?=
 
-.PHONY: help run test skipped-tests faults node fault-tools admin-tools nats-server wasmtime wash ci ci-full setup install fmt clippy doc deny
+.PHONY: help run test skipped-tests faults node fault-tools admin-tools nats-server wasmtime wash ci ci-full otlp-check setup install fmt clippy doc deny
 .PHONY: $(WASMTIME_VERSIONS:%=wasmtime-%)
-.PHONY: soak bench bench-endurance bench-micro bench-build bench-tools
+.PHONY: soak bench bench-endurance bench-micro bench-build bench-npm bench-tools
 .PHONY: fuzz fuzz-short fuzz-run fuzz-checks fuzz-tools release-files release-check publish-check deb deb-check deb-tools image image-check image-tools package package-check
 .PHONY: oci oci-check oci-tools reproducible semver
 
@@ -199,9 +202,15 @@ bench-micro: setup ## Measure each part of a put by itself
 
 bench-build: setup
 	$(CARGO) build --locked --release --package $(PACKAGE) --package alldata-peer-bench
-	@if command -v npm >/dev/null; then \
-	  $(PEER) component -o deploy/javascript/peer.wasm && \
-	  cd deploy/javascript && npm ci --silent && npm run --silent build || true; \
+	@$(MAKE) --no-print-directory bench-npm
+
+# Without npm or its registry, the results have no row of the npm package: an earlier build is not measured.
+bench-npm:
+	@rm -rf $(NPM_BUILD)
+	@if ! { command -v npm && $(PEER) component -o deploy/javascript/peer.wasm && \
+	    npm ci --prefix deploy/javascript --loglevel error && npm run --prefix deploy/javascript --silent build; } >/dev/null; then \
+	  rm -rf $(NPM_BUILD); \
+	  echo 'make bench-npm: the npm package is not built, the rows of the npm package will be missing' >&2; \
 	fi
 
 # wrk is required. Without one of the others, its rows are missing in the results.
@@ -263,6 +272,7 @@ ci: fmt clippy test fuzz-short doc deny ## Run all checks that a change must pas
 
 # For a release: takes too long for each change.
 ci-full: ci ## Run ci, the checks of packages, then each fault and each fuzzer for FULL_SECONDS (60)
+	$(MAKE) otlp-check
 	$(MAKE) deb-check
 	$(MAKE) image-check
 	$(MAKE) package-check
@@ -273,6 +283,15 @@ ci-full: ci ## Run ci, the checks of packages, then each fault and each fuzzer f
 	$(MAKE) reproducible
 	$(MAKE) faults SECONDS=$(FULL_SECONDS)
 	$(MAKE) fuzz FUZZ_SECONDS=$(FULL_SECONDS)
+
+# In the target directory of `make ci`: with the features of the whole workspace, only what the feature adds is compiled.
+OTLP := --locked --workspace --features $(PACKAGE)/otlp --test otlp
+
+otlp-check: setup ## Lint and test the cargo feature otlp, the export of traces
+	$(CARGO) clippy $(OTLP) --lib --bin alldata-peer -- -D warnings
+	$(CARGO) clippy --locked --package $(PACKAGE) --no-default-features --features cli,otlp -- -D warnings
+	$(CARGO) test $(OTLP)
+	$(CARGO) test --locked --workspace --features $(PACKAGE)/otlp --bin alldata-peer otlp::
 
 deb: setup ## Make the Debian package of the program in target/debian
 	$(CARGO) build --locked --release --package $(PACKAGE) --bin alldata-peer

@@ -111,7 +111,7 @@ fn search(name: &str, installed: &Path) -> Option<PathBuf> {
 /// The npm package of this repository, if the Makefile has built it.
 fn npm_package() -> Option<PathBuf> {
     let package = Path::new(NPM_PACKAGE);
-    let is_built = package.join("lib/generated").is_dir();
+    let is_built = package.join("lib/generated/protocol.core.wasm").is_file();
     if !is_built {
         eprintln!("the npm package is not built: what needs it is left out");
     }

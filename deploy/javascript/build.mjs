@@ -3,6 +3,8 @@
 //     alldata-peer component -o peer.wasm
 //     npm ci && npm run build && npm pack
 //
+// `npm pack` builds again, by `--check`, and compares: an old module answers otherwise than the component.
+//
 // The component also exports `wasi:http/incoming-handler`, which the package does not use. It is removed first:
 // what is left imports nothing, and has half of the size.
 
@@ -33,22 +35,34 @@ const generated = join(here, "lib/generated");
 const module = join(generated, "protocol.core.wasm");
 
 if (process.argv[2] === "--check") {
-  if (!exists(module)) fail("lib/generated/ is missing: run `npm run build` first.");
+  check();
 } else {
   build();
 }
 
 function build() {
+  const reduced = currentModule();
+  rmSync(generated, { recursive: true, force: true });
+  mkdirSync(generated);
+  writeFileSync(module, reduced);
+  report();
+}
+
+/** Fails unless lib/generated/ is what a build makes now. */
+function check() {
+  if (!exists(module)) fail("lib/generated/ is missing: run `npm run build` first.");
+  const isCurrent = currentModule().equals(readFileSync(module));
+  if (!isCurrent) fail("lib/generated/ is built from another component than peer.wasm: run `npm run build` again.");
+}
+
+/** What the package has of the component. */
+function currentModule() {
   const file = join(here, "peer.wasm");
   if (!exists(file)) fail(`peer.wasm is missing in ${here}: run \`alldata-peer component -o peer.wasm\` there first.`);
   const hasProtocol = (core) => names(WebAssembly.Module.exports(new WebAssembly.Module(core))).includes(EXPORTS[0]);
   const core = coreModules(readFileSync(file)).find(hasProtocol);
   if (core === undefined) fail(`peer.wasm exports no ${INTERFACE}: is it composed with a sink?`);
-  const reduced = withoutWasi(core);
-  rmSync(generated, { recursive: true, force: true });
-  mkdirSync(generated);
-  writeFileSync(module, reduced);
-  report();
+  return withoutWasi(core);
 }
 
 /** The core modules of a component: each is a section of its binary format, which is a number, a length and the content. */

@@ -56,6 +56,7 @@ mod javascript_browser;
 mod javascript_drop_in;
 mod javascript_examples;
 mod javascript_limits;
+mod javascript_package;
 mod javascript_peer;
 mod javascript_server;
 mod javascript_sink;
