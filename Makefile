@@ -82,7 +82,7 @@ nothing = { echo 'make $(1): $(2), nothing checked' >&2; test -z '$(REQUIRE_TOOL
 NATS_SERVER ?=
 NATS_SYNC_INTERVAL ?=
 
-.PHONY: help run test skipped-tests faults node fault-tools admin-tools nats-server wasmtime wash ci ci-full setup install fmt clippy doc deny
+.PHONY: help run test skipped-tests faults node fault-tools admin-tools nats-server wasmtime wash ci ci-full otlp-check setup install fmt clippy doc deny
 .PHONY: $(WASMTIME_VERSIONS:%=wasmtime-%)
 .PHONY: soak bench bench-endurance bench-micro bench-build bench-npm bench-tools
 .PHONY: fuzz fuzz-short fuzz-run fuzz-checks fuzz-tools release-files release-check publish-check deb deb-check deb-tools image image-check image-tools package package-check
@@ -272,6 +272,7 @@ ci: fmt clippy test fuzz-short doc deny ## Run all checks that a change must pas
 
 # For a release: takes too long for each change.
 ci-full: ci ## Run ci, the checks of packages, then each fault and each fuzzer for FULL_SECONDS (60)
+	$(MAKE) otlp-check
 	$(MAKE) deb-check
 	$(MAKE) image-check
 	$(MAKE) package-check
@@ -282,6 +283,15 @@ ci-full: ci ## Run ci, the checks of packages, then each fault and each fuzzer f
 	$(MAKE) reproducible
 	$(MAKE) faults SECONDS=$(FULL_SECONDS)
 	$(MAKE) fuzz FUZZ_SECONDS=$(FULL_SECONDS)
+
+# In the target directory of `make ci`: with the features of the whole workspace, only what the feature adds is compiled.
+OTLP := --locked --workspace --features $(PACKAGE)/otlp --test otlp
+
+otlp-check: setup ## Lint and test the cargo feature otlp, the export of traces
+	$(CARGO) clippy $(OTLP) --lib --bin alldata-peer -- -D warnings
+	$(CARGO) clippy --locked --package $(PACKAGE) --no-default-features --features cli,otlp -- -D warnings
+	$(CARGO) test $(OTLP)
+	$(CARGO) test --locked --workspace --features $(PACKAGE)/otlp --bin alldata-peer otlp::
 
 deb: setup ## Make the Debian package of the program in target/debian
 	$(CARGO) build --locked --release --package $(PACKAGE) --bin alldata-peer

@@ -23,8 +23,9 @@
 //! # }
 //! ```
 //!
-//! Features, all of which are on by default: `cli` (the program `alldata-peer`; turn it off to embed), `nats` (the sink `nats:`),
-//! `admin` (a listener for operators, and metrics) and `tls`.
+//! Features that are on by default: `cli` (the program `alldata-peer`; turn it off to embed), `nats` (the sink `nats:`),
+//! `admin` (a listener for operators, and metrics) and `tls`. `otlp` is off: spans with the fields of OpenTelemetry, and their
+//! export by the program.
 //!
 //! The library starts no runtime, installs no signal handler, reads no environment variable (but `SSL_CERT_FILE`
 //! and `SSL_CERT_DIR`, for `https:` URLs without `ca`) and prints nothing. It logs through [`tracing`].

@@ -94,6 +94,8 @@ impl WasiHttpHooks for OutboundHttp {
         options: Option<RequestOptions>,
         _: Transfer,
     ) -> Box<dyn Future<Output = HttpResult<(Response<WasiBody>, Transfer)>> + Send> {
+        #[cfg(feature = "otlp")]
+        crate::util::trace_context::inject(request.headers_mut());
         let clients = self.clone();
         let given = options.as_ref();
         let connect = given.and_then(|options| options.connect_timeout);

@@ -148,6 +148,12 @@ impl ConnectionContext {
         self.request().client = Some(client);
     }
 
+    /// Sets the id of the current request, whose trace is recorded.
+    #[cfg(feature = "otlp")]
+    pub(crate) fn set_trace_id(&self, id: RequestId) {
+        self.request().trace_id = Some(id);
+    }
+
     /// The current request, for the log. Its client is known if the authorizer has authenticated it.
     pub(crate) fn request_info(&self) -> RequestInfo {
         RequestInfo {

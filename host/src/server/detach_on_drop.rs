@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use tokio::runtime::Handle;
+use tracing::Instrument as _;
 
 use crate::server::connection_state::ConnectionState;
 
@@ -50,7 +51,7 @@ impl<T> Drop for DetachOnDrop<T> {
         if let Some(future) = self.future.take()
             && let Ok(runtime) = Handle::try_current()
         {
-            let future = async { drop(future.await) };
+            let future = async { drop(future.await) }.in_current_span();
             self.state.tasks().spawn_on(future, &runtime);
         }
     }

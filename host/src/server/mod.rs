@@ -64,6 +64,7 @@ mod detach_on_drop;
 mod problem_id;
 mod refusal_log;
 mod response;
+mod spans;
 mod wasi_http;
 
 pub use access_log::AccessLog;

@@ -33,6 +33,7 @@ use crate::server::present_fields::PresentFields;
 use crate::server::request_body::RequestBody;
 use crate::server::response::{Response, acquire_outcome, into_response, respond};
 use crate::server::shutdown::{Phase, Shutdown};
+use crate::server::spans;
 use crate::server::wasi_http::WasiHttpCall;
 use crate::sink::reason::Reason;
 use crate::sink::refusal::Refusal;
@@ -53,16 +54,17 @@ impl PeerService {
         let start = Stopwatch::start();
         let fields = PresentFields::of(request.headers());
         context.begin_request(request.headers(), fields);
+        let span = spans::request(context, &request);
         let invalid = self.validate_framing(&request, fields);
         let exchange = Exchange::begin(context, &request, fields, invalid.is_some(), start);
         let responding = self.respond(request, invalid.as_ref(), &exchange);
-        let span = tracing::debug_span!("request", id = %context.request_id());
         let response = if span.is_disabled() {
             responding.await
         } else {
             // Boxed: otherwise the future would have room for `responding` twice.
-            Box::pin(responding.instrument(span)).await
+            Box::pin(responding.instrument(span.clone())).await
         };
+        spans::record_response(&span, &response.0);
         exchange.end(response)
     }
 
@@ -80,12 +82,12 @@ impl PeerService {
         if let Some(client) = request.extensions().get::<Identity>() {
             context.set_client(client.clone());
         }
+        let span = spans::request(context, &request);
         let invalid = framing::validate_codings(request.headers(), fields).err();
         let exchange = Exchange::begin(context, &request, fields, invalid.is_some(), start);
-        let span = tracing::debug_span!("request", id = %context.request_id());
         let reservation = &exchange.reservation;
         let responding = self.respond(request, invalid.as_ref(), &exchange);
-        let responding = shutdown.run_until(Phase::Aborting, responding.instrument(span));
+        let responding = shutdown.run_until(Phase::Aborting, responding.instrument(span.clone()));
         let response = responding.await.unwrap_or_else(|| {
             let outcome = match context.server.entry_point {
                 EntryPoint::Protocol(_) if !reservation.is_read() => Outcome::Unavailable {
@@ -96,8 +98,8 @@ impl PeerService {
             };
             (respond(&outcome, context.request_id()), Stopwatch::start())
         });
-        let (response, _) = exchange.end(response);
-        response
+        spans::record_response(&span, &response.0);
+        exchange.end(response).0
     }
 
     /// The outcome of a request that other recipients may read differently, or that hyper lets pass.
@@ -251,7 +253,7 @@ async fn put(
     let metrics = &context.server.metrics;
     let pooled = pool.acquire().await;
     let mut pooled = pooled.map_err(|error| acquire_outcome(error, context.request_id()))?;
-    let decoded = pooled.instance.decode(body).await;
+    let decoded = spans::guest(pooled.instance.decode(body)).await;
     let decoded_at = metrics.shard().guest_time.observe_since(start);
     let decoded = decoded.map_err(|error| trap_outcome(&error, &context))?;
     let permit = pooled.release();

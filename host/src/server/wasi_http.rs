@@ -20,6 +20,7 @@ use crate::server::context::ConnectionContext;
 use crate::server::detach_on_drop::DetachOnDrop;
 use crate::server::problem_id;
 use crate::server::response::{Response, acquire_outcome};
+use crate::server::spans;
 use crate::util::request_id::RequestId;
 
 /// A call of a guest, as the future of its response.
@@ -126,6 +127,7 @@ async fn call(
     let handled = pooled
         .instance
         .handle(request, context.is_tls, outparam, put);
+    let handled = spans::guest(handled);
     let handled = match context.server.request_timeout {
         None => handled.await,
         Some(timeout) => match tokio::time::timeout(timeout, handled).await {

@@ -13,6 +13,7 @@ use crate::metrics::histogram::Stopwatch;
 use crate::metrics::server_metrics::ServerMetrics;
 use crate::metrics::sink_metrics::SinkMetrics;
 use crate::sink::failure_streak::FailureStreak;
+use crate::sink::put_span::PutSpan;
 use crate::sink::reason::Reason;
 use crate::sink::refusal::Refusal;
 use crate::sink::{BoxSink, PutContext, PutError, PutSink as _};
@@ -119,7 +120,9 @@ impl SequentialDispatcher {
                 }
             }
         };
+        let span = PutSpan::new();
         let result = {
+            let put = span.run(put);
             // Pinned here, so that `run` moves a pointer only.
             let put = pin!(AssertUnwindSafe(put).catch_unwind());
             timeout.run(put).await
@@ -129,12 +132,14 @@ impl SequentialDispatcher {
             Some(Ok(result)) => result,
             Some(Err(panic)) => Err(PutError::Failed(panic_message(&*panic))),
             None => {
+                span.end(Some(&PutError::Unknown));
                 dispatcher
                     .streak
                     .record_failure("the last puts exceeded the time-out of the sink");
                 return Err(self.timed_out());
             }
         };
+        span.end(result.as_ref().err());
         if let Err(error @ PutError::Failed(reason)) = &result
             && let Some(suppressed) = dispatcher.failures.check(reason)
         {

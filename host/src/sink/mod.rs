@@ -8,6 +8,7 @@ pub(crate) mod dispatcher;
 pub(crate) mod failure_streak;
 pub(crate) mod group_commit;
 mod put_context;
+mod put_span;
 pub(crate) mod reason;
 pub(crate) mod refusal;
 pub(crate) mod reopen;

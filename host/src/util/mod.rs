@@ -14,4 +14,6 @@ pub(crate) mod thread_number;
 pub(crate) mod timed_connector;
 #[cfg(feature = "tls")]
 pub(crate) mod tls;
+#[cfg(feature = "otlp")]
+pub(crate) mod trace_context;
 pub(crate) mod watched_files;

@@ -37,6 +37,12 @@ impl RequestId {
         Self((half(0) << u64::BITS | half(1)).max(1))
     }
 
+    /// The id of a request whose trace is recorded.
+    #[cfg(feature = "otlp")]
+    pub(crate) fn from_trace_id(bytes: [u8; 16]) -> Self {
+        Self(u128::from_be_bytes(bytes))
+    }
+
     /// An id for a request that belongs to no connection's sequence.
     pub(crate) fn random() -> Self {
         Self::of_request(&RandomState::new(), 0)

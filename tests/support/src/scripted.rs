@@ -75,21 +75,35 @@ impl ScriptedPeer {
         request.expect("is asked")
     }
 
+    /// Ends the peer, and returns the further requests that the script has handled.
+    pub fn into_requests(mut self) -> Vec<Exchange> {
+        self.end();
+        self.requests.try_iter().collect()
+    }
+
     /// The number of further requests.
     pub fn more_requests(&self) -> usize {
         self.requests.try_iter().count()
+    }
+
+    /// Ends the thread, unless that was done.
+    fn end(&mut self) {
+        let Some(running) = self.thread.take() else {
+            return;
+        };
+        self.is_over.store(true, Ordering::SeqCst);
+        // Wakes the thread.
+        let _ = TcpStream::connect_timeout(&self.address, DEADLINE);
+        let ended = running.join();
+        if !thread::panicking() {
+            ended.expect("each script ran to its end");
+        }
     }
 }
 
 impl Drop for ScriptedPeer {
     fn drop(&mut self) {
-        self.is_over.store(true, Ordering::SeqCst);
-        // Wakes the thread.
-        let _ = TcpStream::connect_timeout(&self.address, DEADLINE);
-        let ended = self.thread.take().map(JoinHandle::join);
-        if !thread::panicking() {
-            ended.expect("runs").expect("each script ran to its end");
-        }
+        self.end();
     }
 }
 

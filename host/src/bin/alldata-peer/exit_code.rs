@@ -3,6 +3,8 @@
 use alldata_peer_server_http::Error;
 
 use crate::config::ConfigError;
+#[cfg(feature = "otlp")]
+use crate::otlp;
 use crate::{access_log, proxies, put, reader, serve};
 
 /// The exit code of wrong usage, the same as that of clap.
@@ -20,6 +22,8 @@ pub(crate) fn of(error: &anyhow::Error) -> u8 {
             error.downcast_ref(),
             Some(Error::SinkUrl { .. } | Error::InvalidSetting { .. })
         );
+    #[cfg(feature = "otlp")]
+    let is_usage = is_usage || error.is::<otlp::InvalidSetting>();
     #[cfg(feature = "admin")]
     let is_usage = is_usage || matches!(error.downcast_ref(), Some(Error::AdminAddress { .. }));
     if is_usage { EXIT_USAGE } else { 1 }

@@ -26,6 +26,8 @@ mod lines;
 mod logging;
 mod manual;
 mod open_files;
+#[cfg_attr(not(feature = "otlp"), path = "no_otlp.rs")]
+mod otlp;
 mod output;
 mod panics;
 mod parse;
@@ -60,7 +62,11 @@ fn main() -> ExitCode {
         Ok(arguments) => arguments,
         Err(error) => return fail(&error.into()),
     };
-    logging::start(log_format);
+    let traces = match otlp::Traces::open(matches!(command, Command::Serve(_))) {
+        Ok(traces) => traces,
+        Err(error) => return fail(&error),
+    };
+    logging::start(log_format, &traces);
     ignored.log(matches!(command, Command::Serve(_)));
     if let Err(error) = signals::ignore_file_size_signal() {
         tracing::warn!(%error, "cannot ignore SIGXFSZ: a file that exceeds the file size limit ends this process");
@@ -78,6 +84,7 @@ fn main() -> ExitCode {
         Command::Completions { shell } => manual::completions(shell),
         Command::Man { output } => manual::man(output.as_deref()),
     };
+    traces.flush();
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) if output::is_broken_pipe(&error) => ExitCode::SUCCESS,

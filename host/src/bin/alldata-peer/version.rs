@@ -3,9 +3,10 @@
 use std::sync::LazyLock;
 
 /// The features that change what the program can do.
-const FEATURES: [(&str, bool); 3] = [
+const FEATURES: [(&str, bool); 4] = [
     ("admin", cfg!(feature = "admin")),
     ("nats", cfg!(feature = "nats")),
+    ("otlp", cfg!(feature = "otlp")),
     ("tls", cfg!(feature = "tls")),
 ];
 

@@ -159,6 +159,8 @@ impl HttpSink {
         if let Some(authorization) = authorization {
             request.headers_mut().insert(AUTHORIZATION, authorization);
         }
+        #[cfg(feature = "otlp")]
+        crate::util::trace_context::inject(request.headers_mut());
         self.client.request(request).await.map_err(|error| {
             if http_client::is_self_connection(&error) {
                 let reason = "no process listens on this port".to_owned();
