@@ -1,5 +1,7 @@
-//! Limits of the npm package on Node.js: memory for bodies, the time for a header section, and lines of the log.
+//! Limits of the npm package on Node.js: memory for bodies, the time for a header section, and lines of the log, also
+//! for values that have no text.
 
+use crate::javascript_peer::serve_both_ways;
 use crate::javascript_server::JavaScriptServer;
 use crate::request_table::Platform as _;
 use crate::support::{JavaScriptPeer, Post};
@@ -119,4 +121,56 @@ fn repeated_failure_is_logged_once_with_its_cause_and_then_with_a_count() {
     let third = process.log_line("");
     assert!(third.contains("first reason"), "{third}");
     assert!(third.contains("2 times more"), "{third}");
+}
+
+/// A store may throw any value.
+#[test]
+fn thrown_value_that_throws_itself_has_its_response_and_line() {
+    const VALUES: &str = "
+        const bad = () => { throw new Error('by a getter'); };
+        const revoked = Proxy.revocable({}, {});
+        revoked.revoke();
+        const values = {
+          prototype: Object.create(null), text: { toString: bad }, symbol: Symbol('a symbol'), nothing: undefined,
+          message: Object.defineProperty(new Error(), 'message', { get: bad }),
+          stack: Object.defineProperty(new Error('first part'), 'stack', { get: bad }),
+          stack_text: Object.assign(new Error('second part'), { stack: Object.create(null) }),
+          code: { get code() { bad(); } }, proxy: revoked.proxy,
+          cause: new Error('third part', { cause: Object.create(null) }),
+          cause_symbol: new Error('fourth part', { cause: Symbol('inner') }),
+          cause_getter: Object.defineProperty(new Error('fifth part'), 'cause', { get: bad }),
+          rejected: { code: 'rejected', message: Object.create(null) },
+          rejected_getter: { code: 'rejected', get message() { bad(); } },
+          unavailable: { code: 'unavailable', retryAfterSeconds: Symbol('later') },
+          unavailable_getter: { code: 'unavailable', get retryAfterSeconds() { bad(); } },
+        };
+        serve({ put(key) { throw values[key]; } });
+    ";
+    for process in serve_both_ways(VALUES) {
+        let mut connection = process.connect();
+        for (key, status, line) in [
+            ("prototype", 500, "A put failed"),
+            ("text", 500, "A put failed"),
+            ("symbol", 500, "Symbol(a symbol)"),
+            ("nothing", 500, "undefined"),
+            ("message", 500, "A put failed"),
+            ("stack", 500, "first part"),
+            ("stack_text", 500, "second part"),
+            ("code", 500, "A put failed"),
+            ("proxy", 500, "A put failed"),
+            ("cause", 500, "third part: "),
+            ("cause_symbol", 500, "fourth part: Symbol(inner)"),
+            ("cause_getter", 500, "fifth part"),
+            ("rejected", 422, ""),
+            ("rejected_getter", 422, ""),
+            ("unavailable", 503, ""),
+            ("unavailable_getter", 503, ""),
+        ] {
+            connection.ask(&Post::put(key, "1")).assert_problem(status);
+            // The same line is logged once.
+            if status == 500 && line != "A put failed" {
+                process.log_line(line);
+            }
+        }
+    }
 }

@@ -9,13 +9,14 @@ use crate::javascript_server::JavaScriptServer;
 use crate::request_table::{self, MALFORMED, Platform as _};
 use crate::support::{Connection, JavaScriptPeer, Peer, Post, Runtime, can_make, wait_until};
 
-/// What the scripts below serve by. `serve` takes a store and options.
+/// What scripts serve by. `serve` takes a store and options, and returns the server.
 const PRELUDE: &str = "
 import { createServer, memory, peer, PutError } from 'alldata-peer-server-http';
 const serve = (store, options) => {
   const handler = peer(store, options);
   const server = createServer(HANDLER);
   server.listen(0, '127.0.0.1', () => console.log(`listening on 127.0.0.1:${server.address().port}`));
+  return server;
 };
 ";
 
@@ -30,11 +31,11 @@ fn serve(script: &str) -> JavaScriptPeer {
 }
 
 /// A server with each of the handlers.
-fn serve_both_ways(script: &str) -> [JavaScriptPeer; 2] {
+pub(crate) fn serve_both_ways(script: &str) -> [JavaScriptPeer; 2] {
     HANDLERS.map(|handler| serve_by(handler, script))
 }
 
-fn serve_by(handler: &str, script: &str) -> JavaScriptPeer {
+pub(crate) fn serve_by(handler: &str, script: &str) -> JavaScriptPeer {
     let prelude = PRELUDE.replace("HANDLER", handler);
     JavaScriptPeer::run("module", &format!("{prelude}{script}"))
 }

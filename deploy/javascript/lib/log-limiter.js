@@ -1,5 +1,7 @@
 // A limit on how often the same line is logged: at once, and then one after each pause with the number of those left out.
 
+import { property, textOf } from "./thrown.js";
+
 /** How long the same line is left out, in milliseconds: as in the server in Rust. */
 const PAUSE_MS = 5_000;
 
@@ -37,12 +39,14 @@ export function limited(log) {
   };
 }
 
-/** An error with its causes and the place where it was made, in one line. */
+/** An error with its causes and the place where it was made, or any other value, in one line. */
 export function describe(error) {
-  const place = /\n\s*at (.*)/.exec(error?.stack)?.[1];
-  let text = String(error);
-  for (let cause = error?.cause; cause !== undefined && text.length < MAX_DESCRIPTION; cause = cause?.cause) {
-    text += `: ${cause}`;
+  const place = /\n\s*at (.*)/.exec(textOf(property(error, "stack")))?.[1];
+  let text = textOf(error);
+  let cause = property(error, "cause");
+  while (cause !== undefined && text.length < MAX_DESCRIPTION) {
+    text += `: ${textOf(cause)}`;
+    cause = property(cause, "cause");
   }
   text = text.replace(/\s+/g, " ").slice(0, MAX_DESCRIPTION);
   return place === undefined ? text : `${text} (at ${place})`;

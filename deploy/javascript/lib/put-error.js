@@ -1,5 +1,7 @@
 // Why a store did not acknowledge a put: the five cases of `put-error` in `alldata:peer/put-sink`.
 
+import { property, textOf } from "./thrown.js";
+
 /** The cases that a store may tell by `code`. */
 const CODES = new Set(["conflict", "rejected", "unavailable", "unknown", "failed"]);
 
@@ -8,6 +10,9 @@ export const RETRY_AFTER_SECONDS = 1;
 
 /** The largest number that `unavailable` takes: it is a `u32`. */
 const MAX_RETRY_AFTER_SECONDS = 2 ** 32 - 1;
+
+/** What a client is told where a store rejects an event without a reason. */
+const NO_REASON = "The store refuses this event.";
 
 export class PutError extends Error {
   constructor(code, message = code, { retryAfterSeconds, ...options } = {}) {
@@ -41,18 +46,19 @@ export class PutError extends Error {
 
 /** What a store threw, as `error-response` takes it. Whatever is none of the five cases is `failed`. */
 export function requestError(thrown) {
-  const code = CODES.has(thrown?.code) ? thrown.code : "failed";
+  const told = property(thrown, "code");
+  const code = CODES.has(told) ? told : "failed";
   return { tag: "put", val: { tag: code, val: payload(code, thrown) } };
 }
 
 function payload(code, thrown) {
-  if (code === "rejected") return String(thrown.message || "The store refuses this event.");
-  if (code === "unavailable") return seconds(thrown.retryAfterSeconds);
+  if (code === "rejected") return textOf(property(thrown, "message") || NO_REASON, NO_REASON);
+  if (code === "unavailable") return seconds(property(thrown, "retryAfterSeconds"));
   // The response does not have the reason: it is for the log.
   return code === "failed" ? "" : undefined;
 }
 
 function seconds(value) {
-  const whole = Math.ceil(value);
+  const whole = Math.ceil(Number(textOf(value)));
   return whole >= 0 && whole <= MAX_RETRY_AFTER_SECONDS ? whole : RETRY_AFTER_SECONDS;
 }
