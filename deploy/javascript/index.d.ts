@@ -8,7 +8,8 @@ export * from "./lib/common.js";
 
 /**
  * A server of `node:http` that answers by a fetch handler. Call its `listen`. No `Request` is made for a handler of
- * `peer`, which takes a quarter of the time then.
+ * `peer`, which takes a quarter of the time then. Up to 64 pipelined requests of a connection are worked on at once. After
+ * `close` these are answered, the last one with `Connection: close`.
  */
 export function createServer(fetch: (request: Request) => Promise<Response>): Server;
 

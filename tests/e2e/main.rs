@@ -53,6 +53,7 @@ mod instances;
 mod isolation;
 mod javascript_abi;
 mod javascript_browser;
+mod javascript_connections;
 mod javascript_drop_in;
 mod javascript_examples;
 mod javascript_limits;

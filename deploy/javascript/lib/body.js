@@ -117,13 +117,15 @@ export class FetchBody {
 
   async discard(maxBytes) {
     if (!this.#request.body) return;
+    // Reading sends `100 Continue` to a client that waits for it: it gets the refusal instead.
+    const most = this.#reader === undefined && this.#request.headers.has("expect") ? 0 : maxBytes;
     this.#reader ??= this.#request.body.getReader();
     let timer;
     const late = new Promise((resolve) => {
-      if (maxBytes > 0) timer = setTimeout(resolve, DRAIN_TIMEOUT_MS);
+      if (most > 0) timer = setTimeout(resolve, DRAIN_TIMEOUT_MS);
     });
     try {
-      await Promise.race([this.#drop(maxBytes), late]);
+      await Promise.race([this.#drop(most), late]);
     } catch {
       // The client has gone.
     } finally {

@@ -5,7 +5,7 @@ export interface Store {
    * key and event. Then the client gets 201.
    *
    * `key` has 1 to 1024 bytes of UTF-8. `event` is the JSON text of the event as it was sent. A store is write-once:
-   * where the key has a different event (see `sameEvent`), throw `PutError.conflict()`. Any error other than a
+   * where the key has a different event (see `sameEvent`), throw `PutError.conflict()`. Any value other than a
    * `PutError` is `failed`.
    */
   put(key: string, event: string): void | Promise<void>;
@@ -45,7 +45,8 @@ export interface PeerOptions {
   putTimeoutMs?: number;
   /**
    * How much of a body that is refused is read, for up to 2 s, before the response: 0 by default. For platforms on which
-   * a client that is still sending gets no response otherwise, such as workerd.
+   * a client that is still sending gets no response otherwise, such as workerd. Nothing is read from a client that waits for
+   * `100 Continue`.
    */
   maxDrainedBytes?: number;
   /** Takes lines for the log: `console.error` by default. The same line is logged once in 5 s, then with a count. */

@@ -41,8 +41,8 @@ export class NodeBody {
   async discard(maxBytes) {
     this.#incoming.pause();
     this.#incoming.removeAllListeners("data");
-    if (maxBytes === 0) return;
-    this.#begin();
+    // A client that waits for `100 Continue` gets the refusal instead.
+    if (maxBytes === 0 || this.#onRead !== undefined) return;
     await drained(this.#incoming, maxBytes);
     this.#incoming.pause();
   }

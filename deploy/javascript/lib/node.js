@@ -5,11 +5,11 @@
 // its response is dropped.
 
 import http from "node:http";
-import { finished } from "node:stream/promises";
 import { setImmediate } from "node:timers/promises";
 
 import { describe, limited } from "./log-limiter.js";
 import { NodeBody, drained } from "./node-body.js";
+import { Connection } from "./node-connection.js";
 import { fromResponse, toRequest } from "./node-fetch.js";
 import { answerOf, errorResponse, fieldsOf } from "./peer.js";
 
@@ -59,13 +59,17 @@ export function createServer(fetch) {
   });
   // A client that has sent its last request gets the response to it.
   server.httpAllowHalfOpen = true;
-  // The last request of each connection, and the response before it.
-  const exchanges = new WeakMap();
+  const connections = new WeakMap();
+  const connectionOf = (socket) => {
+    if (!connections.has(socket)) connections.set(socket, new Connection(server, socket));
+    return connections.get(socket);
+  };
   const respond = responder(fetch);
   const serve = (incoming, outgoing, onRead) => {
-    const before = exchanges.get(incoming.socket)?.outgoing;
-    exchanges.set(incoming.socket, { incoming, outgoing, before });
-    handle(respond, server, incoming, outgoing, onRead);
+    const connection = connectionOf(incoming.socket);
+    const exchange = connection.add(incoming, outgoing);
+    if (exchange === undefined) incoming.resume();
+    else handle(respond, connection, exchange, onRead);
   };
   server.on("request", (incoming, outgoing) => serve(incoming, outgoing));
   // A client that expects `100 Continue` gets it when its body is read, and not with a refusal.
@@ -74,20 +78,28 @@ export function createServer(fetch) {
   server.on("checkExpectation", (incoming, outgoing) => serve(incoming, outgoing));
   server.on("clientError", (error, socket) => {
     const request = PARSER_ERRORS[error.code] ?? { tag: "malformed-request" };
-    refuse(request, socket, exchanges.get(socket), error.code === "ECONNRESET");
+    if (error.code === "ECONNRESET") socket.destroy();
+    else refuse(request, socket, connectionOf(socket));
   });
   // Node has no response for CONNECT, and no longer listens to the connection.
   server.on("connect", (incoming, socket) => {
     socket.on("error", () => socket.destroy());
-    refuse({ tag: "method-not-allowed" }, socket, exchanges.get(socket));
+    // What is not read would reset the connection at its end.
+    socket.resume();
+    refuse({ tag: "method-not-allowed" }, socket, connectionOf(socket));
   });
   return server;
 }
 
-async function handle(respond, server, incoming, outgoing, onRead) {
+async function handle(respond, connection, exchange, onRead) {
+  const { incoming, outgoing, begin } = exchange;
   // What happens to the connection is seen where the body is read.
   incoming.on("error", ignore);
   outgoing.on("error", ignore);
+  if (begin !== undefined) {
+    await begin.opened;
+    if (incoming.socket.destroyed) return;
+  }
   let response;
   try {
     response = await respond(incoming, onRead);
@@ -96,7 +108,7 @@ async function handle(respond, server, incoming, outgoing, onRead) {
     response = await failure({ tag: "put", val: { tag: "failed", val: "" } }).catch(ignore);
   }
   if (response === undefined) outgoing.destroy();
-  else await send(response, server, incoming, outgoing).catch(() => outgoing.destroy());
+  else await send(response, connection, exchange).catch(() => outgoing.destroy());
 }
 
 /** A function from a request to the status, fields and body of its response. */
@@ -141,17 +153,24 @@ function isUrl(text) {
   return username === "" && password === "";
 }
 
-async function send({ status, fields, body }, server, incoming, outgoing) {
+async function send({ status, fields, body }, connection, exchange) {
+  const { incoming, outgoing } = exchange;
+  const turn = connection.turn(exchange);
+  if (turn !== undefined) await turn;
   // The rest of a body in the same packet is parsed after this.
   if (!incoming.complete) await setImmediate();
-  if (outgoing.destroyed) return;
   const isUnread = !incoming.complete;
-  // A server that was closed waits for its connections.
-  if (isUnread || !server.listening) fields.push(["connection", "close"]);
+  if (outgoing.destroyed || incoming.socket.destroyed || (isUnread && connection.isRefused)) return;
+  if (isUnread || connection.isLastTurn()) {
+    connection.isEnding = true;
+    fields.push(["connection", "close"]);
+  }
   outgoing.writeHead(status, fields.flat());
   if (isUnread) {
     // The response is complete by its length, and the connection stays open for the drain.
     outgoing.write(body);
+    // Nothing is written where the response has no body, as that to HEAD.
+    outgoing.flushHeaders();
     await drained(incoming, MAX_DRAINED_BYTES);
     outgoing.end();
   } else {
@@ -164,15 +183,19 @@ async function send({ status, fields, body }, server, incoming, outgoing) {
 
 /**
  * Answers what gets no `outgoing` from Node, after the responses to the requests before it, and closes the connection.
+ * Node reports the same error again for whatever comes later, and for the end of the connection.
  */
-async function refuse(request, socket, last, isGone = false) {
-  const isBetweenRequests = last === undefined || last.incoming.complete;
-  const before = isBetweenRequests ? last?.outgoing : last.before;
-  // It may also have been cut off.
-  if (before !== undefined) await finished(before).catch(ignore);
+async function refuse(request, socket, connection) {
+  if (connection.isRefused) return;
+  connection.isRefused = true;
+  connection.isEnding = true;
+  const { last } = connection;
+  const isWithinRequest = last?.incoming.complete === false;
+  await connection.turn(isWithinRequest ? last : connection.enter({}));
   const response = await failure(request).catch(ignore);
-  const isAnswered = !isBetweenRequests && last.outgoing.headersSent;
-  if (response === undefined || isAnswered || !socket.writable || isGone) {
+  // It is being drained, and then closed.
+  if (isWithinRequest && last.outgoing.headersSent) return;
+  if (response === undefined || !socket.writable) {
     socket.destroy();
     return;
   }
