@@ -5,7 +5,7 @@ use std::time::Duration;
 use async_nats::jetstream::stream::{Config, DiscardPolicy, RetentionPolicy, Source, StorageType};
 
 use super::{STREAM, Single, can_start};
-use crate::support::{Peer, run, serve};
+use crate::support::{Peer, run, serve, wait_until};
 
 #[test]
 fn stream_is_created_safe_and_reused() {
@@ -92,8 +92,11 @@ fn unsafe_stream_is_refused_with_the_setting() {
     for (setting, change) in CHANGES {
         let mut config = safe();
         change(&mut config);
-        let made = nats.block_on(context.create_stream(config));
-        made.unwrap_or_else(|error| panic!("{setting}: {error}"));
+        // The server may still remove the files of the stream before.
+        wait_until(&format!("a stream is made: {setting}"), || {
+            let made = nats.block_on(context.create_stream(config.clone()));
+            made.is_ok()
+        });
         let output = run(&serve(&nats.url()));
         let error = output.assert_failed(1);
         let named = format!("/{STREAM} is not safe: its {setting} is ");
