@@ -174,6 +174,46 @@ fn requests_are_not_read_while_responses_are_due() {
     }
 }
 
+/// Node goes on to measure the time of a header section of which a part was read, and reports it once.
+#[test]
+fn time_without_reading_is_not_of_the_header_section() {
+    const WAITING_PUTS: usize = MAX_PIPELINED + 1;
+    let put = Post::put("key1", "1").bytes();
+    let (part, rest) = put.split_at(20);
+    for is_late in [false, true] {
+        // The client has no limit after the report, or the same one again.
+        let timeout_ms = if is_late { 100 } else { 3_600_000 };
+        let script = format!(
+            "const released = new Promise((resolve) => process.once('SIGUSR2', resolve));
+             const server = serve({{ put: () => released }});
+             server.headersTimeout = 100;
+             server.once('clientError', ({{ code }}) => {{
+               server.headersTimeout = {timeout_ms};
+               console.log(`reported ${{code}}`);
+             }});"
+        );
+        for process in serve_both_ways(&script) {
+            let mut client = process.connect();
+            client.send([&*put.repeat(WAITING_PUTS), part].concat());
+            let line = process.output_line("reported");
+            assert_eq!(line, "reported ERR_HTTP_REQUEST_TIMEOUT");
+            if !is_late {
+                client.send(rest);
+            }
+            process.signal(Signal::USR2);
+            for _ in 0..WAITING_PUTS {
+                client.answer().assert_created();
+            }
+            if is_late {
+                client.answer().assert_problem(408);
+                assert_eq!(client.rest(), b"");
+            } else {
+                client.answer().assert_created();
+            }
+        }
+    }
+}
+
 /// Reading is not stopped there: the last of a bounded number of responses ends the connection.
 #[test]
 fn connection_on_bun_ends_with_the_last_of_many_responses() {

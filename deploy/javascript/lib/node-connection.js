@@ -30,6 +30,11 @@ export class Connection {
   #socket;
   /** The socket's own function, while nothing is read. */
   #resume;
+  /** When reading was last resumed, by `performance.now()`. */
+  #readAt = -Infinity;
+  /** What is called where a header section is late after all, and the timer of that. */
+  #late;
+  #lateTimer;
   /** What is to be answered, in the order of the requests. */
   #due = [];
 
@@ -37,6 +42,7 @@ export class Connection {
     this.#server = server;
     this.#socket = socket;
     socket.once("close", () => {
+      this.#forgetLate();
       for (const { begin, turn } of this.#due.splice(0)) {
         begin?.open();
         turn?.open();
@@ -46,6 +52,7 @@ export class Connection {
 
   /** A request with its response, or undefined if it gets none. It is worked on once `begin` is open, if that is there. */
   add(incoming, outgoing) {
+    if (this.#late !== undefined) this.#forgetLate();
     const before = this.#due.at(-1)?.outgoing;
     const isClosed = !this.#server.listening || this.#due.length >= MAX_DUE;
     // The response before is then the last, unless it was sent without `Connection: close`.
@@ -65,6 +72,30 @@ export class Connection {
   enter(exchange) {
     this.#due.push(exchange);
     return exchange;
+  }
+
+  /**
+   * Calls `late` for a header section that Node reports as late, which it does once. Node also counts the time in which
+   * nothing was read: after that, the client has the whole time.
+   */
+  headerTimeout(late) {
+    const leftMs = this.#readAt + this.#server.headersTimeout - performance.now();
+    const isRead = this.#resume === undefined;
+    if (isRead && leftMs <= 0) {
+      late();
+      return;
+    }
+    this.#late = late;
+    if (isRead) this.#awaitLate(leftMs);
+  }
+
+  #awaitLate(ms) {
+    this.#lateTimer = setTimeout(this.#late, ms).unref();
+  }
+
+  #forgetLate() {
+    clearTimeout(this.#lateTimer);
+    this.#late = undefined;
   }
 
   /** A promise of the end of all responses before this one, or undefined where they have ended. */
@@ -104,6 +135,8 @@ export class Connection {
     if (this.#resume === undefined) return;
     socket.resume = this.#resume;
     this.#resume = undefined;
+    this.#readAt = performance.now();
+    if (this.#late !== undefined) this.#awaitLate(this.#server.headersTimeout);
     socket.resume();
   }
 }

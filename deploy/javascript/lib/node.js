@@ -78,8 +78,11 @@ export function createServer(fetch) {
   server.on("checkExpectation", (incoming, outgoing) => serve(incoming, outgoing));
   server.on("clientError", (error, socket) => {
     const request = PARSER_ERRORS[error.code] ?? { tag: "malformed-request" };
+    const connection = connectionOf(socket);
+    const refused = () => refuse(request, socket, connection);
     if (error.code === "ECONNRESET") socket.destroy();
-    else refuse(request, socket, connectionOf(socket));
+    else if (error.code === "ERR_HTTP_REQUEST_TIMEOUT") connection.headerTimeout(refused);
+    else refused();
   });
   // Node has no response for CONNECT, and no longer listens to the connection.
   server.on("connect", (incoming, socket) => {
