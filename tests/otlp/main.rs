@@ -7,7 +7,9 @@ use std::fs;
 use std::net::{Ipv4Addr, TcpListener};
 use std::os::unix::fs::PermissionsExt as _;
 
-use alldata_peer_test_support::{Output, Peer, PeerBuilder, Post, ScriptedPeer, composed, serve};
+use alldata_peer_test_support::{
+    Output, Peer, PeerBuilder, Post, ScriptedPeer, composed, serve, wait_until,
+};
 use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
 use opentelemetry_proto::tonic::trace::v1::status::StatusCode;
 use opentelemetry_proto::tonic::trace::v1::{Span, Status};
@@ -273,6 +275,40 @@ fn silent_receiver_fails_no_put_and_does_not_delay_the_end() {
     let log = peer.rest_of_stderr();
     let has = |text: &str| log.iter().any(|line| line.contains(text));
     assert!(has("the last traces may not be exported"), "{log:#?}");
+}
+
+#[test]
+fn later_signal_ends_the_export_of_the_last_traces() {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("binds");
+    let endpoint = format!("http://{}", listener.local_addr().expect("is bound"));
+    let mut peer = Peer::builder()
+        .sink("memory:")
+        .own_env("OTEL_EXPORTER_OTLP_ENDPOINT", &endpoint)
+        .start();
+    peer.put(KEY, "1").assert_created();
+    peer.signal(Signal::TERM);
+    peer.log_line("serve: closed");
+    wait_until("a later signal ends the server", || {
+        peer.signal(Signal::TERM);
+        peer.has_ended()
+    });
+    assert_eq!(peer.wait().code(), Some(0));
+    let log = peer.rest_of_stderr();
+    let has = |text: &str| log.iter().any(|line| line.contains(text));
+    assert!(has("SIGTERM ended the export"), "{log:#?}");
+}
+
+#[test]
+fn unknown_sampler_is_logged() {
+    let receiver = Receiver::start();
+    let sampler = receiver.peer().own_env("OTEL_TRACES_SAMPLER", "none-such");
+    let exported = receiver.end(sampler.sink("memory:").start());
+    let has = |text: &str| exported.log.iter().any(|line| line.contains(text));
+    assert!(
+        has("Unrecognized sampler type 'none-such'"),
+        "{:#?}",
+        exported.log
+    );
 }
 
 #[test]

@@ -4,6 +4,7 @@ use std::ffi::OsStr;
 use std::io::IsTerminal as _;
 use std::{env, io};
 
+use anyhow::Result;
 use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::layer::{Layer, SubscriberExt as _};
 use tracing_subscriber::util::SubscriberInitExt as _;
@@ -16,8 +17,18 @@ use crate::otlp::Traces;
 /// events themselves.
 const VERBOSE_TARGETS: [&str; 3] = ["async_nats", "opentelemetry-http", "opentelemetry-otlp"];
 
-/// Starts the log of this process, and the export of its traces.
-pub(crate) fn start(format: LogFormat, traces: &Traces) {
+/// Starts the log of this process, and the export of its traces if it is a server.
+///
+/// # Errors
+///
+/// When a variable about traces has an invalid value.
+pub(crate) fn start(format: LogFormat, is_server: bool) -> Result<Traces> {
+    // The libraries of the exporter warn of variables before there is the log, which needs the exporter. Not by the filter
+    // of the log, which would tell twice that it is invalid.
+    let early = tracing_subscriber::registry()
+        .with(lines(format))
+        .with(LevelFilter::WARN);
+    let traces = tracing::subscriber::with_default(early, || Traces::open(is_server))?;
     let mut filter = EnvFilter::builder()
         .with_default_directive(LevelFilter::INFO.into())
         .from_env_lossy();
@@ -32,12 +43,13 @@ pub(crate) fn start(format: LogFormat, traces: &Traces) {
     match traces.layer() {
         None => registry.with(lines(format)).with(filter).init(),
         // Each with a filter of its own: what is exported is not logged.
-        Some(traces) => {
+        Some(layer) => {
             let lines = lines(format).with_filter(filter);
-            registry.with(lines).with(traces).init();
+            registry.with(lines).with(layer).init();
         }
     }
     traces.log();
+    Ok(traces)
 }
 
 /// The lines on standard error.

@@ -62,12 +62,12 @@ fn main() -> ExitCode {
         Ok(arguments) => arguments,
         Err(error) => return fail(&error.into()),
     };
-    let traces = match otlp::Traces::open(matches!(command, Command::Serve(_))) {
+    let is_server = matches!(command, Command::Serve(_));
+    let traces = match logging::start(log_format, is_server) {
         Ok(traces) => traces,
         Err(error) => return fail(&error),
     };
-    logging::start(log_format, &traces);
-    ignored.log(matches!(command, Command::Serve(_)));
+    ignored.log(is_server);
     if let Err(error) = signals::ignore_file_size_signal() {
         tracing::warn!(%error, "cannot ignore SIGXFSZ: a file that exceeds the file size limit ends this process");
     }

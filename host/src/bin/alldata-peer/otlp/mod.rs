@@ -10,7 +10,7 @@ mod settings;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use opentelemetry::trace::TracerProvider as _;
 use opentelemetry_otlp::{SpanExporter, WithHttpConfig as _};
 use opentelemetry_sdk::trace::{BatchSpanProcessor, SdkTracerProvider};
@@ -25,6 +25,8 @@ use client::RuntimeClient;
 use exporter::LoggingExporter;
 pub(crate) use settings::InvalidSetting;
 use settings::Settings;
+
+use crate::signals::Signals;
 
 /// How long the end of the program waits for the export of the last spans.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(5);
@@ -82,15 +84,28 @@ impl Traces {
         }
     }
 
-    /// Exports the last spans, for a limited time.
+    /// Exports the last spans, for a limited time. A further signal ends that.
     pub(crate) fn flush(self) {
         let Some(exporting) = self.0 else {
             return;
         };
-        if let Err(error) = exporting.provider.shutdown_with_timeout(FLUSH_TIMEOUT) {
-            tracing::warn!(%error, "the last traces may not be exported");
+        let Exporting {
+            provider, runtime, ..
+        } = exporting;
+        let flush = move || provider.shutdown_with_timeout(FLUSH_TIMEOUT);
+        let flushing = runtime.spawn_blocking(flush);
+        let flushed: Result<()> = runtime.block_on(async {
+            let mut signals = Signals::listen()?;
+            tokio::select! {
+                flushed = flushing => Ok(flushed??),
+                signal = signals.next_after_pause() => bail!("{signal} ended the export"),
+            }
+        });
+        if let Err(error) = flushed {
+            let error = format!("{error:#}");
+            tracing::warn!(error, "the last traces may not be exported");
         }
-        exporting.runtime.shutdown_background();
+        runtime.shutdown_background();
     }
 }
 
