@@ -11,7 +11,8 @@ use anyhow::{Context as _, Result, ensure};
 use clap::Args;
 
 use crate::results::{Figure, Load, Results};
-use crate::server::{Running, Server};
+use crate::running::Running;
+use crate::server::Server;
 use crate::tools::Tools;
 
 /// The sizes of stored events in bytes: the largest one leaves room for the rest of a body.

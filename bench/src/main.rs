@@ -11,6 +11,7 @@
 )]
 
 mod process;
+mod running;
 mod server;
 mod tools;
 

@@ -4,7 +4,8 @@ use anyhow::Result;
 use clap::Args;
 
 use crate::results::{EVENT_BYTES, Figure, Load, Results};
-use crate::server::{Running, Server};
+use crate::running::Running;
+use crate::server::Server;
 use crate::tools::Tools;
 
 /// The servers, with compiled components from before.

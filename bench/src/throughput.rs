@@ -7,7 +7,8 @@ use anyhow::{Context as _, Result};
 use clap::Args;
 
 use crate::results::{EVENT_BYTES, Figure, Load, Results};
-use crate::server::{Running, Server};
+use crate::running::Running;
+use crate::server::Server;
 use crate::tools::Tools;
 use crate::wrk::{self, Report};
 

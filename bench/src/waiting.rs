@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, ensure};
 
 use crate::results::{Figure, Load, Results};
-use crate::server::{Running, Server};
+use crate::running::Running;
+use crate::server::Server;
 use crate::tools::Tools;
 
 /// The numbers of waiting puts, few and many.

@@ -26,7 +26,8 @@ use fastrand::Rng;
 use tempfile::TempDir;
 
 use crate::results::{self, EVENT_BYTES};
-use crate::server::{Running, STORE, Server};
+use crate::running::Running;
+use crate::server::{STORE, Server};
 use crate::soak::audit::Audit;
 pub(crate) use crate::soak::chart::svg;
 use crate::soak::load::Load;

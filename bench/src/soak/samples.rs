@@ -6,7 +6,8 @@ use std::path::Path;
 
 use anyhow::Result;
 
-use crate::server::{Running, STORE};
+use crate::running::Running;
+use crate::server::STORE;
 
 /// The resources of a server at one moment.
 #[derive(Debug, Clone, Copy, PartialEq)]
