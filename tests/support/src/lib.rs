@@ -22,6 +22,7 @@ mod npm;
 mod npm_package;
 mod own_disk;
 mod peer;
+mod post;
 mod process;
 #[cfg(feature = "library")]
 pub mod protocol_guest;
@@ -38,7 +39,7 @@ mod workerd;
 use std::thread;
 use std::time::{Duration, Instant};
 
-pub use client::{Answer, ClientStream, Connection, Post, chunked, try_connect};
+pub use client::{Answer, ClientStream, Connection, try_connect};
 pub use composed::{SINKS, composed, composed_for_wasi_0_3};
 #[cfg(feature = "library")]
 pub use embedded::Embedded;
@@ -60,6 +61,7 @@ pub use npm::install as install_npm;
 pub use npm_package::{built_package, installed_package};
 pub use own_disk::{no_own_disk, run_on_read_only_disk, serve_on_read_only_disk};
 pub use peer::{Peer, PeerBuilder};
+pub use post::{Post, chunked};
 pub use process::{
     COMPILE_CACHE, Output, finish, run, run_by, run_on_terminal, run_with_input, serve,
 };
