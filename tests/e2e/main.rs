@@ -94,6 +94,7 @@ mod proxy_protocol;
 mod put_command;
 mod put_context;
 mod put_service;
+mod put_service_calls;
 mod readiness;
 mod refusals;
 mod reload;

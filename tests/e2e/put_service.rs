@@ -3,7 +3,7 @@
 use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, mpsc};
+use std::sync::{Arc, mpsc};
 use std::task::Poll;
 use std::time::Duration;
 
@@ -18,13 +18,14 @@ use futures_util::stream;
 use http_body_util::{BodyExt as _, Full, Limited, StreamBody};
 use hyper::body::{Body, Frame};
 use hyper::server::conn::http1;
-use hyper::{Request, Response, Version};
+use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 use tokio::time::timeout;
 use tower_service::Service as _;
 
+use crate::put_service_calls::Written;
 use crate::request_table::{self, Platform};
 use crate::support::{
     Answer, Connection, DEADLINE, Gate, Post, both_components, chunked, handler_only, wait_until,
@@ -369,28 +370,6 @@ fn body_that_ends_with_error_is_never_put() {
     assert_eq!(trial.stored("whole").as_deref(), Some("1"));
 }
 
-/// RFC 9113, section 8.2.2, forbids the field.
-#[test]
-fn response_over_http_2_has_no_connection_field() {
-    let builder = PeerServer::builder().on_put(|_, _| async { Ok(()) });
-    let mounted = Mounted::axum(builder.limits(Limits {
-        max_body_bytes: 10,
-        ..Limits::default()
-    }));
-    mounted.runtime.block_on(async {
-        for (version, closes) in [(Version::HTTP_11, true), (Version::HTTP_2, false)] {
-            let data = Bytes::from_static(b"{\"key\":\"large\",\"event\":1}");
-            let frames = stream::iter([Ok::<_, io::Error>(Frame::data(data))]);
-            let request = Request::post("/_put").version(version);
-            let request = request.body(StreamBody::new(frames)).expect("is valid");
-            let response = mounted.peer.service().call(request).await;
-            let response = response.expect("never fails");
-            assert_eq!(response.status(), 413);
-            assert_eq!(response.headers().contains_key("connection"), closes);
-        }
-    });
-}
-
 #[test]
 fn unknown_transfer_coding_is_501() {
     let trial = Trial::new(Mounted::hyper, PeerServer::builder());
@@ -401,51 +380,4 @@ fn unknown_transfer_coding_is_501() {
     answer.assert_problem(501);
     assert_eq!(connection.rest(), b"");
     assert_eq!(trial.stored("coded"), None);
-}
-
-/// What is written to a log.
-#[derive(Clone, Default)]
-struct Written(Arc<Mutex<Vec<u8>>>);
-
-impl Written {
-    fn text(&self) -> String {
-        let written = self.0.lock().expect("is not poisoned").clone();
-        String::from_utf8(written).expect("is text")
-    }
-}
-
-impl io::Write for Written {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().expect("is not poisoned").write(bytes)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-#[test]
-fn identity_from_extension_is_in_the_log() {
-    let written = Written::default();
-    let log = tracing_subscriber::fmt().with_writer({
-        let written = written.clone();
-        move || written.clone()
-    });
-    let _log = tracing::subscriber::set_default(log.with_ansi(false).finish());
-    // On a single thread, whose log it is.
-    let mut runtime = tokio::runtime::Builder::new_current_thread();
-    let runtime = runtime.enable_all().build().expect("starts a runtime");
-    runtime.block_on(async {
-        let builder = PeerServer::builder().on_put(|_, _| async { Ok(()) });
-        let peer = builder.build().await.expect("starts");
-        let request = Request::post("/_put").extension(Identity::new("alice"));
-        let request = request.body(Full::new(Bytes::from("{"))).expect("is valid");
-        let response = peer.service().call(request).await.expect("never fails");
-        assert_eq!(response.status(), 400);
-    });
-    let log = written.text();
-    assert!(
-        log.contains("bad_request") && log.contains("alice"),
-        "{log}"
-    );
 }
