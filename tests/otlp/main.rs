@@ -254,14 +254,20 @@ fn refused_export_fails_no_put_and_is_logged_once() {
     assert_eq!(others.iter().find(is_failure), None);
 }
 
+/// A server whose receiver accepts connections, and never responds.
+fn with_silent_receiver() -> (TcpListener, PeerBuilder) {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("binds");
+    let endpoint = format!("http://{}", listener.local_addr().expect("is bound"));
+    let peer = Peer::builder().sink("memory:");
+    let peer = peer.own_env("OTEL_EXPORTER_OTLP_ENDPOINT", &endpoint);
+    (listener, peer)
+}
+
 /// The server would wait for ten minutes.
 #[test]
 fn silent_receiver_fails_no_put_and_does_not_delay_the_end() {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("binds");
-    let endpoint = format!("http://{}", listener.local_addr().expect("is bound"));
-    let mut peer = Peer::builder()
-        .sink("memory:")
-        .own_env("OTEL_EXPORTER_OTLP_ENDPOINT", &endpoint)
+    let (_silent, peer) = with_silent_receiver();
+    let mut peer = peer
         .own_env("OTEL_EXPORTER_OTLP_TIMEOUT", "600000")
         .own_env("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", "1")
         .own_env("OTEL_BSP_MAX_QUEUE_SIZE", "1")
@@ -279,12 +285,8 @@ fn silent_receiver_fails_no_put_and_does_not_delay_the_end() {
 
 #[test]
 fn later_signal_ends_the_export_of_the_last_traces() {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("binds");
-    let endpoint = format!("http://{}", listener.local_addr().expect("is bound"));
-    let mut peer = Peer::builder()
-        .sink("memory:")
-        .own_env("OTEL_EXPORTER_OTLP_ENDPOINT", &endpoint)
-        .start();
+    let (_silent, peer) = with_silent_receiver();
+    let mut peer = peer.start();
     peer.put(KEY, "1").assert_created();
     peer.signal(Signal::TERM);
     peer.log_line("serve: closed");
