@@ -99,7 +99,7 @@ fn latencies(families: &mut Families<'_>, metrics: &ServerMetrics) -> fmt::Resul
         &request,
     )?;
     let guest = metrics.observations(|shard| &shard.guest_time);
-    let help = "Time of a call of the component; with wasi:http it includes the sink";
+    let help = "Time of a call of the component, and of the host before it; with wasi:http it includes the sink";
     families.histogram("alldata_peer_guest_duration", help, seconds.clone(), &guest)?;
     let sink = metrics.observations(|shard| &shard.sink_time);
     let help = "Time of a put in the sink";

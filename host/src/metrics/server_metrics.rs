@@ -38,7 +38,8 @@ pub(crate) struct Shard {
     pub(crate) connections_ended: Counter,
     /// From the end of the header section to the response.
     pub(crate) request_time: Histogram,
-    /// The calls of the guest.
+    /// The calls of the guest, with what comes before: the instance, and, where the clock is not read in between, the
+    /// header section. A wait for the body is not in it.
     pub(crate) guest_time: Histogram,
     /// The puts of the sink.
     pub(crate) sink_time: Histogram,
