@@ -11,7 +11,8 @@ use std::time::{Duration, Instant};
 
 use alldata_peer_server_http::sinks::NatsSink;
 use alldata_peer_server_http::sinks::nats::NatsUrl;
-use alldata_peer_test_support::nats::cluster::{Cluster, no_nats_server};
+use alldata_peer_test_support::nats::cluster::Cluster;
+use alldata_peer_test_support::nats::node::no_nats_server;
 use anyhow::{Context as _, Result};
 use async_nats::HeaderMap;
 use async_nats::jetstream::{self, Context};

@@ -6,7 +6,7 @@ use rustix::process::Signal;
 
 use super::nats_peers::{NODES, Peers, finish, play};
 use super::{Load, Outcome, Store as _};
-use crate::nats::{Link, Replicas};
+use crate::nats::{Link, Replicas, STREAM};
 
 /// The number of events of each peer before there are repeats, and the number of repeats and conflicts.
 const PUTS_BEFORE: usize = 170;
@@ -25,8 +25,8 @@ fn leaders_are_killed_one_after_the_other() {
             peers.wait_for_puts(&all_clients);
             assert_ne!(leader, self::leader(peers));
             peers.cluster.restart(leader);
-            // The next server fails only after this one is back.
-            peers.cluster.wait();
+            // The next server fails only after this one is back: two that are up lead only if both have caught up.
+            peers.cluster.wait_for_replica(leader, STREAM);
         }
         peers.wait_for_puts(&all_clients);
         finish(history, all_clients);

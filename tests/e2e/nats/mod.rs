@@ -22,14 +22,15 @@ mod version;
 
 use std::future::Future;
 
-use alldata_peer_test_support::nats::{cluster, disks, link};
+use alldata_peer_test_support::nats::{cluster, disks, link, node};
 use async_nats::jetstream::stream::{Config, Info};
 use async_nats::jetstream::{self, Context};
 use tokio::runtime::Runtime;
 
-pub(crate) use cluster::{Cluster, is_pinned, name as node_name, no_nats_server};
+pub(crate) use cluster::{Cluster, name as node_name};
 pub(crate) use disks::no_disks;
 pub(crate) use link::Link;
+pub(crate) use node::{is_pinned, no_nats_server};
 pub(crate) use replicas::Replicas;
 
 use crate::support::{Peer, can_make};

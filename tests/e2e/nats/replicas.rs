@@ -17,7 +17,7 @@ use crate::support::{DEADLINE, wait_until_within};
 /// The number of messages of one request.
 const IN_FLIGHT: usize = 64;
 
-/// How long a new leader is polled if it has fewer messages than another.
+/// How long to wait for a server that has fewer messages than another.
 const CATCH_UP_TIME: Duration = Duration::from_secs(10);
 
 /// How long to wait for another leader before the step-down is repeated.
@@ -71,25 +71,38 @@ impl<'a> Replicas<'a> {
         );
     }
 
-    /// Moves the leader to a server. Waits until all replicas have caught up: nats-server may elect no leader for minutes
-    /// if one steps down while a replica is behind. Returns whether the server leads within `deadline`.
+    /// Moves the leader to a server. Returns whether it leads within `deadline`.
+    ///
+    /// The server has to catch up first. One that is behind is not elected until it has caught up, and it can't catch up
+    /// while each leader is made to step down. A server that does not catch up is made the leader anyway: it may lack
+    /// messages for good.
     fn try_lead(&self, node: usize, deadline: Duration) -> bool {
         let start = Instant::now();
+        let mut waiting_since = start;
         while start.elapsed() < deadline {
             let leader = self.cluster.leader(STREAM);
             if leader == Some(node) {
                 return true;
             }
-            match leader {
-                Some(leader) if self.runtime.block_on(may_move(&self.context, node)) => {
-                    self.step_down(node);
-                    // Another server than the wanted one may lead then.
-                    self.wait_for_other(leader);
-                }
-                _ => thread::park_timeout(LOOK_AGAIN),
+            if let Some(leader) = leader
+                && (self.has_caught_up(node, leader) || waiting_since.elapsed() > CATCH_UP_TIME)
+            {
+                self.step_down(node);
+                // Another server than the wanted one may lead then.
+                self.wait_for_other(leader);
+                waiting_since = Instant::now();
+            } else {
+                thread::park_timeout(LOOK_AGAIN);
             }
         }
         false
+    }
+
+    /// Whether a server has all messages of the leader by its own report, and all replicas are current by the leader's. A
+    /// replica is current for the leader as soon as it has the log, before it has applied it.
+    fn has_caught_up(&self, node: usize, leader: usize) -> bool {
+        self.cluster.has_caught_up(node, leader, STREAM)
+            && self.runtime.block_on(may_move(&self.context, node))
     }
 
     /// Makes the leader step down in favour of a server: servers before 2.11 refuse the preference.

@@ -3,12 +3,8 @@
 //! Each has its own store directory, and is killed with its cluster. Two servers are connected through a
 //! [`Link`].
 
-use std::env;
 use std::fs;
-use std::io::{self, Read as _, Write as _};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
-use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -17,21 +13,13 @@ use tempfile::TempDir;
 
 use super::disks::Disks;
 use super::link::Link;
-
-/// The environment variable with the path of a nats-server instead of the pinned one.
-const PROGRAM: &str = "FAULTS_NATS_SERVER";
-
-/// The path of the pinned nats-server, below the target directory.
-const PINNED: &str = "tools/nats/bin/nats-server";
+use super::node::{Node, local};
 
 /// The time until servers are ready: they elect a leader, which takes up to 9 s.
 const READY_DEADLINE: Duration = Duration::from_secs(60);
 
 /// The interval at which servers are asked whether they are ready.
 const ASK_AGAIN: Duration = Duration::from_millis(50);
-
-/// The time-out of that request.
-const ASK_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The most attempts to find free ports, if another process takes them first.
 const MAX_STARTS: usize = 5;
@@ -46,34 +34,11 @@ pub struct Cluster {
     _directory: TempDir,
 }
 
-struct Node {
-    /// The command that starts a program in which the store of the server is visible.
-    launcher: Vec<String>,
-    configuration: PathBuf,
-    store: PathBuf,
-    client_port: u16,
-    monitor_port: u16,
-    /// `None` while it does not run.
-    child: Option<Child>,
-}
-
 /// How servers reach one another.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Routing {
     Links,
     Direct,
-}
-
-/// Whether servers are of the pinned version, and none is set by the environment.
-pub fn is_pinned() -> bool {
-    named().is_none()
-}
-
-/// Why there are no nats-servers on this machine.
-pub fn no_nats_server() -> Option<&'static str> {
-    program()
-        .is_none()
-        .then_some("there is no nats-server: make nats-server")
 }
 
 impl Cluster {
@@ -225,6 +190,23 @@ impl Cluster {
         (2 * votes > named.len()).then_some(leader)
     }
 
+    /// Whether a server has as many messages of a stream as its leader had when it was asked.
+    pub fn has_caught_up(&self, node: usize, leader: usize, stream: &str) -> bool {
+        let wanted = self.nodes[leader].last_sequence(stream);
+        let last = self.nodes[node].last_sequence(stream);
+        wanted.is_some() && last >= wanted
+    }
+
+    /// Waits until a server has the messages of a stream that its leader has, which may take puts meanwhile.
+    pub fn wait_for_replica(&self, node: usize, stream: &str) {
+        let start = Instant::now();
+        let is_done = |leader| self.has_caught_up(node, leader, stream);
+        while !self.leader(stream).is_some_and(is_done) {
+            assert!(start.elapsed() < READY_DEADLINE, "it has not caught up");
+            thread::park_timeout(ASK_AGAIN);
+        }
+    }
+
     /// The number of clients with this name that are connected to a server.
     pub fn clients(&self, node: usize, name: &str) -> usize {
         let answer = self.nodes[node].ask("/connz").unwrap_or_default();
@@ -294,86 +276,6 @@ impl Cluster {
     }
 }
 
-impl Node {
-    fn start(&mut self) {
-        let program = program().expect("there is one");
-        let mut command = match self.launcher.split_first() {
-            Some((launcher, words)) => {
-                let mut command = Command::new(launcher);
-                command.args(words).arg(program);
-                command
-            }
-            None => Command::new(program),
-        };
-        command.arg("-c").arg(&self.configuration);
-        command.arg("-js").arg("-sd").arg(&self.store);
-        // Its output would be mixed with that of the tests.
-        command.stdin(Stdio::null()).stdout(Stdio::null());
-        let child = command.stderr(Stdio::null()).spawn();
-        self.child = Some(child.expect("starts"));
-    }
-
-    fn end(&mut self) {
-        if let Some(mut child) = self.child.take() {
-            // It may have ended already.
-            let _ = child.kill();
-            let _ = child.wait();
-        }
-    }
-
-    fn has_ended(&mut self) -> bool {
-        let child = self.child.as_mut();
-        child.is_none_or(|child| !matches!(child.try_wait(), Ok(None)))
-    }
-
-    /// Whether it reports that it is healthy, JetStream included.
-    fn is_ready(&self) -> bool {
-        let answer = self.ask("/healthz?js-enabled=true");
-        answer.is_ok_and(|answer| answer.starts_with("HTTP/1.0 200"))
-    }
-
-    /// The name of the leader of a stream, as far as this server knows.
-    fn leader(&self, stream: &str) -> Option<String> {
-        let answer = self.ask("/jsz?streams=1").ok()?;
-        let (_, streams) = answer.split_once("\"stream_detail\"")?;
-        let (_, stream) = streams.split_once(&format!("\"name\": \"{stream}\""))?;
-        let (_, leader) = stream.split_once("\"leader\": \"")?;
-        let (leader, _) = leader.split_once('"')?;
-        Some(leader.to_owned())
-    }
-
-    fn ask(&self, path: &str) -> io::Result<String> {
-        let mut stream = TcpStream::connect(local(self.monitor_port))?;
-        stream.set_read_timeout(Some(ASK_TIMEOUT))?;
-        write!(stream, "GET {path} HTTP/1.0\r\n\r\n")?;
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer)?;
-        Ok(answer)
-    }
-}
-
-impl Drop for Node {
-    fn drop(&mut self) {
-        self.end();
-    }
-}
-
-/// The server that [`PROGRAM`] names, or the pinned one, which `make nats-server` installs into the target
-/// directory. Never one of the system, since that may be a version that loses events.
-fn program() -> Option<PathBuf> {
-    if let Some(named) = named() {
-        return Some(named);
-    }
-    let this = env::current_exe().ok()?;
-    let mut files = this.ancestors().map(|directory| directory.join(PINNED));
-    files.find(|file| file.is_file())
-}
-
-fn named() -> Option<PathBuf> {
-    let named = env::var_os(PROGRAM).filter(|named| !named.is_empty());
-    named.map(PathBuf::from)
-}
-
 /// Ports that are free at the moment.
 fn free_ports(count: usize) -> Vec<u16> {
     let listen = |_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("binds");
@@ -388,8 +290,4 @@ fn free_ports(count: usize) -> Vec<u16> {
 /// The name of a server.
 pub fn name(node: usize) -> String {
     format!("node{node}")
-}
-
-fn local(port: u16) -> SocketAddr {
-    SocketAddr::from((Ipv4Addr::LOCALHOST, port))
 }

@@ -3,3 +3,4 @@
 pub mod cluster;
 pub mod disks;
 pub mod link;
+pub mod node;
