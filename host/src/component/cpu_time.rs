@@ -75,8 +75,7 @@ impl CpuTime {
         let mut call = pin!(call);
         self.past_polls.store(0, Ordering::Relaxed);
         poll_fn(|context| {
-            self.poll_start
-                .store(self.ticker.ticks(), Ordering::Relaxed);
+            self.start_poll();
             let polled = call.as_mut().poll(context);
             if polled.is_pending() {
                 self.past_polls.store(self.ticks(), Ordering::Relaxed);
@@ -86,7 +85,19 @@ impl CpuTime {
         .await
     }
 
-    /// The time so far, to be called during a poll.
+    /// Measures a call that blocks, starting from zero.
+    pub(crate) fn measure_blocking<T>(&self, call: impl FnOnce() -> T) -> T {
+        self.past_polls.store(0, Ordering::Relaxed);
+        self.start_poll();
+        call()
+    }
+
+    fn start_poll(&self) {
+        self.poll_start
+            .store(self.ticker.ticks(), Ordering::Relaxed);
+    }
+
+    /// The time so far, to be called during a poll or a call that blocks.
     pub(crate) fn total(&self) -> Duration {
         TICK.saturating_mul(u32::try_from(self.ticks()).unwrap_or(u32::MAX))
     }

@@ -15,7 +15,7 @@ use crate::component::cpu_time::EpochTicker;
 use crate::component::engine::{compile_binary, engine, ensure_binary};
 use crate::component::incoming_handler::{IncomingHandlerFactory, IncomingHandlerPre};
 use crate::component::pool::{InstancePool, PoolConfig};
-use crate::component::protocol::ProtocolPre;
+use crate::component::protocol::{CallMode, ProtocolPre};
 use crate::component::put_sink::PUT_SINK;
 use crate::component::store_limits::StoreLimits;
 use crate::component::wasi::WasiConfig;
@@ -176,7 +176,12 @@ fn load(
         cpu_time: limits.max_guest_time,
     };
     let ticker = EpochTicker::start(&engine)?;
-    let protocol = ProtocolPre::new(&engine, &component, limits, &ticker);
+    // The time that the built-in component takes for a body is in proportion to its length.
+    let mode = match source {
+        ComponentSource::BuiltIn => CallMode::Blocking,
+        _ => CallMode::Async,
+    };
+    let protocol = ProtocolPre::new(&engine, &component, limits, &ticker, mode);
     let factory = match Handle::current().block_on(protocol)? {
         Some(factory) => Factory::Protocol(factory),
         None => Factory::WasiHttp(IncomingHandlerPre::new(&engine, &component, limits, wasi)?),

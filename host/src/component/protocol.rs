@@ -3,7 +3,6 @@
 //! For a component that gets its sink from the host, as the built-in one. Reads no body, calls no sink
 //! and sends no response.
 
-use std::pin::pin;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -30,11 +29,25 @@ const KNOWN_PUT_SINK: &str = "alldata:peer/put-sink@0.1.0";
 /// them.
 const NOT_CALLED: [&str; 2] = ["wasi:http/types@", "wasi:io/"];
 
+/// The largest body that is decoded by a blocking call: it takes some tens of microseconds.
+const MAX_BLOCKING_BODY_BYTES: usize = 64 * 1024;
+
+/// How short calls of a component are made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum CallMode {
+    /// On the stack of the thread, which the call blocks until it returns or its time is over. For a component that is
+    /// known to take little time: a call on a fiber takes longer.
+    Blocking,
+    /// On a fiber, which yields to other tasks at each tick.
+    Async,
+}
+
 /// A component that exports `protocol`, ready to be instantiated.
 pub(crate) struct ProtocolPre {
     pre: InstancePre<State>,
     exports: ProtocolExports,
     limits: StoreLimits,
+    mode: CallMode,
 }
 
 /// The places of the functions among the exports of a component.
@@ -48,6 +61,7 @@ pub(crate) struct ProtocolInstance {
     store: Store<State>,
     cpu_time: Arc<CpuTime>,
     functions: ProtocolFunctions,
+    mode: CallMode,
 }
 
 #[derive(Clone, Copy)]
@@ -63,6 +77,8 @@ type Decoded = std::result::Result<Put, Response>;
 struct State {
     memory: MemoryLimiter,
     cpu_time: Arc<CpuTime>,
+    /// How the current call is made.
+    current_mode: CallMode,
 }
 
 impl ProtocolPre {
@@ -74,6 +90,7 @@ impl ProtocolPre {
         component: &Component,
         limits: StoreLimits,
         ticker: &EpochTicker,
+        mode: CallMode,
     ) -> Result<Option<Self>> {
         let Some(exports) = ProtocolExports::find(component) else {
             return Ok(None);
@@ -87,6 +104,7 @@ impl ProtocolPre {
             pre: linker.instantiate_pre(component)?,
             exports,
             limits,
+            mode,
         };
         let cpu_time = Arc::new(CpuTime::new(ticker.clone()));
         match pre.instantiate_component(cpu_time).await {
@@ -107,6 +125,7 @@ impl ProtocolPre {
         let state = State {
             memory: MemoryLimiter::new(self.limits),
             cpu_time: Arc::clone(&cpu_time),
+            current_mode: CallMode::Async,
         };
         let mut store = store_limits::store(self.pre.engine(), self.limits, state);
         let instantiating = self.pre.instantiate_async(&mut store);
@@ -127,6 +146,7 @@ impl InstanceFactory for ProtocolPre {
             store,
             cpu_time,
             functions,
+            mode: self.mode,
         })
     }
 
@@ -161,23 +181,38 @@ impl ProtocolExports {
 impl ProtocolInstance {
     /// Decodes the body of a `POST`. An error is a trap: the instance must not be used again.
     pub(crate) async fn decode(&mut self, body: Bytes) -> Result<Decoded> {
-        self.call(self.functions.decode, body).await
+        let is_small = body.len() <= MAX_BLOCKING_BODY_BYTES;
+        self.call(self.functions.decode, body, is_small).await
     }
 
     /// The response to a put that failed. An error is a trap, as above.
     pub(crate) async fn error_response(&mut self, error: PutError) -> Result<Response> {
         let error = RequestError::Put(error.into());
-        self.call(self.functions.error_response, error).await
+        self.call(self.functions.error_response, error, true).await
     }
 
-    async fn call<P, R>(&mut self, function: TypedFunc<(P,), (R,)>, parameter: P) -> Result<R>
+    /// Calls a function, and blocks meanwhile if that `is_short` and the component allows it.
+    async fn call<P, R>(
+        &mut self,
+        function: TypedFunc<(P,), (R,)>,
+        parameter: P,
+        is_short: bool,
+    ) -> Result<R>
     where
         (P,): ComponentNamedList + Lower + Send + Sync,
         (R,): ComponentNamedList + Lift + Send + Sync + 'static,
     {
-        let result = {
-            // Pinned here, so that `measure` moves a pointer only.
-            let call = pin!(function.call_async(&mut self.store, (parameter,)));
+        let parameter = (parameter,);
+        let result = if is_short && self.mode == CallMode::Blocking {
+            self.store.data_mut().current_mode = CallMode::Blocking;
+            let result = self
+                .cpu_time
+                .measure_blocking(|| function.call(&mut self.store, parameter));
+            self.store.data_mut().current_mode = CallMode::Async;
+            result
+        } else {
+            // Boxed, since its size would be part of every put's future.
+            let call = Box::pin(function.call_async(&mut self.store, parameter));
             self.cpu_time.measure(call).await
         };
         match result {
@@ -218,5 +253,58 @@ impl LimitedState for State {
 
     fn cpu_time(&self) -> &CpuTime {
         &self.cpu_time
+    }
+
+    fn may_yield(&self) -> bool {
+        self.current_mode == CallMode::Async
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use alldata_peer_test_support::protocol_guest::{CREATED, guest_that};
+    use bytes::Bytes;
+    use wasmtime::component::Component;
+
+    use super::{CallMode, MAX_BLOCKING_BODY_BYTES, ProtocolPre};
+    use crate::component::cpu_time::{CpuTime, EpochTicker};
+    use crate::component::engine::engine;
+    use crate::component::pool::{InstanceFactory as _, PoolConfig};
+    use crate::component::store_limits::{MAX_MEMORY_BYTES, StoreLimits};
+
+    #[tokio::test]
+    async fn looping_guest_is_stopped_in_both_modes() {
+        let config = PoolConfig {
+            max_concurrent_requests: 1,
+            max_reuse_count: 1,
+        };
+        let engine = engine(config).expect("can be made");
+        let guest = guest_that("(loop (br 0))", CREATED, "");
+        // Room for the larger body.
+        let guest = guest.replace(
+            r#"(memory (export "memory") 1)"#,
+            r#"(memory (export "memory") 3)"#,
+        );
+        let binary = wat::parse_str(guest).expect("is valid");
+        let component = Component::from_binary(&engine, &binary).expect("can be compiled");
+        let limits = StoreLimits {
+            memory_bytes: MAX_MEMORY_BYTES,
+            cpu_time: Duration::from_millis(300),
+        };
+        let ticker = EpochTicker::start(&engine).expect("starts");
+        let pre = ProtocolPre::new(&engine, &component, limits, &ticker, CallMode::Blocking);
+        let pre = pre.await.expect("can be linked");
+        let pre = pre.expect("has the entry point");
+        for bytes in [MAX_BLOCKING_BODY_BYTES, MAX_BLOCKING_BODY_BYTES + 1] {
+            let cpu_time = Arc::new(CpuTime::new(ticker.clone()));
+            let instance = pre.instantiate(cpu_time).await;
+            let mut instance = instance.expect("can be instantiated");
+            let decoded = instance.decode(Bytes::from(vec![b' '; bytes])).await;
+            let trap = format!("{:#}", decoded.expect_err("is stopped"));
+            assert!(trap.contains("it used more than 300ms"), "{trap}");
+        }
     }
 }

@@ -29,6 +29,10 @@ pub(crate) struct StoreLimits {
 pub(crate) trait LimitedState: Send + 'static {
     fn memory(&mut self) -> &mut MemoryLimiter;
     fn cpu_time(&self) -> &CpuTime;
+    /// Whether the current call is on a fiber.
+    fn may_yield(&self) -> bool {
+        true
+    }
 }
 
 /// A store with limits.
@@ -42,7 +46,10 @@ pub(crate) fn store<S: LimitedState>(engine: &Engine, limits: StoreLimits, state
             store.data().cpu_time().total() <= max,
             "it used more than {max:?} of processor time"
         );
-        Ok(UpdateDeadline::Yield(1))
+        Ok(match store.data().may_yield() {
+            true => UpdateDeadline::Yield(1),
+            false => UpdateDeadline::Continue(1),
+        })
     });
     store.set_epoch_deadline(1);
     store
