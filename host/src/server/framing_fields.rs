@@ -1,6 +1,9 @@
-//! The header fields that frame a body, `Content-Length` and `Transfer-Encoding`, read as their bytes arrive.
+//! The header fields that frame a body, `Content-Length` and `Transfer-Encoding`, read as their bytes arrive, or from a
+//! header section that has arrived as a whole.
 //!
 //! Reads valid values as hyper does.
+
+use memchr::memchr;
 
 const CHUNKED: &[u8] = b"chunked";
 
@@ -38,6 +41,14 @@ impl FramingField {
             b't' | b'T' => Some(Self::TransferEncoding),
             _ => None,
         }
+    }
+
+    /// The value in a line of the header section that is this field.
+    pub(crate) fn value(self, line: &[u8]) -> Option<&[u8]> {
+        let (name, rest) = line.split_at_checked(self.name().len())?;
+        // The colon first: few other names have that length.
+        let value = rest.strip_prefix(b":")?;
+        name.eq_ignore_ascii_case(self.name()).then_some(value)
     }
 
     /// The name in lower case.
@@ -102,4 +113,40 @@ impl FramingFields {
             }
         }
     }
+}
+
+/// Parses the header section of a `POST` without a fragment that is there as a whole, as most are: line by line, which
+/// takes less time than byte by byte. Returns its fields, and the bytes after it; `None` for any other.
+pub(crate) fn whole_head(bytes: &[u8]) -> Option<(FramingFields, &[u8])> {
+    let (request_line, mut rest) = split_line(bytes.strip_prefix(b"POST")?)?;
+    // With a space of its own at each end.
+    let target = request_line.strip_suffix(b"HTTP/1.1\r")?;
+    let is_target = target.len() > 1 && target.starts_with(b" ") && target.ends_with(b" ");
+    if !is_target || memchr(b'#', target).is_some() {
+        return None;
+    }
+    let mut fields = FramingFields::default();
+    loop {
+        let (line, after) = split_line(rest)?;
+        rest = after;
+        match line {
+            b"\r" | [] => return Some((fields, rest)),
+            // The CR of an empty line that has no LF.
+            [b'\r', ..] => return None,
+            [first, ..] => {
+                if let Some(field) = FramingField::starting_with(*first)
+                    && let Some(value) = field.value(line)
+                {
+                    let push = |value: FieldValue, byte: &u8| value.push(*byte);
+                    fields.add(field, value.iter().fold(FieldValue::default(), push));
+                }
+            }
+        }
+    }
+}
+
+/// The bytes before and after the first LF.
+fn split_line(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
+    let end = memchr(b'\n', bytes)?;
+    Some((&bytes[..end], &bytes[end + 1..]))
 }

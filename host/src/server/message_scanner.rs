@@ -7,7 +7,7 @@
 
 use memchr::{memchr, memchr3};
 
-use crate::server::framing_fields::{FieldValue, FramingField, FramingFields};
+use crate::server::framing_fields::{FieldValue, FramingField, FramingFields, whole_head};
 
 /// A defect of a request that hyper accepts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -69,6 +69,13 @@ impl MessageScanner {
         loop {
             bytes = match (self.part, bytes) {
                 (Part::Stopped, _) | (_, []) => return None,
+                (Part::Start, _) if let Some((fields, rest)) = whole_head(bytes) => {
+                    (self.has_fragment, self.fields) = (false, fields);
+                    if let Some(defect) = self.end_head() {
+                        return Some(defect);
+                    }
+                    rest
+                }
                 (Part::Line, _) => {
                     let end = memchr(b'\n', bytes)?;
                     self.part = Part::FieldStart;
@@ -110,15 +117,11 @@ impl MessageScanner {
                 }
                 (Part::FieldStart, [b'\r', b'\n', ..]) => &bytes[1..],
                 (Part::FieldStart, [b'\n', rest @ ..]) => {
-                    self.requests += 1;
-                    let defect = self.end_head();
-                    if let Some(defect) = defect {
-                        self.part = Part::Stopped;
-                        return Some((self.requests, defect));
+                    if let Some(defect) = self.end_head() {
+                        return Some(defect);
                     }
                     rest
                 }
-                (Part::FieldStart, _) if let Some(rest) = self.field_name(bytes) => rest,
                 (part, [byte, rest @ ..]) => {
                     self.part = match part {
                         Part::Start | Part::Method | Part::Target => self.request_line(*byte),
@@ -151,21 +154,6 @@ impl MessageScanner {
         }
     }
 
-    /// Parses the name of a field that is there as a whole, with its colon. Returns the bytes after it; `None` for
-    /// names that no byte may be skipped of.
-    fn field_name<'a>(&mut self, bytes: &'a [u8]) -> Option<&'a [u8]> {
-        let field = FramingField::starting_with(bytes[0])?;
-        let (name, rest) = bytes.split_at_checked(field.name().len())?;
-        let (colon, value) = rest.split_first()?;
-        let is_framing = name.eq_ignore_ascii_case(field.name()) && *colon == b':';
-        if !is_framing {
-            self.part = Part::Line;
-            return Some(bytes);
-        }
-        self.part = Part::FieldValue(field, FieldValue::default());
-        Some(value)
-    }
-
     fn field(&mut self, byte: u8) -> Part {
         match (self.part, byte) {
             // The CR of the empty line.
@@ -187,8 +175,15 @@ impl MessageScanner {
         }
     }
 
-    /// At the end of a header section.
-    fn end_head(&mut self) -> Option<Defect> {
+    /// At the end of a header section. Returns its number and its defect, if it has one.
+    fn end_head(&mut self) -> Option<(usize, Defect)> {
+        self.requests += 1;
+        let defect = self.enter_body()?;
+        self.part = Part::Stopped;
+        Some((self.requests, defect))
+    }
+
+    fn enter_body(&mut self) -> Option<Defect> {
         let fields = self.fields;
         let is_chunked = fields.is_chunked();
         self.part = match fields.length {
@@ -259,13 +254,16 @@ mod tests {
     /// The first defect in these bytes, in whatever parts they arrive.
     #[track_caller]
     fn defect(bytes: &[u8]) -> Option<(usize, Defect)> {
-        let whole = MessageScanner::default().read(bytes);
-        for length in [1, 2, 3, 7] {
+        let read = |length| {
             let mut scanner = MessageScanner::default();
-            let in_parts = bytes.chunks(length).find_map(|part| scanner.read(part));
-            assert_eq!(in_parts, whole, "{}", bytes.escape_ascii());
+            let defect = bytes.chunks(length).find_map(|part| scanner.read(part));
+            (defect, scanner.requests, format!("{:?}", scanner.part))
+        };
+        let whole = read(bytes.len());
+        for length in [1, 2, 3, 7] {
+            assert_eq!(read(length), whole, "{}", bytes.escape_ascii());
         }
-        whole
+        whole.0
     }
 
     #[test]
@@ -316,6 +314,44 @@ mod tests {
                 fields.remove(place);
             }
         }
+    }
+
+    #[test]
+    fn messages_of_random_pieces_are_read_alike_in_parts() {
+        const PIECES: [&str; 22] = [
+            "POST / HTTP/1.1\r\n",
+            "POST /#a HTTP/1.1\r\n",
+            "POST  HTTP/1.1\r\n",
+            "POST HTTP/1.1\r\n",
+            "POST / HTTP/1.0\r\n",
+            "PUT /a HTTP/1.1\r\n",
+            "Content-Length: 5\r\n",
+            "content-length:7\r\n",
+            "Content-Length : 5\r\n",
+            "Content-Length: 5 5\r\n",
+            "Content-Type: a\r\n",
+            "Transfer-Encoding: chunked\r\n",
+            "Transfer-Encoding:\r\n",
+            "Trailer: a\r\n",
+            "Host: a\r\n",
+            " a\r\n",
+            "\r\n",
+            "\r\n\r\n",
+            "\r",
+            "\n",
+            "12345",
+            "0\r\n\r\n",
+        ];
+        let mut rng = fastrand::Rng::with_seed(1);
+        let mut defects = 0;
+        for _ in 0..20_000 {
+            let mut bytes = PIECES[rng.usize(..PIECES.len() / 3)].to_owned();
+            for _ in 0..rng.usize(..12) {
+                bytes += PIECES[rng.usize(..PIECES.len())];
+            }
+            defects += usize::from(defect(bytes.as_bytes()).is_some());
+        }
+        assert!(defects > 100, "{defects} have a defect");
     }
 
     /// hyper refuses these by itself, or `framing` does for the coding.
