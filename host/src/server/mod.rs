@@ -34,6 +34,7 @@ mod connection_state;
 mod framing_fields;
 mod http_io;
 mod instrumented_io;
+mod message_part;
 mod message_scanner;
 mod open_connections;
 mod parse_error;
