@@ -12,15 +12,15 @@ use std::{io, thread};
 
 use wasmtime::Engine;
 
-/// How long an epoch of the engine lasts: at its end a guest that computes yields to other tasks, and its
-/// time is checked.
+/// How long an epoch of the engine lasts: at its end the time of a guest that computes is checked, and
+/// the guest yields to other tasks if it runs on a fiber.
 const TICK: Duration = Duration::from_millis(100);
 
 /// Counts the epochs of an engine since the ticker was started.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct EpochTicker(Arc<AtomicU64>);
 
-/// The number of ticks during which the future of a guest's call was being polled. A guest that waits,
+/// The number of ticks during which a guest's call was running, or its future was being polled. A guest that waits,
 /// for a body or for its sink, is not polled.
 ///
 /// A poll that ends before the next tick counts as zero, and one that sees a tick as a whole one, which is

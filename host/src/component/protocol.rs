@@ -29,7 +29,7 @@ const KNOWN_PUT_SINK: &str = "alldata:peer/put-sink@0.1.0";
 /// them.
 const NOT_CALLED: [&str; 2] = ["wasi:http/types@", "wasi:io/"];
 
-/// The largest body that is decoded by a blocking call: it takes some tens of microseconds.
+/// The largest body that is decoded by a blocking call, which typically takes some tens of microseconds.
 const MAX_BLOCKING_BODY_BYTES: usize = 64 * 1024;
 
 /// How short calls of a component are made.

@@ -6,7 +6,7 @@ use rustix::process::Signal;
 
 use super::nats_peers::{NODES, Peers, finish, play};
 use super::{Load, Outcome, Store as _};
-use crate::nats::{Link, Replicas, STREAM};
+use crate::nats::{ELECTION_DEADLINE, Link, Replicas, STREAM};
 
 /// The number of events of each peer before there are repeats, and the number of repeats and conflicts.
 const PUTS_BEFORE: usize = 170;
@@ -25,8 +25,10 @@ fn leaders_are_killed_one_after_the_other() {
             peers.wait_for_puts(&all_clients);
             assert_ne!(leader, self::leader(peers));
             peers.cluster.restart(leader);
-            // The next server fails only after this one is back: two that are up lead only if both have caught up.
-            peers.cluster.wait_for_replica(leader, STREAM);
+            // The next server fails only after this one is back: with one down, the others elect a leader only if both
+            // have caught up.
+            let catches_up = peers.cluster.catches_up(leader, STREAM, ELECTION_DEADLINE);
+            assert!(catches_up, "the server is not back");
         }
         peers.wait_for_puts(&all_clients);
         finish(history, all_clients);

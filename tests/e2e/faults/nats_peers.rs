@@ -105,6 +105,8 @@ fn read_replicas(cluster: &mut Cluster) -> Vec<Vec<(String, String)>> {
             cluster.kill(node);
             cluster.restart(node);
             cluster.wait();
+            // The stream may have no leader before all were started again.
+            cluster.catches_up(node, STREAM, DEADLINE);
         }
     }
     panic!("the servers cannot be read: a stream gets no leader");

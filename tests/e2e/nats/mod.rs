@@ -31,7 +31,7 @@ pub(crate) use cluster::{Cluster, name as node_name};
 pub(crate) use disks::no_disks;
 pub(crate) use link::Link;
 pub(crate) use node::{is_pinned, no_nats_server};
-pub(crate) use replicas::Replicas;
+pub(crate) use replicas::{ELECTION_DEADLINE, Replicas};
 
 use crate::support::{Peer, can_make};
 

@@ -23,8 +23,8 @@ const CATCH_UP_TIME: Duration = Duration::from_secs(10);
 /// How long to wait for another leader before the step-down is repeated.
 const STEP_DOWN_TIME: Duration = Duration::from_secs(5);
 
-/// How long to wait for a leader, or for replicas that catch up. On a busy machine it may take more than a minute.
-const ELECTION_DEADLINE: Duration = DEADLINE.saturating_mul(3);
+/// How long to wait for a leader, or for replicas that catch up. On a busy machine it may take minutes.
+pub(crate) const ELECTION_DEADLINE: Duration = DEADLINE.saturating_mul(3);
 
 /// How long to wait before servers are asked again for the leader.
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
@@ -78,11 +78,15 @@ impl<'a> Replicas<'a> {
     /// messages for good.
     fn try_lead(&self, node: usize, deadline: Duration) -> bool {
         let start = Instant::now();
-        let mut waiting_since = start;
+        let (mut last_leader, mut waiting_since) = (None, start);
         while start.elapsed() < deadline {
             let leader = self.cluster.leader(STREAM);
             if leader == Some(node) {
                 return true;
+            }
+            if leader != last_leader {
+                // Messages are copied from a leader only.
+                (last_leader, waiting_since) = (leader, Instant::now());
             }
             if let Some(leader) = leader
                 && (self.has_caught_up(node, leader) || waiting_since.elapsed() > CATCH_UP_TIME)
@@ -90,7 +94,7 @@ impl<'a> Replicas<'a> {
                 self.step_down(node);
                 // Another server than the wanted one may lead then.
                 self.wait_for_other(leader);
-                waiting_since = Instant::now();
+                last_leader = None;
             } else {
                 thread::park_timeout(LOOK_AGAIN);
             }
@@ -150,15 +154,16 @@ impl<'a> Replicas<'a> {
 
     /// The events of one server. It is given time while these are fewer than another has.
     fn events_of(&self, node: usize, most: usize) -> Option<Vec<(String, String)>> {
-        let start = Instant::now();
-        while start.elapsed() < DEADLINE {
+        let mut leads_since = None;
+        while leads_since.is_none_or(|since: Instant| since.elapsed() < DEADLINE) {
             if !self.try_lead(node, DEADLINE) {
                 return None;
             }
+            let since = *leads_since.get_or_insert_with(Instant::now);
             let Ok(events) = self.runtime.block_on(read(&self.context)) else {
                 continue;
             };
-            let is_late = start.elapsed() > CATCH_UP_TIME;
+            let is_late = since.elapsed() > CATCH_UP_TIME;
             if self.cluster.leader(STREAM) == Some(node) && (events.len() >= most || is_late) {
                 return Some(events);
             }

@@ -197,14 +197,21 @@ impl Cluster {
         wanted.is_some() && last >= wanted
     }
 
-    /// Waits until a server has the messages of a stream that its leader has, which may take puts meanwhile.
-    pub fn wait_for_replica(&self, node: usize, stream: &str) {
-        let start = Instant::now();
-        let is_done = |leader| self.has_caught_up(node, leader, stream);
-        while !self.leader(stream).is_some_and(is_done) {
-            assert!(start.elapsed() < READY_DEADLINE, "it has not caught up");
+    /// Whether a server has, within `deadline`, the messages of a stream that its leader has now. The stream may take
+    /// more meanwhile.
+    pub fn catches_up(&self, node: usize, stream: &str, deadline: Duration) -> bool {
+        let (start, mut wanted) = (Instant::now(), None);
+        while start.elapsed() < deadline {
+            if wanted.is_none() {
+                let leader = self.leader(stream);
+                wanted = leader.and_then(|leader| self.nodes[leader].last_sequence(stream));
+            }
+            if wanted.is_some() && self.nodes[node].last_sequence(stream) >= wanted {
+                return true;
+            }
             thread::park_timeout(ASK_AGAIN);
         }
+        false
     }
 
     /// The number of clients with this name that are connected to a server.

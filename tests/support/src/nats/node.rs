@@ -74,7 +74,7 @@ impl Node {
         child.is_none_or(|child| !matches!(child.try_wait(), Ok(None)))
     }
 
-    /// Whether it reports that it is healthy, JetStream included.
+    /// Whether JetStream is there. Its streams may not be yet.
     pub(super) fn is_ready(&self) -> bool {
         let answer = self.ask("/healthz?js-enabled=true");
         answer.is_ok_and(|answer| answer.starts_with("HTTP/1.0 200"))
