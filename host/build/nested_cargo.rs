@@ -31,8 +31,8 @@ strip = true
 
 /// Components are small, but for the allocator and the check of each byte of a body for UTF-8.
 const OPT_LEVEL: &str = "opt-level = \"s\"\n";
-const OPT_LEVEL_OF_FAST: &str = "opt-level = 3\n";
-const FAST: [&str; 2] = ["dlmalloc", "simdutf8"];
+const OPT_LEVEL_OF_FAST: &str = "opt-level = 2\n";
+const FAST: [&str; 3] = ["alldata-peer-protocol", "dlmalloc", "simdutf8"];
 
 /// Nightly settings of profiles, which `[unstable]` of a configuration file turns on where cargo takes them: it does
 /// when it builds the library from source.

@@ -9,7 +9,7 @@ use core::fmt;
 
 use serde::de::IgnoredAny;
 
-use crate::json_string::unescape;
+use crate::json_string::to_text;
 use crate::members::Members;
 
 /// The longest key in bytes of UTF-8, after unescaping. Real keys have 19 to 27; the limit
@@ -115,21 +115,13 @@ fn decode_key<'body>(text: &'body str, raw: &'body str) -> Result<Cow<'body, str
     if !raw.starts_with('"') {
         return Err(DecodeError::KeyNotAString(at()));
     }
-    let Some(key) = into_text(unescape(raw)) else {
+    let Some(key) = to_text(raw) else {
         return Err(DecodeError::KeyNotUnicode(at()));
     };
     match key.len() {
         0 => Err(DecodeError::KeyEmpty(at())),
         bytes if bytes > MAX_KEY_BYTES => Err(DecodeError::KeyTooLong { at: at(), bytes }),
         _ => Ok(key),
-    }
-}
-
-/// `None` where there is an unpaired surrogate.
-fn into_text(bytes: Cow<'_, [u8]>) -> Option<Cow<'_, str>> {
-    match bytes {
-        Cow::Borrowed(bytes) => core::str::from_utf8(bytes).ok().map(Cow::Borrowed),
-        Cow::Owned(bytes) => String::from_utf8(bytes).ok().map(Cow::Owned),
     }
 }
 

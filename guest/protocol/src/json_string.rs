@@ -3,16 +3,26 @@
 //! Expects a valid JSON string; of any other it makes some text, and does not panic.
 
 use alloc::borrow::Cow;
+use alloc::string::String;
 use alloc::vec::Vec;
 
-/// The text of a JSON string, with its quotes, as UTF-8 in which an unpaired surrogate has the
+/// The text of a JSON string, given with its quotes; `None` if it has an unpaired surrogate, and so is no Unicode text.
+pub(crate) fn to_text(quoted: &str) -> Option<Cow<'_, str>> {
+    match without_escapes(quoted) {
+        Some(text) => Some(Cow::Borrowed(text)),
+        None => String::from_utf8(unescape(quoted).into_owned())
+            .ok()
+            .map(Cow::Owned),
+    }
+}
+
+/// The text of a JSON string, given with its quotes, as UTF-8 in which an unpaired surrogate has the
 /// three bytes that its number would have (WTF-8).
 pub(crate) fn unescape(quoted: &str) -> Cow<'_, [u8]> {
-    let inner = quoted.strip_prefix('"').unwrap_or(quoted);
-    let mut rest = inner.strip_suffix('"').unwrap_or_default();
-    if !rest.contains('\\') {
-        return Cow::Borrowed(rest.as_bytes());
+    if let Some(text) = without_escapes(quoted) {
+        return Cow::Borrowed(text.as_bytes());
     }
+    let mut rest = inner(quoted);
     let mut text = Vec::with_capacity(rest.len());
     while let Some((plain, escape)) = rest.split_once('\\') {
         text.extend_from_slice(plain.as_bytes());
@@ -31,6 +41,20 @@ pub(crate) fn unescape(quoted: &str) -> Cow<'_, [u8]> {
     }
     text.extend_from_slice(rest.as_bytes());
     Cow::Owned(text)
+}
+
+/// The text of a JSON string that has no escapes.
+fn without_escapes(quoted: &str) -> Option<&str> {
+    let text = inner(quoted);
+    // Not `str::contains`, which takes longer for short texts, such as keys and names.
+    let has_escapes = text.bytes().any(|byte| byte == b'\\');
+    (!has_escapes).then_some(text)
+}
+
+/// What is between the quotes.
+fn inner(quoted: &str) -> &str {
+    let unopened = quoted.strip_prefix('"').unwrap_or(quoted);
+    unopened.strip_suffix('"').unwrap_or_default()
 }
 
 /// Reads `uXXXX`, or `uXXXX\uXXXX` where the two are a pair of surrogates: the code point and how

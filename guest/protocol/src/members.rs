@@ -35,10 +35,14 @@ impl<'body> Members<'body> {
 
     /// Adds a member. Its name is raw: one that is not Unicode text is still JSON, and ignored.
     fn add(&mut self, name: &str, value: &'body str) {
-        match &*unescape(name) {
-            b"key" => self.key = Some(value),
-            b"event" => self.event = Some(value),
-            _ => {}
+        match name {
+            r#""key""# => self.key = Some(value),
+            r#""event""# => self.event = Some(value),
+            _ => match &*unescape(name) {
+                b"key" => self.key = Some(value),
+                b"event" => self.event = Some(value),
+                _ => {}
+            },
         }
     }
 }
