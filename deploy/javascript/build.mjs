@@ -20,8 +20,8 @@ const INTERFACE = "alldata:peer/protocol@0.1.0";
 
 /** The exports of the core module that lib/component-abi.js uses. */
 const EXPORTS = [
-  ...["decode", "error-response", "same-event"].map((name) => `${INTERFACE}#${name}`),
-  ...["decode", "error-response"].map((name) => `cabi_post_${INTERFACE}#${name}`),
+  ...["decode", "stored-response", "error-response", "same-event"].map((name) => `${INTERFACE}#${name}`),
+  ...["decode", "stored-response", "error-response"].map((name) => `cabi_post_${INTERFACE}#${name}`),
   "memory",
   "cabi_realloc",
 ];

@@ -2,22 +2,23 @@
 //!
 //! The isolation of requests is in `isolation`.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 
 use alldata_peer_server_http::{Limits, PeerServerBuilder};
 use tokio::sync::Semaphore;
 
 use crate::support::protocol_guest::{
-    CREATED, RESPONSE, STORED, builder, guest_that, guest_that_puts,
+    CREATED, KEY_TEXT, RESPONSE, builder, guest_that, guest_that_puts,
 };
 use crate::support::{Embedded, Post, wait_until};
 
-/// The guest counts its calls and adds the count to 400 for the status of the response at `place`.
-fn counts(place: u32) -> String {
+/// The guest counts its calls.
+const COUNTS: &str = "(global.set $calls (i32.add (global.get $calls) (i32.const 1)))";
+
+/// The guest counts its calls and adds the count to 400 for the status of its response.
+fn counts_in_status() -> String {
     format!(
-        "(global.set $calls (i32.add (global.get $calls) (i32.const 1)))
-        (i32.store16 (i32.const {place}) (i32.add (global.get $calls) (i32.const 400)))"
+        "{COUNTS} (i32.store16 (i32.const {RESPONSE}) (i32.add (global.get $calls) (i32.const 400)))"
     )
 }
 
@@ -34,7 +35,7 @@ fn statuses(builder: PeerServerBuilder, max_instance_reuse_count: u32, puts: usi
 
 #[test]
 fn instance_serves_configured_number_of_requests() {
-    let guest = guest_that(&counts(RESPONSE), CREATED, "");
+    let guest = guest_that(&counts_in_status(), CREATED, "");
     let kept = [401, 402, 403, 404, 405, 406, 407];
     assert_eq!(
         statuses(builder(&guest), Limits::DEFAULT.max_instance_reuse_count, 7),
@@ -48,7 +49,7 @@ fn instance_serves_configured_number_of_requests() {
 #[test]
 fn trapped_instance_is_not_reused() {
     let third = "(if (i32.eq (global.get $calls) (i32.const 3)) (then unreachable))";
-    let guest = guest_that(&format!("{} {third}", counts(RESPONSE)), CREATED, "");
+    let guest = guest_that(&format!("{} {third}", counts_in_status()), CREATED, "");
     let replaced = [401, 402, 500, 401, 402, 500, 401];
     assert_eq!(
         statuses(builder(&guest), Limits::DEFAULT.max_instance_reuse_count, 7),
@@ -60,7 +61,7 @@ fn trapped_instance_is_not_reused() {
 fn grown_instance_is_replaced_and_small_one_is_kept() {
     for (pages, statuses_of_3) in [(2, [401, 402, 403]), (16, [401; 3])] {
         let grow = format!("(drop (memory.grow (i32.const {pages})))");
-        let guest = guest_that(&format!("{} {grow}", counts(RESPONSE)), CREATED, "");
+        let guest = guest_that(&format!("{} {grow}", counts_in_status()), CREATED, "");
         assert_eq!(
             statuses(builder(&guest), Limits::DEFAULT.max_instance_reuse_count, 3),
             statuses_of_3,
@@ -69,14 +70,19 @@ fn grown_instance_is_replaced_and_small_one_is_kept() {
     }
 }
 
-/// Each put arrives while those before it wait for the sink.
+/// Each put arrives while those before it wait for the sink. The guest counts its calls in the key.
 #[test]
 fn no_instance_waits_for_the_sink() {
-    let guest = guest_that_puts(&counts(STORED), "", CREATED, "");
-    let (gate, waiting) = (Arc::new(Semaphore::new(0)), Arc::new(AtomicUsize::new(0)));
-    let (passed, arrived) = (Arc::clone(&gate), Arc::clone(&waiting));
-    let builder = builder(&guest).on_put(move |_, _| {
-        arrived.fetch_add(1, Ordering::Relaxed);
+    let key =
+        format!("(i32.store8 (i32.const {KEY_TEXT}) (i32.add (global.get $calls) (i32.const 48)))");
+    let guest = guest_that_puts(&(COUNTS.to_owned() + &key), "", CREATED, "");
+    let (gate, keys) = (
+        Arc::new(Semaphore::new(0)),
+        Arc::new(Mutex::new(Vec::new())),
+    );
+    let (passed, arrived) = (Arc::clone(&gate), Arc::clone(&keys));
+    let builder = builder(&guest).on_put(move |key, _| {
+        arrived.lock().expect("is not poisoned").push(key);
         let passed = Arc::clone(&passed);
         async move {
             drop(passed.acquire().await);
@@ -88,10 +94,13 @@ fn no_instance_waits_for_the_sink() {
     for (before, connection) in connections.iter_mut().enumerate() {
         connection.send(Post::put("key1", "1").bytes());
         wait_until("it waits for the sink", || {
-            waiting.load(Ordering::Relaxed) > before
+            keys.lock().expect("is not poisoned").len() > before
         });
     }
     gate.add_permits(1);
-    let statuses = connections.iter_mut().map(|it| it.answer().status);
-    assert_eq!(statuses.collect::<Vec<_>>(), [401, 402, 403]);
+    for connection in &mut connections {
+        assert_eq!(connection.answer().status, 299);
+    }
+    let keys = keys.lock().expect("is not poisoned").clone();
+    assert_eq!(keys, ["1", "2", "3"]);
 }

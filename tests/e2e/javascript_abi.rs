@@ -135,6 +135,7 @@ fn layout_is_that_of_the_interface() {
     let expected = json!({
         "response": interface.offsets("response"),
         "put": interface.offsets("put"),
+        "byteRange": interface.offsets("byte-range"),
         "header": { "name": name, "value": value },
         "payload": payload,
         "requestError": names(interface.cases("protocol", "request-error")),
@@ -164,6 +165,7 @@ fn payloads_and_parameters_are_those_that_are_passed() {
     assert_eq!(cases, expected);
     for (function, signature) in [
         ("decode", "i32 i32 -> i32"),
+        ("stored-response", " -> i32"),
         ("error-response", "i32 i32 i64 i32 -> i32"),
         ("same-event", "i32 i32 i32 i32 -> i32"),
     ] {

@@ -12,7 +12,8 @@ use std::thread::available_parallelism;
 use alldata_peer_server_http::{Limits, PeerServerBuilder, PutError};
 
 use crate::support::protocol_guest::{
-    CREATED, STORED, TEXT, builder, guest_that, guest_that_puts, guest_with_field,
+    CREATED, EVENT, KEY, KEY_TEXT, TEXT, builder, guest_that, guest_that_puts, guest_that_responds,
+    guest_with_field,
 };
 use crate::support::{Embedded, Post};
 
@@ -129,18 +130,49 @@ fn faulty_error_response_is_a_500() {
     }
 }
 
+/// Code that sets the two words of a part of the result of `decode`.
+fn sets(part: u32, words: [&str; 2]) -> String {
+    let set = |at: u32, word: &str| format!("(i32.store (i32.const {at}) {word})");
+    set(part, words[0]) + &set(part + 4, words[1])
+}
+
 #[test]
-fn put_outside_memory_or_not_unicode_is_a_500() {
-    for wrong in ["0xfff0", "-1"] {
-        for part in [20, 28] {
-            let does = format!("(i32.store (i32.const {part}) (i32.const {wrong}))");
-            let more = format!("(i32.store (i32.const {}) (i32.const 17))", part + 4);
-            let guest = guest_that_puts(&(does + &more), "", CREATED, "");
-            assert_puts_nothing(&guest);
-        }
+fn key_outside_memory_or_not_unicode_is_a_500() {
+    for address in ["(i32.const 0xfff0)", "(i32.const -1)"] {
+        let does = sets(KEY, [address, "(i32.const 17)"]);
+        assert_puts_nothing(&guest_that_puts(&does, "", CREATED, ""));
     }
-    let byte = "(i32.store8 (i32.const 254) (i32.const 0xe9))";
-    assert_puts_nothing(&guest_that_puts(byte, "", CREATED, ""));
+    let byte = format!("(i32.store8 (i32.const {KEY_TEXT}) (i32.const 0xe9))");
+    assert_puts_nothing(&guest_that_puts(&byte, "", CREATED, ""));
+}
+
+#[test]
+fn event_outside_the_body_is_a_500() {
+    let bytes = "(local.get $bytes)";
+    let one_more = "(i32.add (local.get $bytes) (i32.const 1))";
+    for words in [
+        [bytes, "(i32.const 1)"],
+        [one_more, "(i32.const 0)"],
+        ["(i32.const 0)", one_more],
+        ["(i32.const 1)", bytes],
+        ["(i32.const 1)", "(i32.const -1)"],
+        ["(i32.const -1)", "(i32.const 1)"],
+        ["(i32.const -1)", "(i32.const -1)"],
+    ] {
+        let guest = guest_that_puts(&sets(EVENT, words), "", CREATED, "");
+        assert_puts_nothing(&guest);
+    }
+    let all = guest_that_puts(&sets(EVENT, ["(i32.const 0)", bytes]), "", CREATED, "");
+    assert_eq!(Embedded::start(builder(&all)).put("key1", "1").status, 299);
+}
+
+/// The event is one byte of a two-byte character.
+#[test]
+fn event_that_is_not_unicode_is_a_500() {
+    let server = Embedded::start(builder(&guest_that_puts("", "", CREATED, "")));
+    let answer = server.send(&Post::new("\u{e9}}"));
+    answer.assert_is(500, "Internal Server Error", "unknown", true);
+    assert_eq!(server.put("key1", "1").status, 299);
 }
 
 #[track_caller]
@@ -305,6 +337,38 @@ fn call_of_the_sink_by_decode_is_a_500() {
 /// The event is already stored, so the response has to say "unknown".
 #[test]
 fn invalid_response_to_a_stored_put_is_a_500() {
-    let status = format!("(i32.store16 (i32.const {STORED}) (i32.const 0))");
-    assert_fails(&guest_that_puts(&status, "", CREATED, ""));
+    for response in [[0; 8], [201, 1, TEXT, 1, TEXT, 1, 0, 0]] {
+        assert_fails(&guest_that_responds("", "", response, "\n"));
+    }
+}
+
+#[test]
+fn stored_response_that_fails_is_a_500_before_anything_is_put() {
+    for does in ["unreachable", "(loop (br 0))"] {
+        assert_puts_nothing(&guest_that_responds("", does, CREATED, ""));
+    }
+    let far = [201, 0, 0, 0, 0, 0, 0, u32::MAX];
+    assert_puts_nothing(&guest_that_responds("", "", far, ""));
+}
+
+/// Each put has an instance of its own, which tells in the key how often it was called.
+#[test]
+fn stored_response_is_called_once_for_all_instances() {
+    let counts = "(global.set $calls (i32.add (global.get $calls) (i32.const 1)))";
+    let tells =
+        format!("(i32.store8 (i32.const {KEY_TEXT}) (i32.add (global.get $calls) (i32.const 48)))");
+    let guest = guest_that_responds(&tells, counts, [298, 0, 0, 0, 0, 0, 0, 0], "");
+    let (sender, keys) = mpsc::channel();
+    let builder = builder(&guest).limits(Limits {
+        max_instance_reuse_count: 1,
+        ..Limits::default()
+    });
+    let server = Embedded::start(builder.on_put(move |key, _| {
+        let sent = sender.send(key);
+        async move { sent.map_err(|error| PutError::Failed(error.to_string())) }
+    }));
+    for _ in 0..3 {
+        assert_eq!(server.put("key1", "1").status, 298);
+    }
+    assert_eq!(keys.try_iter().collect::<Vec<_>>(), ["1", "0", "0"]);
 }

@@ -1,5 +1,6 @@
 //! The interface `protocol` of the built-in component, called as an adapter calls it.
 
+use alldata_peer_protocol::decode::decode;
 use alldata_peer_protocol::outcome::{InvalidRequest, Outcome};
 use alldata_peer_server_http::BUILT_IN_COMPONENT;
 use wasmtime::component::{Component, HasSelf, Linker};
@@ -60,7 +61,7 @@ impl Instance {
     }
 }
 
-/// The error with which an adapter gets the response to an outcome; `None` for those that `decode` returns, and for
+/// The error with which an adapter gets the response to an outcome; `None` for those that other functions return, and for
 /// those of connections and credentials, which only a host has.
 fn request_error(outcome: &Outcome) -> Option<RequestError> {
     Some(match outcome {
@@ -150,19 +151,49 @@ fn content_coding_in_error_response_is_bounded_and_printable() {
 }
 
 #[test]
-fn decode_returns_put_with_its_response_or_error_response() {
+fn decode_returns_put_or_error_response() {
     let mut instance = Instance::new();
     let (protocol, store) = instance.protocol();
-    let body = br#" {"event" : [1, 2.50] ,"key":"\u006b"} "#;
-    let put = protocol.call_decode(&mut *store, body);
+    let body = r#" {"event" : ["é", 2.50] ,"key":"\u006b"} "#;
+    let put = protocol.call_decode(&mut *store, body.as_bytes());
     let put = put.expect("does not trap").expect("is a put");
-    assert_eq!((&*put.key, &*put.event), ("k", "[1, 2.50]"));
-    assert_eq!((put.stored.status, &*put.stored.body), (201, ""));
-    assert_eq!(put.stored.header, None);
+    let (start, length) = (put.event.offset as usize, put.event.length as usize);
+    let event = &body[start..start + length];
+    assert_eq!((&*put.key, event), ("k", r#"["é", 2.50]"#));
     let error = protocol.call_decode(store, b"{}").expect("does not trap");
     let error = error.expect_err("is no put");
     assert_eq!((error.status, error.header), (400, None));
     assert!(error.body.contains("\"stored\":\"no\""), "{}", error.body);
+}
+
+/// The component compares the bytes of a long string by instructions that other processors do not have.
+#[test]
+fn decode_equals_native_for_every_byte_at_every_place_of_long_string() {
+    const STRING_BYTES: usize = 200;
+    let mut instance = Instance::new();
+    let (protocol, store) = instance.protocol();
+    for (place, byte) in
+        (0..STRING_BYTES).flat_map(|place| (0..0x80).map(move |byte| (place, byte)))
+    {
+        let mut string = [b'x'; STRING_BYTES];
+        string[place] = byte;
+        let body = [br#"{"key":"k","event":""#, &string[..], br#""}"#].concat();
+        let native = decode(&body).ok().map(|put| put.event.as_bytes());
+        let range = protocol.call_decode(&mut *store, &body);
+        let range = range.expect("does not trap").ok().map(|put| put.event);
+        let event = range.map(|range| &body[range.offset as usize..][..range.length as usize]);
+        assert_eq!(event, native, "{byte} at {place}");
+    }
+}
+
+#[test]
+fn stored_response_is_201_without_body() {
+    let mut instance = Instance::new();
+    let (protocol, store) = instance.protocol();
+    let response = protocol.call_stored_response(store);
+    let response = response.expect("does not trap");
+    assert_eq!((response.status, &*response.body), (201, ""));
+    assert_eq!(response.header, None);
 }
 
 #[test]

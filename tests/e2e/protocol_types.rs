@@ -6,14 +6,15 @@ use alldata_peer_server_http::{BUILT_IN_COMPONENT, Error, PeerServer};
 
 use crate::component::names;
 use crate::support::protocol_guest::{
-    DECODE, ERROR_TYPE, PUT_TYPE, REQUEST_ERROR_TYPE, RESPOND, RESPONSE_TYPE, Types, builder,
-    guest_of_types,
+    DECODE, ERROR_TYPE, PUT_TYPE, RANGE_TYPE, REQUEST_ERROR_TYPE, RESPOND, RESPONSE_TYPE, Types,
+    builder, guest_of_types,
 };
 use crate::support::{Embedded, Post, handler_beside, peer_before};
 
 /// Functions that are never called.
 const NOT_CALLED: &str = r#"
     (func (export "decode") (param i32 i32) (result i32) unreachable)
+    (func (export "stored-response") (result i32) unreachable)
     (func (export "error-response") (param i32 i32 i64 i32) (result i32) unreachable)"#;
 
 /// Components whose `protocol` has another type.
@@ -24,8 +25,17 @@ fn guests_of_other_types() -> Vec<String> {
     let header = RESPONSE_TYPE.replace("(option (tuple string string))", "(option string)");
     let responses = [&status, &problem, &header].map(|response| Types { response, ..known });
     let event = PUT_TYPE.replace("event", "value");
-    let stored = PUT_TYPE.replace("$response", "u16");
-    let puts = [&event, &stored].map(|put| Types { put, ..known });
+    let text = PUT_TYPE.replace("$range", "string");
+    let puts = [&event, &text].map(|put| Types { put, ..known });
+    let range = RANGE_TYPE.replace("u32", "s32");
+    let ranges = [Types {
+        range: &range,
+        ..known
+    }];
+    let stored = [Types {
+        stored: "(result $put)",
+        ..known
+    }];
     let string = DECODE.replace("(list u8)", "string");
     let signed = DECODE.replace("u8", "s8");
     let swapped = DECODE.replace("$put (error $response)", "$response (error $put)");
@@ -45,7 +55,9 @@ fn guests_of_other_types() -> Vec<String> {
     }];
     let all = [
         &responses[..],
+        &ranges,
         &puts,
+        &stored,
         &decodes,
         &errors,
         &responds,

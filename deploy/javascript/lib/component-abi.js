@@ -8,7 +8,8 @@ const INTERFACE = "alldata:peer/protocol@0.1.0";
 /** Offsets in bytes and numbers of cases, as the canonical ABI computes them from the types. */
 export const LAYOUT = {
   response: { status: 0, header: 4, body: 24 },
-  put: { key: 0, event: 8, stored: 16 },
+  put: { key: 0, event: 8 },
+  byteRange: { offset: 0, length: 4 },
   header: { name: 0, value: 8 },
   /** Of what is behind the case: in the result of `decode`, and in the option of a response's header. */
   payload: 4,
@@ -38,9 +39,13 @@ const decoder = new TextDecoder("utf-8", { ignoreBOM: true });
 /** The functions of an instance. Each throws if the instance traps, which then must not be called again. */
 export function bind({ exports }) {
   const { memory, cabi_realloc: allocate } = exports;
-  const [decode, errorResponse, sameEvent] = ["decode", "error-response", "same-event"].map(named);
-  const [freeDecoded, freeResponse] = ["decode", "error-response"].map((name) => exports[`cabi_post_${INTERFACE}#${name}`]);
+  const [decode, storedResponse, errorResponse, sameEvent] = ["decode", "stored-response", "error-response", "same-event"].map(named);
+  const [freeDecoded, freeStored, freeError] = ["decode", "stored-response", "error-response"].map(
+    (name) => exports[`cabi_post_${INTERFACE}#${name}`],
+  );
   let view = new DataView(memory.buffer);
+  /** The response to every put that was stored, once it is known. */
+  let stored;
 
   function named(name) {
     return exports[`${INTERFACE}#${name}`];
@@ -81,28 +86,35 @@ export function bind({ exports }) {
     };
   }
 
-  function liftPut(at) {
-    const { key, event, stored } = LAYOUT.put;
-    return { key: liftText(at + key), event: liftText(at + event), stored: liftResponse(at + stored) };
+  function liftPut(at, body) {
+    const { put, byteRange } = LAYOUT;
+    const event = at + put.event;
+    const [offset, length] = [byteRange.offset, byteRange.length].map((field) => view.getUint32(event + field, true));
+    return { key: liftText(at + put.key), event: decoder.decode(body.subarray(offset, offset + length)) };
+  }
+
+  /** Lifts the response that a function has returned, and frees it. */
+  function takeResponse(at, free) {
+    current();
+    const response = liftResponse(at >>> 0);
+    free(at);
+    return response;
   }
 
   return {
-    /** `{ put }`, or `{ response }` for a body that is none. */
+    /** `{ put, stored }`, of which `stored` is the response once it is; or `{ response }` for a body that is none. */
     decode(body) {
+      stored ??= takeResponse(storedResponse(), freeStored);
       const at = decode(...lower(body)) >>> 0;
       const isPut = current().getUint8(at) === 0;
       const payload = at + LAYOUT.payload;
-      const decoded = isPut ? { put: liftPut(payload) } : { response: liftResponse(payload) };
+      const decoded = isPut ? { put: liftPut(payload, body), stored } : { response: liftResponse(payload) };
       freeDecoded(at);
       return decoded;
     },
     /** `error` is `{ tag, val }`: the case and its payload. That of the case `put` is such an object, too. */
     errorResponse({ tag, val }) {
-      const at = errorResponse(LAYOUT.requestError.indexOf(tag), ...lowerPayload(tag, val)) >>> 0;
-      current();
-      const response = liftResponse(at);
-      freeResponse(at);
-      return response;
+      return takeResponse(errorResponse(LAYOUT.requestError.indexOf(tag), ...lowerPayload(tag, val)), freeError);
     },
     sameEvent(left, right) {
       return sameEvent(...lowerText(left), ...lowerText(right)) !== 0;

@@ -92,11 +92,11 @@ async function answerWithin(request, store, settings, memory) {
     settings.log(`A body was not decoded: ${describe(thrown)}`);
     return errorResponse(requestError(PutError.unavailable(RETRY_AFTER_SECONDS)));
   }
-  const { put, response } = decoded;
+  const { put, stored, response } = decoded;
   if (put === undefined) return response;
   try {
     await storeWithin(store, put, settings);
-    return put.stored;
+    return stored;
   } catch (thrown) {
     const failure = requestError(thrown);
     if (failure.val.tag === "failed") settings.log(`A put failed: ${describe(thrown)}`);

@@ -10,7 +10,6 @@ extern crate alloc;
 
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
-use core::ops::Range;
 
 use alldata_peer_freestanding as _;
 use alldata_peer_protocol::body::{Body, ContentTooLarge};
@@ -34,7 +33,7 @@ mod bindings {
 }
 
 use bindings::alldata::peer::put_sink::{self, PutError};
-use bindings::exports::alldata::peer::protocol::{self, RequestError};
+use bindings::exports::alldata::peer::protocol::{self, ByteRange, RequestError};
 
 /// The bytes that one read asks for: more than a host returns at once, so that the component does not
 /// split a body further.
@@ -42,10 +41,6 @@ const READ_BYTES: u64 = 1024 * 1024;
 
 /// The most bytes of one `blocking-write-and-flush`, by its definition in `wasi:io`.
 const WRITE_BYTES: usize = 4096;
-
-/// The longest event that is copied out of its body, in bytes. Of a longer one the body becomes the event, which takes
-/// no further memory, but is checked for UTF-8 once more.
-const MAX_COPIED_BYTES: usize = 64 * 1024;
 
 struct Peer;
 
@@ -69,23 +64,16 @@ impl Guest for Peer {
 impl protocol::Guest for Peer {
     fn decode(body: Vec<u8>) -> Result<protocol::Put, protocol::Response> {
         match decode(&body) {
-            Ok(Put { key, event }) => {
-                let key = key.into_owned();
-                let event = if event.len() <= MAX_COPIED_BYTES {
-                    event.to_string()
-                } else {
-                    let start = event.as_ptr().addr() - body.as_ptr().addr();
-                    let event = start..start + event.len();
-                    into_substring(body, event)
-                };
-                Ok(protocol::Put {
-                    key,
-                    event,
-                    stored: Outcome::Stored.response().into(),
-                })
-            }
+            Ok(Put { key, event }) => Ok(protocol::Put {
+                key: key.into_owned(),
+                event: byte_range(&body, event),
+            }),
             Err(error) => Err(Outcome::Malformed(error).response().into()),
         }
+    }
+
+    fn stored_response() -> protocol::Response {
+        Outcome::Stored.response().into()
     }
 
     fn error_response(error: RequestError) -> protocol::Response {
@@ -97,11 +85,14 @@ impl protocol::Guest for Peer {
     }
 }
 
-/// A part of a body, in the memory of the body: a large event is not copied.
-fn into_substring(mut body: Vec<u8>, part: Range<usize>) -> String {
-    body.truncate(part.end);
-    body.drain(..part.start);
-    String::from_utf8(body).expect("a part of a body that was decoded is text")
+/// Where a part of a body is.
+fn byte_range(body: &[u8], part: &str) -> ByteRange {
+    // `part` is a slice of `body`, so the difference of their addresses is its offset.
+    let offset = part.as_ptr().addr() - body.as_ptr().addr();
+    let [offset, length] = [offset, part.len()].map(|bytes| {
+        u32::try_from(bytes).expect("a body is smaller than a memory of 32-bit addresses")
+    });
+    ByteRange { offset, length }
 }
 
 /// The outcome of a complete body.

@@ -10,6 +10,7 @@ pub(crate) mod pool;
 mod store_limits;
 
 pub(crate) mod protocol;
+mod protocol_exports;
 
 pub(crate) mod incoming_handler;
 mod outbound_http;

@@ -1,33 +1,22 @@
-//! The entry point `protocol` of a component: `decode`, and the response to a put that failed.
+//! The entry point `protocol` of a component: `decode`, and the responses to a put that was stored or failed.
 //!
 //! For a component that gets its sink from the host, as the built-in one. Reads no body, calls no sink
 //! and sends no response.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
-use wasmtime::component::types::ComponentItem;
 use wasmtime::component::{
-    Component, ComponentExportIndex, ComponentNamedList, Instance, InstancePre, Lift, Linker,
-    Lower, TypedFunc,
+    Component, ComponentNamedList, Instance, InstancePre, Lift, Linker, Lower, TypedFunc,
 };
-use wasmtime::{Engine, Result, Store, Trap};
+use wasmtime::{Engine, Result, Store, Trap, format_err};
 
 use crate::component::cpu_time::{CpuTime, EpochTicker};
 use crate::component::pool::InstanceFactory;
-use crate::component::put_sink::protocol::{Put, RequestError, Response};
+use crate::component::protocol_exports::{ProtocolExports, ProtocolFunctions};
+use crate::component::put_sink::protocol::{ByteRange, RequestError, Response};
 use crate::component::store_limits::{self, LimitedState, MemoryLimiter, StoreLimits};
 use crate::sink::PutError;
-
-/// The interface that a component is called through.
-const PROTOCOL: &str = "alldata:peer/protocol@0.1.0";
-
-/// The sink that such a component calls where it is called through `wasi:http`.
-const KNOWN_PUT_SINK: &str = "alldata:peer/put-sink@0.1.0";
-
-/// The other imports of such a component, for callers through `wasi:http`. `protocol` calls none of
-/// them.
-const NOT_CALLED: [&str; 2] = ["wasi:http/types@", "wasi:io/"];
 
 /// The largest body that is decoded by a blocking call, which typically takes some tens of microseconds.
 const MAX_BLOCKING_BODY_BYTES: usize = 64 * 1024;
@@ -48,30 +37,36 @@ pub(crate) struct ProtocolPre {
     exports: ProtocolExports,
     limits: StoreLimits,
     mode: CallMode,
-}
-
-/// The places of the functions among the exports of a component.
-struct ProtocolExports {
-    decode: ComponentExportIndex,
-    error_response: ComponentExportIndex,
+    /// The result of `stored-response`, from the first instance.
+    stored_response: OnceLock<Response>,
 }
 
 /// An instance of it, which runs one call at a time.
 pub(crate) struct ProtocolInstance {
-    store: Store<State>,
-    cpu_time: Arc<CpuTime>,
+    caller: Caller,
     functions: ProtocolFunctions,
-    mode: CallMode,
+    /// A copy of its own, since other threads call other instances.
+    stored_response: Response,
 }
 
-#[derive(Clone, Copy)]
-struct ProtocolFunctions {
-    decode: TypedFunc<(Bytes,), (Decoded,)>,
-    error_response: TypedFunc<(RequestError,), (Response,)>,
+/// Calls the functions of one instance.
+struct Caller {
+    store: Store<State>,
+    cpu_time: Arc<CpuTime>,
+    mode: CallMode,
 }
 
 /// The put in a body, or else the response to that body.
 type Decoded = std::result::Result<Put, Response>;
+
+/// A put to store.
+#[derive(Debug)]
+pub(crate) struct Put {
+    pub(crate) key: String,
+    pub(crate) event: String,
+    /// The response to send once the event is stored.
+    pub(crate) stored_response: Response,
+}
 
 /// The data of an instance's store.
 struct State {
@@ -92,12 +87,9 @@ impl ProtocolPre {
         ticker: &EpochTicker,
         mode: CallMode,
     ) -> Result<Option<Self>> {
-        let Some(exports) = ProtocolExports::find(component) else {
+        let Some(exports) = ProtocolExports::find(engine, component) else {
             return Ok(None);
         };
-        if !is_one_program(component) || !imports_no_more(engine, component) {
-            return Ok(None);
-        }
         let mut linker = Linker::new(engine);
         linker.define_unknown_imports_as_traps(component)?;
         let pre = Self {
@@ -105,6 +97,7 @@ impl ProtocolPre {
             exports,
             limits,
             mode,
+            stored_response: OnceLock::new(),
         };
         let cpu_time = Arc::new(CpuTime::new(ticker.clone()));
         match pre.instantiate_component(cpu_time).await {
@@ -142,77 +135,78 @@ impl InstanceFactory for ProtocolPre {
         let (mut store, instance) = instantiated?;
         let functions = self.exports.functions(&mut store, &instance)?;
         store.data_mut().memory.set_initial();
-        Ok(ProtocolInstance {
+        let mut caller = Caller {
             store,
             cpu_time,
-            functions,
             mode: self.mode,
+        };
+        let stored_response = match self.stored_response.get() {
+            Some(response) => response.clone(),
+            None => {
+                let response = caller.call(functions.stored_response, (), true).await?;
+                self.stored_response.get_or_init(|| response).clone()
+            }
+        };
+        Ok(ProtocolInstance {
+            caller,
+            functions,
+            stored_response,
         })
     }
 
     fn is_reusable(instance: &ProtocolInstance) -> bool {
-        instance.store.data().memory.is_reusable()
-    }
-}
-
-impl ProtocolExports {
-    /// The functions of a component, of whatever types, if it has both.
-    fn find(component: &Component) -> Option<Self> {
-        let protocol = component.get_export_index(None, PROTOCOL)?;
-        Some(Self {
-            decode: component.get_export_index(Some(&protocol), "decode")?,
-            error_response: component.get_export_index(Some(&protocol), "error-response")?,
-        })
-    }
-
-    /// The functions of an instance. An error means that they have other types.
-    fn functions(
-        &self,
-        store: &mut Store<State>,
-        instance: &Instance,
-    ) -> Result<ProtocolFunctions> {
-        Ok(ProtocolFunctions {
-            decode: instance.get_typed_func(&mut *store, self.decode)?,
-            error_response: instance.get_typed_func(&mut *store, self.error_response)?,
-        })
+        instance.caller.store.data().memory.is_reusable()
     }
 }
 
 impl ProtocolInstance {
-    /// Decodes the body of a `POST`. An error is a trap: the instance must not be used again.
+    /// Decodes the body of a `POST`. An error is a trap, or an event that is not in the body: the instance must not be
+    /// used again.
     pub(crate) async fn decode(&mut self, body: Bytes) -> Result<Decoded> {
         let is_small = body.len() <= MAX_BLOCKING_BODY_BYTES;
-        self.call(self.functions.decode, body, is_small).await
+        let call = self
+            .caller
+            .call(self.functions.decode, (body.clone(),), is_small);
+        match call.await? {
+            Ok(put) => Ok(Ok(Put {
+                key: put.key,
+                event: event_in(&body, put.event)?,
+                stored_response: self.stored_response.clone(),
+            })),
+            Err(response) => Ok(Err(response)),
+        }
     }
 
-    /// The response to a put that failed. An error is a trap, as above.
+    /// The response to a put that failed. An error is a trap: the instance must not be used again.
     pub(crate) async fn error_response(&mut self, error: PutError) -> Result<Response> {
-        let error = RequestError::Put(error.into());
-        self.call(self.functions.error_response, error, true).await
+        let error = (RequestError::Put(error.into()),);
+        let call = self.caller.call(self.functions.error_response, error, true);
+        call.await
     }
+}
 
+impl Caller {
     /// Calls a function, and blocks meanwhile if that `is_short` and the component allows it.
     async fn call<P, R>(
         &mut self,
-        function: TypedFunc<(P,), (R,)>,
-        parameter: P,
+        function: TypedFunc<P, (R,)>,
+        parameters: P,
         is_short: bool,
     ) -> Result<R>
     where
-        (P,): ComponentNamedList + Lower + Send + Sync,
+        P: ComponentNamedList + Lower + Send + Sync,
         (R,): ComponentNamedList + Lift + Send + Sync + 'static,
     {
-        let parameter = (parameter,);
         let result = if is_short && self.mode == CallMode::Blocking {
             self.store.data_mut().current_mode = CallMode::Blocking;
             let result = self
                 .cpu_time
-                .measure_blocking(|| function.call(&mut self.store, parameter));
+                .measure_blocking(|| function.call(&mut self.store, parameters));
             self.store.data_mut().current_mode = CallMode::Async;
             result
         } else {
             // Boxed, since its size would be part of every put's future.
-            let call = Box::pin(function.call_async(&mut self.store, parameter));
+            let call = Box::pin(function.call_async(&mut self.store, parameters));
             self.cpu_time.measure(call).await
         };
         match result {
@@ -222,28 +216,14 @@ impl ProtocolInstance {
     }
 }
 
-/// Whether a component is not composed of several, each of which has a memory of its own. One of them
-/// could be a sink, which these functions would not call.
-fn is_one_program(component: &Component) -> bool {
-    let resources = component.resources_required();
-    resources.is_some_and(|resources| resources.num_memories <= 1)
-}
-
-/// Whether a component imports this `put-sink`, and otherwise only interfaces that are not called.
-fn imports_no_more(engine: &Engine, component: &Component) -> bool {
-    let component = component.component_type();
-    let mut has_sink = false;
-    let no_more = component
-        .imports(engine)
-        .all(|(name, import)| match import.ty {
-            ComponentItem::ComponentInstance(sink) if name == KNOWN_PUT_SINK => {
-                has_sink = true;
-                let mut items = sink.exports(engine);
-                items.all(|(item, _)| ["put", "put-error"].contains(&item))
-            }
-            _ => NOT_CALLED.iter().any(|known| name.starts_with(known)),
-        });
-    no_more && has_sink
+/// The event in a body.
+fn event_in(body: &[u8], range: ByteRange) -> Result<String> {
+    let [offset, length] = [range.offset, range.length].map(|bytes| bytes as usize);
+    let event = body.get(offset..).and_then(|from| from.get(..length));
+    let event = event.ok_or_else(|| format_err!("the event is not in the body"))?;
+    let event = simdutf8::basic::from_utf8(event);
+    let event = event.map_err(|_| format_err!("the event is not UTF-8"))?;
+    Ok(event.to_owned())
 }
 
 impl LimitedState for State {

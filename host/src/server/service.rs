@@ -270,7 +270,7 @@ async fn put(
             match putting.await {
                 Ok(end) => {
                     metrics.shard().stored.increment();
-                    (put.stored, end, None)
+                    (put.stored_response, end, None)
                 }
                 // Boxed, since its size would be part of every put's future.
                 Err(refused) => {
