@@ -58,23 +58,22 @@ struct Shard<F: InstanceFactory>(Mutex<Idle<F>>);
 
 /// The instances of a shard; the one that was released last is at the end.
 struct Idle<F: InstanceFactory> {
-    instances: Vec<IdleInstance<F>>,
+    instances: Vec<Box<CountedInstance<F>>>,
     /// The smallest number of them since the shard was trimmed.
     low_water_mark: usize,
 }
 
 /// An instance with the number of times that it may still be acquired.
-struct IdleInstance<F: InstanceFactory> {
+struct CountedInstance<F: InstanceFactory> {
     instance: F::Instance,
-    live: LiveInstance,
     reuses_left: u32,
+    _live: LiveInstance,
 }
 
 /// An instance in use. Dropped, the instance is dropped; released, it may be acquired again.
 pub(crate) struct PooledInstance<'a, F: InstanceFactory> {
-    pub(crate) instance: F::Instance,
-    live: LiveInstance,
-    reuses_left: u32,
+    /// Boxed, since it is moved several times for each request.
+    counted: Box<CountedInstance<F>>,
     // Dropped after the instance, whose slot in the engine the next holder of the permit may need.
     permit: Permit<'a, F>,
 }
@@ -133,7 +132,7 @@ impl<F: InstanceFactory> InstancePool<F> {
     }
 
     /// An idle instance of the thread's own shard, or of another.
-    fn pop_idle(&self) -> Option<IdleInstance<F>> {
+    fn pop_idle(&self) -> Option<Box<CountedInstance<F>>> {
         let own = self.shard().pop();
         own.or_else(|| self.shards.iter().find_map(Shard::pop))
     }
@@ -168,41 +167,41 @@ impl<'a, F: InstanceFactory> Permit<'a, F> {
     /// a new one.
     pub(crate) async fn acquire(self) -> Result<PooledInstance<'a, F>, AcquireError> {
         let Self(pool) = &self;
-        let idle = match pool.pop_idle() {
+        let mut counted = match pool.pop_idle() {
             Some(idle) => idle,
             // Boxed, since it is rare and its size would be part of every request's future.
             None => match Box::pin(pool.instantiate()).await {
-                Ok(instance) => IdleInstance {
+                Ok(instance) => Box::new(CountedInstance {
                     instance,
-                    live: LiveInstance::new(&pool.counts),
                     reuses_left: pool.config.max_reuse_count,
-                },
+                    _live: LiveInstance::new(&pool.counts),
+                }),
                 // The engine has a slot for each permit, so another was released meanwhile.
                 Err(AcquireError::Exhausted) => pool.pop_idle().ok_or(AcquireError::Exhausted)?,
                 Err(error) => return Err(error),
             },
         };
+        counted.reuses_left = counted.reuses_left.saturating_sub(1);
         Ok(PooledInstance {
-            instance: idle.instance,
-            live: idle.live,
-            reuses_left: idle.reuses_left.saturating_sub(1),
+            counted,
             permit: self,
         })
     }
 }
 
 impl<'a, F: InstanceFactory> PooledInstance<'a, F> {
+    pub(crate) fn instance(&mut self) -> &mut F::Instance {
+        &mut self.counted.instance
+    }
+
     /// Returns an instance that has not trapped to the pool. The permit remains in use until it is dropped.
     pub(crate) fn release(self) -> Permit<'a, F> {
-        if self.reuses_left > 0 && F::is_reusable(&self.instance) {
-            let Permit(pool) = &self.permit;
-            pool.shard().lock().instances.push(IdleInstance {
-                instance: self.instance,
-                live: self.live,
-                reuses_left: self.reuses_left,
-            });
+        let Self { counted, permit } = self;
+        if counted.reuses_left > 0 && F::is_reusable(&counted.instance) {
+            let Permit(pool) = &permit;
+            pool.shard().lock().instances.push(counted);
         }
-        self.permit
+        permit
     }
 }
 
@@ -212,7 +211,7 @@ impl<F: InstanceFactory> Shard<F> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn pop(&self) -> Option<IdleInstance<F>> {
+    fn pop(&self) -> Option<Box<CountedInstance<F>>> {
         let mut idle = self.lock();
         let instance = idle.instances.pop();
         idle.low_water_mark = idle.low_water_mark.min(idle.instances.len());
@@ -220,7 +219,7 @@ impl<F: InstanceFactory> Shard<F> {
     }
 
     fn trim(&self) {
-        let unused: Vec<IdleInstance<F>> = {
+        let unused: Vec<_> = {
             let mut idle = self.lock();
             let number = idle.low_water_mark.saturating_sub(MIN_IDLE_INSTANCES);
             let unused = idle.instances.drain(..number).collect();

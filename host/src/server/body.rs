@@ -134,19 +134,24 @@ impl LimitedBody {
         }
     }
 
-    /// The same with small chunks coalesced, for a recipient to which each frame is expensive.
-    pub(crate) fn coalesced(mut self) -> Self {
+    /// Takes what has not been read, with small chunks coalesced: for a recipient to which each frame is expensive.
+    pub(crate) fn take_coalesced(&mut self) -> Self {
         let is_chunked = self.reader.as_ref().is_some_and(BodyReader::is_chunked);
-        self.coalescer = is_chunked.then(Box::default);
-        self
+        Self {
+            reader: self.reader.take(),
+            remaining: self.remaining,
+            has_trailers: self.has_trailers,
+            reservation: Arc::clone(&self.reservation),
+            coalescer: is_chunked.then(Box::default),
+        }
     }
 
-    /// All data of the body.
+    /// Reads all data of the body.
     ///
     /// # Errors
     ///
     /// When the body ends early.
-    pub(crate) async fn collect(mut self) -> Result<Bytes, BodyError> {
+    pub(crate) async fn collect(&mut self) -> Result<Bytes, BodyError> {
         let first = self.next_data().await?.unwrap_or_default();
         // Most bodies arrive as one frame.
         let Some(second) = self.next_data().await? else {

@@ -21,11 +21,11 @@ pub(crate) struct DetachOnDrop<T: 'static> {
 impl<T> DetachOnDrop<T> {
     /// If it is spawned, it is one of the tasks of the server of `state`.
     pub(crate) fn new(
-        future: impl Future<Output = T> + Send + 'static,
+        future: Pin<Box<dyn Future<Output = T> + Send>>,
         state: &Arc<ConnectionState>,
     ) -> Self {
         Self {
-            future: Some(Box::pin(future)),
+            future: Some(future),
             state: Arc::clone(state),
         }
     }

@@ -10,7 +10,7 @@ use hyper::{Request, Version};
 
 use crate::metrics::histogram::Stopwatch;
 use crate::server::access_entry::AccessEntry;
-use crate::server::body::{BodyReservation, LimitExceeded};
+use crate::server::body::{BodyReservation, LimitExceeded, LimitedBody};
 use crate::server::context::ConnectionContext;
 use crate::server::present_fields::PresentFields;
 use crate::server::request_body::RequestBody;
@@ -50,8 +50,14 @@ impl<'a> Exchange<'a> {
         }
     }
 
-    /// Ends with the response, and with the time at which the work on it ended. Returns both.
-    pub(crate) fn end(self, (mut response, end): (Response, Stopwatch)) -> (Response, Instant) {
+    /// The body of the request, within its limits.
+    pub(crate) fn limited_body(&self, body: RequestBody) -> LimitedBody {
+        let limits = self.context.server.body_limits;
+        LimitedBody::new(body, limits, Arc::clone(&self.reservation))
+    }
+
+    /// Ends with the response, and with the time at which the work on it ended. Returns that time.
+    pub(crate) fn end(self, response: &mut Response, end: Stopwatch) -> Instant {
         let Self {
             context,
             reservation,
@@ -70,12 +76,12 @@ impl<'a> Exchange<'a> {
             context.state.linger();
         }
         let refusals = &context.server.refusals;
-        refusals.count_response(&mut response, || context.request_info());
+        refusals.count_response(response, || context.request_info());
         let metrics = context.server.metrics.shard();
         metrics.request_time.observe_between(self.start, end);
         if let Some(entry) = self.entry {
             entry.end(response.status().as_u16());
         }
-        (response, end.started_at())
+        end.started_at()
     }
 }

@@ -10,8 +10,11 @@ use wasmtime_wasi_http::p2::body::HyperOutgoingBody;
 
 use crate::component::pool::AcquireError;
 use crate::component::put_sink::protocol;
+use crate::server::body::LimitExceeded;
+use crate::server::body_quota::BodyLimits;
 use crate::server::problem_id;
 use crate::sink::BUSY_RETRY_SECONDS;
+use crate::sink::reason::Reason;
 use crate::sink::refusal::Refusal;
 use crate::util::request_id::RequestId;
 
@@ -75,6 +78,34 @@ pub(crate) fn acquire_outcome(error: AcquireError, id: RequestId) -> Outcome {
             );
             Outcome::Failed
         }
+    }
+}
+
+/// The response to a request whose body exceeded a limit.
+pub(crate) fn respond_to_exceeded(
+    limit: LimitExceeded,
+    limits: BodyLimits,
+    id: RequestId,
+) -> Response {
+    let mut response = respond(&limit_outcome(limit, limits), id);
+    if limit == LimitExceeded::Quota {
+        let refusal = Refusal::new(Reason::TooManyBodyBytes);
+        response.extensions_mut().insert(refusal);
+    }
+    response
+}
+
+/// The outcome of a request whose body exceeded a limit.
+pub(crate) fn limit_outcome(limit: LimitExceeded, limits: BodyLimits) -> Outcome {
+    match limit {
+        LimitExceeded::Bytes => Outcome::ContentTooLarge {
+            limit: Some(limits.bytes),
+        },
+        LimitExceeded::OuterBytes => Outcome::ContentTooLarge { limit: None },
+        LimitExceeded::Time => Outcome::RequestTimeout,
+        LimitExceeded::Quota => Outcome::Unavailable {
+            retry_after_seconds: BUSY_RETRY_SECONDS,
+        },
     }
 }
 

@@ -23,7 +23,6 @@ use crate::component::put_sink::protocol;
 use crate::metrics::histogram::Stopwatch;
 use crate::server::auth::{RequestHead, Unauthorized};
 use crate::server::body::{BodyReservation, LimitExceeded, LimitedBody};
-use crate::server::body_quota::BodyLimits;
 use crate::server::context::ConnectionContext;
 use crate::server::detach_on_drop::DetachOnDrop;
 use crate::server::exchange::Exchange;
@@ -31,7 +30,9 @@ use crate::server::framing;
 use crate::server::message_scanner::Defect;
 use crate::server::present_fields::PresentFields;
 use crate::server::request_body::RequestBody;
-use crate::server::response::{Response, acquire_outcome, into_response, respond};
+use crate::server::response::{
+    Response, acquire_outcome, into_response, limit_outcome, respond, respond_to_exceeded,
+};
 use crate::server::shutdown::{Phase, Shutdown};
 use crate::server::spans;
 use crate::server::wasi_http::WasiHttpCall;
@@ -39,7 +40,6 @@ use crate::sink::reason::Reason;
 use crate::sink::refusal::Refusal;
 use crate::sink::{BUSY_RETRY_SECONDS, PutContext, PutError};
 use crate::util::identity::Identity;
-use crate::util::request_id::RequestId;
 
 /// Responds to the requests of one connection.
 pub(crate) struct PeerService(pub(crate) Arc<ConnectionContext>);
@@ -57,15 +57,21 @@ impl PeerService {
         let span = spans::request(context, &request);
         let invalid = self.validate_framing(&request, fields);
         let exchange = Exchange::begin(context, &request, fields, invalid.is_some(), start);
-        let responding = self.respond(request, invalid.as_ref(), &exchange);
-        let response = if span.is_disabled() {
-            responding.await
+        let (mut head, incoming) = request.into_parts();
+        let mut body = exchange.limited_body(incoming);
+        let (invalid, parts) = (invalid.as_ref(), (&mut head, &mut body));
+        let (mut response, end) = if span.is_disabled() {
+            // Not a variable for both branches: the future would be copied from there.
+            self.respond(parts, invalid, &exchange).await
         } else {
+            let responding = self.respond(parts, invalid, &exchange);
             // Boxed: otherwise the future would have room for `responding` twice.
             Box::pin(responding.instrument(span.clone())).await
         };
-        spans::record_response(&span, &response.0);
-        exchange.end(response)
+        drop(body);
+        spans::record_response(&span, &response);
+        let end = exchange.end(&mut response, end);
+        (response, end)
     }
 
     /// As [`call`](Self::call), for a request whose header section another server has read and checked, which may have
@@ -86,9 +92,11 @@ impl PeerService {
         let invalid = framing::validate_codings(request.headers(), fields).err();
         let exchange = Exchange::begin(context, &request, fields, invalid.is_some(), start);
         let reservation = &exchange.reservation;
-        let responding = self.respond(request, invalid.as_ref(), &exchange);
+        let (mut head, incoming) = request.into_parts();
+        let mut body = exchange.limited_body(incoming);
+        let responding = self.respond((&mut head, &mut body), invalid.as_ref(), &exchange);
         let responding = shutdown.run_until(Phase::Aborting, responding.instrument(span.clone()));
-        let response = responding.await.unwrap_or_else(|| {
+        let (mut response, end) = responding.await.unwrap_or_else(|| {
             let outcome = match context.server.entry_point {
                 EntryPoint::Protocol(_) if !reservation.is_read() => Outcome::Unavailable {
                     retry_after_seconds: BUSY_RETRY_SECONDS,
@@ -98,8 +106,10 @@ impl PeerService {
             };
             (respond(&outcome, context.request_id()), Stopwatch::start())
         });
-        spans::record_response(&span, &response.0);
-        exchange.end(response).0
+        drop(body);
+        spans::record_response(&span, &response);
+        exchange.end(&mut response, end);
+        response
     }
 
     /// The outcome of a request that other recipients may read differently, or that hyper lets pass.
@@ -123,17 +133,15 @@ impl PeerService {
     /// The response to a request, and the end of the work on it.
     async fn respond(
         &self,
-        request: Request<RequestBody>,
+        (head, body): (&mut Parts, &mut LimitedBody),
         invalid: Option<&Outcome>,
         exchange: &Exchange<'_>,
     ) -> (Response, Stopwatch) {
         let reservation = &exchange.reservation;
         let limits = self.0.server.body_limits;
-        let (mut head, incoming) = request.into_parts();
-        let body = LimitedBody::new(incoming, limits, Arc::clone(reservation));
         let valid = invalid.map_or(Ok(()), |outcome| Err(outcome.clone()));
-        let response = match valid.and_then(|()| self.authorize(&head)) {
-            Ok(()) => self.dispatch(&mut head, body, exchange).await,
+        let response = match valid.and_then(|()| self.authorize(head)) {
+            Ok(()) => self.dispatch(head, body, exchange).await,
             Err(outcome) => Err(outcome),
         };
         let response = match (reservation.limit_exceeded(), response) {
@@ -173,7 +181,7 @@ impl PeerService {
     async fn dispatch(
         &self,
         head: &mut Parts,
-        body: LimitedBody,
+        body: &mut LimitedBody,
         exchange: &Exchange<'_>,
     ) -> Result<(Response, Stopwatch), Outcome> {
         let Self(context) = self;
@@ -207,7 +215,7 @@ impl PeerService {
                 let body = start.exclude_wait(body.collect()).await;
                 let body = body.map_err(|_ended_early| Outcome::IncompleteBody)?;
                 let (shared, reservation) = (Arc::clone(context), Arc::clone(reservation));
-                let put = put(shared, body, put_context, reservation, start);
+                let put = Box::pin(put(shared, body, put_context, reservation, start));
                 DetachOnDrop::new(put, &context.state).await
             }
             EntryPoint::WasiHttp(_) => {
@@ -216,7 +224,7 @@ impl PeerService {
                     head.headers.remove(AUTHORIZATION);
                 }
                 let (empty, ()) = Request::new(()).into_parts();
-                let request = Request::from_parts(mem::replace(head, empty), body.coalesced());
+                let request = Request::from_parts(mem::replace(head, empty), body.take_coalesced());
                 let call = WasiHttpCall::start(context, request, Arc::clone(reservation));
                 // Boxed, since its size would be part of every put's future.
                 let mut response = Box::pin(call).await?;
@@ -253,7 +261,7 @@ async fn put(
     let metrics = &context.server.metrics;
     let pooled = pool.acquire().await;
     let mut pooled = pooled.map_err(|error| acquire_outcome(error, context.request_id()))?;
-    let decoded = spans::guest(pooled.instance.decode(body)).await;
+    let decoded = spans::guest(pooled.instance().decode(body)).await;
     let decoded_at = metrics.shard().guest_time.observe_since(start);
     let decoded = decoded.map_err(|error| trap_outcome(&error, &context))?;
     let permit = pooled.release();
@@ -306,7 +314,7 @@ async fn error_response(
         Outcome::Failed
     })?;
     let response = pooled
-        .instance
+        .instance()
         .error_response(error)
         .await
         .map_err(|error| trap_outcome(&error, context))?;
@@ -322,28 +330,4 @@ fn trap_outcome(error: &wasmtime::Error, context: &ConnectionContext) -> Outcome
         "the guest trapped"
     );
     Outcome::Failed
-}
-
-/// The response to a request whose body exceeded a limit.
-fn respond_to_exceeded(limit: LimitExceeded, limits: BodyLimits, id: RequestId) -> Response {
-    let mut response = respond(&limit_outcome(limit, limits), id);
-    if limit == LimitExceeded::Quota {
-        let refusal = Refusal::new(Reason::TooManyBodyBytes);
-        response.extensions_mut().insert(refusal);
-    }
-    response
-}
-
-/// The outcome of a request whose body exceeded a limit.
-fn limit_outcome(limit: LimitExceeded, limits: BodyLimits) -> Outcome {
-    match limit {
-        LimitExceeded::Bytes => Outcome::ContentTooLarge {
-            limit: Some(limits.bytes),
-        },
-        LimitExceeded::OuterBytes => Outcome::ContentTooLarge { limit: None },
-        LimitExceeded::Time => Outcome::RequestTimeout,
-        LimitExceeded::Quota => Outcome::Unavailable {
-            retry_after_seconds: BUSY_RETRY_SECONDS,
-        },
-    }
 }

@@ -68,7 +68,7 @@ impl WasiHttpCall {
             refusal.clone(),
         );
         Self {
-            call: DetachOnDrop::new(call, &context.state),
+            call: DetachOnDrop::new(Box::pin(call), &context.state),
             outparam,
             refusal,
             end: None,
@@ -125,7 +125,7 @@ async fn call(
         refusal,
     };
     let handled = pooled
-        .instance
+        .instance()
         .handle(request, context.is_tls, outparam, put);
     let handled = spans::guest(handled);
     let handled = match context.server.request_timeout {
