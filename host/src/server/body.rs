@@ -208,8 +208,8 @@ impl LimitedBody {
         Poll::Ready(match ready!(reader.poll_frame(context)) {
             Some(Ok(frame)) => {
                 self.has_trailers |= frame.is_trailers();
-                // After the announced length no further frame is awaited.
-                if reader.is_end_stream() {
+                // After the announced length, or trailers, no further frame is awaited.
+                if self.has_trailers || reader.is_end_stream() {
                     self.end();
                 }
                 Some(self.admit(frame))
