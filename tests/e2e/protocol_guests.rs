@@ -166,13 +166,30 @@ fn event_outside_the_body_is_a_500() {
     assert_eq!(Embedded::start(builder(&all)).put("key1", "1").status, 299);
 }
 
-/// The event is one byte of a two-byte character.
 #[test]
-fn event_that_is_not_unicode_is_a_500() {
-    let server = Embedded::start(builder(&guest_that_puts("", "", CREATED, "")));
+fn non_unicode_event_is_a_500() {
+    let puts = Arc::new(AtomicUsize::new(0));
+    let counter = Arc::clone(&puts);
+    let builder = builder(&guest_that_puts("", "", CREATED, ""));
+    let server = Embedded::start(builder.on_put(move |_, _| {
+        counter.fetch_add(1, Ordering::Relaxed);
+        async { Ok(()) }
+    }));
+    // The event is one byte of a two-byte character.
     let answer = server.send(&Post::new("\u{e9}}"));
     answer.assert_is(500, "Internal Server Error", "unknown", true);
+    assert_eq!(puts.load(Ordering::Relaxed), 0);
     assert_eq!(server.put("key1", "1").status, 299);
+}
+
+#[test]
+fn malformed_body_needs_no_stored_response() {
+    let guest = guest_that("", [418, 0, 0, 0, 0, 0, 0, 0], "");
+    let function = r#"(func (export "stored-response") (result i32)"#;
+    let traps = guest.replace(function, &format!("{function} unreachable"));
+    assert_ne!(traps, guest);
+    let server = Embedded::start(builder(&traps));
+    assert_eq!(server.put("key1", "1").status, 418);
 }
 
 #[track_caller]
@@ -343,7 +360,7 @@ fn invalid_response_to_a_stored_put_is_a_500() {
 }
 
 #[test]
-fn stored_response_that_fails_is_a_500_before_anything_is_put() {
+fn failing_stored_response_is_a_500_and_puts_nothing() {
     for does in ["unreachable", "(loop (br 0))"] {
         assert_puts_nothing(&guest_that_responds("", does, CREATED, ""));
     }
@@ -351,7 +368,7 @@ fn stored_response_that_fails_is_a_500_before_anything_is_put() {
     assert_puts_nothing(&guest_that_responds("", "", far, ""));
 }
 
-/// Each put has an instance of its own, which tells in the key how often it was called.
+/// Each instance decodes two puts. It tells in the key how often its `stored-response` was called before.
 #[test]
 fn stored_response_is_called_once_for_all_instances() {
     let counts = "(global.set $calls (i32.add (global.get $calls) (i32.const 1)))";
@@ -360,15 +377,17 @@ fn stored_response_is_called_once_for_all_instances() {
     let guest = guest_that_responds(&tells, counts, [298, 0, 0, 0, 0, 0, 0, 0], "");
     let (sender, keys) = mpsc::channel();
     let builder = builder(&guest).limits(Limits {
-        max_instance_reuse_count: 1,
+        max_concurrent_requests: 1,
+        max_instance_reuse_count: 2,
         ..Limits::default()
     });
     let server = Embedded::start(builder.on_put(move |key, _| {
         let sent = sender.send(key);
         async move { sent.map_err(|error| PutError::Failed(error.to_string())) }
     }));
-    for _ in 0..3 {
+    for _ in 0..4 {
         assert_eq!(server.put("key1", "1").status, 298);
     }
-    assert_eq!(keys.try_iter().collect::<Vec<_>>(), ["1", "0", "0"]);
+    let keys: Vec<_> = keys.try_iter().collect();
+    assert_eq!(keys, ["0", "1", "0", "0"]);
 }

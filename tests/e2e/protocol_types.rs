@@ -17,7 +17,7 @@ const NOT_CALLED: &str = r#"
     (func (export "stored-response") (result i32) unreachable)
     (func (export "error-response") (param i32 i32 i64 i32) (result i32) unreachable)"#;
 
-/// Components whose `protocol` has another type.
+/// Components whose `protocol` has another type, or lacks a function.
 fn guests_of_other_types() -> Vec<String> {
     let known = Types::default();
     let status = RESPONSE_TYPE.replace("u16", "s16");
@@ -65,7 +65,12 @@ fn guests_of_other_types() -> Vec<String> {
     ]
     .concat();
     let guest = |types| guest_of_types(NOT_CALLED, types);
-    all.into_iter().map(guest).collect()
+    let mut guests: Vec<_> = all.into_iter().map(guest).collect();
+    let stored = r#"(export "stored-response" (func 1) (func (result $response-exported)))"#;
+    let without = guest(known).replace(stored, "");
+    assert_ne!(without, guest(known));
+    guests.push(without);
+    guests
 }
 
 #[test]

@@ -102,7 +102,7 @@ export function bind({ exports }) {
   }
 
   return {
-    /** `{ put, stored }`, of which `stored` is the response once it is; or `{ response }` for a body that is none. */
+    /** `{ put, stored }`, where `stored` is the response to send once the put is stored; or `{ response }` for a body that is no put. */
     decode(body) {
       stored ??= takeResponse(storedResponse(), freeStored);
       const at = decode(...lower(body)) >>> 0;

@@ -10,18 +10,21 @@ use alloc::vec::Vec;
 pub(crate) fn to_text(quoted: &str) -> Option<Cow<'_, str>> {
     match without_escapes(quoted) {
         Some(text) => Some(Cow::Borrowed(text)),
-        None => String::from_utf8(unescape(quoted).into_owned())
-            .ok()
-            .map(Cow::Owned),
+        None => String::from_utf8(with_escapes(quoted)).ok().map(Cow::Owned),
     }
 }
 
 /// The text of a JSON string, given with its quotes, as UTF-8 in which an unpaired surrogate has the
 /// three bytes that its number would have (WTF-8).
 pub(crate) fn unescape(quoted: &str) -> Cow<'_, [u8]> {
-    if let Some(text) = without_escapes(quoted) {
-        return Cow::Borrowed(text.as_bytes());
+    match without_escapes(quoted) {
+        Some(text) => Cow::Borrowed(text.as_bytes()),
+        None => Cow::Owned(with_escapes(quoted)),
     }
+}
+
+/// The text of a JSON string that may have escapes, as above.
+fn with_escapes(quoted: &str) -> Vec<u8> {
     let mut rest = inner(quoted);
     let mut text = Vec::with_capacity(rest.len());
     while let Some((plain, escape)) = rest.split_once('\\') {
@@ -40,7 +43,7 @@ pub(crate) fn unescape(quoted: &str) -> Cow<'_, [u8]> {
         rest = escape.get(length..).unwrap_or_default();
     }
     text.extend_from_slice(rest.as_bytes());
-    Cow::Owned(text)
+    text
 }
 
 /// The text of a JSON string that has no escapes.

@@ -36,6 +36,7 @@ impl<'body> Members<'body> {
     /// Adds a member. Its name is raw: one that is not Unicode text is still JSON, and ignored.
     fn add(&mut self, name: &str, value: &'body str) {
         match name {
+            // As nearly all names are: these need no unescaping.
             r#""key""# => self.key = Some(value),
             r#""event""# => self.event = Some(value),
             _ => match &*unescape(name) {

@@ -5,7 +5,7 @@
 
 use alloc::vec::Vec;
 
-/// How many bytes of a long string are compared at a time.
+/// How many bytes of a long string are compared at a time, and behind those twice as many.
 const BLOCK_BYTES: usize = 32;
 
 /// How many bytes are compared at a time by arithmetic.
@@ -272,13 +272,14 @@ fn without_plain_blocks(bytes: &[u8]) -> &[u8] {
     rest
 }
 
-/// Whether all bytes of a block stand for themselves. Its length is a multiple of that of a vector.
+/// Whether all bytes of a block stand for themselves.
 #[cfg(target_feature = "simd128")]
 fn is_plain_block<const BYTES: usize>(block: &[u8; BYTES]) -> bool {
     use core::arch::wasm32::{
         u8x16_all_true, u8x16_min, u8x16_splat, u8x16_sub_sat, u64x2, v128_xor,
     };
 
+    const { assert!(BYTES.is_multiple_of(2 * WORD_BYTES), "whole vectors") };
     let (words, _) = block.as_chunks::<WORD_BYTES>();
     let (vectors, _) = words.as_chunks::<2>();
     // Zero for each byte that does not stand for itself: this takes fewer instructions than comparisons.
@@ -294,7 +295,7 @@ fn is_plain_block<const BYTES: usize>(block: &[u8; BYTES]) -> bool {
     u8x16_all_true(plain.fold(u8x16_splat(0xFF), |all, more| u8x16_min(all, more)))
 }
 
-/// As above. On other processors the compiler makes vector instructions of a loop, but not where it optimizes for size.
+/// As above. On other processors the compiler makes vector instructions of a loop.
 #[cfg(not(target_feature = "simd128"))]
 fn is_plain_block<const BYTES: usize>(block: &[u8; BYTES]) -> bool {
     block

@@ -190,7 +190,7 @@ impl<'a, F: InstanceFactory> Permit<'a, F> {
 }
 
 impl<'a, F: InstanceFactory> PooledInstance<'a, F> {
-    pub(crate) fn instance(&mut self) -> &mut F::Instance {
+    pub(crate) fn instance_mut(&mut self) -> &mut F::Instance {
         &mut self.counted.instance
     }
 

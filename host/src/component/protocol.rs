@@ -37,16 +37,15 @@ pub(crate) struct ProtocolPre {
     exports: ProtocolExports,
     limits: StoreLimits,
     mode: CallMode,
-    /// The result of `stored-response`, from the first instance.
-    stored_response: OnceLock<Response>,
+    stored_response: Arc<OnceLock<Response>>,
 }
 
 /// An instance of it, which runs one call at a time.
 pub(crate) struct ProtocolInstance {
     caller: Caller,
     functions: ProtocolFunctions,
-    /// A copy of its own, since other threads call other instances.
-    stored_response: Response,
+    /// The result of `stored-response`, once an instance of the component was called for it.
+    stored_response: Arc<OnceLock<Response>>,
 }
 
 /// Calls the functions of one instance.
@@ -57,11 +56,11 @@ struct Caller {
 }
 
 /// The put in a body, or else the response to that body.
-type Decoded = std::result::Result<Put, Response>;
+type Decoded = std::result::Result<DecodedPut, Response>;
 
 /// A put to store.
 #[derive(Debug)]
-pub(crate) struct Put {
+pub(crate) struct DecodedPut {
     pub(crate) key: String,
     pub(crate) event: String,
     /// The response to send once the event is stored.
@@ -97,7 +96,7 @@ impl ProtocolPre {
             exports,
             limits,
             mode,
-            stored_response: OnceLock::new(),
+            stored_response: Arc::default(),
         };
         let cpu_time = Arc::new(CpuTime::new(ticker.clone()));
         match pre.instantiate_component(cpu_time).await {
@@ -135,22 +134,14 @@ impl InstanceFactory for ProtocolPre {
         let (mut store, instance) = instantiated?;
         let functions = self.exports.functions(&mut store, &instance)?;
         store.data_mut().memory.set_initial();
-        let mut caller = Caller {
-            store,
-            cpu_time,
-            mode: self.mode,
-        };
-        let stored_response = match self.stored_response.get() {
-            Some(response) => response.clone(),
-            None => {
-                let response = caller.call(functions.stored_response, (), true).await?;
-                self.stored_response.get_or_init(|| response).clone()
-            }
-        };
         Ok(ProtocolInstance {
-            caller,
+            caller: Caller {
+                store,
+                cpu_time,
+                mode: self.mode,
+            },
             functions,
-            stored_response,
+            stored_response: Arc::clone(&self.stored_response),
         })
     }
 
@@ -167,14 +158,27 @@ impl ProtocolInstance {
         let call = self
             .caller
             .call(self.functions.decode, (body.clone(),), is_small);
-        match call.await? {
-            Ok(put) => Ok(Ok(Put {
-                key: put.key,
-                event: event_in(&body, put.event)?,
-                stored_response: self.stored_response.clone(),
-            })),
-            Err(response) => Ok(Err(response)),
-        }
+        let put = match call.await? {
+            Ok(put) => put,
+            Err(response) => return Ok(Err(response)),
+        };
+        let stored_response = match self.stored_response.get() {
+            Some(response) => response.clone(),
+            // Boxed, since it is rare and its size would be part of every put's future.
+            None => Box::pin(self.call_stored_response()).await?,
+        };
+        Ok(Ok(DecodedPut {
+            key: put.key,
+            event: event_in(&body, put.event)?,
+            stored_response,
+        }))
+    }
+
+    /// The response to every put that was stored. An error is a trap, as above.
+    async fn call_stored_response(&mut self) -> Result<Response> {
+        let call = self.caller.call(self.functions.stored_response, (), true);
+        let response = call.await?;
+        Ok(self.stored_response.get_or_init(|| response).clone())
     }
 
     /// The response to a put that failed. An error is a trap: the instance must not be used again.

@@ -59,15 +59,16 @@ impl PeerService {
         let exchange = Exchange::begin(context, &request, fields, invalid.is_some(), start);
         let (mut head, incoming) = request.into_parts();
         let mut body = exchange.limited_body(incoming);
-        let (invalid, parts) = (invalid.as_ref(), (&mut head, &mut body));
+        let invalid = invalid.as_ref();
         let (mut response, end) = if span.is_disabled() {
             // Not a variable for both branches: the future would be copied from there.
-            self.respond(parts, invalid, &exchange).await
+            self.respond(&mut head, &mut body, invalid, &exchange).await
         } else {
-            let responding = self.respond(parts, invalid, &exchange);
+            let responding = self.respond(&mut head, &mut body, invalid, &exchange);
             // Boxed: otherwise the future would have room for `responding` twice.
             Box::pin(responding.instrument(span.clone())).await
         };
+        // What is left of it is drained before the exchange ends.
         drop(body);
         spans::record_response(&span, &response);
         let end = exchange.end(&mut response, end);
@@ -94,7 +95,7 @@ impl PeerService {
         let reservation = &exchange.reservation;
         let (mut head, incoming) = request.into_parts();
         let mut body = exchange.limited_body(incoming);
-        let responding = self.respond((&mut head, &mut body), invalid.as_ref(), &exchange);
+        let responding = self.respond(&mut head, &mut body, invalid.as_ref(), &exchange);
         let responding = shutdown.run_until(Phase::Aborting, responding.instrument(span.clone()));
         let (mut response, end) = responding.await.unwrap_or_else(|| {
             let outcome = match context.server.entry_point {
@@ -106,6 +107,7 @@ impl PeerService {
             };
             (respond(&outcome, context.request_id()), Stopwatch::start())
         });
+        // What is left of it is drained before the exchange ends.
         drop(body);
         spans::record_response(&span, &response);
         exchange.end(&mut response, end);
@@ -133,7 +135,8 @@ impl PeerService {
     /// The response to a request, and the end of the work on it.
     async fn respond(
         &self,
-        (head, body): (&mut Parts, &mut LimitedBody),
+        head: &mut Parts,
+        body: &mut LimitedBody,
         invalid: Option<&Outcome>,
         exchange: &Exchange<'_>,
     ) -> (Response, Stopwatch) {
@@ -261,7 +264,7 @@ async fn put(
     let metrics = &context.server.metrics;
     let pooled = pool.acquire().await;
     let mut pooled = pooled.map_err(|error| acquire_outcome(error, context.request_id()))?;
-    let decoded = spans::guest(pooled.instance().decode(body)).await;
+    let decoded = spans::guest(pooled.instance_mut().decode(body)).await;
     let decoded_at = metrics.shard().guest_time.observe_since(start);
     let decoded = decoded.map_err(|error| trap_outcome(&error, &context))?;
     let permit = pooled.release();
@@ -314,7 +317,7 @@ async fn error_response(
         Outcome::Failed
     })?;
     let response = pooled
-        .instance()
+        .instance_mut()
         .error_response(error)
         .await
         .map_err(|error| trap_outcome(&error, context))?;

@@ -125,7 +125,7 @@ async fn call(
         refusal,
     };
     let handled = pooled
-        .instance()
+        .instance_mut()
         .handle(request, context.is_tls, outparam, put);
     let handled = spans::guest(handled);
     let handled = match context.server.request_timeout {
