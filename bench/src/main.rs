@@ -27,6 +27,7 @@ mod nats;
 mod startup;
 mod sweep;
 mod throughput;
+mod transfer;
 mod waiting;
 
 mod chart;
@@ -53,6 +54,7 @@ use crate::startup::Startup;
 use crate::sweep::Sweep;
 use crate::throughput::Throughput;
 use crate::tools::Tools;
+use crate::transfer::Transfer;
 
 /// Measures AllData peer servers side by side.
 #[derive(Debug, Parser)]
@@ -91,6 +93,8 @@ struct Compare {
     startup: Startup,
     #[command(flatten)]
     conflicts: Conflicts,
+    #[command(flatten)]
+    transfer: Transfer,
     #[command(flatten)]
     nats: Nats,
 }
@@ -136,6 +140,7 @@ impl Compare {
         self.startup.measure(tools, results)?;
         waiting::measure(tools, results)?;
         self.conflicts.measure(tools, results)?;
+        self.transfer.measure(tools, results)?;
         self.nats.measure(tools, results)
     }
 }

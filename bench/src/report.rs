@@ -5,7 +5,7 @@ use crate::nats::Layout;
 use crate::results::{CONNECTIONS, EVENT_BYTES, Figure, Load, Results};
 use crate::server::Server;
 use crate::spread::Spread;
-use crate::{conflicts, latency, nats, startup, sweep};
+use crate::{conflicts, latency, nats, startup, sweep, transfer};
 
 /// The text of a cell without a measurement.
 const NOTHING: &str = "–";
@@ -22,6 +22,7 @@ pub(crate) fn markdown(results: &Results) -> String {
         in_sweep(results),
         starts(results),
         conflicts(results),
+        transfers(results),
         through_nats(results),
     ]);
     sections.join("\n")
@@ -86,7 +87,7 @@ fn in_sweep(results: &Results) -> String {
     });
     let mut header = vec!["connections".to_owned()];
     header.extend(sweep::CONNECTIONS.map(|connections| connections.to_string()));
-    header.push("dearest / cheapest".to_owned());
+    header.push("dearest / cheapest, from 8".to_owned());
     format!(
         "## CPU per put in µs, from 1 connection to many\n\n{}",
         table(&header, rows)
@@ -123,6 +124,18 @@ fn conflicts(results: &Results) -> String {
     format!(
         "## Puts under a key that has an event, 1 connection\n\n{}",
         table(&header, rows)
+    )
+}
+
+fn transfers(results: &Results) -> String {
+    let (load, columns) = (
+        transfer::load(),
+        transfer::FIGURES.map(|figure| (figure, 0)),
+    );
+    format!(
+        "## Commands for a whole store, events of {} bytes\n\n{}",
+        load.event_bytes,
+        by_server(results, &[Server::PeerSqlite], load, &columns)
     )
 }
 

@@ -72,6 +72,10 @@ pub(crate) enum Figure {
     /// [`Self::Cpu`] of a put of the same value in another spelling.
     CpuOfSameValue,
     RateOfSameValues,
+    /// Events per second of a command that reads or writes a whole store.
+    ImportRate,
+    ExportRate,
+    VerifyRate,
 }
 
 impl Figure {
@@ -97,6 +101,9 @@ impl Figure {
             Self::RateOfSameBytes => ("their rate", "1/s"),
             Self::CpuOfSameValue => ("CPU, the same value", "µs"),
             Self::RateOfSameValues => ("rate of those", "1/s"),
+            Self::ImportRate => ("events per second, import", "1/s"),
+            Self::ExportRate => ("export", "1/s"),
+            Self::VerifyRate => ("verify", "1/s"),
         }
     }
 }
