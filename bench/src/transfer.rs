@@ -85,18 +85,16 @@ fn seconds(mut command: Command) -> Result<f64> {
     Ok(seconds)
 }
 
-/// Writes events as lines of JSON, in an order other than that of their keys.
+/// Writes events as `export` does: as lines of JSON, sorted by key.
 fn write_events(file: &Path) -> Result<()> {
     let context = || format!("cannot write {}", file.display());
     let mut writer = BufWriter::new(File::create(file).with_context(context)?);
     for number in 0..EVENTS {
-        // Odd, and so each key is there once.
-        let key = number.wrapping_mul(7_368_787) % EVENTS;
-        let (start, end) = (format!(r#"{{"n":{key:07},"text":""#), r#""}"#);
+        let (start, end) = (format!(r#"{{"number":{number},"text":""#), r#""}"#);
         let text = "x".repeat(EVENT_BYTES - start.len() - end.len());
         writeln!(
             writer,
-            r#"{{"key":"key-{key:07}","event":{start}{text}{end}}}"#
+            r#"{{"key":"key-{number:07}","event":{start}{text}{end}}}"#
         )
         .with_context(context)?;
     }
