@@ -162,6 +162,34 @@ fn import_names_failed_lines_and_continues() {
     assert_eq!(run(&["export", "--store", &store]).assert_ok(), stored);
 }
 
+/// Lines are put in batches, the next one while the last one is written.
+#[test]
+fn first_of_many_lines_with_a_key_is_imported() {
+    const LINES: usize = 1000;
+    let directory = directory();
+    let store = store_in(&directory, "a.db");
+    let block = |from: usize, lines: usize, event: u32| -> String {
+        let numbers = from..from + lines;
+        let line = |number| format!("{{\"key\":\"{number:05}\",\"event\":{event}}}\n");
+        numbers.map(line).collect()
+    };
+    let froms = (0..6).map(|block| block * LINES);
+    // Each event twice, and another one for some of the keys.
+    let lines: String = froms
+        .clone()
+        .flat_map(|from| {
+            [(LINES, 1), (20, 2), (LINES, 1)].map(|(lines, event)| block(from, lines, event))
+        })
+        .collect();
+    let imported = import(&lines, &store);
+    assert_eq!(
+        imported.stdout,
+        "12000 events: 6000 new, 6000 present; 120 not imported: 120 conflicting, 0 bad, 0 failed\n"
+    );
+    let first: String = froms.map(|from| block(from, LINES, 1)).collect();
+    assert_eq!(run(&["export", "--store", &store]).assert_ok(), first);
+}
+
 #[test]
 fn verify_names_the_key_of_a_changed_row() {
     let changes = [

@@ -17,6 +17,7 @@ use anyhow::{Context as _, Error, Result, bail, ensure};
 use futures_util::future::join_all;
 use indicatif::{ProgressBar, ProgressStyle};
 use tokio::runtime::Runtime;
+use tokio::task::JoinHandle;
 
 use crate::arguments::Import;
 use crate::lines::{Line, Lines};
@@ -39,6 +40,7 @@ pub(crate) fn import(arguments: &Import) -> Result<()> {
         reader: Reader::open(&arguments.store.url)?,
         sink,
         runtime,
+        in_flight: None,
     };
     let bar = progress_bar(bytes);
     let mut lines = Lines::new(input);
@@ -58,6 +60,7 @@ pub(crate) fn import(arguments: &Import) -> Result<()> {
             }
         }
     };
+    let result = result.and(target.settle(&mut summary));
     bar.finish_and_clear();
     let told = output::write_line(&summary.to_string());
     // The sink is closed, and knows then what it has lost.
@@ -112,39 +115,85 @@ struct Target {
     reader: Reader,
     sink: BoxSink,
     runtime: Runtime,
+    /// The last batch: while the store writes it, the next one is read.
+    in_flight: Option<Batch>,
+}
+
+/// A batch whose puts have begun.
+struct Batch {
+    /// The lines that are no puts, with the reasons.
+    bad: Vec<(u64, String)>,
+    /// The lines and keys of the others.
+    puts: Vec<(u64, String)>,
+    /// The keys that had no event before.
+    free: HashSet<String>,
+    results: JoinHandle<Vec<Result<(), PutError>>>,
 }
 
 impl Target {
-    fn put_all(&mut self, batch: &[Line], summary: &mut ImportSummary) -> Result<()> {
-        let mut puts = Vec::with_capacity(batch.len());
-        for line in batch {
+    /// Begins to put these lines, and waits for those of the call before.
+    fn put_all(&mut self, lines: &[Line], summary: &mut ImportSummary) -> Result<()> {
+        let (mut bad, mut puts) = (Vec::new(), Vec::with_capacity(lines.len()));
+        let mut events = Vec::with_capacity(lines.len());
+        for line in lines {
             match decode_line(line) {
-                Ok(put) => puts.push((line.number(), put)),
-                Err(reason) => {
-                    summary.bad += 1;
-                    report(line.number(), &reason);
+                Ok(Put { key, event }) => {
+                    puts.push((line.number(), key.into_owned()));
+                    events.push(event.to_owned());
                 }
+                Err(reason) => bad.push((line.number(), reason)),
             }
         }
-        let keys: Vec<&str> = puts.iter().map(|(_, put)| &*put.key).collect();
+        let keys: Vec<&str> = puts.iter().map(|(_, key)| &**key).collect();
+        // Of two lines with the same key the first one is put first.
+        let last = self.in_flight.as_ref();
+        if last.is_some_and(|last| keys.iter().any(|key| last.free.contains(*key))) {
+            self.settle(summary)?;
+        }
         let held = self.reader.contains(&keys)?;
-        let held = keys.iter().zip(held).filter(|(_, is_held)| *is_held);
-        let mut held: HashSet<&str> = held.map(|(key, _)| *key).collect();
-        let results = puts.iter().map(|(_, put)| {
-            let (key, event) = (put.key.clone().into_owned(), put.event.to_owned());
-            self.sink.put(key, event)
+        let free = keys.iter().zip(held).filter(|(_, is_held)| !is_held);
+        let free = free.map(|(key, _)| (*key).to_owned()).collect();
+        let records: Vec<_> = puts
+            .iter()
+            .map(|(_, key)| key.clone())
+            .zip(events)
+            .collect();
+        let sink = self.sink.clone();
+        let results = self.runtime.spawn(async move {
+            let puts = records.into_iter().map(|(key, event)| sink.put(key, event));
+            join_all(puts).await
         });
-        let results = self.runtime.block_on(join_all(results));
-        for ((number, put), result) in puts.iter().zip(results) {
+        self.settle(summary)?;
+        self.in_flight = Some(Batch {
+            bad,
+            puts,
+            free,
+            results,
+        });
+        Ok(())
+    }
+
+    /// Waits for the batch that is in flight, if there is one, and tells what became of its lines.
+    fn settle(&mut self, summary: &mut ImportSummary) -> Result<()> {
+        let Some(mut batch) = self.in_flight.take() else {
+            return Ok(());
+        };
+        for (number, reason) in &batch.bad {
+            summary.bad += 1;
+            report(*number, reason);
+        }
+        let results = self.runtime.block_on(batch.results);
+        let results = results.context("the puts did not complete")?;
+        for ((number, key), result) in batch.puts.iter().zip(results) {
             match result {
-                Ok(()) if held.insert(&put.key) => summary.new += 1,
+                Ok(()) if batch.free.remove(key) => summary.new += 1,
                 Ok(()) => summary.present += 1,
                 Err(error) => {
                     match error {
                         PutError::Conflict => summary.conflicting += 1,
                         _ => summary.not_stored += 1,
                     }
-                    report(*number, &format!("{:?}: {error}", put.key));
+                    report(*number, &format!("{key:?}: {error}"));
                 }
             }
         }

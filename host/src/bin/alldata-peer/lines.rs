@@ -10,9 +10,8 @@ const MAX_LINE_BYTES: usize = MAX_BODY_BYTES;
 /// The longest line break in bytes, CRLF.
 const MAX_END_BYTES: usize = 2;
 
-/// The most lines of a batch, which share a transaction: with as many, the cost of its sync no longer
-/// matters.
-const BATCH_LINES: usize = 512;
+/// The most lines of a batch. Two of them fit into the queue of a sink, and fill its largest transactions.
+const BATCH_LINES: usize = 2048;
 
 /// The size in bytes at which a batch is complete, so that it fits into memory.
 const BATCH_BYTES: usize = 4 * 1024 * 1024;
