@@ -73,7 +73,7 @@ const TRANSFER: [(&str, Figure, f64); 3] = [
 pub(crate) const FLAT: f64 = 1.1;
 
 /// The fewest connections that keep a server busy: with one, it sleeps between two puts.
-const FEWEST_BUSY: usize = 8;
+pub(crate) const FEWEST_BUSY: usize = 8;
 
 impl Limit {
     fn is_reached(self, value: f64) -> bool {

@@ -55,7 +55,12 @@ fn goals(results: &Results) -> String {
             Limit::AtLeast(least) => format!("at least {least}"),
         };
         let verdict = goal.verdict().to_owned();
-        vec![goal.what, cell(goal.measured, 2), limit, verdict]
+        // Rates are large, and all other figures are small.
+        let digits = match goal.measured {
+            Some(measured) if measured.median >= 1000.0 => 0,
+            _ => 2,
+        };
+        vec![goal.what, cell(goal.measured, digits), limit, verdict]
     });
     let header = ["figure", "measured", "goal", ""].map(String::from);
     format!("## Goals\n\n{}", table(&header, rows))
@@ -87,7 +92,7 @@ fn in_sweep(results: &Results) -> String {
     });
     let mut header = vec!["connections".to_owned()];
     header.extend(sweep::CONNECTIONS.map(|connections| connections.to_string()));
-    header.push("dearest / cheapest, from 8".to_owned());
+    header.push(format!("dearest / cheapest, from {}", goals::FEWEST_BUSY));
     format!(
         "## CPU per put in µs, from 1 connection to many\n\n{}",
         table(&header, rows)

@@ -156,7 +156,7 @@ impl Results {
             let (figure, unit) = series.figure.name();
             let _ = writeln!(
                 csv,
-                "\"{}\",{},{},{figure},{unit},{},{:.3},{:.3},{:.3}",
+                "\"{}\",{},{},\"{figure}\",{unit},{},{:.3},{:.3},{:.3}",
                 series.server.name(),
                 series.load.event_bytes,
                 series.load.connections,
@@ -194,8 +194,8 @@ mod tests {
         assert_eq!(
             rows,
             [
-                "\"the original on Node\",100,64,CPU per put,µs,2,1.500,1.000,2.000",
-                "\"the original on Node\",4096,64,CPU per put,µs,1,5.000,5.000,5.000",
+                "\"the original on Node\",100,64,\"CPU per put\",µs,2,1.500,1.000,2.000",
+                "\"the original on Node\",4096,64,\"CPU per put\",µs,1,5.000,5.000,5.000",
             ]
         );
     }

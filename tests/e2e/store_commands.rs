@@ -190,6 +190,26 @@ fn first_of_many_lines_with_a_key_is_imported() {
     assert_eq!(run(&["export", "--store", &store]).assert_ok(), first);
 }
 
+/// A store compares the values of few large events at a time, and refuses further puts meanwhile.
+#[test]
+fn large_events_in_another_spelling_are_imported_as_present() {
+    const LINES: usize = 200;
+    let directory = directory();
+    let store = store_in(&directory, "a.db");
+    let lines = |space: &str| -> String {
+        let elements = format!("{space}1,").repeat(4096);
+        let line = |number| format!("{{\"key\":\"{number}\",\"event\":[{elements}1]}}\n");
+        (0..LINES).map(line).collect()
+    };
+    for (space, told) in [
+        ("", "200 events: 200 new, 0 present\n"),
+        (" ", "200 events: 0 new, 200 present\n"),
+    ] {
+        let imported = import(&lines(space), &store);
+        assert_eq!(imported.assert_ok(), told);
+    }
+}
+
 #[test]
 fn verify_names_the_key_of_a_changed_row() {
     let changes = [

@@ -5,7 +5,7 @@
 
 use alloc::vec::Vec;
 
-/// How many bytes of a long string are compared at a time, and behind those twice as many.
+/// The number of bytes of the first block of a long string that is compared at once. The blocks after it are twice as long.
 const BLOCK_BYTES: usize = 32;
 
 /// How many bytes are compared at a time by arithmetic.

@@ -68,7 +68,7 @@ impl PeerService {
             // Boxed: otherwise the future would have room for `responding` twice.
             Box::pin(responding.instrument(span.clone())).await
         };
-        // What is left of it is drained before the exchange ends.
+        // Drains the unread rest before the exchange ends.
         drop(body);
         spans::record_response(&span, &response);
         let end = exchange.end(&mut response, end);
@@ -107,7 +107,7 @@ impl PeerService {
             };
             (respond(&outcome, context.request_id()), Stopwatch::start())
         });
-        // What is left of it is drained before the exchange ends.
+        // Drains the unread rest before the exchange ends.
         drop(body);
         spans::record_response(&span, &response);
         exchange.end(&mut response, end);

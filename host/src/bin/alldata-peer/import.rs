@@ -11,8 +11,9 @@ use std::path::Path;
 
 use alldata_peer_protocol::decode::{Put, decode};
 use alldata_peer_server_http::sink::BoxSink;
+use alldata_peer_server_http::sinks::{self, DEFAULT_MAX_QUEUED_PUTS};
 use alldata_peer_server_http::store::database_role;
-use alldata_peer_server_http::{PutError, PutSink as _, sinks};
+use alldata_peer_server_http::{PutError, PutSink as _};
 use anyhow::{Context as _, Error, Result, bail, ensure};
 use futures_util::future::join_all;
 use indicatif::{ProgressBar, ProgressStyle};
@@ -29,6 +30,14 @@ use crate::serve::EventsLost;
 const STDIN: &str = "-";
 const STDIN_PATH: &str = "/dev/stdin";
 
+/// The most lines of a batch for `sqlite:`, whose largest transactions two of them fill. They also fit into its queue.
+const SQLITE_BATCH: usize = 2048;
+const _: () = assert!(2 * SQLITE_BATCH <= DEFAULT_MAX_QUEUED_PUTS);
+
+/// The same for `nats:`, where a put that waits too long for those before it fails. The next batch waits for the last one.
+#[cfg(feature = "nats")]
+const NATS_BATCH: usize = 512;
+
 /// Puts every line of a file.
 pub(crate) fn import(arguments: &Import) -> Result<()> {
     let store = Store::parse(&arguments.store.url)?;
@@ -36,21 +45,27 @@ pub(crate) fn import(arguments: &Import) -> Result<()> {
     // Beside this thread, which reads the file, a connection has to be kept.
     let runtime = Runtime::new().context("cannot start the runtime")?;
     let sink = runtime.block_on(sinks::open(&arguments.store.url))?;
+    let (max_batch, is_pipelined) = match store {
+        Store::Sqlite(_) => (SQLITE_BATCH, true),
+        #[cfg(feature = "nats")]
+        Store::Nats(_) => (NATS_BATCH, false),
+    };
     let mut target = Target {
         reader: Reader::open(&arguments.store.url)?,
         sink,
         runtime,
+        is_pipelined,
         in_flight: None,
     };
     let bar = progress_bar(bytes);
-    let mut lines = Lines::new(input);
+    let mut lines = Lines::new(input, max_batch);
     let mut summary = ImportSummary::default();
     let result = loop {
         match lines.next_batch() {
             Ok(batch) if batch.is_empty() => break Ok(()),
             Ok(batch) => {
                 bar.inc(batch.iter().map(Line::bytes).sum());
-                if let Err(error) = target.put_all(&batch, &mut summary) {
+                if let Err(error) = target.put_all(batch, &mut summary) {
                     break Err(error);
                 }
             }
@@ -60,7 +75,7 @@ pub(crate) fn import(arguments: &Import) -> Result<()> {
             }
         }
     };
-    let result = result.and(target.settle(&mut summary));
+    let result = result.and(target.finish_in_flight(&mut summary));
     bar.finish_and_clear();
     let told = output::write_line(&summary.to_string());
     // The sink is closed, and knows then what it has lost.
@@ -115,89 +130,109 @@ struct Target {
     reader: Reader,
     sink: BoxSink,
     runtime: Runtime,
-    /// The last batch: while the store writes it, the next one is read.
+    /// Whether the next batch is decoded while the store writes the last one.
+    is_pipelined: bool,
+    /// The last batch.
     in_flight: Option<Batch>,
 }
 
 /// A batch whose puts have begun.
 struct Batch {
-    /// The lines that are no puts, with the reasons.
-    bad: Vec<(u64, String)>,
-    /// The lines and keys of the others.
-    puts: Vec<(u64, String)>,
+    /// The lines that are puts, with their keys.
+    puts: Vec<(Line, String)>,
     /// The keys that had no event before.
-    free: HashSet<String>,
+    absent_keys: HashSet<String>,
     results: JoinHandle<Vec<Result<(), PutError>>>,
 }
 
 impl Target {
     /// Begins to put these lines, and waits for those of the call before.
-    fn put_all(&mut self, lines: &[Line], summary: &mut ImportSummary) -> Result<()> {
-        let (mut bad, mut puts) = (Vec::new(), Vec::with_capacity(lines.len()));
-        let mut events = Vec::with_capacity(lines.len());
+    fn put_all(&mut self, lines: Vec<Line>, summary: &mut ImportSummary) -> Result<()> {
+        if !self.is_pipelined {
+            self.finish_in_flight(summary)?;
+        }
+        let (mut puts, mut events) = (Vec::with_capacity(lines.len()), Vec::new());
         for line in lines {
-            match decode_line(line) {
+            match decode_line(&line) {
                 Ok(Put { key, event }) => {
-                    puts.push((line.number(), key.into_owned()));
+                    let key = key.into_owned();
                     events.push(event.to_owned());
+                    puts.push((line, key));
                 }
-                Err(reason) => bad.push((line.number(), reason)),
+                Err(reason) => {
+                    summary.bad += 1;
+                    report(line.number(), &reason);
+                }
             }
         }
         let keys: Vec<&str> = puts.iter().map(|(_, key)| &**key).collect();
         // Of two lines with the same key the first one is put first.
         let last = self.in_flight.as_ref();
-        if last.is_some_and(|last| keys.iter().any(|key| last.free.contains(*key))) {
-            self.settle(summary)?;
+        if last.is_some_and(|last| keys.iter().any(|key| last.absent_keys.contains(*key))) {
+            self.finish_in_flight(summary)?;
         }
-        let held = self.reader.contains(&keys)?;
-        let free = keys.iter().zip(held).filter(|(_, is_held)| !is_held);
-        let free = free.map(|(key, _)| (*key).to_owned()).collect();
-        let records: Vec<_> = puts
-            .iter()
-            .map(|(_, key)| key.clone())
-            .zip(events)
-            .collect();
+        let present = self.reader.contains(&keys)?;
+        let absent = keys.iter().zip(present).filter(|(_, present)| !present);
+        let absent_keys = absent.map(|(key, _)| (*key).to_owned()).collect();
+        let keys = puts.iter().map(|(_, key)| key.clone());
+        let records: Vec<_> = keys.zip(events).collect();
         let sink = self.sink.clone();
         let results = self.runtime.spawn(async move {
             let puts = records.into_iter().map(|(key, event)| sink.put(key, event));
             join_all(puts).await
         });
-        self.settle(summary)?;
-        self.in_flight = Some(Batch {
-            bad,
+        let batch = Batch {
             puts,
-            free,
+            absent_keys,
             results,
-        });
-        Ok(())
+        };
+        match self.in_flight.replace(batch) {
+            Some(last) => self.finish(last, summary),
+            None => Ok(()),
+        }
     }
 
-    /// Waits for the batch that is in flight, if there is one, and tells what became of its lines.
-    fn settle(&mut self, summary: &mut ImportSummary) -> Result<()> {
-        let Some(mut batch) = self.in_flight.take() else {
-            return Ok(());
-        };
-        for (number, reason) in &batch.bad {
-            summary.bad += 1;
-            report(*number, reason);
+    fn finish_in_flight(&mut self, summary: &mut ImportSummary) -> Result<()> {
+        match self.in_flight.take() {
+            Some(last) => self.finish(last, summary),
+            None => Ok(()),
         }
+    }
+
+    /// Waits for a batch. Counts its lines, and reports those that failed.
+    fn finish(&self, mut batch: Batch, summary: &mut ImportSummary) -> Result<()> {
         let results = self.runtime.block_on(batch.results);
         let results = results.context("the puts did not complete")?;
-        for ((number, key), result) in batch.puts.iter().zip(results) {
+        // Many puts at a time can be too many for a store, where one is not.
+        let mut puts_again = true;
+        for ((line, key), mut result) in batch.puts.iter().zip(results) {
+            if puts_again && let Err(PutError::Unavailable { .. }) = result {
+                result = self.put_again(line);
+                puts_again = !matches!(result, Err(PutError::Unavailable { .. }));
+            }
             match result {
-                Ok(()) if batch.free.remove(key) => summary.new += 1,
+                Ok(()) if batch.absent_keys.remove(key) => summary.new += 1,
                 Ok(()) => summary.present += 1,
                 Err(error) => {
                     match error {
                         PutError::Conflict => summary.conflicting += 1,
                         _ => summary.not_stored += 1,
                     }
-                    report(*number, &format!("{key:?}: {error}"));
+                    report(line.number(), &format!("{key:?}: {error}"));
                 }
             }
         }
         Ok(())
+    }
+
+    fn put_again(&self, line: &Line) -> Result<(), PutError> {
+        match decode_line(line) {
+            Ok(Put { key, event }) => {
+                let put = self.sink.put(key.into_owned(), event.to_owned());
+                self.runtime.block_on(put)
+            }
+            Err(reason) => Err(PutError::Failed(reason)),
+        }
     }
 }
 

@@ -10,10 +10,7 @@ const MAX_LINE_BYTES: usize = MAX_BODY_BYTES;
 /// The longest line break in bytes, CRLF.
 const MAX_END_BYTES: usize = 2;
 
-/// The most lines of a batch. Two of them fit into the queue of a sink, and fill its largest transactions.
-const BATCH_LINES: usize = 2048;
-
-/// The size in bytes at which a batch is complete, so that it fits into memory.
+/// The size in bytes at which a batch is complete, so that a few of them fit into memory.
 const BATCH_BYTES: usize = 4 * 1024 * 1024;
 
 /// A line without its line break.
@@ -48,15 +45,18 @@ impl Line {
 /// An input that is read line by line.
 pub(crate) struct Lines {
     input: Box<dyn BufRead>,
+    max_batch: usize,
     number: u64,
     /// The error after the lines of the last batch.
     pending_error: Option<io::Error>,
 }
 
 impl Lines {
-    pub(crate) fn new(input: Box<dyn BufRead>) -> Self {
+    /// The lines of `input`, in batches of at most `max_batch`.
+    pub(crate) fn new(input: Box<dyn BufRead>, max_batch: usize) -> Self {
         Self {
             input,
+            max_batch,
             number: 0,
             pending_error: None,
         }
@@ -73,7 +73,7 @@ impl Lines {
         }
         let mut batch = Vec::new();
         let mut bytes = 0;
-        while batch.len() < BATCH_LINES && bytes < BATCH_BYTES {
+        while batch.len() < self.max_batch && bytes < BATCH_BYTES {
             match self.next_line() {
                 Ok(Some(line)) => {
                     bytes += line.text.as_ref().map_or(0, Vec::len);
@@ -122,7 +122,7 @@ mod tests {
     use super::{Lines, MAX_LINE_BYTES};
 
     fn lines(input: Vec<u8>) -> Vec<(u64, Option<usize>)> {
-        let mut lines = Lines::new(Box::new(io::Cursor::new(input)));
+        let mut lines = Lines::new(Box::new(io::Cursor::new(input)), 512);
         let mut all = Vec::new();
         loop {
             let batch = lines.next_batch().expect("reads");
@@ -180,7 +180,7 @@ mod tests {
             }
         }
         let input = io::Cursor::new(b"a\nb\n").chain(Broken);
-        let mut lines = Lines::new(Box::new(BufReader::new(input)));
+        let mut lines = Lines::new(Box::new(BufReader::new(input)), 512);
         assert_eq!(lines.next_batch().expect("reads").len(), 2);
         assert!(lines.next_batch().is_err());
     }
