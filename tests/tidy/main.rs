@@ -69,6 +69,19 @@ fn no_test_sleeps_or_is_ignored() {
     );
 }
 
+/// The tests in `host/src` are in the package of the server, which has no crates that are not published.
+#[test]
+fn unit_tests_of_server_use_published_crates_only() {
+    let unpublished = "alldata_peer_test_support";
+    let files = rust_files().into_iter();
+    let of_server = files.filter(|(path, _)| path.starts_with("host/src"));
+    assert_none(
+        of_server
+            .filter(|(_, text)| text.contains(unpublished))
+            .map(|(path, _)| format!("{} has {unpublished}", path.display())),
+    );
+}
+
 #[test]
 fn documents_stay_short() {
     for (file, most) in [

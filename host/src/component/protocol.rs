@@ -249,7 +249,6 @@ mod tests {
     use std::sync::Arc;
     use std::time::Duration;
 
-    use alldata_peer_test_support::protocol_guest::{CREATED, guest_that};
     use bytes::Bytes;
     use wasmtime::component::Component;
 
@@ -266,13 +265,8 @@ mod tests {
             max_reuse_count: 1,
         };
         let engine = engine(config).expect("can be made");
-        let guest = guest_that("(loop (br 0))", CREATED, "");
-        // Room for the larger body.
-        let guest = guest.replace(
-            r#"(memory (export "memory") 1)"#,
-            r#"(memory (export "memory") 3)"#,
-        );
-        let binary = wat::parse_str(guest).expect("is valid");
+        // A text of its own: packages have no other crates for tests.
+        let binary = wat::parse_str(include_str!("looping_guest.wat")).expect("is valid");
         let component = Component::from_binary(&engine, &binary).expect("can be compiled");
         let limits = StoreLimits {
             memory_bytes: MAX_MEMORY_BYTES,
