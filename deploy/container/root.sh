@@ -7,7 +7,7 @@ cd "$(dirname "$0")/../.."
 rm -rf "$directory"
 root=$directory/root
 umask 022
-mkdir -p "$directory/data" "$root/etc/ssl/certs" "$root/dev" "$root/proc" "$root/sys" "$root/data" "$root/usr/share/doc/alldata-peer"
+mkdir -p "$directory/data" "$root/etc/ssl/certs" "$root/dev" "$root/proc" "$root/sys" "$root/usr/share/doc/alldata-peer"
 install -D -m 755 "$program" "$root/usr/local/bin/alldata-peer"
 strip --strip-unneeded "$root/usr/local/bin/alldata-peer"
 # A program that is linked statically has none.

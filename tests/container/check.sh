@@ -24,6 +24,9 @@ test "$(setting '["cwd"]')" = /data || fail "the working directory is another on
 setting '["env"]' | grep -q ALLDATA_PEER_ADMIN_LISTEN=127.0.0.1:9090 || fail "no listener for the health check"
 test "$(setting '["args"]')" = "['/usr/local/bin/alldata-peer', 'serve']" || fail "another command"
 test ! -e "$root/bin/sh" || fail "it has a shell"
+# A new volume takes its owner. `umoci unpack --rootless` makes all files those of the caller.
+for blob in "$layout"/blobs/sha256/*; do tar --numeric-owner -tvzf "$blob" 2> /dev/null || true; done |
+  grep -q ' 65532/65532 .* data/$' || fail "the user does not own /data"
 docker=$(dirname "$layout")/alldata-peer.tar
 config=$(tar -xOf "$docker" manifest.json | value '[0]["Config"]')
 tar -xOf "$docker" "$config" | value '["config"]["Healthcheck"]["Test"]' |
