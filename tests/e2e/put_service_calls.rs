@@ -2,15 +2,18 @@
 
 use std::io;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use alldata_peer_server_http::{Identity, Limits, PeerServer, PeerServerBuilder};
 use bytes::Bytes;
 use futures_util::stream;
 use http_body_util::{Full, StreamBody};
 use hyper::body::Frame;
-use hyper::{Request, Version};
+use hyper::{HeaderMap, Request, Version};
 use tokio::runtime::{Builder, Runtime};
 use tower_service::Service as _;
+
+use crate::support::Gate;
 
 /// A runtime on this thread, whose log is that of the server.
 fn runtime() -> Runtime {
@@ -87,4 +90,30 @@ fn identity_from_extension_is_in_the_log() {
         log.contains("bad_request") && log.contains("alice"),
         "{log}"
     );
+}
+
+/// The trailer section ends the body, so the put goes on.
+#[test]
+fn drain_timeout_ends_request_with_trailers_with_504() {
+    let builder = PeerServer::builder().limits(Limits {
+        drain_timeout: Duration::from_millis(1),
+        ..Limits::default()
+    });
+    let (builder, gate) = Gate::before(builder, |_, _| true);
+    let runtime = Runtime::new().expect("starts a runtime");
+    let peer = runtime.block_on(builder.build()).expect("starts");
+    let trailers = Frame::trailers(HeaderMap::new());
+    let data = Frame::data(Bytes::from_static(br#"{"key":"waits","event":1}"#));
+    let frames = [data, trailers].map(Ok::<_, io::Error>);
+    // Not known to have ended before it is asked for a third frame.
+    let body = StreamBody::new(stream::iter(frames));
+    let request = Request::post("/_put").body(body).expect("is valid");
+    let responding = runtime.spawn(peer.service().call(request));
+    gate.wait_for_put();
+    runtime.block_on(peer.close());
+    let response = runtime.block_on(responding);
+    let response = response.expect("does not panic").expect("never fails");
+    assert_eq!(response.status(), 504);
+    gate.open();
+    gate.assert_stored("waits");
 }
