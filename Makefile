@@ -213,7 +213,8 @@ bench-npm:
 	  echo 'make bench-npm: the npm package is not built, the rows of the npm package will be missing' >&2; \
 	fi
 
-# wrk is required. Without one of the others, its rows are missing in the results.
+# wrk is required. Without one of the others, its rows are missing in the results. The packages of etcd, Redis and webdis
+# start services where systemd runs, so they are installed only where it does not.
 bench-tools: nats-server wasmtime-48
 	@if ! command -v wrk >/dev/null; then \
 	  if command -v apt-get >/dev/null && test "$$(id -u)" = 0; then \
@@ -223,6 +224,12 @@ bench-tools: nats-server wasmtime-48
 	    echo 'wrk is missing: sudo apt-get install wrk' >&2; exit 1; \
 	  fi; \
 	fi
+	@has_all() { command -v etcd >/dev/null && command -v redis-server >/dev/null && command -v webdis >/dev/null; }; \
+	if ! has_all && command -v apt-get >/dev/null && test "$$(id -u)" = 0 && ! test -d /run/systemd/system; then \
+	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive \
+	    apt-get install -qq -y --no-install-recommends etcd-server redis-server webdis || true; \
+	fi; \
+	has_all || echo 'Some rows will be missing: sudo apt-get install etcd-server redis-server webdis' >&2
 	@has() { command -v "$$1" >/dev/null || test -x "$(TARGET)/tools/bin/$$1"; }; \
 	has oha || $(CARGO) install oha --version 1.16.0 --locked \
 	  --root $(TARGET)/tools --target-dir $(TARGET)/oha || true

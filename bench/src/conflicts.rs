@@ -3,15 +3,14 @@
 //! On one connection, one put after the other: only the server's processor time is measured, so that the client
 //! does not count.
 
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::net::TcpStream;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Result, ensure};
 use clap::Args;
 
+use crate::client::Client;
+use crate::interface::Interface;
 use crate::results::{Figure, Load, Results};
-use crate::running::Running;
 use crate::server::Server;
 use crate::tools::Tools;
 
@@ -23,9 +22,6 @@ const SENT_BYTES: usize = 256 * 1024 * 1024;
 
 /// The most puts of one measurement.
 const MAX_PUTS: usize = 5000;
-
-/// The time-out of a response.
-const DEADLINE: Duration = Duration::from_secs(30);
 
 /// The number of rounds.
 #[derive(Debug, Args)]
@@ -61,8 +57,8 @@ fn measure_one(tools: &Tools, stored_bytes: usize, results: &mut Results) -> Res
     // The last element in another spelling.
     let same_value = format!("[{elements}1.0]");
     let running = Server::PeerSqlite.start(tools)?;
-    let mut client = Client::connect(&running)?;
-    client.put("stored", &stored, 201)?;
+    let mut client = Client::connect(running.address())?;
+    put(&mut client, &stored, 201)?;
     let large = SENT_BYTES / stored_bytes;
     for (figures, event, status, puts) in [
         (
@@ -85,11 +81,11 @@ fn measure_one(tools: &Tools, stored_bytes: usize, results: &mut Results) -> Res
         ),
     ] {
         // The first put of each kind may have to read the stored event.
-        client.put("stored", event, status)?;
+        put(&mut client, event, status)?;
         let cpu = running.cpu_seconds()?;
         let start = Instant::now();
         for _ in 0..puts {
-            client.put("stored", event, status)?;
+            put(&mut client, event, status)?;
         }
         let seconds = start.elapsed().as_secs_f64();
         let cpu = running.cpu_seconds()? - cpu;
@@ -111,47 +107,9 @@ fn measure_one(tools: &Tools, stored_bytes: usize, results: &mut Results) -> Res
     Ok(())
 }
 
-/// A connection to a server.
-struct Client(BufReader<TcpStream>);
-
-impl Client {
-    fn connect(running: &Running) -> Result<Self> {
-        let stream = TcpStream::connect(running.address())?;
-        stream.set_nodelay(true)?;
-        stream.set_read_timeout(Some(DEADLINE))?;
-        Ok(Self(BufReader::new(stream)))
-    }
-
-    /// Puts an event, and checks the status of the response.
-    fn put(&mut self, key: &str, event: &str, expected: u16) -> Result<()> {
-        let body = format!(r#"{{"key":"{key}","event":{event}}}"#);
-        let length = body.len();
-        let head =
-            format!("POST /_put HTTP/1.1\r\nHost: localhost\r\nContent-Length: {length}\r\n");
-        let stream = self.0.get_mut();
-        stream.write_all(format!("{head}\r\n{body}").as_bytes())?;
-        let status_line = self.line()?;
-        ensure!(
-            status_line.starts_with(&format!("HTTP/1.1 {expected}")),
-            "it answered {status_line:?}"
-        );
-        let mut length = 0;
-        loop {
-            let line = self.line()?.to_ascii_lowercase();
-            if line.is_empty() {
-                break;
-            }
-            if let Some(value) = line.strip_prefix("content-length:") {
-                length = value.trim().parse().context("no length")?;
-            }
-        }
-        let mut body = vec![0; length];
-        Ok(self.0.read_exact(&mut body)?)
-    }
-
-    fn line(&mut self) -> Result<String> {
-        let mut line = String::new();
-        self.0.read_line(&mut line)?;
-        Ok(line.trim_end().to_owned())
-    }
+/// Puts an event, and checks the status of the response.
+fn put(client: &mut Client, event: &str, expected: u16) -> Result<()> {
+    let response = client.request(&Interface::Peer.put("stored", event))?;
+    ensure!(response.status == expected, "it answered {response:?}");
+    Ok(())
 }

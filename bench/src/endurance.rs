@@ -59,7 +59,7 @@ fn endure(tools: &Tools, server: Server, puts: u64) -> Result<Vec<Step>> {
     let mut running = server.start(tools)?;
     running.put(tools, "key")?;
     // wrk runs for a time, not for a number of puts, so the duration is derived from the previous step.
-    let mut last = wrk::run(tools, &running.url(), load, 1)?;
+    let mut last = wrk::run(tools, &running, load, 1)?;
     let mut done = last.puts;
     let mut steps = Vec::new();
     while done < puts {

@@ -1,10 +1,9 @@
 //! Performance goals, and whether they were reached. A missed goal is reported, and fails nothing.
 
-use crate::latency;
 use crate::results::{CONNECTIONS, EVENT_BYTES, Figure, Load, Results};
 use crate::server::Server;
 use crate::spread::Spread;
-use crate::{conflicts, nats, startup, sweep, transfer, waiting};
+use crate::{conflicts, largest, latency, nats, startup, sweep, transfer, waiting};
 
 /// A goal with its measured value.
 pub(crate) struct Goal {
@@ -38,8 +37,16 @@ const CPU: [(Server, Server, f64); 8] = [
 const CPU_OF_TWIN: f64 = 1.15;
 const CPU_OF_TWIN_AT_RATE: f64 = 1.3;
 
+/// The largest processor time of a put of the largest event, relative to the native twin, and the most memory for it,
+/// relative to its size.
+const CPU_OF_LARGEST: f64 = 1.3;
+const MEMORY_OF_LARGEST: f64 = 2.2;
+
 /// The fewest puts per second of a durable server, relative to its native twin.
 const RATE: f64 = 0.97;
+
+/// The largest processor time of a durable put, relative to a key-value store, and the fewest puts per second.
+const KEY_VALUE: [(Server, f64, f64); 2] = [(Server::Etcd, 0.07, 8.5), (Server::Redis, 0.5, 1.5)];
 
 /// The fewest puts per second of a peer, relative to NATS without a peer, and to that at the leader.
 const RATE_OF_NATS: f64 = 0.8;
@@ -125,7 +132,9 @@ pub(crate) fn all(results: &Results) -> Vec<Goal> {
             limit: Limit::AtLeast(RATE),
         });
     }
+    goals.extend(key_value(results));
     goals.extend(one_load(results));
+    goals.extend(largest_event(results));
     goals.push(Goal {
         what: format!("CPU per put, dearest / cheapest number of connections from {FEWEST_BUSY}"),
         measured: flatness(results, Server::PeerDiscard),
@@ -142,7 +151,7 @@ pub(crate) fn all(results: &Results) -> Vec<Goal> {
         limit: Limit::AtLeast(least),
     }));
     goals.extend(nats::LAYOUTS.into_iter().flat_map(|layout| {
-        let [peer, alone, at_leader] = layout.servers();
+        let [peer, _, alone, at_leader] = layout.servers();
         let goals = [(alone, RATE_OF_NATS), (at_leader, RATE_OF_NATS_AT_LEADER)];
         goals.map(|(alone, least)| {
             let [of_peer, of_alone] =
@@ -155,6 +164,50 @@ pub(crate) fn all(results: &Results) -> Vec<Goal> {
         })
     }));
     goals
+}
+
+/// The goals compared with key-value stores.
+fn key_value(results: &Results) -> impl Iterator<Item = Goal> {
+    let load = Load::of_events(EVENT_BYTES[0]);
+    KEY_VALUE.into_iter().flat_map(move |(store, most, least)| {
+        [
+            ("CPU per put", Figure::Cpu, Limit::AtMost(most)),
+            ("puts/s", Figure::Rate, Limit::AtLeast(least)),
+        ]
+        .map(|(what, figure, limit)| {
+            let [ours, theirs] =
+                [Server::PeerSqlite, store].map(|server| results.values(server, load, figure));
+            Goal {
+                what: format!(
+                    "{what}, {} bytes: {} / {}",
+                    load.event_bytes,
+                    Server::PeerSqlite.name(),
+                    store.name()
+                ),
+                measured: Spread::of_ratios(ours, theirs),
+                limit,
+            }
+        })
+    })
+}
+
+/// The goals for puts of the largest event.
+fn largest_event(results: &Results) -> [Goal; 2] {
+    let load = largest::load();
+    let [twin, peer] =
+        largest::SERVERS.map(|server| results.values(server, load, Figure::CpuOfLargest));
+    [
+        Goal {
+            what: "CPU per put, the largest event: alldata-peer / native twin".to_owned(),
+            measured: Spread::of_ratios(peer, twin),
+            limit: Limit::AtMost(CPU_OF_LARGEST),
+        },
+        Goal {
+            what: "memory for the largest event, relative to its size".to_owned(),
+            measured: results.spread(Server::PeerDiscard, load, Figure::MemoryOfLargest),
+            limit: Limit::AtMost(MEMORY_OF_LARGEST),
+        },
+    ]
 }
 
 /// The goals for a single load.

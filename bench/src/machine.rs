@@ -34,6 +34,8 @@ pub(crate) fn describe(tools: &Tools) -> String {
         ("wasmtime", version(&tools.wasmtime)),
         ("wrk", wrk.to_owned()),
         ("oha", version(&tools.oha)),
+        ("etcd", version(&tools.etcd)),
+        ("redis", version(&tools.redis)),
     ]
     .map(|(name, value)| format!("* {name}: {value}\n"))
     .concat()

@@ -10,6 +10,10 @@
     reason = "a report on standard output, and how far it is on standard error"
 )]
 
+mod client;
+mod interface;
+mod key_value;
+mod port;
 mod process;
 mod running;
 mod server;
@@ -22,6 +26,7 @@ mod results;
 mod spread;
 
 mod conflicts;
+mod largest;
 mod latency;
 mod nats;
 mod startup;
@@ -46,6 +51,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::conflicts::Conflicts;
 use crate::endurance::Endurance;
+use crate::largest::Largest;
 use crate::latency::Latency;
 use crate::nats::Nats;
 use crate::results::Results;
@@ -94,6 +100,8 @@ struct Compare {
     #[command(flatten)]
     conflicts: Conflicts,
     #[command(flatten)]
+    largest: Largest,
+    #[command(flatten)]
     transfer: Transfer,
     #[command(flatten)]
     nats: Nats,
@@ -140,6 +148,7 @@ impl Compare {
         self.startup.measure(tools, results)?;
         waiting::measure(tools, results)?;
         self.conflicts.measure(tools, results)?;
+        self.largest.measure(tools, results)?;
         self.transfer.measure(tools, results)?;
         self.nats.measure(tools, results)
     }

@@ -3,7 +3,6 @@
 //! Once with all processes on all processors, where a peer and its load generator compete with the
 //! nats-servers, and once with the nats-servers on processors of their own, as if they ran on machines of their
 //! own. Rounds are interleaved, and each measurement has its own stream.
-//! machines of their own. Rounds are interleaved, and each measurement has a stream of its own.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -46,17 +45,19 @@ pub(crate) enum Layout {
 pub(crate) const LAYOUTS: [Layout; 2] = [Layout::Shared, Layout::SeparateCores];
 
 impl Layout {
-    /// The compared publishers: a peer, a client that publishes to any server, and a client that publishes to
-    /// the leader.
-    pub(crate) fn servers(self) -> [Server; 3] {
+    /// The compared publishers: a peer, its native twin, a client that publishes to any server, and a client that
+    /// publishes to the leader.
+    pub(crate) fn servers(self) -> [Server; 4] {
         match self {
             Self::Shared => [
                 Server::PeerNats,
+                Server::TwinNats,
                 Server::NatsAlone,
                 Server::NatsAloneAtLeader,
             ],
             Self::SeparateCores => [
                 Server::PeerNatsSeparateCores,
+                Server::TwinNatsSeparateCores,
                 Server::NatsAloneSeparateCores,
                 Server::NatsAloneAtLeaderSeparateCores,
             ],
@@ -127,7 +128,7 @@ impl Nats {
         results: &mut Results,
     ) -> Result<()> {
         let runtime = Runtime::new()?;
-        let [peer, alone, _] = layout.servers();
+        let [peer, twin, alone, _] = layout.servers();
         for round in 1..=self.nats_rounds {
             eprintln!("round {round} of {}: NATS, {layout:?}", self.nats_rounds);
             // The order changes from round to round.
@@ -136,8 +137,8 @@ impl Nats {
             servers.rotate_left(first);
             for server in servers {
                 let stream = format!("round{round}");
-                let measured = if server == peer {
-                    self.measure_peer(tools, cluster, &stream, server, results)
+                let measured = if server == peer || server == twin {
+                    self.measure_server(tools, cluster, &stream, server, results)
                 } else {
                     let at_leader = server != alone;
                     let measuring = self.measure_alone(cluster, &stream, at_leader);
@@ -152,7 +153,7 @@ impl Nats {
         Ok(())
     }
 
-    fn measure_peer(
+    fn measure_server(
         &self,
         tools: &Tools,
         cluster: &Cluster,
@@ -160,9 +161,9 @@ impl Nats {
         server: Server,
         results: &mut Results,
     ) -> Result<()> {
-        let mut running = Server::start_with_sink(tools, &url(cluster, stream))?;
+        let mut running = server.start_with_sink(tools, &url(cluster, stream))?;
         running.put(tools, "key")?;
-        wrk::run(tools, &running.url(), load(), WARM_UP_SECONDS)?;
+        wrk::run(tools, &running, load(), WARM_UP_SECONDS)?;
         let sample = Sample::take(tools, &mut running, load(), self.nats_seconds)?;
         for (figure, value) in [
             (Figure::Cpu, sample.cpu_micros),

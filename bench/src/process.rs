@@ -1,6 +1,7 @@
 //! A process as Linux reports it: its processor time, memory, threads and open files.
 
 use std::fs;
+use std::iter::Sum;
 
 use anyhow::{Context as _, Result};
 
@@ -11,6 +12,19 @@ pub(crate) struct Memory {
     pub(crate) peak: u64,
     /// The resident memory.
     pub(crate) resident: u64,
+}
+
+impl Sum for Memory {
+    fn sum<I: Iterator<Item = Self>>(all: I) -> Self {
+        let none = Self {
+            peak: 0,
+            resident: 0,
+        };
+        all.fold(none, |sum, it| Self {
+            peak: sum.peak + it.peak,
+            resident: sum.resident + it.resident,
+        })
+    }
 }
 
 /// The processor time of all threads of a process so far, in seconds, including those that have ended.

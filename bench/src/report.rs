@@ -5,7 +5,7 @@ use crate::nats::Layout;
 use crate::results::{CONNECTIONS, EVENT_BYTES, Figure, Load, Results};
 use crate::server::Server;
 use crate::spread::Spread;
-use crate::{conflicts, latency, nats, startup, sweep, transfer};
+use crate::{conflicts, largest, latency, nats, startup, sweep, transfer};
 
 /// The text of a cell without a measurement.
 const NOTHING: &str = "–";
@@ -22,6 +22,7 @@ pub(crate) fn markdown(results: &Results) -> String {
         in_sweep(results),
         starts(results),
         conflicts(results),
+        largest(results),
         transfers(results),
         through_nats(results),
     ]);
@@ -129,6 +130,16 @@ fn conflicts(results: &Results) -> String {
     format!(
         "## Puts under a key that has an event, 1 connection\n\n{}",
         table(&header, rows)
+    )
+}
+
+fn largest(results: &Results) -> String {
+    let load = largest::load();
+    let columns = [(Figure::CpuOfLargest, 1), (Figure::MemoryOfLargest, 2)];
+    format!(
+        "## Events of {} bytes, 1 connection\n\n{}",
+        load.event_bytes,
+        by_server(results, &largest::SERVERS, load, &columns)
     )
 }
 

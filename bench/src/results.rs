@@ -72,6 +72,10 @@ pub(crate) enum Figure {
     /// [`Self::Cpu`] of a put of the same value in another spelling.
     CpuOfSameValue,
     RateOfSameValues,
+    /// [`Self::Cpu`] of a put of the largest event.
+    CpuOfLargest,
+    /// The memory that puts of it take, relative to its size.
+    MemoryOfLargest,
     /// Events per second of a command that reads or writes a whole store.
     ImportRate,
     ExportRate,
@@ -101,6 +105,8 @@ impl Figure {
             Self::RateOfSameBytes => ("their rate", "1/s"),
             Self::CpuOfSameValue => ("CPU, the same value", "µs"),
             Self::RateOfSameValues => ("rate of those", "1/s"),
+            Self::CpuOfLargest => ("CPU per put of the largest event", "ms"),
+            Self::MemoryOfLargest => ("memory relative to its size", "times"),
             Self::ImportRate => ("events per second, import", "1/s"),
             Self::ExportRate => ("export", "1/s"),
             Self::VerifyRate => ("verify", "1/s"),

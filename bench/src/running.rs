@@ -1,12 +1,12 @@
-//! A server that runs: its first line of output, and its process.
+//! A server that runs: its first line of output, and its processes.
 
 use std::env;
-use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
-use std::net::{SocketAddr, TcpStream};
+use std::io::{self, BufRead as _, BufReader, Write as _};
+use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Arc;
-use std::sync::mpsc::{self, Receiver};
+use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -14,18 +14,24 @@ use anyhow::{Context as _, Result, bail, ensure};
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
+use crate::client::Client;
+use crate::interface::Interface;
+use crate::key_value::KeyValueStore;
 use crate::process::{self, Memory};
 use crate::tools::Tools;
 
-/// The time-out for a server to start, or to answer one put.
+/// The time-out for a server to start.
 const DEADLINE: Duration = Duration::from_secs(30);
 
 /// The time-out for a server to end: the default drain time-out of `alldata-peer`, and some time to close its
 /// store.
 const END_DEADLINE: Duration = Duration::from_secs(60);
 
-/// The interval at which the end is checked.
-const END_TICK: Duration = Duration::from_millis(10);
+/// The interval at which the start of a key-value store, and the end of a server, are checked.
+const TICK: Duration = Duration::from_millis(10);
+
+/// The event of single puts.
+const EVENT: &str = r#"{"customer":1}"#;
 
 /// The scheme of a server's URL.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,50 +43,63 @@ enum Scheme {
 /// A server that listens. It is killed when this is dropped, and its store is removed with the last reference
 /// to it.
 pub(crate) struct Running {
-    child: Child,
+    /// The server, and what else is needed for its interface.
+    processes: Vec<Child>,
     started: Instant,
     address: SocketAddr,
     scheme: Scheme,
+    interface: Interface,
     lines: Receiver<String>,
     store: Arc<TempDir>,
 }
 
 impl Running {
-    pub(crate) fn start(mut command: Command, store: Arc<TempDir>, cache: &Path) -> Result<Self> {
-        for (name, _) in env::vars_os() {
-            if changes_figures(&name.to_string_lossy()) {
-                command.env_remove(name);
+    pub(crate) fn start(command: Command, store: Arc<TempDir>, cache: &Path) -> Result<Self> {
+        let unknown = SocketAddr::from(([127, 0, 0, 1], 0));
+        let mut running = Self::spawn(vec![command], unknown, Interface::Peer, store, cache)?;
+        (running.scheme, running.address) = running.announced()?;
+        Ok(running)
+    }
+
+    /// Starts a key-value store, and waits until it has stored a first put.
+    pub(crate) fn start_key_value(
+        store: KeyValueStore,
+        interface: Interface,
+        directory: Arc<TempDir>,
+        cache: &Path,
+    ) -> Result<Self> {
+        let KeyValueStore { commands, address } = store;
+        let mut running = Self::spawn(commands, address, interface, directory, cache)?;
+        loop {
+            running.check()?;
+            match running.put_over_http("start") {
+                Ok(()) => return Ok(running),
+                Err(error) if running.age() > DEADLINE => return Err(error),
+                Err(_) => thread::sleep(TICK),
             }
         }
-        command.env("XDG_CACHE_HOME", cache);
-        // The shared directory for caches: no other user may write to it.
-        command.env("ALLDATA_PEER_COMPILE_CACHE", cache.join("alldata-peer"));
-        // The address may be on either stream.
-        let (reader, writer) = io::pipe()?;
-        command
-            .stdin(Stdio::piped())
-            .stdout(writer.try_clone()?)
-            .stderr(writer);
-        let started = Instant::now();
-        let child = command.spawn()?;
-        // The pipe ends with the server only if no other process can write to it.
-        drop(command);
+    }
+
+    fn spawn(
+        commands: Vec<Command>,
+        address: SocketAddr,
+        interface: Interface,
+        store: Arc<TempDir>,
+        cache: &Path,
+    ) -> Result<Self> {
         let (sender, lines) = mpsc::channel();
-        thread::spawn(move || {
-            for line in BufReader::new(reader).lines().map_while(Result::ok) {
-                // Read to the end in any case, so that the server never blocks.
-                let _ = sender.send(line);
-            }
-        });
         let mut running = Self {
-            child,
-            started,
-            address: SocketAddr::from(([127, 0, 0, 1], 0)),
+            processes: Vec::new(),
+            started: Instant::now(),
+            address,
             scheme: Scheme::Http,
+            interface,
             lines,
             store,
         };
-        (running.scheme, running.address) = running.announced()?;
+        for command in commands {
+            running.processes.push(spawn(command, cache, &sender)?);
+        }
         Ok(running)
     }
 
@@ -100,13 +119,17 @@ impl Running {
         self.address
     }
 
+    pub(crate) fn interface(&self) -> Interface {
+        self.interface
+    }
+
     /// The URL that takes puts.
     pub(crate) fn url(&self) -> String {
         let scheme = match self.scheme {
             Scheme::Http => "http",
             Scheme::Https => "https",
         };
-        format!("{scheme}://{}/_put", self.address)
+        format!("{scheme}://{}{}", self.address, self.interface.path())
     }
 
     /// The time since its start.
@@ -116,20 +139,27 @@ impl Running {
 
     /// Its processor time so far, in seconds.
     pub(crate) fn cpu_seconds(&self) -> Result<f64> {
-        process::cpu_seconds(self.child.id())
+        let processes = self.processes.iter();
+        processes.map(|it| process::cpu_seconds(it.id())).sum()
     }
 
     pub(crate) fn memory(&self) -> Result<Memory> {
-        process::memory(self.child.id())
+        let processes = self.processes.iter();
+        processes.map(|it| process::memory(it.id())).sum()
     }
 
-    /// The number of its open file descriptors.
+    /// The number of open file descriptors of the server itself.
     pub(crate) fn open_files(&self) -> Result<u64> {
-        process::open_files(self.child.id())
+        process::open_files(self.server()?.id())
     }
 
+    /// The number of threads of the server itself.
     pub(crate) fn threads(&self) -> Result<u64> {
-        process::threads(self.child.id())
+        process::threads(self.server()?.id())
+    }
+
+    fn server(&self) -> Result<&Child> {
+        self.processes.first().context("it has no process")
     }
 
     /// The size of all files of its store, in bytes.
@@ -140,31 +170,33 @@ impl Running {
 
     /// Sends it a line, and returns the next line of its output.
     pub(crate) fn ask(&mut self, line: &str) -> Result<String> {
-        let stdin = self.child.stdin.as_mut();
+        let stdin = self.processes.first_mut().and_then(|it| it.stdin.as_mut());
         writeln!(stdin.context("its input is closed")?, "{line}")?;
         Ok(self.lines.recv_timeout(DEADLINE)?)
     }
 
     /// Sends one put on a new connection, which is returned: the response is yet to come.
-    pub(crate) fn send(&self, key: &str) -> Result<TcpStream> {
-        let body = format!(r#"{{"key":"{key}","event":{{"customer":1}}}}"#);
-        let mut stream = TcpStream::connect(self.address)?;
-        stream.set_read_timeout(Some(DEADLINE))?;
-        let (host, length) = (self.address, body.len());
-        let head = format!("POST /_put HTTP/1.1\r\nHost: {host}\r\nContent-Length: {length}\r\n");
-        stream.write_all(format!("{head}\r\n{body}").as_bytes())?;
-        Ok(stream)
+    pub(crate) fn send(&self, key: &str) -> Result<Client> {
+        let mut client = Client::connect(self.address)?;
+        client.send(&self.interface.put(key, EVENT))?;
+        Ok(client)
     }
 
-    /// Puts one event and checks for 201: wrk counts any 2xx as a success.
+    /// Puts one event, and checks that it is stored: wrk counts any 2xx as a success.
     pub(crate) fn put(&self, tools: &Tools, key: &str) -> Result<()> {
-        if self.scheme == Scheme::Https {
-            return self.put_over_tls(tools, key);
+        match self.scheme {
+            Scheme::Http => self.put_over_http(key),
+            Scheme::Https => self.put_over_tls(tools, key),
         }
-        let mut status = [0; "HTTP/1.1 201".len()];
-        self.send(key)?.read_exact(&mut status)?;
-        let answered = String::from_utf8_lossy(&status);
-        ensure!(&status == b"HTTP/1.1 201", "it answered {answered:?}");
+    }
+
+    fn put_over_http(&self, key: &str) -> Result<()> {
+        let mut client = Client::connect(self.address)?;
+        let response = client.request(&self.interface.put(key, EVENT))?;
+        ensure!(
+            self.interface.is_stored(&response),
+            "it answered {response:?}"
+        );
         Ok(())
     }
 
@@ -183,15 +215,15 @@ impl Running {
         Ok(())
     }
 
-    /// Fails if the server has ended.
+    /// Fails if one of its processes has ended.
     pub(crate) fn check(&mut self) -> Result<()> {
-        match self.child.try_wait()? {
-            None => Ok(()),
-            Some(status) => {
+        for process in &mut self.processes {
+            if let Some(status) = process.try_wait()? {
                 let lines: Vec<String> = self.lines.try_iter().collect();
-                bail!("it ended with {status}: {}", lines.join("\n"))
+                bail!("it ended with {status}: {}", lines.join("\n"));
             }
         }
+        Ok(())
     }
 
     /// Sends SIGTERM, and waits until it has ended.
@@ -199,29 +231,62 @@ impl Running {
         let signalled = Instant::now();
         // The process id of one that has ended may be in use again.
         self.check()?;
-        kill_process(Pid::from_child(&self.child), Signal::TERM)?;
+        let process = self.processes.first_mut().context("it has no process")?;
+        kill_process(Pid::from_child(process), Signal::TERM)?;
         loop {
-            if let Some(status) = self.child.try_wait()? {
+            if let Some(status) = process.try_wait()? {
                 return Ok(status);
             }
             ensure!(signalled.elapsed() < END_DEADLINE, "it does not end");
-            thread::sleep(END_TICK);
+            thread::sleep(TICK);
         }
     }
 }
 
 impl Drop for Running {
     fn drop(&mut self) {
-        // It may have ended already.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        for process in &mut self.processes {
+            // It may have ended already.
+            let _ = process.kill();
+            let _ = process.wait();
+        }
     }
+}
+
+/// Starts a process, whose output goes to `lines`.
+fn spawn(mut command: Command, cache: &Path, lines: &Sender<String>) -> Result<Child> {
+    for (name, _) in env::vars_os() {
+        if changes_figures(&name.to_string_lossy()) {
+            command.env_remove(name);
+        }
+    }
+    command.env("XDG_CACHE_HOME", cache);
+    // The shared directory for caches: no other user may write to it.
+    command.env("ALLDATA_PEER_COMPILE_CACHE", cache.join("alldata-peer"));
+    // The address may be on either stream.
+    let (reader, writer) = io::pipe()?;
+    command
+        .stdin(Stdio::piped())
+        .stdout(writer.try_clone()?)
+        .stderr(writer);
+    let child = command.spawn()?;
+    // The pipe ends with the server only if no other process can write to it.
+    drop(command);
+    let lines = lines.clone();
+    thread::spawn(move || {
+        for line in BufReader::new(reader).lines().map_while(Result::ok) {
+            // Read to the end in any case, so that the server never blocks.
+            let _ = lines.send(line);
+        }
+    });
+    Ok(child)
 }
 
 /// Whether a variable of the environment would change the measurement.
 fn changes_figures(variable: &str) -> bool {
     let others = ["NODE_OPTIONS", "RUST_LOG", "TOKIO_WORKER_THREADS"];
-    variable.starts_with("ALLDATA_PEER_") || others.contains(&variable)
+    let prefixes = ["ALLDATA_PEER_", "ETCD_"];
+    prefixes.iter().any(|prefix| variable.starts_with(prefix)) || others.contains(&variable)
 }
 
 /// The address in a line such as `listening on http://127.0.0.1:8080`.

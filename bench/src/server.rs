@@ -7,6 +7,8 @@ use std::sync::Arc;
 use anyhow::{Context as _, Result, bail};
 use tempfile::TempDir;
 
+use crate::interface::Interface;
+use crate::key_value;
 use crate::running::Running;
 use crate::tools::{Certificate, Tools};
 
@@ -38,23 +40,29 @@ pub(crate) enum Server {
     PeerComposed,
     TwinSqlite,
     PeerSqlite,
+    /// etcd, by transactions that create keys.
+    Etcd,
+    /// Redis with webdis in front of it, by `SETNX`.
+    Redis,
     /// The library with a sink that never completes a put.
     SlowSink,
     /// The sink `nats:`.
     PeerNats,
+    TwinNats,
     /// A stream without a peer, to which the benchmark itself publishes.
     NatsAlone,
     /// The same, connected to the server that leads the stream, as a peer is.
     NatsAloneAtLeader,
-    /// These three, with the nats-servers on processors of their own.
+    /// These four, with the nats-servers on processors of their own.
     PeerNatsSeparateCores,
+    TwinNatsSeparateCores,
     NatsAloneSeparateCores,
     NatsAloneAtLeaderSeparateCores,
 }
 
 impl Server {
     /// The compared servers, in the order of the table.
-    pub(crate) const COMPARED: [Self; 12] = [
+    pub(crate) const COMPARED: [Self; 14] = [
         Self::TwinDiscard,
         Self::PeerDiscard,
         Self::PeerTls,
@@ -67,6 +75,8 @@ impl Server {
         Self::PeerComposed,
         Self::TwinSqlite,
         Self::PeerSqlite,
+        Self::Etcd,
+        Self::Redis,
     ];
 
     /// Its name in tables.
@@ -84,11 +94,15 @@ impl Server {
             Self::PeerComposed => "alldata-peer, composed component",
             Self::TwinSqlite => "native twin, sqlite",
             Self::PeerSqlite => "alldata-peer, sqlite",
+            Self::Etcd => "etcd",
+            Self::Redis => "Redis behind webdis",
             Self::SlowSink => "alldata-peer, embedded",
             Self::PeerNats => "alldata-peer, nats",
+            Self::TwinNats => "native twin, nats",
             Self::NatsAlone => "async-nats alone",
             Self::NatsAloneAtLeader => "async-nats alone, at the leader",
             Self::PeerNatsSeparateCores => "alldata-peer, nats on separate cores",
+            Self::TwinNatsSeparateCores => "native twin, nats on separate cores",
             Self::NatsAloneSeparateCores => "async-nats alone, nats on separate cores",
             Self::NatsAloneAtLeaderSeparateCores => {
                 "async-nats alone, at the leader, nats on separate cores"
@@ -102,6 +116,8 @@ impl Server {
             Self::Node => tools.node.is_some(),
             Self::NodeDropIn => tools.node.is_some() && tools.npm_package.is_some(),
             Self::WasmtimeReuse | Self::Wasmtime | Self::WasmtimeWasi03 => tools.wasmtime.is_some(),
+            Self::Etcd => tools.etcd.is_some(),
+            Self::Redis => tools.redis.is_some() && tools.webdis.is_some(),
             _ => true,
         }
     }
@@ -114,9 +130,15 @@ impl Server {
     /// Starts it with this directory for compiled components.
     pub(crate) fn start_with_cache(self, tools: &Tools, cache: &Path) -> Result<Running> {
         let store = Arc::new(tempfile::tempdir_in(tools.scratch.path())?);
-        let command = self.command(tools, &store.path().join(STORE))?;
-        Running::start(command, store, cache)
-            .with_context(|| format!("cannot start {}", self.name()))
+        let started = match self {
+            Self::Etcd => start_etcd(tools, store, cache),
+            Self::Redis => start_redis(tools, store, cache),
+            _ => {
+                let command = self.command(tools, &store.path().join(STORE))?;
+                Running::start(command, store, cache)
+            }
+        };
+        started.with_context(|| format!("cannot start {}", self.name()))
     }
 
     /// Starts `alldata-peer` on this port, possibly with an existing store.
@@ -127,11 +149,15 @@ impl Server {
             .with_context(|| format!("cannot start alldata-peer on port {port}"))
     }
 
-    /// Starts `alldata-peer` with a sink on another server.
-    pub(crate) fn start_with_sink(tools: &Tools, sink: &str) -> Result<Running> {
+    /// Starts `alldata-peer`, or its twin, with a sink on another server.
+    pub(crate) fn start_with_sink(self, tools: &Tools, sink: &str) -> Result<Running> {
         let store = Arc::new(tempfile::tempdir_in(tools.scratch.path())?);
-        Running::start(serve(tools, sink, 0), store, &tools.cache())
-            .with_context(|| format!("cannot start alldata-peer with {sink}"))
+        let command = match self {
+            Self::TwinNats | Self::TwinNatsSeparateCores => twin(tools, sink),
+            _ => serve(tools, sink, 0),
+        };
+        Running::start(command, store, &tools.cache())
+            .with_context(|| format!("cannot start {} with {sink}", self.name()))
     }
 
     fn command(self, tools: &Tools, store: &Path) -> Result<Command> {
@@ -145,11 +171,6 @@ impl Server {
         let composed = || {
             let mut command = peer(&["--component"]);
             command.arg(&tools.composed);
-            command
-        };
-        let twin = |sink: &str| {
-            let mut command = Command::new(&tools.twin);
-            command.arg(sink);
             command
         };
         let node = |arguments: &[&Path]| {
@@ -166,8 +187,8 @@ impl Server {
             anyhow::Ok(command)
         };
         Ok(match self {
-            Self::TwinDiscard => twin("discard:"),
-            Self::TwinSqlite => twin(&sqlite),
+            Self::TwinDiscard => twin(tools, "discard:"),
+            Self::TwinSqlite => twin(tools, &sqlite),
             Self::PeerDiscard => peer(&["--sink", "discard:"]),
             Self::PeerTls => {
                 let mut command = peer(&["--sink", "discard:", "--tls-cert"]);
@@ -192,14 +213,36 @@ impl Server {
                 ])?
             }
             Self::SlowSink => Command::new(&tools.slow_sink),
+            Self::Etcd | Self::Redis => bail!("it is no peer server"),
             Self::PeerNats
+            | Self::TwinNats
             | Self::NatsAlone
             | Self::NatsAloneAtLeader
             | Self::PeerNatsSeparateCores
+            | Self::TwinNatsSeparateCores
             | Self::NatsAloneSeparateCores
             | Self::NatsAloneAtLeaderSeparateCores => bail!("it needs a stream"),
         })
     }
+}
+
+fn start_etcd(tools: &Tools, directory: Arc<TempDir>, cache: &Path) -> Result<Running> {
+    let program = tools.etcd.as_ref().context("there is no etcd")?;
+    let store = key_value::etcd(program, directory.path())?;
+    Running::start_key_value(store, Interface::Etcd, directory, cache)
+}
+
+fn start_redis(tools: &Tools, directory: Arc<TempDir>, cache: &Path) -> Result<Running> {
+    let redis = tools.redis.as_ref().context("there is no Redis")?;
+    let webdis = tools.webdis.as_ref().context("there is no webdis")?;
+    let store = key_value::redis(redis, webdis, directory.path())?;
+    Running::start_key_value(store, Interface::Webdis, directory, cache)
+}
+
+fn twin(tools: &Tools, sink: &str) -> Command {
+    let mut command = Command::new(&tools.twin);
+    command.arg(sink);
+    command
 }
 
 fn serve(tools: &Tools, sink: &str, port: u16) -> Command {

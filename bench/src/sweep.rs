@@ -37,7 +37,7 @@ impl Sweep {
                 for server in SERVERS {
                     let mut running = server.start(tools)?;
                     running.put(tools, "key")?;
-                    wrk::run(tools, &running.url(), load, 1)?;
+                    wrk::run(tools, &running, load, 1)?;
                     let sample = Sample::take(tools, &mut running, load, self.sweep_seconds)?;
                     results.add(server, load, Figure::CpuInSweep, sample.cpu_micros);
                 }

@@ -67,7 +67,7 @@ impl Throughput {
     ) -> Result<()> {
         let mut running = server.start(tools)?;
         running.put(tools, "key")?;
-        wrk::run(tools, &running.url(), load, self.warm_up)?;
+        wrk::run(tools, &running, load, self.warm_up)?;
         let sample = Sample::take(tools, &mut running, load, self.seconds)?;
         let memory = running.memory()?;
         for (figure, value) in [
@@ -93,7 +93,7 @@ impl Sample {
         seconds: u64,
     ) -> Result<Self> {
         let before = running.cpu_seconds()?;
-        let report = wrk::run(tools, &running.url(), load, seconds)?;
+        let report = wrk::run(tools, running, load, seconds)?;
         running.check()?;
         let cpu_seconds = running.cpu_seconds()? - before;
         Ok(Self {

@@ -30,6 +30,9 @@ pub(crate) struct Tools {
     /// The directory of the npm package, if it is built.
     pub(crate) npm_package: Option<PathBuf>,
     pub(crate) wasmtime: Option<PathBuf>,
+    pub(crate) etcd: Option<PathBuf>,
+    pub(crate) redis: Option<PathBuf>,
+    pub(crate) webdis: Option<PathBuf>,
     /// The peer's component, composed with [`NO_OP_SINK`].
     pub(crate) composed: PathBuf,
     /// The same for WASI 0.3.
@@ -73,6 +76,9 @@ impl Tools {
             node: optional("node", &installed),
             npm_package: npm_package(),
             wasmtime: optional("wasmtime", &target.join(WASMTIME)),
+            etcd: optional("etcd", &installed),
+            redis: optional("redis-server", &installed),
+            webdis: optional("webdis", &installed),
             peer,
             composed,
             composed_wasi_0_3,

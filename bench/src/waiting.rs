@@ -1,11 +1,11 @@
 //! The memory of puts that wait for their sink.
 
-use std::net::TcpStream;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 
+use crate::client::Client;
 use crate::results::{Figure, Load, Results};
 use crate::running::Running;
 use crate::server::Server;
@@ -25,9 +25,9 @@ pub(crate) fn measure(tools: &Tools, results: &mut Results) -> Result<()> {
     let [few, many] = WAITING;
     eprintln!("{few} and {many} puts waiting");
     let mut running = Server::SlowSink.start(tools)?;
-    let mut streams = Vec::new();
-    let with_few = resident(&mut running, &mut streams, few)?;
-    let with_many = resident(&mut running, &mut streams, many)?;
+    let mut clients = Vec::new();
+    let with_few = resident(&mut running, &mut clients, few)?;
+    let with_many = resident(&mut running, &mut clients, many)?;
     let bytes_per_put = (with_many - with_few) / (many - few) as f64;
     results.add(
         Server::SlowSink,
@@ -47,9 +47,9 @@ pub(crate) fn load() -> Load {
 }
 
 /// The resident memory in bytes when this many puts wait.
-fn resident(running: &mut Running, streams: &mut Vec<TcpStream>, waiting: usize) -> Result<f64> {
-    while streams.len() < waiting {
-        streams.push(running.send(&format!("key{}", streams.len()))?);
+fn resident(running: &mut Running, clients: &mut Vec<Client>, waiting: usize) -> Result<f64> {
+    while clients.len() < waiting {
+        clients.push(running.send(&format!("key{}", clients.len()))?);
     }
     let start = Instant::now();
     while running.ask("")?.parse::<usize>()? < waiting {

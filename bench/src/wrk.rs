@@ -5,6 +5,7 @@ use std::process::Command;
 use anyhow::{Context as _, Result, ensure};
 
 use crate::results::Load;
+use crate::running::Running;
 use crate::tools::Tools;
 
 /// Makes the puts, each under a key of its own.
@@ -26,19 +27,19 @@ pub(crate) struct Report {
     pub(crate) p99_millis: f64,
 }
 
-/// Loads the server at a URL for some seconds, at least one.
+/// Loads a server for some seconds, at least one.
 ///
 /// # Errors
 ///
 /// If a response was no success, or did not arrive.
-pub(crate) fn run(tools: &Tools, url: &str, load: Load, seconds: u64) -> Result<Report> {
+pub(crate) fn run(tools: &Tools, running: &Running, load: Load, seconds: u64) -> Result<Report> {
     let output = Command::new(&tools.wrk)
         .arg(format!("--threads={}", THREADS.min(load.connections)))
         .arg(format!("--connections={}", load.connections))
         .arg(format!("--duration={seconds}s"))
         .args(["--timeout", TIMEOUT, "--latency", "--script", SCRIPT])
-        .args([url, "--"])
-        .arg(load.event_bytes.to_string())
+        .args([&*running.url(), "--"])
+        .args([&*load.event_bytes.to_string(), running.interface().name()])
         .output()?;
     let text = String::from_utf8_lossy(&output.stdout);
     ensure!(

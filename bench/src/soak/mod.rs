@@ -8,7 +8,6 @@ mod chart;
 mod flatness;
 mod ledger;
 mod load;
-mod port;
 mod report;
 mod samples;
 
@@ -25,6 +24,7 @@ use clap::Args;
 use fastrand::Rng;
 use tempfile::TempDir;
 
+use crate::port;
 use crate::results::{self, EVENT_BYTES};
 use crate::running::Running;
 use crate::server::{STORE, Server};
@@ -147,7 +147,7 @@ fn highest_rate(tools: &Tools) -> Result<f64> {
     running.put(tools, "key")?;
     let mut highest: f64 = 0.0;
     for _ in 0..HIGHEST_ROUNDS {
-        let report = wrk::run(tools, &running.url(), load, HIGHEST_SECONDS)?;
+        let report = wrk::run(tools, &running, load, HIGHEST_SECONDS)?;
         highest = highest.max(report.puts_per_second);
     }
     Ok(highest)

@@ -1,0 +1,72 @@
+//! Key-value stores with an interface over HTTP: etcd, and Redis with webdis in front of it.
+//!
+//! Each stores a put on the disk before it answers, as the sink `sqlite:` does.
+
+use std::fs;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::Result;
+use serde_json::json;
+
+use crate::port;
+
+/// The programs of one store, and the address that takes puts.
+pub(crate) struct KeyValueStore {
+    /// The first one is the store itself.
+    pub(crate) commands: Vec<Command>,
+    pub(crate) address: SocketAddr,
+}
+
+/// One member of etcd, with the default settings.
+pub(crate) fn etcd(program: &Path, directory: &Path) -> Result<KeyValueStore> {
+    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port::free()?));
+    let url = format!("http://{address}");
+    // There are no other members to connect to this port.
+    let for_members = "http://127.0.0.1:0";
+    let mut command = Command::new(program);
+    command.arg("--data-dir").arg(directory.join("etcd"));
+    for option in ["--listen-client-urls", "--advertise-client-urls"] {
+        command.args([option, &url]);
+    }
+    for option in ["--listen-peer-urls", "--initial-advertise-peer-urls"] {
+        command.args([option, for_members]);
+    }
+    command.args(["--initial-cluster", &format!("default={for_members}")]);
+    Ok(KeyValueStore {
+        commands: vec![command],
+        address,
+    })
+}
+
+/// Redis that syncs its file before each answer, and webdis with two threads.
+pub(crate) fn redis(redis: &Path, webdis: &Path, directory: &Path) -> Result<KeyValueStore> {
+    let redis_port = port::free()?;
+    let mut server = Command::new(redis);
+    server
+        .args(["--bind", "127.0.0.1", "--port", &redis_port.to_string()])
+        .args(["--appendonly", "yes", "--appendfsync", "always"])
+        // No snapshots beside that file.
+        .args(["--save", "", "--dir"])
+        .arg(directory);
+    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port::free()?));
+    let configuration = json!({
+        "redis_host": "127.0.0.1",
+        "redis_port": redis_port,
+        "http_host": "127.0.0.1",
+        "http_port": address.port(),
+        "threads": 2,
+        "daemonize": false,
+        "verbosity": 0,
+        "logfile": directory.join("webdis.log"),
+    });
+    let file = directory.join("webdis.json");
+    fs::write(&file, configuration.to_string())?;
+    let mut gateway = Command::new(webdis);
+    gateway.arg(file);
+    Ok(KeyValueStore {
+        commands: vec![server, gateway],
+        address,
+    })
+}
