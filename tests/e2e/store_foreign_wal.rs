@@ -114,6 +114,34 @@ fn older_wal_of_the_same_store_refuses_the_start() {
     assert_intact(&peer, &["earlier", "later0", "later299"]);
 }
 
+/// A loss of power during a checkpoint may leave sectors of the old page in the new one. The WAL has the whole page.
+#[test]
+fn torn_page_of_the_database_is_no_reason_to_refuse() {
+    const NEWEST: &[u8] = b"own-and-newest";
+    let peer = Peer::start();
+    put_all(&peer, "own");
+    let (database, wal) = (peer.file("alldata.db"), peer.file("alldata.db-wal"));
+    let saved = peer.file("saved");
+    let peer = end(peer, Signal::TERM).start();
+    peer.put("own-and-newest", "1").assert_created();
+    let next = end(peer, Signal::KILL);
+    fs::copy(&wal, &saved).expect("copies");
+    let next = end(next.start(), Signal::TERM);
+    let mut bytes = fs::read(&database).expect("reads");
+    let places: Vec<usize> = (0..bytes.len() - NEWEST.len())
+        .filter(|place| bytes[*place..].starts_with(NEWEST))
+        .collect();
+    assert!(!places.is_empty(), "the key is not in the database");
+    for place in places {
+        bytes[place + NEWEST.len() / 2..place + NEWEST.len()].fill(0);
+    }
+    fs::write(&database, bytes).expect("writes");
+    fs::rename(&saved, &wal).expect("restores");
+    let peer = next.start();
+    assert_own(&peer);
+    assert_intact(&peer, &["own-and-newest"]);
+}
+
 /// Other programs may open a store, and have tables of their own in it.
 #[test]
 fn rows_of_other_tables_in_the_wal_are_no_reason_to_refuse() {

@@ -8,6 +8,7 @@ use std::path::Path;
 
 use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension as _, Statement};
 
+use super::event::{Event, RawEvent};
 use super::immutable::open_immutable;
 use super::integrity::is_corruption;
 use super::open_for_write::CHECKPOINT_NOT_ON_CLOSE;
@@ -19,6 +20,9 @@ use crate::error::Error;
 /// How many events of the database, and how many of the WAL, are looked up. Of a WAL that does not belong to
 /// its database, hardly any are found; of one that does, all but those that somebody deleted by hand.
 const MAX_LOOKUPS: usize = 256;
+
+/// How many bytes of events are read for that.
+const MAX_READ_BYTES: usize = 32 * 1024 * 1024;
 
 /// The byte of a database that no page holds: SQLite locks it.
 const PENDING_BYTE: u64 = 0x4000_0000;
@@ -63,7 +67,7 @@ fn mismatch(database: &Path, wal: &Path) -> Result<Option<String>, Error> {
     if let Some(page) = missing_page(database, &pages) {
         return Ok(Some(format!("page {page} is in neither of them")));
     }
-    let mut events = sample(&alone).unwrap_or_default();
+    let mut events = sample(&alone).unwrap_or_default().into_iter();
     let is_store_alone = is_store(&alone);
     drop(alone);
     let both = open(database, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
@@ -75,7 +79,7 @@ fn mismatch(database: &Path, wal: &Path) -> Result<Option<String>, Error> {
         return Ok(None);
     }
     // A WAL that was written before the last checkpoint takes the newest events away.
-    let newest = events.pop();
+    let newest = events.next();
     let mut lost = lost_events(&both, newest);
     if let Ok(None) = lost {
         lost = lost_events(&both, events);
@@ -101,30 +105,36 @@ fn missing_page(database: &Path, pages: &WalPages) -> Option<u32> {
     beyond.find(|page| !pages.has(*page) && Some(*page) != of_lock)
 }
 
-/// Some events of a database in the order of their rows; the newest is always among them.
+/// Some events of a database, the newest first. Only rows that are as they were written: a loss of power during a
+/// checkpoint may leave the sectors of two versions in a page, and with the WAL a row is not what it is in such a page.
 fn sample(database: &Connection) -> rusqlite::Result<Vec<RowId>> {
     let last: Option<i64> =
         database.query_row("SELECT max(rowid) FROM events", (), |row| row.get(0))?;
     let Some(last) = last else {
         return Ok(Vec::new());
     };
-    let mut select = database.prepare("SELECT rowid, key FROM events WHERE rowid >= ?1 LIMIT 1")?;
+    let sql = "SELECT key, event, digest, rowid FROM events WHERE rowid >= ?1 LIMIT 1";
+    let mut select = database.prepare(sql)?;
     let mut events = Vec::new();
     let count = i64::try_from(MAX_LOOKUPS).unwrap_or(i64::MAX);
     let step = usize::try_from(last / count).unwrap_or(1).max(1);
-    for from in (1..last).step_by(step).chain([last]) {
-        let event = select.query_row([from], |row| {
-            Ok(RowId {
-                rowid: row.get(0)?,
-                key: row.get(1)?,
-            })
-        });
-        match event {
-            Ok(event) if events.last() != Some(&event) => events.push(event),
-            Ok(_again) => {}
-            // Where a checkpoint was cut short, the database is nothing by itself.
-            Err(error) if is_corruption(&error) => break,
-            Err(error) => return Err(error),
+    let mut read = 0;
+    for from in [last].into_iter().chain((1..last).step_by(step)) {
+        let row = select.query_row([from], |row| Ok((row.get(3)?, RawEvent::read(row)?)));
+        // A row that can't be read is in such a page too.
+        let Ok((rowid, row)) = row else {
+            continue;
+        };
+        let Ok(Event { key, event }) = row.into_event() else {
+            continue;
+        };
+        read += key.len() + event.len();
+        let event = RowId { rowid, key };
+        if events.last() != Some(&event) {
+            events.push(event);
+        }
+        if read >= MAX_READ_BYTES {
+            break;
         }
     }
     Ok(events)
