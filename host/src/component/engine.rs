@@ -10,12 +10,30 @@ use wasmtime::{
 use crate::component::pool::PoolConfig;
 use crate::component::store_limits::MAX_MEMORY_BYTES;
 
-/// Core instances and tables that one component may have. The built-in one needs 3 and 2, composed
-/// ones some more, and one with a sink in JavaScript up to 22.
-const CORE_INSTANCES: u32 = 32;
+/// The slots that one instance of a component takes in a pool.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct InstanceSlots {
+    core_instances: u32,
+    memories: u32,
+    tables: u32,
+}
 
-/// Memories that one component may have: a peer and sinks composed with it.
-const MEMORIES: u32 = 4;
+impl InstanceSlots {
+    /// Those of the built-in component. A pool takes 50 to 100 bytes for each slot from its start.
+    pub(crate) const BUILT_IN: Self = Self {
+        core_instances: 3,
+        memories: 1,
+        tables: 2,
+    };
+
+    /// The most that a component may take: a peer and sinks composed with it, of which one in JavaScript has up to 22
+    /// core instances.
+    pub(crate) const MAX: Self = Self {
+        core_instances: 32,
+        memories: 4,
+        tables: 32,
+    };
+}
 
 /// How many bytes of a slot's memory stay resident after its instance is dropped, if instances are rarely
 /// reused: the pages that a guest touches for a small event. Clearing them costs less than faulting them in
@@ -33,22 +51,22 @@ const WASM_MAGIC: &[u8] = b"\0asm";
 /// million bytes.
 const LARGE_COMPONENT_BYTES: usize = 1024 * 1024;
 
-/// An engine with a slot for every instance, or, if the system has too little address space for that, one
+/// An engine with the slots of every instance, or, if the system has too little address space for that, one
 /// that allocates each instance on demand.
-pub(crate) fn engine(instances: PoolConfig) -> Result<Engine> {
+pub(crate) fn engine(instances: PoolConfig, slots: InstanceSlots) -> Result<Engine> {
     let max_instances = instances.max_concurrent_requests;
     let is_rarely_reused = instances.max_reuse_count < MANY_CALLS;
     let resident_bytes = if is_rarely_reused { RESIDENT_BYTES } else { 0 };
     let mut config = config();
     let mut pool = PoolingAllocationConfig::new();
     pool.total_component_instances(max_instances)
-        .total_core_instances(max_instances.saturating_mul(CORE_INSTANCES))
-        .total_memories(max_instances.saturating_mul(MEMORIES))
-        .total_tables(max_instances.saturating_mul(CORE_INSTANCES))
+        .total_core_instances(max_instances.saturating_mul(slots.core_instances))
+        .total_memories(max_instances.saturating_mul(slots.memories))
+        .total_tables(max_instances.saturating_mul(slots.tables))
         .total_stacks(max_instances)
-        .max_core_instances_per_component(CORE_INSTANCES)
-        .max_memories_per_component(MEMORIES)
-        .max_tables_per_component(CORE_INSTANCES)
+        .max_core_instances_per_component(slots.core_instances)
+        .max_memories_per_component(slots.memories)
+        .max_tables_per_component(slots.tables)
         .max_memory_size(MAX_MEMORY_BYTES)
         .linear_memory_keep_resident(resident_bytes)
         .table_keep_resident(resident_bytes)

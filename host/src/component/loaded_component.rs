@@ -12,7 +12,7 @@ use wasmtime::{Engine, Result};
 use crate::component::compile_cache::CompileCache;
 use crate::component::compiled_component::{BUILT_IN_COMPONENT, CompiledComponent};
 use crate::component::cpu_time::EpochTicker;
-use crate::component::engine::{compile_binary, engine, ensure_binary};
+use crate::component::engine::{InstanceSlots, compile_binary, engine, ensure_binary};
 use crate::component::incoming_handler::{IncomingHandlerFactory, IncomingHandlerPre};
 use crate::component::pool::{InstancePool, PoolConfig};
 use crate::component::protocol::{CallMode, ProtocolPre};
@@ -157,7 +157,7 @@ pub fn precompile(component: &[u8], directory: &Path) -> std::result::Result<(),
         source: error.into(),
     };
     ensure_binary(component).map_err(failed)?;
-    let engine = engine(pool_config(&Limits::DEFAULT)).map_err(failed)?;
+    let engine = engine(pool_config(&Limits::DEFAULT), InstanceSlots::MAX).map_err(failed)?;
     cache.load_or_compile(&engine, component).map_err(failed)?;
     cache.check_stored(&engine, component)
 }
@@ -169,18 +169,18 @@ fn load(
     wasi: WasiConfig,
 ) -> Result<LoadedComponent> {
     let pool_config = pool_config(limits);
-    let engine = engine(pool_config)?;
+    // The time that the built-in component takes for a body is in proportion to its length.
+    let (slots, mode) = match source {
+        ComponentSource::BuiltIn => (InstanceSlots::BUILT_IN, CallMode::Blocking),
+        _ => (InstanceSlots::MAX, CallMode::Async),
+    };
+    let engine = engine(pool_config, slots)?;
     let component = source.compile(&engine, cache)?;
     let limits = StoreLimits {
         memory_bytes: usize::try_from(limits.max_guest_memory_bytes).unwrap_or(usize::MAX),
         cpu_time: limits.max_guest_time,
     };
     let ticker = EpochTicker::start(&engine)?;
-    // The time that the built-in component takes for a body is in proportion to its length.
-    let mode = match source {
-        ComponentSource::BuiltIn => CallMode::Blocking,
-        _ => CallMode::Async,
-    };
     let protocol = ProtocolPre::new(&engine, &component, limits, &ticker, mode);
     let factory = match Handle::current().block_on(protocol)? {
         Some(factory) => Factory::Protocol(factory),

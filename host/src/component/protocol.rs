@@ -254,7 +254,7 @@ mod tests {
 
     use super::{CallMode, MAX_BLOCKING_BODY_BYTES, ProtocolPre};
     use crate::component::cpu_time::{CpuTime, EpochTicker};
-    use crate::component::engine::engine;
+    use crate::component::engine::{InstanceSlots, engine};
     use crate::component::pool::{InstanceFactory as _, PoolConfig};
     use crate::component::store_limits::{MAX_MEMORY_BYTES, StoreLimits};
 
@@ -264,7 +264,7 @@ mod tests {
             max_concurrent_requests: 1,
             max_reuse_count: 1,
         };
-        let engine = engine(config).expect("can be made");
+        let engine = engine(config, InstanceSlots::MAX).expect("can be made");
         // A text of its own: packages have no other crates for tests.
         let binary = wat::parse_str(include_str!("looping_guest.wat")).expect("is valid");
         let component = Component::from_binary(&engine, &binary).expect("can be compiled");
