@@ -30,7 +30,8 @@ impl Event {
 pub(super) struct RawEvent {
     pub(super) key: Vec<u8>,
     event: Vec<u8>,
-    digest: Vec<u8>,
+    /// `None` if it is no digest.
+    digest: Option<[u8; blake3::OUT_LEN]>,
 }
 
 impl RawEvent {
@@ -39,13 +40,13 @@ impl RawEvent {
         Ok(Self {
             key: bytes(0)?,
             event: bytes(1)?,
-            digest: bytes(2)?,
+            digest: row.get_ref(2)?.as_bytes()?.try_into().ok(),
         })
     }
 
     /// Whether key and event are those that were put.
     pub(super) fn is_intact(&self) -> bool {
-        digest(&self.key, &self.event)[..] == self.digest[..]
+        Some(digest(&self.key, &self.event)) == self.digest
     }
 
     /// The event, or the key where it is not as it was put.

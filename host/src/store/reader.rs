@@ -3,9 +3,11 @@
 //! Reads in short steps, so that it never holds back the writer's checkpoints. Never writes, and
 //! leaves no file behind.
 
-use std::cell::RefCell;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::mpsc::{SyncSender, sync_channel};
+use std::sync::{Mutex, PoisonError};
+use std::thread;
 
 use rusqlite::types::{ToSqlOutput, ValueRef};
 use rusqlite::{Connection, OptionalExtension as _, params};
@@ -23,6 +25,10 @@ use crate::error::Error;
 /// How many events one step reads at the most: enough that looking up where it begins no longer
 /// counts.
 const STEP_EVENTS: i64 = 256;
+
+/// The number of steps that wait to be visited while the next one is read: one, so that neither thread waits for each
+/// step of the other, and the rows of three steps are in memory at the most.
+const STEPS_AHEAD: usize = 1;
 
 /// How often a step is done again because a closed store was opened and written to meanwhile.
 const MAX_TRIES: u32 = 64;
@@ -51,7 +57,7 @@ impl Verification {
 pub struct StoreReader {
     path: PathBuf,
     /// Opened anew once the store is not what it was.
-    opened: RefCell<ReadConnection>,
+    opened: Mutex<ReadConnection>,
 }
 
 impl StoreReader {
@@ -83,7 +89,7 @@ impl StoreReader {
                 }
                 return checked.map(|()| Self {
                     path: path.to_owned(),
-                    opened: RefCell::new(opened),
+                    opened: Mutex::new(opened),
                 });
             }
         }
@@ -102,16 +108,14 @@ impl StoreReader {
         operation: &'static str,
         step: impl Fn(&Connection) -> rusqlite::Result<T>,
     ) -> Result<T, Error> {
+        // A step leaves the connection usable, also if it panics.
+        let mut opened = self.opened.lock().unwrap_or_else(PoisonError::into_inner);
         for _ in 0..MAX_TRIES {
-            {
-                let opened = self.opened.borrow();
-                let result = step(&opened.connection);
-                if opened.holds(&self.path) {
-                    return result.map_err(store_error(&self.path, operation));
-                }
+            let result = step(&opened.connection);
+            if opened.holds(&self.path) {
+                return result.map_err(store_error(&self.path, operation));
             }
-            let opened = ReadConnection::at(&self.path)?;
-            self.opened.replace(opened);
+            *opened = ReadConnection::at(&self.path)?;
         }
         Err(changes_too_often(&self.path))
     }
@@ -239,30 +243,52 @@ impl StoreReader {
         })
     }
 
-    /// [`visit`](Self::visit) for rows, whatever is in them.
+    /// [`visit`](Self::visit) for rows, whatever is in them. The next ones are read by another thread while `visit` runs.
     fn visit_rows<E: From<Error>>(
         &self,
         from: Option<&str>,
         to: Option<&str>,
         mut visit: impl FnMut(RawEvent) -> Result<(), E>,
     ) -> Result<(), E> {
-        let mut last: Option<Vec<u8>> = None;
-        loop {
-            let step = match &last {
-                None => self.step("key >= ?1", from.unwrap_or_default().as_bytes(), to)?,
-                Some(last) => self.step("key > ?1", last, to)?,
-            };
-            if step.is_empty() {
-                return Ok(());
-            }
-            for row in step {
-                // A damaged key may stand anywhere: from there on it would lead astray.
-                if last.as_ref().is_some_and(|last| *last >= row.key) {
-                    return Err(self.damaged(&row.key).into());
+        thread::scope(|scope| {
+            let (sender, steps) = sync_channel(STEPS_AHEAD);
+            let thread = thread::Builder::new().name("store-reader".to_owned());
+            let spawned = thread.spawn_scoped(scope, move || self.send_steps(from, to, &sender));
+            spawned.map_err(|source| Error::Thread {
+                path: self.path.clone(),
+                source,
+            })?;
+            let mut last: Option<Vec<u8>> = None;
+            for step in steps {
+                for row in step? {
+                    // The key of a damaged row can be any: the rows after it would be in the wrong place.
+                    if last.as_ref().is_some_and(|last| *last >= row.key) {
+                        return Err(self.damaged(&row.key).into());
+                    }
+                    last.get_or_insert_default().clone_from(&row.key);
+                    visit(row)?;
                 }
-                last = Some(row.key.clone());
-                visit(row)?;
             }
+            Ok(())
+        })
+    }
+
+    /// Sends the rows of a range of keys, step by step, until all are sent, a step fails, or nothing receives them.
+    fn send_steps(
+        &self,
+        from: Option<&str>,
+        to: Option<&str>,
+        steps: &SyncSender<Result<Vec<RawEvent>, Error>>,
+    ) {
+        let mut next = self.step("key >= ?1", from.unwrap_or_default().as_bytes(), to);
+        loop {
+            let last = next.as_ref().ok().and_then(|rows| rows.last());
+            let last = last.map(|row| row.key.clone());
+            let sent = steps.send(next);
+            let (Some(last), Ok(())) = (last, sent) else {
+                return;
+            };
+            next = self.step("key > ?1", &last, to);
         }
     }
 
