@@ -12,16 +12,15 @@ use serde_json::json;
 
 use crate::port;
 
-/// The programs of one store, and the address that takes puts.
-pub(crate) struct KeyValueStore {
-    /// The first one is the store itself.
-    pub(crate) commands: Vec<Command>,
+/// A program, and the address that it listens on.
+pub(crate) struct Program {
+    pub(crate) command: Command,
     pub(crate) address: SocketAddr,
 }
 
 /// One member of etcd, with the default settings.
-pub(crate) fn etcd(program: &Path, directory: &Path) -> Result<KeyValueStore> {
-    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port::free()?));
+pub(crate) fn etcd(program: &Path, directory: &Path) -> Result<[Program; 1]> {
+    let address = free_address()?;
     let url = format!("http://{address}");
     // There are no other members to connect to this port.
     let for_members = "http://127.0.0.1:0";
@@ -34,15 +33,13 @@ pub(crate) fn etcd(program: &Path, directory: &Path) -> Result<KeyValueStore> {
         command.args([option, for_members]);
     }
     command.args(["--initial-cluster", &format!("default={for_members}")]);
-    Ok(KeyValueStore {
-        commands: vec![command],
-        address,
-    })
+    Ok([Program { command, address }])
 }
 
-/// Redis that syncs its file before each answer, and webdis with two threads.
-pub(crate) fn redis(redis: &Path, webdis: &Path, directory: &Path) -> Result<KeyValueStore> {
-    let redis_port = port::free()?;
+/// Redis that syncs its file before each answer, and webdis with two threads, which needs a Redis when it starts.
+pub(crate) fn redis(redis: &Path, webdis: &Path, directory: &Path) -> Result<[Program; 2]> {
+    let [redis_address, address] = [free_address()?, free_address()?];
+    let redis_port = redis_address.port();
     let mut server = Command::new(redis);
     server
         .args(["--bind", "127.0.0.1", "--port", &redis_port.to_string()])
@@ -50,7 +47,6 @@ pub(crate) fn redis(redis: &Path, webdis: &Path, directory: &Path) -> Result<Key
         // No snapshots beside that file.
         .args(["--save", "", "--dir"])
         .arg(directory);
-    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port::free()?));
     let configuration = json!({
         "redis_host": "127.0.0.1",
         "redis_port": redis_port,
@@ -65,8 +61,18 @@ pub(crate) fn redis(redis: &Path, webdis: &Path, directory: &Path) -> Result<Key
     fs::write(&file, configuration.to_string())?;
     let mut gateway = Command::new(webdis);
     gateway.arg(file);
-    Ok(KeyValueStore {
-        commands: vec![server, gateway],
-        address,
-    })
+    Ok([
+        Program {
+            command: server,
+            address: redis_address,
+        },
+        Program {
+            command: gateway,
+            address,
+        },
+    ])
+}
+
+fn free_address() -> Result<SocketAddr> {
+    Ok(SocketAddr::from((Ipv4Addr::LOCALHOST, port::free()?)))
 }

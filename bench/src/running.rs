@@ -2,7 +2,7 @@
 
 use std::env;
 use std::io::{self, BufRead as _, BufReader, Write as _};
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use tempfile::TempDir;
 
 use crate::client::Client;
 use crate::interface::Interface;
-use crate::key_value::KeyValueStore;
+use crate::key_value::Program;
 use crate::process::{self, Memory};
 use crate::tools::Tools;
 
@@ -55,52 +55,73 @@ pub(crate) struct Running {
 
 impl Running {
     pub(crate) fn start(command: Command, store: Arc<TempDir>, cache: &Path) -> Result<Self> {
-        let unknown = SocketAddr::from(([127, 0, 0, 1], 0));
-        let mut running = Self::spawn(vec![command], unknown, Interface::Peer, store, cache)?;
+        let (mut running, output) = Self::new(Interface::Peer, store);
+        // The lines end with the process, also before it says where it listens.
+        running.spawn(command, cache, output)?;
         (running.scheme, running.address) = running.announced()?;
         Ok(running)
     }
 
-    /// Starts a key-value store, and waits until it has stored a first put.
+    /// Starts the programs of a key-value store, each when the one before it listens. The last one takes puts.
     pub(crate) fn start_key_value(
-        store: KeyValueStore,
-        interface: Interface,
-        directory: Arc<TempDir>,
-        cache: &Path,
-    ) -> Result<Self> {
-        let KeyValueStore { commands, address } = store;
-        let mut running = Self::spawn(commands, address, interface, directory, cache)?;
-        loop {
-            running.check()?;
-            match running.put_over_http("start") {
-                Ok(()) => return Ok(running),
-                Err(error) if running.age() > DEADLINE => return Err(error),
-                Err(_) => thread::sleep(TICK),
-            }
-        }
-    }
-
-    fn spawn(
-        commands: Vec<Command>,
-        address: SocketAddr,
+        programs: impl IntoIterator<Item = Program>,
         interface: Interface,
         store: Arc<TempDir>,
         cache: &Path,
     ) -> Result<Self> {
-        let (sender, lines) = mpsc::channel();
-        let mut running = Self {
+        let (mut running, output) = Self::new(interface, store);
+        for Program { command, address } in programs {
+            running.spawn(command, cache, output.clone())?;
+            running.address = address;
+            while let Err(error) = TcpStream::connect(address) {
+                running.check()?;
+                ensure!(running.age() < DEADLINE, "it does not listen: {error}");
+                thread::sleep(TICK);
+            }
+        }
+        Ok(running)
+    }
+
+    /// A server without processes yet, and where the lines of their output go.
+    fn new(interface: Interface, store: Arc<TempDir>) -> (Self, Sender<String>) {
+        let (output, lines) = mpsc::channel();
+        let this = Self {
             processes: Vec::new(),
             started: Instant::now(),
-            address,
+            address: SocketAddr::from(([127, 0, 0, 1], 0)),
             scheme: Scheme::Http,
             interface,
             lines,
             store,
         };
-        for command in commands {
-            running.processes.push(spawn(command, cache, &sender)?);
+        (this, output)
+    }
+
+    fn spawn(&mut self, mut command: Command, cache: &Path, output: Sender<String>) -> Result<()> {
+        for (name, _) in env::vars_os() {
+            if changes_figures(&name.to_string_lossy()) {
+                command.env_remove(name);
+            }
         }
-        Ok(running)
+        command.env("XDG_CACHE_HOME", cache);
+        // The shared directory for caches: no other user may write to it.
+        command.env("ALLDATA_PEER_COMPILE_CACHE", cache.join("alldata-peer"));
+        // The address may be on either stream.
+        let (reader, writer) = io::pipe()?;
+        command
+            .stdin(Stdio::piped())
+            .stdout(writer.try_clone()?)
+            .stderr(writer);
+        self.processes.push(command.spawn()?);
+        // The pipe ends with the server only if no other process can write to it.
+        drop(command);
+        thread::spawn(move || {
+            for line in BufReader::new(reader).lines().map_while(Result::ok) {
+                // Read to the end in any case, so that the server never blocks.
+                let _ = output.send(line);
+            }
+        });
+        Ok(())
     }
 
     /// Waits for the line with its address.
@@ -251,35 +272,6 @@ impl Drop for Running {
             let _ = process.wait();
         }
     }
-}
-
-/// Starts a process, whose output goes to `lines`.
-fn spawn(mut command: Command, cache: &Path, lines: &Sender<String>) -> Result<Child> {
-    for (name, _) in env::vars_os() {
-        if changes_figures(&name.to_string_lossy()) {
-            command.env_remove(name);
-        }
-    }
-    command.env("XDG_CACHE_HOME", cache);
-    // The shared directory for caches: no other user may write to it.
-    command.env("ALLDATA_PEER_COMPILE_CACHE", cache.join("alldata-peer"));
-    // The address may be on either stream.
-    let (reader, writer) = io::pipe()?;
-    command
-        .stdin(Stdio::piped())
-        .stdout(writer.try_clone()?)
-        .stderr(writer);
-    let child = command.spawn()?;
-    // The pipe ends with the server only if no other process can write to it.
-    drop(command);
-    let lines = lines.clone();
-    thread::spawn(move || {
-        for line in BufReader::new(reader).lines().map_while(Result::ok) {
-            // Read to the end in any case, so that the server never blocks.
-            let _ = lines.send(line);
-        }
-    });
-    Ok(child)
 }
 
 /// Whether a variable of the environment would change the measurement.

@@ -228,15 +228,15 @@ impl Server {
 
 fn start_etcd(tools: &Tools, directory: Arc<TempDir>, cache: &Path) -> Result<Running> {
     let program = tools.etcd.as_ref().context("there is no etcd")?;
-    let store = key_value::etcd(program, directory.path())?;
-    Running::start_key_value(store, Interface::Etcd, directory, cache)
+    let programs = key_value::etcd(program, directory.path())?;
+    Running::start_key_value(programs, Interface::Etcd, directory, cache)
 }
 
 fn start_redis(tools: &Tools, directory: Arc<TempDir>, cache: &Path) -> Result<Running> {
     let redis = tools.redis.as_ref().context("there is no Redis")?;
     let webdis = tools.webdis.as_ref().context("there is no webdis")?;
-    let store = key_value::redis(redis, webdis, directory.path())?;
-    Running::start_key_value(store, Interface::Webdis, directory, cache)
+    let programs = key_value::redis(redis, webdis, directory.path())?;
+    Running::start_key_value(programs, Interface::Webdis, directory, cache)
 }
 
 fn twin(tools: &Tools, sink: &str) -> Command {
