@@ -1,4 +1,4 @@
-//! The memory of the program after a burst.
+//! The memory of the program after a burst, and that of a large put.
 //!
 //! Limits during a burst are in `limits`.
 
@@ -19,6 +19,19 @@ fn resident_pages(peer: &Peer) -> u64 {
     let statm = fs::read_to_string(path).expect("reads");
     let pages = statm.split(' ').nth(1).expect("is the second number");
     pages.parse().expect("is a number")
+}
+
+/// The peak resident memory of the program so far, in bytes.
+fn peak_bytes(peer: &Peer) -> u64 {
+    let path = format!("/proc/{}/status", peer.id());
+    let status = fs::read_to_string(path).expect("reads");
+    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    let kibibytes = peak.and_then(|peak| peak.trim().strip_suffix(" kB"));
+    kibibytes
+        .expect("is a line")
+        .parse::<u64>()
+        .expect("is a number")
+        * 1024
 }
 
 /// Asserts that the memory of events which clients send at once is returned to the system after the responses,
@@ -68,4 +81,23 @@ fn memory_of_burst_is_given_back() {
         }
         assert_given_back(&peer, burst, &[201, 503]);
     }
+}
+
+/// It has its body, which becomes its event, and a copy for the guest. Another copy would exceed this.
+#[test]
+fn large_put_takes_memory_for_its_body_and_one_copy() {
+    const EVENT_BYTES: usize = 16_000_000;
+    // For buffers, and code that was not executed before.
+    const OTHER_BYTES: u64 = 6_000_000;
+    let peer = Peer::builder().sink("discard:").start();
+    peer.put("small", "1").assert_created();
+    let before = peak_bytes(&peer);
+    let event = format!("\"{}\"", "x".repeat(EVENT_BYTES - 2));
+    for number in 0..4 {
+        peer.put(&format!("large-{number}"), &event)
+            .assert_created();
+    }
+    let taken = peak_bytes(&peer) - before;
+    let most = 2 * EVENT_BYTES as u64 + OTHER_BYTES;
+    assert!(taken < most, "{taken} bytes, more than {most}");
 }

@@ -5,7 +5,7 @@
 
 use std::sync::{Arc, OnceLock};
 
-use bytes::Bytes;
+use bytes::{Buf as _, Bytes};
 use wasmtime::component::{
     Component, ComponentNamedList, Instance, InstancePre, Lift, Linker, Lower, TypedFunc,
 };
@@ -20,6 +20,10 @@ use crate::sink::PutError;
 
 /// The largest body that is decoded by a blocking call, which typically takes some tens of microseconds.
 const MAX_BLOCKING_BODY_BYTES: usize = 64 * 1024;
+
+/// The size from which an event is not copied out of its body: then a copy takes longer than moving the event to the start of
+/// the body's memory.
+const MIN_MOVED_EVENT_BYTES: usize = 64 * 1024;
 
 /// How short calls of a component are made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -169,7 +173,7 @@ impl ProtocolInstance {
         };
         Ok(Ok(DecodedPut {
             key: put.key,
-            event: event_in(&body, put.event)?,
+            event: event_in(body, put.event)?,
             stored_response,
         }))
     }
@@ -220,14 +224,25 @@ impl Caller {
     }
 }
 
-/// The event in a body.
-fn event_in(body: &[u8], range: ByteRange) -> Result<String> {
+/// The event in a body. A large one keeps the memory of its body.
+#[expect(
+    unsafe_code,
+    reason = "the standard library would check for UTF-8 again, which takes longer"
+)]
+fn event_in(mut body: Bytes, range: ByteRange) -> Result<String> {
     let [offset, length] = [range.offset, range.length].map(|bytes| bytes as usize);
     let event = body.get(offset..).and_then(|from| from.get(..length));
     let event = event.ok_or_else(|| format_err!("the event is not in the body"))?;
     let event = simdutf8::basic::from_utf8(event);
     let event = event.map_err(|_| format_err!("the event is not UTF-8"))?;
-    Ok(event.to_owned())
+    // Not within a body that is much larger: queues count the bytes of the event.
+    if length < MIN_MOVED_EVENT_BYTES || length < body.len() / 2 {
+        return Ok(event.to_owned());
+    }
+    body.advance(offset);
+    body.truncate(length);
+    // SAFETY: these are the bytes that were checked.
+    Ok(unsafe { String::from_utf8_unchecked(Vec::from(body)) })
 }
 
 impl LimitedState for State {
@@ -252,11 +267,31 @@ mod tests {
     use bytes::Bytes;
     use wasmtime::component::Component;
 
-    use super::{CallMode, MAX_BLOCKING_BODY_BYTES, ProtocolPre};
+    use super::{ByteRange, CallMode, MAX_BLOCKING_BODY_BYTES, ProtocolPre, event_in};
     use crate::component::cpu_time::{CpuTime, EpochTicker};
     use crate::component::engine::{InstanceSlots, engine};
     use crate::component::pool::{InstanceFactory as _, PoolConfig};
     use crate::component::store_limits::{MAX_MEMORY_BYTES, StoreLimits};
+
+    #[test]
+    fn event_is_taken_out_of_body_of_any_size() {
+        for (before, event, after) in [(3, 5, 2), (3, 100_000, 2), (200_000, 100_000, 3)] {
+            let event = "é".repeat(event);
+            let text = format!("{}{event}{}", " ".repeat(before), "}".repeat(after));
+            let body = || Bytes::from(text.clone());
+            let shared = body();
+            let range = |offset: usize| ByteRange {
+                offset: u32::try_from(offset).expect("fits"),
+                length: u32::try_from(event.len()).expect("fits"),
+            };
+            for body in [body(), shared.clone()] {
+                assert!(event_in(body, range(before)).expect("is in the body") == event);
+            }
+            for offset in [before + 1, before + after + 1] {
+                event_in(body(), range(offset)).expect_err("is not UTF-8, or not in the body");
+            }
+        }
+    }
 
     #[tokio::test]
     async fn looping_guest_is_stopped_in_both_modes() {

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, ready};
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use http_body_util::BodyExt as _;
 use hyper::body::{Body, Frame, SizeHint};
 use wasmtime_wasi_http::Error as BodyError;
@@ -20,6 +20,9 @@ use crate::server::connection_state::OpenBody;
 use crate::server::context::ConnectionContext;
 use crate::server::frame_coalescer::FrameCoalescer;
 use crate::server::request_body::RequestBody;
+
+/// How much memory is reserved for a body of announced length, relative to its bytes that have arrived.
+const MAX_RESERVED_RATIO: usize = 64;
 
 /// The bytes that one request has reserved of the quota for bodies, until this is dropped.
 pub(crate) struct BodyReservation {
@@ -157,12 +160,29 @@ impl LimitedBody {
         let Some(second) = self.next_data().await? else {
             return Ok(first);
         };
-        let mut collected = BytesMut::from(first);
-        collected.extend_from_slice(&second);
-        while let Some(data) = self.next_data().await? {
+        let mut collected = Vec::from(first);
+        let mut next = Some(second);
+        while let Some(data) = next {
+            self.reserve(&mut collected, data.len());
             collected.extend_from_slice(&data);
+            next = self.next_data().await?;
         }
-        Ok(collected.freeze())
+        Ok(collected.into())
+    }
+
+    /// Reserves memory for the rest of a body, of which the next bytes have arrived. Without this, a large body would be
+    /// copied each time that its memory doubles.
+    fn reserve(&self, collected: &mut Vec<u8>, next: usize) {
+        let rest = self.size_hint().exact().unwrap_or(0).min(self.remaining);
+        let rest = usize::try_from(rest).unwrap_or(usize::MAX);
+        let rest = next.saturating_add(rest);
+        let arrived = collected.len() + next;
+        if collected.capacity() - collected.len() < rest
+            && rest <= arrived.saturating_mul(MAX_RESERVED_RATIO)
+        {
+            // If there is not enough memory for the whole body, maybe less of it arrives.
+            let _ = collected.try_reserve_exact(rest);
+        }
     }
 
     async fn next_data(&mut self) -> Result<Option<Bytes>, BodyError> {
