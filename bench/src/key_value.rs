@@ -1,6 +1,6 @@
 //! Key-value stores with an interface over HTTP: etcd, and Redis with webdis in front of it.
 //!
-//! Each stores a put on the disk before it answers, as the sink `sqlite:` does.
+//! Each stores a put on the disk before its response, as the sink `sqlite:` does.
 
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -36,7 +36,7 @@ pub(crate) fn etcd(program: &Path, directory: &Path) -> Result<[Program; 1]> {
     Ok([Program { command, address }])
 }
 
-/// Redis that syncs its file before each answer, and webdis with two threads, which needs a Redis when it starts.
+/// Redis that syncs its file before each response, and webdis with two threads, which needs a Redis when it starts.
 pub(crate) fn redis(redis: &Path, webdis: &Path, directory: &Path) -> Result<[Program; 2]> {
     let [redis_address, address] = [free_address()?, free_address()?];
     let redis_port = redis_address.port();
@@ -44,8 +44,8 @@ pub(crate) fn redis(redis: &Path, webdis: &Path, directory: &Path) -> Result<[Pr
     server
         .args(["--bind", "127.0.0.1", "--port", &redis_port.to_string()])
         .args(["--appendonly", "yes", "--appendfsync", "always"])
-        // No snapshots beside that file.
-        .args(["--save", "", "--dir"])
+        // No snapshots beside that file, and no process that writes it anew: its time would be in no figure.
+        .args(["--save", "", "--auto-aof-rewrite-percentage", "0", "--dir"])
         .arg(directory);
     let configuration = json!({
         "redis_host": "127.0.0.1",
@@ -55,7 +55,7 @@ pub(crate) fn redis(redis: &Path, webdis: &Path, directory: &Path) -> Result<[Pr
         "threads": 2,
         "daemonize": false,
         "verbosity": 0,
-        "logfile": directory.join("webdis.log"),
+        "logfile": "/dev/stderr",
     });
     let file = directory.join("webdis.json");
     fs::write(&file, configuration.to_string())?;

@@ -72,7 +72,7 @@ pub(crate) enum Figure {
     /// [`Self::Cpu`] of a put of the same value in another spelling.
     CpuOfSameValue,
     RateOfSameValues,
-    /// [`Self::Cpu`] of a put of the largest event.
+    /// [`Self::Cpu`] of a put of the largest event, in milliseconds.
     CpuOfLargest,
     /// The memory that puts of it take, relative to its size.
     MemoryOfLargest,

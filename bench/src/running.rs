@@ -62,7 +62,8 @@ impl Running {
         Ok(running)
     }
 
-    /// Starts the programs of a key-value store, each when the one before it listens. The last one takes puts.
+    /// Starts the programs of a key-value store, each when the one before it listens. The last one takes puts, of which one is
+    /// stored then.
     pub(crate) fn start_key_value(
         programs: impl IntoIterator<Item = Program>,
         interface: Interface,
@@ -78,6 +79,11 @@ impl Running {
                 ensure!(running.age() < DEADLINE, "it does not listen: {error}");
                 thread::sleep(TICK);
             }
+        }
+        while let Err(error) = running.put_over_http("start") {
+            running.check()?;
+            ensure!(running.age() < DEADLINE, "it takes no put: {error:#}");
+            thread::sleep(TICK);
         }
         Ok(running)
     }

@@ -83,7 +83,7 @@ fn memory_of_burst_is_given_back() {
     }
 }
 
-/// It has its body, which becomes its event, and a copy for the guest. Another copy would exceed this.
+/// The server holds the body, whose memory becomes that of the event, and the guest has a copy. Another copy would exceed this.
 #[test]
 fn large_put_takes_memory_for_its_body_and_one_copy() {
     const EVENT_BYTES: usize = 16_000_000;

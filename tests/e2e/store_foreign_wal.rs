@@ -90,6 +90,15 @@ fn wal_of_another_store_beside_a_closed_store_refuses_the_start() {
 /// It would undo events that were acknowledged after it was saved.
 #[test]
 fn older_wal_of_the_same_store_refuses_the_start() {
+    refuse_older_wal(|_database| {});
+}
+
+#[test]
+fn older_wal_beside_a_damaged_newest_event_refuses_the_start() {
+    refuse_older_wal(|database| tear(database, "later299", TornRange::HalfOfKey));
+}
+
+fn refuse_older_wal(damage: impl Fn(&Path)) {
     let peer = Peer::start();
     put_all(&peer, "own");
     let (store, wal, saved) = (
@@ -97,6 +106,7 @@ fn older_wal_of_the_same_store_refuses_the_start() {
         peer.file("alldata.db-wal"),
         peer.file("saved"),
     );
+    let database = peer.file("alldata.db");
     let peer = end(peer, Signal::TERM).start();
     peer.put("earlier", "1").assert_created();
     let next = end(peer, Signal::KILL);
@@ -105,10 +115,13 @@ fn older_wal_of_the_same_store_refuses_the_start() {
     put_all(&peer, "later");
     let next = end(peer, Signal::TERM);
     fs::copy(&saved, &wal).expect("copies");
+    let whole = fs::read(&database).expect("reads");
+    damage(&database);
     let output = run(&serve(&store));
     let sentence = output.assert_failed(1);
     assert!(sentence.contains("alldata.db-wal"), "{sentence}");
     fs::remove_file(&wal).expect("removes");
+    fs::write(&database, whole).expect("writes");
     let peer = next.start();
     assert_own(&peer);
     assert_intact(&peer, &["earlier", "later0", "later299"]);
@@ -117,29 +130,22 @@ fn older_wal_of_the_same_store_refuses_the_start() {
 /// A loss of power during a checkpoint may leave sectors of the old page in the new one. The WAL has the whole page.
 #[test]
 fn torn_page_of_the_database_is_no_reason_to_refuse() {
-    const NEWEST: &[u8] = b"own-and-newest";
-    let peer = Peer::start();
-    put_all(&peer, "own");
-    let (database, wal) = (peer.file("alldata.db"), peer.file("alldata.db-wal"));
-    let saved = peer.file("saved");
-    let peer = end(peer, Signal::TERM).start();
-    peer.put("own-and-newest", "1").assert_created();
-    let next = end(peer, Signal::KILL);
-    fs::copy(&wal, &saved).expect("copies");
-    let next = end(next.start(), Signal::TERM);
-    let mut bytes = fs::read(&database).expect("reads");
-    let places: Vec<usize> = (0..bytes.len() - NEWEST.len())
-        .filter(|place| bytes[*place..].starts_with(NEWEST))
-        .collect();
-    assert!(!places.is_empty(), "the key is not in the database");
-    for place in places {
-        bytes[place + NEWEST.len() / 2..place + NEWEST.len()].fill(0);
+    for range in [TornRange::HalfOfKey, TornRange::Sector] {
+        let peer = Peer::start();
+        put_all(&peer, "own");
+        let (database, wal) = (peer.file("alldata.db"), peer.file("alldata.db-wal"));
+        let saved = peer.file("saved");
+        let peer = end(peer, Signal::TERM).start();
+        peer.put("own-and-newest", "1").assert_created();
+        let next = end(peer, Signal::KILL);
+        fs::copy(&wal, &saved).expect("copies");
+        let next = end(next.start(), Signal::TERM);
+        tear(&database, "own-and-newest", range);
+        fs::rename(&saved, &wal).expect("restores");
+        let peer = next.start();
+        assert_own(&peer);
+        assert_intact(&peer, &["own-and-newest"]);
     }
-    fs::write(&database, bytes).expect("writes");
-    fs::rename(&saved, &wal).expect("restores");
-    let peer = next.start();
-    assert_own(&peer);
-    assert_intact(&peer, &["own-and-newest"]);
 }
 
 /// Other programs may open a store, and have tables of their own in it.
@@ -245,6 +251,37 @@ fn foreign_wal() -> (PeerBuilder, PathBuf) {
 fn replace_wal(peer: &Peer, foreign: &Path) {
     fs::copy(foreign, peer.file("foreign")).expect("copies");
     fs::rename(peer.file("foreign"), peer.file("alldata.db-wal")).expect("replaces");
+}
+
+/// The bytes that a loss of power has not written.
+#[derive(Clone, Copy)]
+enum TornRange {
+    /// The second half of a key, as if a sector began there.
+    HalfOfKey,
+    /// The whole sector that has the end of a key.
+    Sector,
+}
+
+/// Overwrites a part of the pages that have a key with zeros.
+fn tear(database: &Path, key: &str, range: TornRange) {
+    const SECTOR_BYTES: usize = 512;
+    let mut bytes = fs::read(database).expect("reads");
+    let places: Vec<usize> = (0..bytes.len())
+        .filter(|place| bytes[*place..].starts_with(key.as_bytes()))
+        .collect();
+    assert!(!places.is_empty(), "the key is not in the database");
+    for place in places {
+        let end = place + key.len();
+        let torn = match range {
+            TornRange::HalfOfKey => place + key.len() / 2..end,
+            TornRange::Sector => {
+                let start = (end - 1) / SECTOR_BYTES * SECTOR_BYTES;
+                start..start + SECTOR_BYTES
+            }
+        };
+        bytes[torn].fill(0);
+    }
+    fs::write(database, bytes).expect("writes");
 }
 
 fn put_all(peer: &Peer, prefix: &str) {

@@ -28,6 +28,36 @@ fn closed_store_is_read_without_a_trace() {
     assert!(files_beside(&path) == before, "a file was changed or made");
 }
 
+/// The rows are read ahead by another thread, which ends too.
+#[test]
+fn visit_ends_at_an_error_and_visits_each_event_in_order() {
+    const EVENTS: usize = 3000;
+    let directory = tempfile::tempdir().expect("makes a directory");
+    let path = directory.path().join("alldata.db");
+    let lines: String = (0..EVENTS)
+        .map(|number| format!("{{\"key\":\"key{number:04}\",\"event\":{number}}}\n"))
+        .collect();
+    let store = format!("sqlite:{}", path.display());
+    run_with_input(&["import", "-", "--store", &store], &lines).assert_ok();
+    let reader = StoreReader::open(&path).expect("opens");
+    for end in [1, EVENTS / 2, EVENTS + 1] {
+        let mut visited = Vec::new();
+        let result = reader.visit(None, None, |event| {
+            visited.push(event.event);
+            match visited.len() == end {
+                true => Err(Error::DamagedEvent {
+                    path: path.clone(),
+                    key: event.key,
+                }),
+                false => Ok(()),
+            }
+        });
+        assert_eq!(result.is_err(), end <= EVENTS);
+        let expected: Vec<String> = (0..end.min(EVENTS)).map(|it| it.to_string()).collect();
+        assert!(visited == expected, "{} events", visited.len());
+    }
+}
+
 #[test]
 fn path_with_any_characters_is_read() {
     let directory = tempfile::tempdir().expect("makes a directory");

@@ -21,8 +21,8 @@ use crate::sink::PutError;
 /// The largest body that is decoded by a blocking call, which typically takes some tens of microseconds.
 const MAX_BLOCKING_BODY_BYTES: usize = 64 * 1024;
 
-/// The size from which an event is not copied out of its body: then a copy takes longer than moving the event to the start of
-/// the body's memory.
+/// The size from which an event keeps the memory of its body. Smaller ones are copied: the memory of their body is often that of
+/// the connection's read buffer.
 const MIN_MOVED_EVENT_BYTES: usize = 64 * 1024;
 
 /// How short calls of a component are made.
@@ -235,14 +235,18 @@ fn event_in(mut body: Bytes, range: ByteRange) -> Result<String> {
     let event = event.ok_or_else(|| format_err!("the event is not in the body"))?;
     let event = simdutf8::basic::from_utf8(event);
     let event = event.map_err(|_| format_err!("the event is not UTF-8"))?;
-    // Not within a body that is much larger: queues count the bytes of the event.
-    if length < MIN_MOVED_EVENT_BYTES || length < body.len() / 2 {
+    if length < MIN_MOVED_EVENT_BYTES {
         return Ok(event.to_owned());
     }
     body.advance(offset);
     body.truncate(length);
     // SAFETY: these are the bytes that were checked.
-    Ok(unsafe { String::from_utf8_unchecked(Vec::from(body)) })
+    let mut event = unsafe { String::from_utf8_unchecked(Vec::from(body)) };
+    // Queues count the bytes of the event, not those of the body.
+    if event.capacity() - length > length / 4 {
+        event.shrink_to_fit();
+    }
+    Ok(event)
 }
 
 impl LimitedState for State {
@@ -267,7 +271,9 @@ mod tests {
     use bytes::Bytes;
     use wasmtime::component::Component;
 
-    use super::{ByteRange, CallMode, MAX_BLOCKING_BODY_BYTES, ProtocolPre, event_in};
+    use super::{
+        ByteRange, CallMode, MAX_BLOCKING_BODY_BYTES, MIN_MOVED_EVENT_BYTES, ProtocolPre, event_in,
+    };
     use crate::component::cpu_time::{CpuTime, EpochTicker};
     use crate::component::engine::{InstanceSlots, engine};
     use crate::component::pool::{InstanceFactory as _, PoolConfig};
@@ -285,12 +291,26 @@ mod tests {
                 length: u32::try_from(event.len()).expect("fits"),
             };
             for body in [body(), shared.clone()] {
-                assert!(event_in(body, range(before)).expect("is in the body") == event);
+                let taken = event_in(body, range(before)).expect("is in the body");
+                assert!(taken == event);
+                assert!(taken.capacity() <= event.len() + event.len() / 4);
             }
             for offset in [before + 1, before + after + 1] {
                 event_in(body(), range(offset)).expect_err("is not UTF-8, or not in the body");
             }
         }
+    }
+
+    #[test]
+    fn large_event_keeps_memory_of_its_body() {
+        let body = Bytes::from(vec![b'1'; MIN_MOVED_EVENT_BYTES + 10]);
+        let memory = body.as_ptr();
+        let range = ByteRange {
+            offset: 10,
+            length: u32::try_from(MIN_MOVED_EVENT_BYTES).expect("fits"),
+        };
+        let event = event_in(body, range).expect("is in the body");
+        assert_eq!(event.as_ptr(), memory);
     }
 
     #[tokio::test]

@@ -21,8 +21,9 @@ use crate::server::context::ConnectionContext;
 use crate::server::frame_coalescer::FrameCoalescer;
 use crate::server::request_body::RequestBody;
 
-/// How much memory is reserved for a body of announced length, relative to its bytes that have arrived.
-const MAX_RESERVED_RATIO: usize = 64;
+/// The most memory that is reserved for a body of announced length, as a multiple of its bytes that have arrived. The
+/// memory that is copied until then is a small part of it.
+const MAX_RESERVED_RATIO: usize = 16;
 
 /// The bytes that one request has reserved of the quota for bodies, until this is dropped.
 pub(crate) struct BodyReservation {
@@ -170,17 +171,19 @@ impl LimitedBody {
         Ok(collected.into())
     }
 
-    /// Reserves memory for the rest of a body, of which the next bytes have arrived. Without this, a large body would be
-    /// copied each time that its memory doubles.
+    /// Reserves memory for the rest of a body of announced length, so that it is not copied each time that its memory
+    /// doubles. The next bytes of it have arrived.
     fn reserve(&self, collected: &mut Vec<u8>, next: usize) {
-        let rest = self.size_hint().exact().unwrap_or(0).min(self.remaining);
-        let rest = usize::try_from(rest).unwrap_or(usize::MAX);
+        // A chunked body has no such length, nor has one that has arrived.
+        let Some(rest) = self.size_hint().exact() else {
+            return;
+        };
+        let rest = usize::try_from(rest.min(self.remaining)).unwrap_or(usize::MAX);
         let rest = next.saturating_add(rest);
         let arrived = collected.len() + next;
-        if collected.capacity() - collected.len() < rest
-            && rest <= arrived.saturating_mul(MAX_RESERVED_RATIO)
-        {
-            // If there is not enough memory for the whole body, maybe less of it arrives.
+        let is_full = collected.capacity() - collected.len() < rest;
+        if is_full && rest <= arrived.saturating_mul(MAX_RESERVED_RATIO) {
+            // If this fails, the body grows as it arrives.
             let _ = collected.try_reserve_exact(rest);
         }
     }

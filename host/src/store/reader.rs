@@ -4,8 +4,9 @@
 //! leaves no file behind.
 
 use std::fs;
+use std::iter;
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::{SyncSender, sync_channel};
+use std::sync::mpsc::sync_channel;
 use std::sync::{Mutex, PoisonError};
 use std::thread;
 
@@ -25,10 +26,6 @@ use crate::error::Error;
 /// How many events one step reads at the most: enough that looking up where it begins no longer
 /// counts.
 const STEP_EVENTS: i64 = 256;
-
-/// The number of steps that wait to be visited while the next one is read: one, so that neither thread waits for each
-/// step of the other, and the rows of three steps are in memory at the most.
-const STEPS_AHEAD: usize = 1;
 
 /// How often a step is done again because a closed store was opened and written to meanwhile.
 const MAX_TRIES: u32 = 64;
@@ -250,46 +247,46 @@ impl StoreReader {
         to: Option<&str>,
         mut visit: impl FnMut(RawEvent) -> Result<(), E>,
     ) -> Result<(), E> {
-        thread::scope(|scope| {
-            let (sender, steps) = sync_channel(STEPS_AHEAD);
-            let thread = thread::Builder::new().name("store-reader".to_owned());
-            let spawned = thread.spawn_scoped(scope, move || self.send_steps(from, to, &sender));
-            spawned.map_err(|source| Error::Thread {
-                path: self.path.clone(),
-                source,
-            })?;
-            let mut last: Option<Vec<u8>> = None;
-            for step in steps {
-                for row in step? {
-                    // The key of a damaged row can be any: the rows after it would be in the wrong place.
-                    if last.as_ref().is_some_and(|last| *last >= row.key) {
-                        return Err(self.damaged(&row.key).into());
-                    }
-                    last.get_or_insert_default().clone_from(&row.key);
-                    visit(row)?;
+        let mut last = Vec::new();
+        let mut visit_step = |step: Result<Vec<RawEvent>, Error>| {
+            for row in step? {
+                // The key of a damaged row can be any: the rows after it would be in the wrong place.
+                if last >= row.key && !last.is_empty() {
+                    return Err(self.damaged(&row.key).into());
                 }
+                last.clone_from(&row.key);
+                visit(row)?;
             }
             Ok(())
+        };
+        thread::scope(|scope| {
+            // No step waits in the channel: the reading thread has two, and the rows of three are in memory at the most.
+            let (sender, received) = sync_channel(0);
+            let read = move || {
+                // Nothing receives them after an error.
+                let _ = (self.steps(from, to)).try_for_each(|step| sender.send(step));
+            };
+            let thread = thread::Builder::new().name("store-reader".to_owned());
+            match thread.spawn_scoped(scope, read) {
+                Ok(_joined_by_the_scope) => received.into_iter().try_for_each(&mut visit_step),
+                // The system allows no more threads.
+                Err(_) => self.steps(from, to).try_for_each(&mut visit_step),
+            }
         })
     }
 
-    /// Sends the rows of a range of keys, step by step, until all are sent, a step fails, or nothing receives them.
-    fn send_steps(
-        &self,
-        from: Option<&str>,
-        to: Option<&str>,
-        steps: &SyncSender<Result<Vec<RawEvent>, Error>>,
-    ) {
-        let mut next = self.step("key >= ?1", from.unwrap_or_default().as_bytes(), to);
-        loop {
-            let last = next.as_ref().ok().and_then(|rows| rows.last());
-            let last = last.map(|row| row.key.clone());
-            let sent = steps.send(next);
-            let (Some(last), Ok(())) = (last, sent) else {
-                return;
-            };
-            next = self.step("key > ?1", &last, to);
-        }
+    /// The rows of a range of keys, step by step, each read before the one before it is returned. The last one is empty, or an
+    /// error.
+    fn steps<'a>(
+        &'a self,
+        from: Option<&'a str>,
+        to: Option<&'a str>,
+    ) -> impl Iterator<Item = Result<Vec<RawEvent>, Error>> + 'a {
+        let first = Some(self.step("key >= ?1", from.unwrap_or_default().as_bytes(), to));
+        iter::successors(first, move |step| {
+            let last = step.as_ref().ok()?.last()?;
+            Some(self.step("key > ?1", &last.key, to))
+        })
     }
 
     fn damaged(&self, key: &[u8]) -> Error {

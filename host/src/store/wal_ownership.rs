@@ -8,7 +8,7 @@ use std::path::Path;
 
 use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension as _, Statement};
 
-use super::event::{Event, RawEvent};
+use super::event::RawEvent;
 use super::immutable::open_immutable;
 use super::integrity::is_corruption;
 use super::open_for_write::CHECKPOINT_NOT_ON_CLOSE;
@@ -21,8 +21,8 @@ use crate::error::Error;
 /// its database, hardly any are found; of one that does, all but those that somebody deleted by hand.
 const MAX_LOOKUPS: usize = 256;
 
-/// How many bytes of events are read for that.
-const MAX_READ_BYTES: usize = 32 * 1024 * 1024;
+/// How many of the newest rows of the database are read to find one that is intact: more than a page has.
+const MAX_NEWEST: usize = 256;
 
 /// The byte of a database that no page holds: SQLite locks it.
 const PENDING_BYTE: u64 = 0x4000_0000;
@@ -67,9 +67,9 @@ fn mismatch(database: &Path, wal: &Path) -> Result<Option<String>, Error> {
     if let Some(page) = missing_page(database, &pages) {
         return Ok(Some(format!("page {page} is in neither of them")));
     }
-    let mut events = sample(&alone).unwrap_or_default().into_iter();
+    let newest = newest_intact(&alone).unwrap_or_default();
+    let others = sample(&alone).unwrap_or_default();
     let is_store_alone = is_store(&alone);
-    drop(alone);
     let both = open(database, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
     let kept = both.set_db_config(CHECKPOINT_NOT_ON_CLOSE, true);
     if kept.is_err() {
@@ -79,13 +79,14 @@ fn mismatch(database: &Path, wal: &Path) -> Result<Option<String>, Error> {
         return Ok(None);
     }
     // A WAL that was written before the last checkpoint takes the newest events away.
-    let newest = events.next();
-    let mut lost = lost_events(&both, newest);
+    let mut lost = lost_events(&both, newest, |_| true);
     if let Ok(None) = lost {
-        lost = lost_events(&both, events);
+        let is_intact = |event: &RowId| intact_key(&alone, event.rowid).is_some();
+        lost = lost_events(&both, others, is_intact);
     }
     if let Ok(None) = lost {
-        lost = lost_events(&both, pages.first_rows(MAX_LOOKUPS));
+        // The frames of a WAL have checksums.
+        lost = lost_events(&both, pages.first_rows(MAX_LOOKUPS), |_| true);
     }
     Ok(lost.unwrap_or_default())
 }
@@ -105,45 +106,66 @@ fn missing_page(database: &Path, pages: &WalPages) -> Option<u32> {
     beyond.find(|page| !pages.has(*page) && Some(*page) != of_lock)
 }
 
-/// Some events of a database, the newest first. Only rows that are as they were written: a loss of power during a
-/// checkpoint may leave the sectors of two versions in a page, and with the WAL a row is not what it is in such a page.
+/// The newest event of a database that is intact. A loss of power during a checkpoint can leave a page with sectors of two
+/// versions: rows of it have another digest, and the WAL has the whole page.
+fn newest_intact(database: &Connection) -> rusqlite::Result<Option<RowId>> {
+    let mut below = i64::MAX;
+    for _ in 0..MAX_NEWEST {
+        let sql = "SELECT max(rowid) FROM events WHERE rowid < ?1";
+        let last: Option<i64> = database.query_row(sql, [below], |row| row.get(0))?;
+        let Some(rowid) = last else {
+            break;
+        };
+        if let Some(key) = intact_key(database, rowid) {
+            return Ok(Some(RowId { rowid, key }));
+        }
+        below = rowid;
+    }
+    Ok(None)
+}
+
+/// The key of a row that can be read and has the digest of its key and event.
+fn intact_key(database: &Connection, rowid: i64) -> Option<String> {
+    let sql = "SELECT key, event, digest FROM events WHERE rowid = ?1";
+    let mut select = database.prepare_cached(sql).ok()?;
+    let row = select.query_row([rowid], RawEvent::read).ok()?;
+    row.into_event().ok().map(|event| event.key)
+}
+
+/// Some events of a database, in the order of their rows.
 fn sample(database: &Connection) -> rusqlite::Result<Vec<RowId>> {
     let last: Option<i64> =
         database.query_row("SELECT max(rowid) FROM events", (), |row| row.get(0))?;
     let Some(last) = last else {
         return Ok(Vec::new());
     };
-    let sql = "SELECT key, event, digest, rowid FROM events WHERE rowid >= ?1 LIMIT 1";
-    let mut select = database.prepare(sql)?;
+    let mut select = database.prepare("SELECT rowid, key FROM events WHERE rowid >= ?1 LIMIT 1")?;
     let mut events = Vec::new();
     let count = i64::try_from(MAX_LOOKUPS).unwrap_or(i64::MAX);
     let step = usize::try_from(last / count).unwrap_or(1).max(1);
-    let mut read = 0;
-    for from in [last].into_iter().chain((1..last).step_by(step)) {
-        let row = select.query_row([from], |row| Ok((row.get(3)?, RawEvent::read(row)?)));
-        // A row that can't be read is in such a page too.
-        let Ok((rowid, row)) = row else {
-            continue;
-        };
-        let Ok(Event { key, event }) = row.into_event() else {
-            continue;
-        };
-        read += key.len() + event.len();
-        let event = RowId { rowid, key };
-        if events.last() != Some(&event) {
-            events.push(event);
-        }
-        if read >= MAX_READ_BYTES {
-            break;
+    for from in (1..last).step_by(step).chain([last]) {
+        let event = select.query_row([from], |row| {
+            Ok(RowId {
+                rowid: row.get(0)?,
+                key: row.get(1)?,
+            })
+        });
+        match event {
+            Ok(event) if events.last() != Some(&event) => events.push(event),
+            Ok(_again) => {}
+            // Where a checkpoint was cut short, the database is nothing by itself.
+            Err(error) if is_corruption(&error) => break,
+            Err(error) => return Err(error),
         }
     }
     Ok(events)
 }
 
-/// Tells if most of these events are not where they have to be.
+/// Tells if most of these events are not where they have to be, without those that do not count.
 fn lost_events(
     store: &Connection,
     events: impl IntoIterator<Item = RowId>,
+    counts: impl Fn(&RowId) -> bool,
 ) -> rusqlite::Result<Option<String>> {
     let sql = "SELECT 1 FROM events WHERE rowid = ?1 AND key = ?2";
     let mut select = match store.prepare(sql) {
@@ -157,7 +179,7 @@ fn lost_events(
     let (mut asked, mut lost) = (0, 0);
     for event in events {
         asked += 1;
-        if !has(&mut select, &event)? {
+        if !has(&mut select, &event)? && counts(&event) {
             lost += 1;
         }
     }
