@@ -169,7 +169,7 @@ fn load(
     wasi: WasiConfig,
 ) -> Result<LoadedComponent> {
     let pool_config = pool_config(limits);
-    // The built-in component takes time in proportion to the length of a body, so that its calls may block.
+    // The built-in component takes time in proportion to the length of a body, so its calls may block.
     let (slots, mode) = match source {
         ComponentSource::BuiltIn => (InstanceSlots::BUILT_IN, CallMode::Blocking),
         _ => (InstanceSlots::MAX, CallMode::Async),

@@ -181,8 +181,8 @@ impl LimitedBody {
         let rest = usize::try_from(rest.min(self.remaining)).unwrap_or(usize::MAX);
         let rest = next.saturating_add(rest);
         let arrived = collected.len() + next;
-        let is_full = collected.capacity() - collected.len() < rest;
-        if is_full && rest <= arrived.saturating_mul(MAX_RESERVED_RATIO) {
+        let is_too_small = collected.capacity() - collected.len() < rest;
+        if is_too_small && rest <= arrived.saturating_mul(MAX_RESERVED_RATIO) {
             // If this fails, the body grows as it arrives.
             let _ = collected.try_reserve_exact(rest);
         }

@@ -275,8 +275,7 @@ impl StoreReader {
         })
     }
 
-    /// The rows of a range of keys, step by step, each read before the one before it is returned. The last one is empty, or an
-    /// error.
+    /// The rows of a range of keys, step by step. Reads one step ahead. The last step is empty, or an error.
     fn steps<'a>(
         &'a self,
         from: Option<&'a str>,
