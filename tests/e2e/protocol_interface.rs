@@ -166,22 +166,34 @@ fn decode_returns_put_or_error_response() {
     assert!(error.body.contains("\"stored\":\"no\""), "{}", error.body);
 }
 
-/// The component compares the bytes of a long string by instructions that other processors do not have.
+/// The component compares the bytes of a string by instructions that other processors do not have.
 #[test]
-fn decode_equals_native_for_any_character_anywhere_in_long_string() {
+fn decode_equals_native_for_any_byte_or_character_anywhere_in_string() {
     const STRING_BYTES: usize = 200;
     let mut instance = Instance::new();
     let (protocol, store) = instance.protocol();
+    let mut decode_both = |string: [&[u8]; 3]| {
+        let body = [br#"{"key":"k","event":""#, &*string.concat(), br#""}"#].concat();
+        let native = decode(&body).map(|put| put.event.as_bytes());
+        let native = native.map_err(|error| Outcome::Malformed(error).response().body());
+        let range = protocol.call_decode(&mut *store, &body);
+        let range = range.expect("does not trap").map(|put| put.event);
+        let event = range.map(|range| &body[range.offset as usize..][..range.length as usize]);
+        let event = event.map_err(|response| response.body);
+        assert_eq!(event, native, "{}", body.escape_ascii());
+    };
     for place in 0..STRING_BYTES {
         let (before, after) = ("x".repeat(place), "x".repeat(STRING_BYTES - place));
+        let (before, after) = (before.as_bytes(), after.as_bytes());
         // With bytes that differ from ASCII characters in their highest bit only.
         for character in '\0'..='\u{ff}' {
-            let body = format!(r#"{{"key":"k","event":"{before}{character}{after}"}}"#);
-            let native = decode(body.as_bytes()).ok().map(|put| put.event);
-            let range = protocol.call_decode(&mut *store, body.as_bytes());
-            let range = range.expect("does not trap").ok().map(|put| put.event);
-            let event = range.map(|range| &body[range.offset as usize..][..range.length as usize]);
-            assert_eq!(event, native, "{character:?} at {place}");
+            let mut buffer = [0; 4];
+            let character = character.encode_utf8(&mut buffer).as_bytes();
+            decode_both([before, character, after]);
+        }
+        for byte in 0x80..=0xff {
+            decode_both([before, &[byte], after]);
+            decode_both([before, &[byte], b""]);
         }
     }
 }

@@ -6,11 +6,13 @@
 use alloc::borrow::Cow;
 use alloc::string::{String, ToString};
 use core::fmt;
+use core::ops::Range;
 
 use serde::de::IgnoredAny;
 
 use crate::json_string::to_text;
 use crate::members::Members;
+use crate::skip::is_white_space;
 
 /// The longest key in bytes of UTF-8, after unescaping. Real keys have 19 to 27; the limit
 /// keeps a key small enough for every store to index.
@@ -79,22 +81,41 @@ pub enum DecodeError {
 ///
 /// When the body is anything else than such an object; see [`DecodeError`].
 pub fn decode(body: &[u8]) -> Result<Put<'_>, DecodeError> {
-    if body.starts_with(b"\xEF\xBB\xBF") {
-        return Err(DecodeError::ByteOrderMark);
-    }
-    let text = simdutf8::basic::from_utf8(body).map_err(|_| not_utf8(body))?;
-    if text.bytes().all(is_white_space) {
-        return Err(DecodeError::Empty);
-    }
-    let members = Members::find(text).ok_or_else(|| no_object(text))?;
-    let key = decode_key(text, members.key.ok_or(DecodeError::NoKey)?)?;
-    let event = members.event.ok_or(DecodeError::NoEvent)?;
+    let members = Members::find(body).ok_or_else(|| no_object(body))?;
+    let text = if members.is_ascii {
+        from_ascii(body)
+    } else {
+        simdutf8::basic::from_utf8(body).map_err(|_| not_utf8(body))?
+    };
+    let member = |range: Option<Range<usize>>| text.get(range?);
+    let key = decode_key(text, member(members.key).ok_or(DecodeError::NoKey)?)?;
+    let event = member(members.event).ok_or(DecodeError::NoEvent)?;
     Ok(Put { key, event })
 }
 
-/// The error of a text that is not an object, with the reason of serde_json if it is not JSON.
+/// The text of a body in which no byte but ASCII was found.
+#[expect(
+    unsafe_code,
+    reason = "another check would be most of the time that decoding a large body takes"
+)]
+fn from_ascii(body: &[u8]) -> &str {
+    debug_assert!(body.is_ascii());
+    // SAFETY: `Members::find` has compared each byte with bytes of ASCII, or has found that it is one.
+    unsafe { core::str::from_utf8_unchecked(body) }
+}
+
+/// The error of a body that is not an object, with the reason of serde_json if it is not JSON.
 #[cold]
-fn no_object(text: &str) -> DecodeError {
+fn no_object(body: &[u8]) -> DecodeError {
+    if body.starts_with(b"\xEF\xBB\xBF") {
+        return DecodeError::ByteOrderMark;
+    }
+    let Ok(text) = core::str::from_utf8(body) else {
+        return not_utf8(body);
+    };
+    if text.bytes().all(is_white_space) {
+        return DecodeError::Empty;
+    }
     match serde_json::from_str::<IgnoredAny>(text) {
         Ok(_) => DecodeError::NotAnObject,
         Err(error) => DecodeError::NotJson(error.to_string()),
@@ -180,11 +201,6 @@ impl fmt::Display for DecodeError {
 
 impl core::error::Error for DecodeError {}
 
-/// White space of RFC 8259 section 2.
-fn is_white_space(byte: u8) -> bool {
-    matches!(byte, b' ' | b'\t' | b'\n' | b'\r')
-}
-
 #[cfg(test)]
 mod tests {
     use alloc::format;
@@ -267,6 +283,21 @@ mod tests {
         }
         let place = Position { line: 2, column: 3 };
         assert_eq!(decode(b"{\n \"\xC3\x28"), Err(DecodeError::NotUtf8(place)));
+    }
+
+    #[test]
+    fn byte_that_is_not_utf8_is_found_anywhere() {
+        let long = "x".repeat(200);
+        let long = format!(r#"{{"{long}":["{long}",1],"key":"k","event":{{"a\n":true}}}} "#);
+        for body in [&long, r#"{"x":1}"#] {
+            for (offset, byte) in (0..body.len()).flat_map(|at| [(at, 0x80), (at, 0xFF)]) {
+                let mut body = body.as_bytes().to_vec();
+                body[offset] = byte;
+                let column = offset + 1;
+                let error = DecodeError::NotUtf8(Position { line: 1, column });
+                assert_eq!(decode(&body), Err(error), "{byte} at {offset}");
+            }
+        }
     }
 
     #[test]

@@ -24,6 +24,7 @@ mod json_string;
 mod members;
 pub mod outcome;
 mod skip;
+mod vector;
 
 pub mod client;
 

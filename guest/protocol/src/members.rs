@@ -1,19 +1,24 @@
 //! Finds the members of a put in the text of a body, without reading their values.
 
+use core::ops::Range;
+
 use crate::json_string::unescape;
 use crate::skip::Skipper;
 
-/// The raw text of the two members that are used.
+/// Where the two members that are used are in a body.
 #[derive(Default)]
-pub(crate) struct Members<'body> {
-    pub(crate) key: Option<&'body str>,
-    pub(crate) event: Option<&'body str>,
+pub(crate) struct Members {
+    pub(crate) key: Option<Range<usize>>,
+    pub(crate) event: Option<Range<usize>>,
+    /// Whether the body is ASCII. If it is false, it may still be, or be UTF-8.
+    pub(crate) is_ascii: bool,
 }
 
-impl<'body> Members<'body> {
-    /// Finds the members of an object; `None` if the text is not one.
-    pub(crate) fn find(text: &'body str) -> Option<Self> {
-        let mut skipper = Skipper::new(text);
+impl Members {
+    /// Finds the members of an object; `None` if the body is not one. An object with a string that is not UTF-8 is taken
+    /// for one.
+    pub(crate) fn find(body: &[u8]) -> Option<Self> {
+        let mut skipper = Skipper::new(body);
         let mut members = Self::default();
         skipper.white_space();
         skipper.byte(b'{')?;
@@ -30,18 +35,19 @@ impl<'body> Members<'body> {
             };
         }
         skipper.white_space();
+        members.is_ascii = skipper.is_ascii();
         skipper.is_at_end().then_some(members)
     }
 
-    /// Adds a member. Its name is raw: one that is not Unicode text is still JSON, and ignored.
-    fn add(&mut self, name: &str, value: &'body str) {
+    /// Adds a member. Its name is raw: one that is not Unicode text may still be JSON, and is ignored.
+    fn add(&mut self, name: &[u8], value: Range<usize>) {
         match name {
             // As nearly all names are: these need no unescaping.
-            r#""key""# => self.key = Some(value),
-            r#""event""# => self.event = Some(value),
-            _ => match &*unescape(name) {
-                b"key" => self.key = Some(value),
-                b"event" => self.event = Some(value),
+            br#""key""# => self.key = Some(value),
+            br#""event""# => self.event = Some(value),
+            _ => match core::str::from_utf8(name).map(unescape).as_deref() {
+                Ok(b"key") => self.key = Some(value),
+                Ok(b"event") => self.event = Some(value),
                 _ => {}
             },
         }
@@ -107,12 +113,13 @@ pub(crate) mod tests {
     /// Asserts that a text is skipped exactly if serde_json parses it, and that its members are the same, unless a member
     /// is missing or given twice, or a name is no Unicode text.
     fn assert_skipped_as_parsed(text: &str) {
-        let skipped = Members::find(text);
+        let skipped = Members::find(text.as_bytes());
         let is_json = serde_json::from_str::<IgnoredAny>(text).is_ok();
         assert_eq!(skipped.is_some(), is_json, "{text}");
         if let (Some(skipped), Ok(parsed)) = (skipped, serde_json::from_str::<Parsed<'_>>(text)) {
             let members = [parsed.key, parsed.event].map(|it| Some(it.get()));
-            assert_eq!([skipped.key, skipped.event], members, "{text}");
+            let skipped = [skipped.key, skipped.event].map(|it| it.and_then(|it| text.get(it)));
+            assert_eq!(skipped, members, "{text}");
         }
     }
 

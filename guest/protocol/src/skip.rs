@@ -1,20 +1,19 @@
 //! Skips JSON values (RFC 8259), checking them: finds where a value ends without reading it.
 //!
-//! Most bytes of a body are in its event, which is passed on as it is. Long strings are compared by vector
-//! instructions.
+//! Most bytes of a body are in its event, which is passed on as it is. Its strings are compared by vectors.
 
 use alloc::vec::Vec;
+use core::ops::Range;
 
-/// The number of bytes of the first block of a long string that is compared at once. The blocks after it are twice as long.
-const BLOCK_BYTES: usize = 32;
+use crate::vector::{BLOCK_BYTES, VECTOR_BYTES, Vector, is_plain, plain_block};
 
-/// How many bytes are compared at a time by arithmetic.
-const WORD_BYTES: usize = 8;
-
-/// A position in a text.
+/// A position in a text that may not be UTF-8.
 pub(crate) struct Skipper<'text> {
-    text: &'text str,
+    text: &'text [u8],
     at: usize,
+    /// Whether all bytes in strings that were skipped, and some shortly behind a string, are ASCII. All others that were
+    /// skipped are.
+    is_ascii: bool,
 }
 
 /// The arrays and objects around a position: one bit each, which is set for an object.
@@ -29,23 +28,32 @@ struct Nesting {
 
 /// Functions that return an option return `None` where the text is not what they skip.
 impl<'text> Skipper<'text> {
-    pub(crate) fn new(text: &'text str) -> Self {
-        Self { text, at: 0 }
+    pub(crate) fn new(text: &'text [u8]) -> Self {
+        Self {
+            text,
+            at: 0,
+            is_ascii: true,
+        }
     }
 
-    /// Skips a value between white space, and returns it without that.
-    pub(crate) fn value(&mut self) -> Option<&'text str> {
+    /// Whether all bytes that were skipped are ASCII. If it is false, they may still be, or be UTF-8.
+    pub(crate) fn is_ascii(&self) -> bool {
+        self.is_ascii
+    }
+
+    /// Skips a value between white space, and returns where it is, without that.
+    pub(crate) fn value(&mut self) -> Option<Range<usize>> {
         self.white_space();
         let start = self.at;
         let mut nesting = Nesting::default();
         while !self.value_in(&mut nesting)? {}
-        let value = self.text.get(start..self.at);
+        let value = start..self.at;
         self.white_space();
-        value
+        Some(value)
     }
 
     /// Skips a string between white space, and returns it with its quotes.
-    pub(crate) fn name(&mut self) -> Option<&'text str> {
+    pub(crate) fn name(&mut self) -> Option<&'text [u8]> {
         self.white_space();
         let start = self.at;
         self.byte(b'"')?;
@@ -75,8 +83,12 @@ impl<'text> Skipper<'text> {
     }
 
     pub(crate) fn white_space(&mut self) {
-        while let Some(b' ' | b'\t' | b'\n' | b'\r') = self.peek() {
+        // A loop is entered only if there is any: see `string`.
+        if self.peek().is_some_and(is_white_space) {
             self.at += 1;
+            while self.peek().is_some_and(is_white_space) {
+                self.at += 1;
+            }
         }
     }
 
@@ -84,8 +96,12 @@ impl<'text> Skipper<'text> {
         self.at == self.text.len()
     }
 
+    fn rest(&self) -> &'text [u8] {
+        self.text.get(self.at..).unwrap_or_default()
+    }
+
     fn peek(&self) -> Option<u8> {
-        self.text.as_bytes().get(self.at).copied()
+        self.text.get(self.at).copied()
     }
 
     /// Skips up to the next value in arrays and objects, or to their end. Returns whether that is the end.
@@ -149,6 +165,19 @@ impl<'text> Skipper<'text> {
 
     /// Skips the rest of a string behind its first quote.
     fn string(&mut self) -> Option<()> {
+        // Most strings are short and have no escapes. They are skipped without a loop, at whose start a component checks
+        // whether its time is over.
+        if let Some(bytes) = self.rest().first_chunk() {
+            self.plain_in(bytes);
+            if self.skips(b'"') {
+                return Some(());
+            }
+        }
+        self.long_string()
+    }
+
+    /// As above, for a string of any length.
+    fn long_string(&mut self) -> Option<()> {
         loop {
             self.plain();
             match self.next()? {
@@ -161,24 +190,53 @@ impl<'text> Skipper<'text> {
 
     /// Skips the bytes of a string that stand for themselves.
     fn plain(&mut self) {
-        let mut rest = self.text.as_bytes().get(self.at..).unwrap_or_default();
-        // Words before blocks, since most strings are shorter than a block, and once more in a block that has another
-        // byte.
         loop {
-            for _ in 0..BLOCK_BYTES / WORD_BYTES {
-                let Some((word, behind)) = rest.split_first_chunk::<WORD_BYTES>() else {
-                    let plain = rest.iter().take_while(|byte| is_plain(**byte)).count();
-                    self.at = self.text.len() - rest.len() + plain;
-                    return;
+            // Vectors before blocks, and once more in a block that has another byte.
+            for _ in 0..BLOCK_BYTES / VECTOR_BYTES {
+                let Some(bytes) = self.rest().first_chunk() else {
+                    return self.plain_at_end();
                 };
-                if let Some(plain) = first_special(u64::from_le_bytes(*word)) {
-                    self.at = self.text.len() - rest.len() + plain;
+                if self.plain_in(bytes) < VECTOR_BYTES {
                     return;
                 }
-                rest = behind;
             }
-            rest = without_plain_blocks(rest);
+            self.plain_blocks();
         }
+    }
+
+    /// Skips those in the next bytes, and returns their number.
+    fn plain_in(&mut self, bytes: &[u8; VECTOR_BYTES]) -> usize {
+        let vector = Vector::new(bytes);
+        let plain = vector.plain_bytes(0);
+        self.is_ascii &= vector.is_ascii();
+        self.at += plain;
+        plain
+    }
+
+    /// Skips blocks that have no other bytes.
+    fn plain_blocks(&mut self) {
+        while let Some(block) = self.rest().first_chunk()
+            && let Some(is_ascii) = plain_block(block)
+        {
+            self.is_ascii &= is_ascii;
+            self.at += BLOCK_BYTES;
+        }
+    }
+
+    /// Skips those at the end of the text, of which less than a vector is left.
+    fn plain_at_end(&mut self) {
+        let rest = self.rest();
+        self.at += match self.text.last_chunk() {
+            Some(bytes) => {
+                let vector = Vector::new(bytes);
+                self.is_ascii &= vector.is_ascii();
+                vector.plain_bytes(VECTOR_BYTES - rest.len())
+            }
+            None => {
+                self.is_ascii &= rest.is_ascii();
+                rest.iter().take_while(|byte| is_plain(**byte)).count()
+            }
+        };
     }
 
     /// Skips the rest of an escape behind its backslash. Surrogates may be unpaired.
@@ -250,69 +308,9 @@ impl Nesting {
     }
 }
 
-/// Whether a byte of a string stands for itself.
-fn is_plain(byte: u8) -> bool {
-    !matches!(byte, 0..0x20 | b'"' | b'\\')
-}
-
-/// What follows the blocks that have only bytes which stand for themselves.
-fn without_plain_blocks(bytes: &[u8]) -> &[u8] {
-    let Some((block, mut rest)) = bytes.split_first_chunk::<BLOCK_BYTES>() else {
-        return bytes;
-    };
-    if !is_plain_block(block) {
-        return bytes;
-    }
-    // Behind a block that is plain, larger ones.
-    while let Some((block, behind)) = rest.split_first_chunk::<{ 2 * BLOCK_BYTES }>()
-        && is_plain_block(block)
-    {
-        rest = behind;
-    }
-    rest
-}
-
-/// Whether all bytes of a block stand for themselves.
-#[cfg(target_feature = "simd128")]
-fn is_plain_block<const BYTES: usize>(block: &[u8; BYTES]) -> bool {
-    use core::arch::wasm32::{
-        u8x16_all_true, u8x16_min, u8x16_splat, u8x16_sub_sat, u64x2, v128_xor,
-    };
-
-    const { assert!(BYTES.is_multiple_of(2 * WORD_BYTES), "whole vectors") };
-    let (words, _) = block.as_chunks::<WORD_BYTES>();
-    let (vectors, _) = words.as_chunks::<2>();
-    // Zero for each byte that does not stand for itself: this takes fewer instructions than comparisons.
-    let plain = vectors.iter().map(|words| {
-        let [low, high] = words.map(u64::from_le_bytes);
-        let bytes = u64x2(low, high);
-        // Exchanges the quote and 0x20; control characters remain below.
-        let exchanged = v128_xor(bytes, u8x16_splat(b'"' ^ 0x20));
-        let no_control_or_quote = u8x16_sub_sat(exchanged, u8x16_splat(0x20));
-        let no_backslash = v128_xor(bytes, u8x16_splat(b'\\'));
-        u8x16_min(no_control_or_quote, no_backslash)
-    });
-    u8x16_all_true(plain.fold(u8x16_splat(0xFF), |all, more| u8x16_min(all, more)))
-}
-
-/// As above. On other processors the compiler makes vector instructions of a loop.
-#[cfg(not(target_feature = "simd128"))]
-fn is_plain_block<const BYTES: usize>(block: &[u8; BYTES]) -> bool {
-    block
-        .iter()
-        .fold(0, |any, byte| any | u8::from(!is_plain(*byte)))
-        == 0
-}
-
-/// The index, from the lowest, of the first byte that does not stand for itself.
-fn first_special(word: u64) -> Option<usize> {
-    const ONES: u64 = u64::from_le_bytes([0x01; WORD_BYTES]);
-    const HIGH: u64 = u64::from_le_bytes([0x80; WORD_BYTES]);
-    // The lowest byte below `least` has its high bit set, as may have higher ones.
-    let below = |word: u64, least: u8| word.wrapping_sub(ONES * u64::from(least)) & !word;
-    let is = |byte: u8| below(word ^ (ONES * u64::from(byte)), 1);
-    let special = (below(word, 0x20) | is(b'"') | is(b'\\')) & HIGH;
-    (special != 0).then(|| special.trailing_zeros() as usize / 8)
+/// White space of RFC 8259 section 2.
+pub(crate) fn is_white_space(byte: u8) -> bool {
+    matches!(byte, b' ' | b'\t' | b'\n' | b'\r')
 }
 
 #[cfg(test)]
@@ -323,7 +321,7 @@ mod tests {
     use super::{Nesting, Skipper};
 
     fn is_value(text: &str) -> bool {
-        let mut skipper = Skipper::new(text);
+        let mut skipper = Skipper::new(text.as_bytes());
         skipper.value().is_some() && skipper.is_at_end()
     }
 

@@ -23,7 +23,7 @@ use crate::server::request_body::RequestBody;
 
 /// The most memory that is reserved for a body of announced length, as a multiple of its bytes that have arrived. The
 /// memory that is copied until then is a small part of it.
-const MAX_RESERVED_RATIO: usize = 16;
+const MAX_RESERVED_RATIO: usize = 32;
 
 /// The bytes that one request has reserved of the quota for bodies, until this is dropped.
 pub(crate) struct BodyReservation {
