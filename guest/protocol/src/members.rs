@@ -10,7 +10,7 @@ use crate::skip::Skipper;
 pub(crate) struct Members {
     pub(crate) key: Option<Range<usize>>,
     pub(crate) event: Option<Range<usize>>,
-    /// Whether the body is ASCII. If it is false, it may still be, or be UTF-8.
+    /// Whether the body is ASCII.
     pub(crate) is_ascii: bool,
 }
 

@@ -1,6 +1,6 @@
 //! Skips JSON values (RFC 8259), checking them: finds where a value ends without reading it.
 //!
-//! Most bytes of a body are in its event, which is passed on as it is. Its strings are compared by vectors.
+//! Most bytes of a body are in its event, which is passed on as it is. Its strings are compared 16 bytes at a time.
 
 use alloc::vec::Vec;
 use core::ops::Range;
@@ -11,8 +11,7 @@ use crate::vector::{BLOCK_BYTES, VECTOR_BYTES, Vector, is_plain, plain_block};
 pub(crate) struct Skipper<'text> {
     text: &'text [u8],
     at: usize,
-    /// Whether all bytes in strings that were skipped, and some shortly behind a string, are ASCII. All others that were
-    /// skipped are.
+    /// False once a byte of 0x80 or more was read, which may be behind the position. Outside strings only ASCII is skipped.
     is_ascii: bool,
 }
 
@@ -36,7 +35,7 @@ impl<'text> Skipper<'text> {
         }
     }
 
-    /// Whether all bytes that were skipped are ASCII. If it is false, they may still be, or be UTF-8.
+    /// Whether all bytes that were read so far are ASCII.
     pub(crate) fn is_ascii(&self) -> bool {
         self.is_ascii
     }
@@ -165,8 +164,8 @@ impl<'text> Skipper<'text> {
 
     /// Skips the rest of a string behind its first quote.
     fn string(&mut self) -> Option<()> {
-        // Most strings are short and have no escapes. They are skipped without a loop, at whose start a component checks
-        // whether its time is over.
+        // Most strings are short and have no escapes. They are skipped without a loop: at the start of each iteration
+        // Wasmtime checks whether the epoch has ended.
         if let Some(bytes) = self.rest().first_chunk() {
             self.plain_in(bytes);
             if self.skips(b'"') {
@@ -188,10 +187,10 @@ impl<'text> Skipper<'text> {
         }
     }
 
-    /// Skips the bytes of a string that stand for themselves.
+    /// Skips plain bytes: those of a string that stand for themselves.
     fn plain(&mut self) {
         loop {
-            // Vectors before blocks, and once more in a block that has another byte.
+            // Vectors before blocks, and again in a block that has a byte which is not plain.
             for _ in 0..BLOCK_BYTES / VECTOR_BYTES {
                 let Some(bytes) = self.rest().first_chunk() else {
                     return self.plain_at_end();
@@ -204,7 +203,7 @@ impl<'text> Skipper<'text> {
         }
     }
 
-    /// Skips those in the next bytes, and returns their number.
+    /// Skips the plain bytes at the start of `bytes`, the next ones. Returns their number.
     fn plain_in(&mut self, bytes: &[u8; VECTOR_BYTES]) -> usize {
         let vector = Vector::new(bytes);
         let plain = vector.plain_bytes(0);
@@ -213,7 +212,7 @@ impl<'text> Skipper<'text> {
         plain
     }
 
-    /// Skips blocks that have no other bytes.
+    /// Skips whole blocks of plain bytes.
     fn plain_blocks(&mut self) {
         while let Some(block) = self.rest().first_chunk()
             && let Some(is_ascii) = plain_block(block)
@@ -223,7 +222,7 @@ impl<'text> Skipper<'text> {
         }
     }
 
-    /// Skips those at the end of the text, of which less than a vector is left.
+    /// Skips the plain bytes at the start of the rest of the text, which is shorter than a vector.
     fn plain_at_end(&mut self) {
         let rest = self.rest();
         self.at += match self.text.last_chunk() {

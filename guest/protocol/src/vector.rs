@@ -38,7 +38,7 @@ impl Vector {
     pub(crate) fn plain_bytes(self, start: usize) -> usize {
         use core::arch::wasm32::{i8x16_bitmask, i8x16_eq, u8x16_splat};
 
-        let special = i8x16_bitmask(i8x16_eq(self.plainness(), u8x16_splat(0)));
+        let special = i8x16_bitmask(i8x16_eq(self.nonzero_if_plain(), u8x16_splat(0)));
         let plain = (u32::from(special) >> start).trailing_zeros() as usize;
         plain.min(VECTOR_BYTES - start)
     }
@@ -47,8 +47,8 @@ impl Vector {
         core::arch::wasm32::i8x16_bitmask(self.0) == 0
     }
 
-    /// Zero for each byte that is not plain. This takes fewer instructions than comparisons.
-    fn plainness(self) -> v128 {
+    /// Zero for each byte that is not plain, and other numbers for the others. This takes fewer instructions than comparisons.
+    fn nonzero_if_plain(self) -> v128 {
         use core::arch::wasm32::{u8x16_min, u8x16_splat, u8x16_sub_sat, v128_xor};
 
         // Exchanges the quote and 0x20; control characters remain below.
@@ -66,10 +66,10 @@ pub(crate) fn plain_block(block: &[u8; BLOCK_BYTES]) -> Option<bool> {
 
     let (vectors, _) = block.as_chunks();
     let vectors = vectors.iter().map(Vector::new);
-    let plainness = vectors.clone().map(Vector::plainness);
-    let plainness = plainness.reduce(|all, more| u8x16_min(all, more))?;
+    let plain = vectors.clone().map(Vector::nonzero_if_plain);
+    let plain = plain.reduce(|all, more| u8x16_min(all, more))?;
     let Vector(any) = vectors.reduce(|Vector(any), Vector(more)| Vector(v128_or(any, more)))?;
-    u8x16_all_true(plainness).then(|| Vector(any).is_ascii())
+    u8x16_all_true(plain).then(|| Vector(any).is_ascii())
 }
 
 #[cfg(not(target_feature = "simd128"))]
@@ -78,7 +78,7 @@ impl Vector {
         Self(u128::from_le_bytes(*bytes))
     }
 
-    /// As above.
+    /// The number of plain bytes from the one at `start` to the first that is not.
     pub(crate) fn plain_bytes(self, start: usize) -> usize {
         let from_start = self.0.unbounded_shr(8 * start as u32);
         let plain = match plain_bytes_of_word(from_start as u64) {
@@ -93,7 +93,8 @@ impl Vector {
     }
 }
 
-/// As above. The compiler makes vector instructions of the loop.
+/// Whether all bytes of a block are plain, and, if so, whether they are ASCII. The compiler makes vector instructions of
+/// the loop.
 #[cfg(not(target_feature = "simd128"))]
 pub(crate) fn plain_block(block: &[u8; BLOCK_BYTES]) -> Option<bool> {
     let special = |any, byte: &u8| any | u8::from(!is_plain(*byte));
