@@ -85,13 +85,13 @@ pub enum DecodeError {
     reason = "another check for UTF-8 would be a fifth of the time that a put of 16 MiB takes in the server"
 )]
 pub fn decode(body: &[u8]) -> Result<Put<'_>, DecodeError> {
-    let members = Members::find(body).ok_or_else(|| no_object(body))?;
+    let members = Members::find(body).ok_or_else(|| invalid(body))?;
     let text = if members.is_ascii {
         debug_assert!(body.is_ascii());
         // SAFETY: `Members::find` has read all of the body, and found that it is ASCII.
         unsafe { core::str::from_utf8_unchecked(body) }
     } else {
-        simdutf8::basic::from_utf8(body).map_err(|_| not_utf8(body))?
+        simdutf8::basic::from_utf8(body).map_err(|_| invalid(body))?
     };
     let member = |range: Option<Range<usize>>| text.get(range?);
     let key = decode_key(text, member(members.key).ok_or(DecodeError::NoKey)?)?;
@@ -99,14 +99,16 @@ pub fn decode(body: &[u8]) -> Result<Put<'_>, DecodeError> {
     Ok(Put { key, event })
 }
 
-/// The error of a body that is not an object, with the reason of serde_json if it is not JSON.
+/// The error of a body that is not UTF-8, found again with its position, or not an object, with the reason of serde_json
+/// if it is not JSON.
 #[cold]
-fn no_object(body: &[u8]) -> DecodeError {
+fn invalid(body: &[u8]) -> DecodeError {
     if body.starts_with(b"\xEF\xBB\xBF") {
         return DecodeError::ByteOrderMark;
     }
-    let Ok(text) = core::str::from_utf8(body) else {
-        return not_utf8(body);
+    let text = match core::str::from_utf8(body) {
+        Ok(text) => text,
+        Err(error) => return DecodeError::NotUtf8(Position::of(body, error.valid_up_to())),
     };
     if text.bytes().all(is_white_space) {
         return DecodeError::Empty;
@@ -115,13 +117,6 @@ fn no_object(body: &[u8]) -> DecodeError {
         Ok(_) => DecodeError::NotAnObject,
         Err(error) => DecodeError::NotJson(error.to_string()),
     }
-}
-
-/// The error of a body that is not UTF-8, found again with its position.
-#[cold]
-fn not_utf8(body: &[u8]) -> DecodeError {
-    let valid = core::str::from_utf8(body).map_or_else(|error| error.valid_up_to(), str::len);
-    DecodeError::NotUtf8(Position::of(body, valid))
 }
 
 fn decode_key<'body>(text: &'body str, raw: &'body str) -> Result<Cow<'body, str>, DecodeError> {

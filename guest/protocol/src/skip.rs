@@ -82,12 +82,8 @@ impl<'text> Skipper<'text> {
     }
 
     pub(crate) fn white_space(&mut self) {
-        // A loop is entered only if there is any: see `string`.
-        if self.peek().is_some_and(is_white_space) {
+        while self.peek().is_some_and(is_white_space) {
             self.at += 1;
-            while self.peek().is_some_and(is_white_space) {
-                self.at += 1;
-            }
         }
     }
 
