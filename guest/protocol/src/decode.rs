@@ -82,7 +82,7 @@ pub enum DecodeError {
 /// When the body is anything else than such an object; see [`DecodeError`].
 #[expect(
     unsafe_code,
-    reason = "another check for UTF-8 would be a fifth of the time that a put of 16 MiB takes in the server"
+    reason = "another check for UTF-8 would be a fifth of the time that a put of 16 MB takes in user mode"
 )]
 pub fn decode(body: &[u8]) -> Result<Put<'_>, DecodeError> {
     let members = Members::find(body).ok_or_else(|| invalid(body))?;

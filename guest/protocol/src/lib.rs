@@ -9,8 +9,11 @@
 //! ```
 //! use alldata_peer_protocol::decode::decode;
 //!
-//! let put = decode(br#"{"key":"k", "event": [1, 2.50]}"#).unwrap();
+//! # fn main() -> Result<(), alldata_peer_protocol::decode::DecodeError> {
+//! let put = decode(br#"{"key":"k", "event": [1, 2.50]}"#)?;
 //! assert_eq!((&*put.key, put.event), ("k", "[1, 2.50]"));
+//! # Ok(())
+//! # }
 //! ```
 
 #![cfg_attr(target_arch = "wasm32", no_std)]
