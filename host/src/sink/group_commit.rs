@@ -56,7 +56,7 @@ impl Default for QueueLimits {
 }
 
 /// The data of a put.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(crate) struct Record {
     pub(crate) key: String,
     pub(crate) event: String,
@@ -121,8 +121,15 @@ pub(crate) struct GroupCommit<W: Writer> {
     thread: Option<JoinHandle<Closed>>,
 }
 
-/// The result of a put, and the reason if it was unavailable.
-type Reply<T> = (Result<T, PutError>, Reason);
+/// The writer's reply to a put.
+struct Reply<T> {
+    result: Result<T, PutError>,
+    /// The reason if it was unavailable.
+    reason: Reason,
+    /// What was put, so that the put frees it and not the writer's thread: to free what another thread has allocated
+    /// takes longer.
+    record: Record,
+}
 
 struct QueuedPut<W: Writer> {
     record: Record,
@@ -168,9 +175,9 @@ impl<W: Writer> GroupCommit<W> {
         }
     }
 
-    /// Queues a record, and waits until it is written. Dropped before that, the record is written all the
-    /// same.
-    pub(crate) async fn put(&self, record: Record) -> Result<W::Written, PutError> {
+    /// Queues a record, waits until it is written, and returns it with the result. If this is dropped earlier, the
+    /// record is written all the same.
+    pub(crate) async fn put(&self, record: Record) -> Result<(W::Written, Record), PutError> {
         let bytes = record.bytes();
         let queued = &*self.queued;
         if queued.bytes.fetch_add(bytes, Ordering::Relaxed) >= queued.max_bytes {
@@ -195,13 +202,13 @@ impl<W: Writer> GroupCommit<W> {
             });
         }
         // The writer replies to every job, unless it panics.
-        let Ok((written, reason)) = written.await else {
+        let Ok(reply) = written.await else {
             return Err(PutError::Unknown);
         };
-        if let Err(PutError::Unavailable { .. }) = &written {
-            self.reasons.record(reason);
+        if let Err(PutError::Unavailable { .. }) = &reply.result {
+            self.reasons.record(reply.reason);
         }
-        written
+        Ok((reply.result?, reply.record))
     }
 
     /// Has the writer reopen its file after the puts that are queued, and waits for that. Blocks.
@@ -316,9 +323,13 @@ fn run<W: Writer>(
         });
         batches.time.observe_since(start);
         let reason = writer.unavailable_reason();
-        for (reply, result) in replies.into_iter().zip(results) {
+        for ((reply, record), result) in replies.into_iter().zip(records).zip(results) {
             // The put may have been dropped; the record is written all the same.
-            let _ = reply.send((result, reason));
+            let _ = reply.send(Reply {
+                result,
+                reason,
+                record,
+            });
         }
     }
     writer.close()

@@ -105,7 +105,8 @@ impl NdjsonSink {
 
 impl PutSink for NdjsonSink {
     async fn put(&self, key: String, event: String) -> Result<(), PutError> {
-        self.0.commit.put(Record { key, event }).await
+        let ((), _record) = self.0.commit.put(Record { key, event }).await?;
+        Ok(())
     }
 
     fn boxed(self) -> BoxSink {

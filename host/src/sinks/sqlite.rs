@@ -127,12 +127,11 @@ fn check(path: &Path) -> Result<(), Error> {
 
 impl PutSink for SqliteSink {
     async fn put(&self, key: String, event: String) -> Result<(), PutError> {
-        let is_same = match self.commits.put(Record { key, event }).await? {
+        let (outcome, sent) = self.commits.put(Record { key, event }).await?;
+        let is_same = match outcome {
             InsertOutcome::Stored => true,
             // Its room would be part of each put's.
-            InsertOutcome::Differs { sent, stored } => {
-                Box::pin(self.is_stored(sent, stored)).await?
-            }
+            InsertOutcome::Differs(stored) => Box::pin(self.is_stored(sent, stored)).await?,
             InsertOutcome::Damaged => {
                 let reason = "what the key holds is damaged; `alldata-peer verify` finds all such";
                 return Err(PutError::Failed(reason.to_owned()));

@@ -31,13 +31,8 @@ const MAX_READ_BYTES: i64 = 2048;
 pub(crate) enum InsertOutcome {
     /// Its event is stored, byte for byte.
     Stored,
-    /// The key holds an event with other bytes, which may be the same value.
-    Differs {
-        /// What was to be put.
-        sent: Record,
-        /// What the key holds.
-        stored: StoredEvent,
-    },
+    /// The key holds this event. Its bytes differ; its value may be the same.
+    Differs(StoredEvent),
     /// What the key holds is damaged.
     Damaged,
 }
@@ -244,13 +239,10 @@ fn classify(
     match event.transpose() {
         Err(_no_text) => InsertOutcome::Damaged,
         Ok(_) if stored == *sent_digest => InsertOutcome::Stored,
-        Ok(event) => InsertOutcome::Differs {
-            sent: sent.clone(),
-            stored: StoredEvent {
-                digest: stored,
-                event,
-            },
-        },
+        Ok(event) => InsertOutcome::Differs(StoredEvent {
+            digest: stored,
+            event,
+        }),
     }
 }
 
