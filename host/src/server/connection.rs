@@ -5,7 +5,7 @@ use std::convert::Infallible;
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::task::{Poll, ready};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
@@ -24,6 +24,7 @@ use crate::metrics::server_metrics::ServerMetrics;
 use crate::server::access_entry;
 use crate::server::connection_limiter::ConnectionLimiter;
 use crate::server::connection_state::ConnectionState;
+use crate::server::connection_waker::WakerCache;
 use crate::server::context::ConnectionContext;
 use crate::server::http_io::HttpIo;
 use crate::server::instrumented_io::InstrumentedIo;
@@ -31,6 +32,7 @@ use crate::server::parse_error;
 use crate::server::request_body::RequestBody;
 use crate::server::service::PeerService;
 use crate::server::shutdown::{Phase, Shutdown};
+use crate::util::poll_on_wake::PollOnWake;
 
 /// The size of the read buffer in bytes, and so how much of a body a connection may hold in addition to the
 /// reserved bytes. A larger one saves nothing.
@@ -178,18 +180,21 @@ where
     C: Future<Output = hyper::Result<()>> + Unpin,
 {
     // A flood of bytes uses up the cooperative budget; that must not keep the timers from firing.
-    let mut idleness = pin!(unconstrained(idleness(state, limits.idle_timeout)));
+    let idleness = pin!(unconstrained(idleness(state, limits.idle_timeout)));
+    let mut idleness = PollOnWake::new(idleness);
     // For a header section that did not arrive in one read, with the number of requests before it.
     let mut head_timer: Option<(usize, Pin<Box<Sleep>>)> = None;
     // While the connection is asked to close.
     let mut closing: Option<Pin<Box<Sleep>>> = None;
     let mut is_new = true;
+    let mut wakers = WakerCache::default();
     poll_fn(|context| {
         if std::mem::take(&mut is_new) {
             // Once, since a connection stays in one task.
             state.wake_on_close(context);
         }
-        if let Poll::Ready(result) = connection.poll_unpin(context) {
+        let waker = wakers.wrap(context);
+        if let Poll::Ready(result) = connection.poll_unpin(&mut Context::from_waker(waker)) {
             return Poll::Ready(result);
         }
         if state.is_asked_to_close() {
@@ -203,7 +208,7 @@ where
             closing = None;
             state.decline_close(context);
         }
-        if idleness.as_mut().poll(context).is_ready() {
+        if idleness.poll_unpin(context).is_ready() {
             metrics.connections_timed_out.increment();
             return Poll::Ready(Ok(()));
         }

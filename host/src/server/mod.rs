@@ -31,6 +31,7 @@ mod tls_acceptor;
 mod connection;
 mod connection_limiter;
 mod connection_state;
+mod connection_waker;
 mod framing_fields;
 mod http_io;
 mod instrumented_io;

@@ -5,6 +5,7 @@ pub(crate) mod http_client;
 pub(crate) mod identity;
 pub(crate) mod log_limiter;
 pub(crate) mod ndjson;
+pub(crate) mod poll_on_wake;
 pub(crate) mod redaction;
 pub(crate) mod regular_file;
 pub(crate) mod request_id;

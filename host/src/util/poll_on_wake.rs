@@ -1,0 +1,110 @@
+//! Polls a future only after it was woken: for a future whose task is polled far more often for another one.
+//!
+//! It is also polled the first time, and when the task changes.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll, Wake, Waker};
+
+/// A future, and whether it was woken since it was last polled.
+pub(crate) struct PollOnWake<F> {
+    future: F,
+    /// `None` until it is first polled.
+    flag: Option<Arc<WakeFlag>>,
+}
+
+/// Records that a future was woken, and wakes its task.
+struct WakeFlag {
+    is_woken: AtomicBool,
+    task: Waker,
+}
+
+impl<F> PollOnWake<F> {
+    pub(crate) fn new(future: F) -> Self {
+        Self { future, flag: None }
+    }
+}
+
+impl<F: Future + Unpin> Future for PollOnWake<F> {
+    type Output = F::Output;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<F::Output> {
+        let Self { future, flag } = &mut *self;
+        let current = flag.take();
+        let current = current.filter(|flag| flag.task.will_wake(context.waker()));
+        let current = flag.insert(current.unwrap_or_else(|| {
+            Arc::new(WakeFlag {
+                is_woken: AtomicBool::new(true),
+                task: context.waker().clone(),
+            })
+        }));
+        // Most polls need only this load, which takes less time than the swap.
+        if !current.is_woken.load(Ordering::Relaxed) {
+            return Poll::Pending;
+        }
+        current.is_woken.swap(false, Ordering::Acquire);
+        let waker = Waker::from(Arc::clone(current));
+        Pin::new(future).poll(&mut Context::from_waker(&waker))
+    }
+}
+
+impl Wake for WakeFlag {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        self.is_woken.store(true, Ordering::Release);
+        self.task.wake_by_ref();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::{Cell, RefCell};
+    use std::future::poll_fn;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::task::{Context, Poll, Wake, Waker};
+
+    use futures_util::FutureExt as _;
+
+    use super::PollOnWake;
+
+    #[derive(Default)]
+    struct Task(AtomicUsize);
+
+    impl Wake for Task {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    #[test]
+    fn future_is_polled_once_per_wake_and_in_new_task() {
+        let (polls, registered) = (Cell::new(0), RefCell::new(None::<Waker>));
+        let mut future = PollOnWake::new(poll_fn(|context| -> Poll<()> {
+            polls.set(polls.get() + 1);
+            registered.replace(Some(context.waker().clone()));
+            Poll::Pending
+        }));
+        let tasks = [Arc::new(Task::default()), Arc::new(Task::default())];
+        let wakers = tasks.clone().map(Waker::from);
+        let mut polls_after = |task: usize| {
+            let mut context = Context::from_waker(&wakers[task]);
+            assert!(future.poll_unpin(&mut context).is_pending());
+            polls.get()
+        };
+        let wake = || registered.take().expect("is registered").wake();
+        let wakes = |task: usize| tasks[task].0.load(Ordering::Relaxed);
+        assert_eq!([polls_after(0), polls_after(0)], [1, 1]);
+        wake();
+        assert_eq!(wakes(0), 1);
+        assert_eq!([polls_after(0), polls_after(0)], [2, 2]);
+        assert_eq!([polls_after(1), polls_after(1)], [3, 3]);
+        wake();
+        assert_eq!([wakes(0), wakes(1)], [1, 1]);
+        assert_eq!([polls_after(1), polls_after(1)], [4, 4]);
+    }
+}
