@@ -143,7 +143,9 @@ impl BodyReader {
             let tasks = self.open.state().tasks().clone();
             let drained = async move {
                 let end = self.data.saturating_add(DRAIN_BYTES);
+                // hyper may announce the end of a body only with the next request.
                 while self.data < end
+                    && !self.is_end_stream()
                     && let Some(Ok(_)) = poll_fn(|context| self.poll_frame(context)).await
                 {
                 }
@@ -212,18 +214,30 @@ impl ReadDeadline {
 
 #[cfg(test)]
 mod tests {
-    use std::future::poll_fn;
+    use std::convert::Infallible;
+    use std::future::{poll_fn, ready};
     use std::num::NonZeroU64;
     use std::pin::pin;
+    use std::sync::Arc;
     use std::task::Poll;
     use std::time::Duration;
 
+    use bytes::Bytes;
     use futures_util::FutureExt as _;
-    use tokio::task::consume_budget;
-    use tokio::time::{Instant, advance};
+    use futures_util::future::{Either, select};
+    use http_body_util::Empty;
+    use hyper::server::conn::http1;
+    use hyper::service::service_fn;
+    use hyper::{Request, Response};
+    use hyper_util::rt::TokioIo;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, duplex};
+    use tokio::task::{consume_budget, yield_now};
+    use tokio::time::{Instant, advance, timeout};
 
-    use super::{GRACE_PERIOD, RATE_INTERVAL, ReadDeadline};
+    use super::{BodyReader, GRACE_PERIOD, RATE_INTERVAL, ReadDeadline};
     use crate::server::body_quota::BodyLimits;
+    use crate::server::connection_state::{ConnectionState, OpenBody};
+    use crate::server::request_body::RequestBody;
 
     const LIMITS: BodyLimits = BodyLimits {
         bytes: 1000,
@@ -231,6 +245,38 @@ mod tests {
         timeout: Duration::from_secs(30),
         min_rate: NonZeroU64::new(100),
     };
+
+    /// The next request may never come.
+    #[tokio::test]
+    async fn drained_body_ends_with_its_last_byte() {
+        let limits = BodyLimits {
+            min_rate: None,
+            ..LIMITS
+        };
+        let state = Arc::new(ConnectionState::default());
+        let (near, mut far) = duplex(1024);
+        let service = service_fn(|request| {
+            let body = RequestBody::Hyper(Request::into_body(request));
+            BodyReader::new(body, OpenBody::new(&state), limits).drain();
+            ready(Ok::<_, Infallible>(Response::new(Empty::<Bytes>::new())))
+        });
+        let connection = http1::Builder::new().serve_connection(TokioIo::new(near), service);
+        let client = async {
+            let head = b"POST / HTTP/1.1\r\nContent-Length: 4\r\n\r\n";
+            far.write_all(head).await.expect("writes");
+            far.read_u8().await.expect("responds");
+            assert!(state.is_busy());
+            far.write_all(b"body").await.expect("writes");
+            while state.is_busy() {
+                yield_now().await;
+            }
+        };
+        let client = pin!(client);
+        let served = select(connection, client);
+        let served = timeout(limits.timeout / 3, served).await;
+        let served = served.expect("the drained body ends");
+        assert!(matches!(served, Either::Right(_)));
+    }
 
     /// Uses up the cooperative budget, as a flood of bytes does.
     async fn use_up_budget() {
