@@ -3,13 +3,12 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use hyper::Request;
+use hyper::http::request::Parts;
 
 use crate::server::access_log::{AccessLog, Line, RequestLine};
 use crate::server::body::BodyReservation;
 use crate::server::context::ConnectionContext;
 use crate::server::refusal_log::RequestInfo;
-use crate::server::request_body::RequestBody;
 
 /// The entry of a request. It is logged when this is dropped, without a status if the request got no response.
 pub(crate) struct AccessEntry<'a> {
@@ -26,7 +25,7 @@ impl<'a> AccessEntry<'a> {
     /// Begins the entry of the current request; `None` without an access log.
     pub(crate) fn begin(
         context: &'a ConnectionContext,
-        request: &Request<RequestBody>,
+        head: &Parts,
         reservation: &Arc<BodyReservation>,
     ) -> Option<Self> {
         let log = context.server.access_log.as_ref()?;
@@ -34,7 +33,7 @@ impl<'a> AccessEntry<'a> {
             log,
             context,
             reservation: Arc::clone(reservation),
-            request: Some(RequestLine::new(request.method(), request.uri().path())),
+            request: Some(RequestLine::new(&head.method, head.uri.path())),
             time: SystemTime::now(),
             start: Instant::now(),
             status: None,

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use futures_util::FutureExt as _;
 use futures_util::future::{Either, select};
+use hyper::Request;
 use hyper::header::{CONNECTION, HeaderValue};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -84,9 +85,11 @@ where
     let service = PeerService(Arc::clone(&context));
     let service = service_fn(|request| {
         let service = &service;
+        let (mut head, body) = Request::into_parts(request);
         async move {
             state.begin_request();
-            let (mut response, end) = service.call(request.map(RequestBody::Hyper)).await;
+            let body = RequestBody::Hyper(body);
+            let (mut response, end) = service.call(&mut head, body).await;
             if is_last() {
                 let close = HeaderValue::from_static("close");
                 response.headers_mut().insert(CONNECTION, close);

@@ -4,9 +4,10 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use hyper::Version;
 use hyper::body::Body as _;
 use hyper::header::{CONNECTION, HeaderValue};
-use hyper::{Request, Version};
+use hyper::http::request::Parts;
 
 use crate::metrics::histogram::Stopwatch;
 use crate::server::access_entry::AccessEntry;
@@ -32,7 +33,8 @@ impl<'a> Exchange<'a> {
     /// Begins with a request, which may be invalid by its header section.
     pub(crate) fn begin(
         context: &'a Arc<ConnectionContext>,
-        request: &Request<RequestBody>,
+        head: &Parts,
+        body: &RequestBody,
         fields: PresentFields,
         is_invalid: bool,
         start: Stopwatch,
@@ -41,12 +43,12 @@ impl<'a> Exchange<'a> {
         Self {
             context,
             fields,
-            entry: AccessEntry::begin(context, request, &reservation).map(Box::new),
+            entry: AccessEntry::begin(context, head, &reservation).map(Box::new),
             reservation,
             start,
             is_invalid,
-            is_chunked: request.body().size_hint().exact().is_none(),
-            has_connection: request.version() <= Version::HTTP_11,
+            is_chunked: body.size_hint().exact().is_none(),
+            has_connection: head.version <= Version::HTTP_11,
         }
     }
 

@@ -5,7 +5,8 @@ use std::net::Ipv6Addr;
 
 use alldata_peer_protocol::outcome::{InvalidRequest, Outcome};
 use hyper::header::{HOST, HeaderValue, TRANSFER_ENCODING};
-use hyper::{HeaderMap, Method, Request, Uri, Version};
+use hyper::http::request::Parts;
+use hyper::{HeaderMap, Method, Uri, Version};
 
 use crate::server::present_fields::PresentFields;
 
@@ -15,19 +16,21 @@ use crate::server::present_fields::PresentFields;
 /// # Errors
 ///
 /// The outcome of the request.
-pub(crate) fn validate<B>(request: &Request<B>, fields: PresentFields) -> Result<(), Outcome> {
-    let mut hosts = request.headers().get_all(HOST).iter();
+pub(crate) fn validate(head: &Parts, fields: PresentFields) -> Result<(), Outcome> {
+    // A pass over a few fields takes less time than a lookup.
+    let hosts = head.headers.iter().filter(|(name, _)| **name == HOST);
+    let mut hosts = hosts.map(|(_, value)| value);
     let is_host = match hosts.next() {
         Some(host) => is_host(host.as_bytes()) && hosts.next().is_none(),
-        None => request.version() == Version::HTTP_10,
+        None => head.version == Version::HTTP_10,
     };
     if !is_host {
         return Err(Outcome::InvalidHost);
     }
-    if !is_target(request.method(), request.uri()) {
+    if !is_target(&head.method, &head.uri) {
         return Err(Outcome::InvalidRequest(InvalidRequest::Target));
     }
-    validate_codings(request.headers(), fields)
+    validate_codings(&head.headers, fields)
 }
 
 /// Refuses a body with another transfer coding than `chunked`, which hyper would not decode.

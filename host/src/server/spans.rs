@@ -4,10 +4,10 @@
 //! Without the feature `otlp` there is only that of the request, and its only field is the id. The fields have the names of
 //! OpenTelemetry's conventions. None has a key, an event, a query or a credential.
 
+use hyper::http::request::Parts;
 use tracing::Span;
 
 use crate::server::context::ConnectionContext;
-use crate::server::request_body::RequestBody;
 #[cfg(feature = "otlp")]
 pub(crate) use exported::{guest, record_response, request};
 #[cfg(not(feature = "otlp"))]
@@ -15,13 +15,11 @@ pub(crate) use plain::{guest, record_response, request};
 
 #[cfg(not(feature = "otlp"))]
 mod plain {
-    use hyper::Request;
-
-    use super::{ConnectionContext, RequestBody, Span};
+    use super::{ConnectionContext, Parts, Span};
     use crate::server::response::Response;
 
     /// The span of the current request.
-    pub(crate) fn request(context: &ConnectionContext, _: &Request<RequestBody>) -> Span {
+    pub(crate) fn request(context: &ConnectionContext, _: &Parts) -> Span {
         tracing::debug_span!("request", id = %context.request_id())
     }
 
@@ -39,11 +37,11 @@ mod exported {
     use futures_util::TryFutureExt as _;
     use hyper::header::{HOST, HeaderValue};
     use hyper::http::uri::Authority;
-    use hyper::{Method, Request, Version};
+    use hyper::{Method, Version};
     use tracing::Instrument as _;
     use tracing::field::{Empty, display};
 
-    use super::{ConnectionContext, RequestBody, Span};
+    use super::{ConnectionContext, Parts, Span};
     use crate::server::response::Response;
     use crate::util::trace_context;
 
@@ -57,43 +55,43 @@ mod exported {
     const ERROR: &str = "ERROR";
 
     /// The span of the current request. Its trace becomes the id of the request.
-    pub(crate) fn request(context: &ConnectionContext, request: &Request<RequestBody>) -> Span {
+    pub(crate) fn request(context: &ConnectionContext, head: &Parts) -> Span {
         let span = tracing::debug_span!(
             "request",
             id = Empty,
-            otel.name = known_method(request.method()).unwrap_or(OTHER_NAME),
+            otel.name = known_method(&head.method).unwrap_or(OTHER_NAME),
             otel.kind = "server",
             otel.status_code = Empty,
-            http.request.method = known_method(request.method()).unwrap_or(OTHER_METHOD),
+            http.request.method = known_method(&head.method).unwrap_or(OTHER_METHOD),
             http.request.method_original = Empty,
             http.response.status_code = Empty,
-            url.path = cut_off(request.uri().path()),
+            url.path = cut_off(head.uri.path()),
             url.scheme = if context.is_tls { "https" } else { "http" },
             client.address = context.client_ip().map(display),
             server.address = Empty,
             server.port = Empty,
-            network.protocol.version = version(request.version()),
+            network.protocol.version = version(head.version),
             error.type = Empty,
         );
         if !span.is_disabled() {
-            if let Some(trace_id) = trace_context::begin(&span, request.headers()) {
+            if let Some(trace_id) = trace_context::begin(&span, &head.headers) {
                 context.set_trace_id(trace_id);
             }
             span.record("id", display(context.request_id()));
-            record_head(&span, request);
+            record_head(&span, head);
         }
         span
     }
 
     /// Records what only some requests have.
-    fn record_head(span: &Span, request: &Request<RequestBody>) {
-        let method = request.method();
+    fn record_head(span: &Span, head: &Parts) {
+        let method = &head.method;
         if known_method(method).is_none() {
             span.record("http.request.method_original", cut_off(method.as_str()));
         }
-        let host = request.headers().get(HOST).map(HeaderValue::as_bytes);
+        let host = head.headers.get(HOST).map(HeaderValue::as_bytes);
         let host = host.and_then(|host| Authority::try_from(host).ok());
-        if let Some(authority) = request.uri().authority().or(host.as_ref()) {
+        if let Some(authority) = head.uri.authority().or(host.as_ref()) {
             span.record("server.address", cut_off(authority.host()));
             if let Some(port) = authority.port_u16() {
                 span.record("server.port", port);
