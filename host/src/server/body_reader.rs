@@ -16,7 +16,6 @@ use wasmtime_wasi_http::Error as BodyError;
 
 use crate::server::body_quota::BodyLimits;
 use crate::server::connection_state::OpenBody;
-use crate::server::connection_waker;
 use crate::server::request_body::RequestBody;
 
 /// The interval over which the rate of a body is averaged: lost packets are retransmitted within it.
@@ -103,7 +102,7 @@ impl BodyReader {
         &mut self,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, ReadError>>> {
-        if let Poll::Ready(frame) = connection_waker::poll_frame(&mut self.incoming, context) {
+        if let Poll::Ready(frame) = Pin::new(&mut self.incoming).poll_frame(context) {
             let frame = frame.map(|frame| frame.map_err(ReadError::Http));
             if let Some(Ok(frame)) = &frame {
                 self.data += frame.data_ref().map_or(0, Bytes::len) as u64;

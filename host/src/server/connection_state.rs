@@ -295,32 +295,21 @@ impl Drop for OpenResponse {
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
-    use std::sync::atomic::{AtomicUsize, Ordering};
-    use std::task::Context;
-
-    use futures_util::task::{ArcWake, waker};
+    use std::task::{Context, Waker};
 
     use super::ConnectionState;
-
-    #[derive(Default)]
-    struct Woken(AtomicUsize);
-
-    impl ArcWake for Woken {
-        fn wake_by_ref(this: &Arc<Self>) {
-            this.0.fetch_add(1, Ordering::Relaxed);
-        }
-    }
+    use crate::util::wake_counter::WakeCounter;
 
     #[test]
     fn task_that_declined_to_close_is_woken_by_next_request() {
-        let woken = Arc::new(Woken::default());
-        let waker = waker(Arc::clone(&woken));
+        let woken = Arc::new(WakeCounter::default());
+        let waker = Waker::from(Arc::clone(&woken));
         let context = Context::from_waker(&waker);
         let state = ConnectionState::default();
         state.wake_on_close(&context);
         for times in 1..4 {
             state.ask_to_close();
-            assert_eq!(woken.0.load(Ordering::Relaxed), times);
+            assert_eq!(woken.wakes(), times);
             assert!(state.is_asked_to_close());
             state.decline_close(&context);
             assert!(!state.is_asked_to_close());
@@ -329,11 +318,11 @@ mod tests {
 
     #[test]
     fn early_request_to_close_wakes_task() {
-        let woken = Arc::new(Woken::default());
-        let waker = waker(Arc::clone(&woken));
+        let woken = Arc::new(WakeCounter::default());
+        let waker = Waker::from(Arc::clone(&woken));
         let state = ConnectionState::default();
         state.ask_to_close();
         state.wake_on_close(&Context::from_waker(&waker));
-        assert_eq!(woken.0.load(Ordering::Relaxed), 1);
+        assert_eq!(woken.wakes(), 1);
     }
 }

@@ -10,10 +10,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Wake, Waker};
 
 use bytes::Bytes;
-use hyper::body::{Body as _, Frame};
-use wasmtime_wasi_http::Error as BodyError;
-
-use crate::server::request_body::RequestBody;
+use hyper::body::{Body as _, Frame, Incoming};
 
 thread_local! {
     /// Whether this thread is polling a body of hyper.
@@ -66,15 +63,11 @@ impl Wake for ConnectionWaker {
     }
 }
 
-/// Polls a body for its next frame. A wake-up of its connection meanwhile is ignored if the body has then ended.
+/// Polls a body of hyper for its next frame. A wake-up of its connection meanwhile is ignored if the body has then ended.
 pub(crate) fn poll_frame(
-    body: &mut RequestBody,
+    body: &mut Incoming,
     context: &mut Context<'_>,
-) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-    if matches!(body, RequestBody::Other(_)) {
-        // It may wake any connection.
-        return Pin::new(body).poll_frame(context);
-    }
+) -> Poll<Option<hyper::Result<Frame<Bytes>>>> {
     let polling = PollingBody::begin();
     let polled = Pin::new(&mut *body).poll_frame(context);
     drop(polling);
@@ -107,32 +100,22 @@ mod tests {
     use std::convert::Infallible;
     use std::future::poll_fn;
     use std::sync::Arc;
-    use std::sync::atomic::{AtomicUsize, Ordering};
-    use std::task::{Context, Wake, Waker};
+    use std::task::{Context, Waker};
 
     use bytes::Bytes;
     use futures_util::FutureExt as _;
     use http_body_util::Empty;
-    use hyper::Response;
     use hyper::server::conn::http1;
     use hyper::service::service_fn;
+    use hyper::{Request, Response};
     use hyper_util::rt::TokioIo;
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, duplex};
 
     use super::{WakerCache, poll_frame};
-    use crate::server::request_body::RequestBody;
+    use crate::util::wake_counter::WakeCounter;
 
     /// The smallest read buffer of hyper.
     const READ_BUFFER_BYTES: usize = 8192;
-
-    #[derive(Default)]
-    struct Task(AtomicUsize);
-
-    impl Wake for Task {
-        fn wake(self: Arc<Self>) {
-            self.0.fetch_add(1, Ordering::Relaxed);
-        }
-    }
 
     /// Serves one request. Returns the number of polls until the task is not woken again, and checks that there is a
     /// response.
@@ -140,7 +123,7 @@ mod tests {
         let (near, mut far) = duplex(request.len().max(READ_BUFFER_BYTES));
         far.write_all(request.as_bytes()).await.expect("has room");
         let service = service_fn(|request| async {
-            let mut body = RequestBody::Hyper(request.into_body());
+            let mut body = Request::into_body(request);
             while let Some(frame) = poll_fn(|context| poll_frame(&mut body, context)).await {
                 frame.expect("has arrived");
             }
@@ -149,11 +132,11 @@ mod tests {
         let mut http = http1::Builder::new();
         let http = http.max_buf_size(READ_BUFFER_BYTES);
         let mut connection = http.serve_connection(TokioIo::new(near), service);
-        let (task, mut cache) = (Arc::new(Task::default()), WakerCache::default());
+        let (task, mut cache) = (Arc::new(WakeCounter::default()), WakerCache::default());
         let waker = Waker::from(Arc::clone(&task));
         let (mut polls, mut wakes) = (0, 0);
-        while polls == 0 || task.0.load(Ordering::Relaxed) > wakes {
-            wakes = task.0.load(Ordering::Relaxed);
+        while polls == 0 || task.wakes() > wakes {
+            wakes = task.wakes();
             let waker = cache.wrap(&Context::from_waker(&waker));
             let polled = connection.poll_unpin(&mut Context::from_waker(waker));
             assert!(polled.is_pending());

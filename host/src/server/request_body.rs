@@ -11,6 +11,8 @@ use http_body_util::{BodyExt as _, LengthLimitError};
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 use wasmtime_wasi_http::Error as BodyError;
 
+use crate::server::connection_waker;
+
 /// The error of any body.
 pub(crate) type BoxError = Box<dyn Error + Send + Sync>;
 
@@ -40,7 +42,9 @@ impl Body for RequestBody {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         match self.get_mut() {
-            Self::Hyper(body) => Pin::new(body).poll_frame(context).map_err(BodyError::Hyper),
+            Self::Hyper(body) => {
+                connection_waker::poll_frame(body, context).map_err(BodyError::Hyper)
+            }
             Self::Other(body) => Pin::new(body)
                 .poll_frame(context)
                 .map_err(|error| into_body_error(&*error)),

@@ -17,4 +17,6 @@ pub(crate) mod timed_connector;
 pub(crate) mod tls;
 #[cfg(feature = "otlp")]
 pub(crate) mod trace_context;
+#[cfg(test)]
+pub(crate) mod wake_counter;
 pub(crate) mod watched_files;

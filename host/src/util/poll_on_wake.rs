@@ -65,21 +65,12 @@ mod tests {
     use std::cell::{Cell, RefCell};
     use std::future::poll_fn;
     use std::sync::Arc;
-    use std::sync::atomic::{AtomicUsize, Ordering};
-    use std::task::{Context, Poll, Wake, Waker};
+    use std::task::{Context, Poll, Waker};
 
     use futures_util::FutureExt as _;
 
     use super::PollOnWake;
-
-    #[derive(Default)]
-    struct Task(AtomicUsize);
-
-    impl Wake for Task {
-        fn wake(self: Arc<Self>) {
-            self.0.fetch_add(1, Ordering::Relaxed);
-        }
-    }
+    use crate::util::wake_counter::WakeCounter;
 
     #[test]
     fn future_is_polled_once_per_wake_and_in_new_task() {
@@ -89,7 +80,7 @@ mod tests {
             registered.replace(Some(context.waker().clone()));
             Poll::Pending
         }));
-        let tasks = [Arc::new(Task::default()), Arc::new(Task::default())];
+        let tasks = [(); 2].map(|()| Arc::new(WakeCounter::default()));
         let wakers = tasks.clone().map(Waker::from);
         let mut polls_after = |task: usize| {
             let mut context = Context::from_waker(&wakers[task]);
@@ -97,7 +88,7 @@ mod tests {
             polls.get()
         };
         let wake = || registered.take().expect("is registered").wake();
-        let wakes = |task: usize| tasks[task].0.load(Ordering::Relaxed);
+        let wakes = |task: usize| tasks[task].wakes();
         assert_eq!([polls_after(0), polls_after(0)], [1, 1]);
         wake();
         assert_eq!(wakes(0), 1);
