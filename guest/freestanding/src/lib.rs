@@ -3,12 +3,14 @@
 //! A component names this crate to link it: `use alldata_peer_freestanding as _;`.
 
 #![cfg_attr(target_arch = "wasm32", no_std)]
-#![cfg(target_arch = "wasm32")]
 
-#[global_allocator]
-static ALLOCATOR: dlmalloc::GlobalDlmalloc = dlmalloc::GlobalDlmalloc;
+#[cfg(any(target_arch = "wasm32", test))]
+mod arena;
+#[cfg(target_arch = "wasm32")]
+mod global;
 
 /// A panic is a trap: the host answers 500 and drops this instance. There is nothing to print with.
+#[cfg(target_arch = "wasm32")]
 #[panic_handler]
 fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
     core::arch::wasm32::unreachable()
