@@ -3,6 +3,8 @@
 //! The build script of the host runs it. It is a program of its own so that embedders, whose package has ready
 //! components, do not compile the encoder.
 
+mod reexport;
+
 use std::env;
 use std::fs;
 
@@ -10,6 +12,9 @@ use anyhow::{Context as _, Result, bail, ensure};
 use wasm_encoder::{ComponentSection as _, CustomSection};
 use wasm_metadata::{AddMetadata, AddMetadataField};
 use wit_component::ComponentEncoder;
+
+/// The function of a peer that a host calls for each put.
+const DECODE: &str = "alldata:peer/protocol@0.1.0#decode";
 
 fn main() -> Result<()> {
     let arguments: Vec<String> = env::args().skip(1).collect();
@@ -22,6 +27,7 @@ fn main() -> Result<()> {
         .module(&read)?
         .encode()
         .with_context(|| format!("cannot encode {module}"))?;
+    let encoded = reexport::reexport(encoded, &read, DECODE)?;
     let mut described = set_name(&encoded, name, rustc)?;
     for section in sections {
         let (name, text) = section

@@ -21,7 +21,7 @@ pub(crate) struct InstanceSlots {
 impl InstanceSlots {
     /// Those of the built-in component. A pool takes 50 to 100 bytes for each slot from its start.
     pub(crate) const BUILT_IN: Self = Self {
-        core_instances: 3,
+        core_instances: 4,
         memories: 1,
         tables: 2,
     };
