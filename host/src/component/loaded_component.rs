@@ -17,6 +17,7 @@ use crate::component::incoming_handler::{IncomingHandlerFactory, IncomingHandler
 use crate::component::pool::{InstancePool, PoolConfig};
 use crate::component::protocol::{CallMode, ProtocolPre};
 use crate::component::put_sink::PUT_SINK;
+use crate::component::put_sink::protocol::Response;
 use crate::component::store_limits::StoreLimits;
 use crate::component::wasi::WasiConfig;
 use crate::error::Error;
@@ -131,6 +132,14 @@ impl EntryPoint {
         match self {
             Self::Protocol(pool) => pool.permits_in_use(),
             Self::WasiHttp(pool) => pool.permits_in_use(),
+        }
+    }
+
+    /// As for [`ProtocolPre::stored_response`]. Another entry point has none.
+    pub(crate) fn stored_response(&self) -> Option<&Response> {
+        match self {
+            Self::Protocol(pool) => pool.factory().stored_response(),
+            Self::WasiHttp(_) => None,
         }
     }
 

@@ -8,7 +8,7 @@ use wasmtime::PoolConcurrencyLimitError;
 
 use crate::component::cpu_time::{CpuTime, EpochTicker};
 use crate::metrics::instances::{InstanceCounts, LiveInstance};
-use crate::util::thread_number::{own_shard, shards};
+use crate::util::thread_number::Shards;
 
 /// How many idle instances each shard keeps when the pool is trimmed, so that the next requests need not
 /// wait for a new one.
@@ -43,7 +43,7 @@ pub(crate) struct InstancePool<F: InstanceFactory> {
     ticker: EpochTicker,
     config: PoolConfig,
     permits_in_use: SharedCounter,
-    shards: Box<[Shard<F>]>,
+    shards: Shards<Shard<F>>,
     counts: Arc<InstanceCounts>,
 }
 
@@ -107,7 +107,7 @@ impl<F: InstanceFactory> InstancePool<F> {
             ticker,
             config,
             permits_in_use: SharedCounter(AtomicU32::new(0)),
-            shards: shards(shard),
+            shards: Shards::new(shard),
             counts,
         }
     }
@@ -116,6 +116,11 @@ impl<F: InstanceFactory> InstancePool<F> {
     pub(crate) async fn acquire(&self) -> Result<PooledInstance<'_, F>, AcquireError> {
         let permit = self.permit().ok_or(AcquireError::Exhausted)?;
         permit.acquire().await
+    }
+
+    /// What makes its instances.
+    pub(crate) fn factory(&self) -> &F {
+        &self.factory
     }
 
     /// How many permits are in use.
@@ -139,14 +144,14 @@ impl<F: InstanceFactory> InstancePool<F> {
 
     /// Drops all but a few of the instances that were idle since the last call. Blocks while it does.
     pub(crate) fn trim(&self) {
-        for shard in &self.shards {
+        for shard in self.shards.iter() {
             shard.trim();
         }
     }
 
     /// The shard of this thread.
     fn shard(&self) -> &Shard<F> {
-        own_shard(&self.shards)
+        self.shards.own().0
     }
 
     async fn instantiate(&self) -> Result<F::Instance, AcquireError> {

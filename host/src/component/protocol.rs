@@ -62,13 +62,11 @@ struct Caller {
 /// The put in a body, or else the response to that body.
 type Decoded = std::result::Result<DecodedPut, Response>;
 
-/// A put to store.
+/// A put to store. Once it is, [`ProtocolPre::stored_response`] is sent.
 #[derive(Debug)]
 pub(crate) struct DecodedPut {
     pub(crate) key: String,
     pub(crate) event: String,
-    /// The response to send once the event is stored.
-    pub(crate) stored_response: Response,
 }
 
 /// The data of an instance's store.
@@ -112,6 +110,11 @@ impl ProtocolPre {
             Err(trap) if trap.is::<Trap>() => Ok(Some(pre)),
             Err(error) => Err(error.context("it cannot be instantiated")),
         }
+    }
+
+    /// The response to every put that was stored, once an instance has decoded a put.
+    pub(crate) fn stored_response(&self) -> Option<&Response> {
+        self.stored_response.get()
     }
 
     async fn instantiate_component(
@@ -159,30 +162,29 @@ impl ProtocolInstance {
     /// used again.
     pub(crate) async fn decode(&mut self, body: Bytes) -> Result<Decoded> {
         let is_small = body.len() <= MAX_BLOCKING_BODY_BYTES;
-        let call = self
-            .caller
-            .call(self.functions.decode, (body.clone(),), is_small);
+        let decode = self.functions.decode();
+        let call = self.caller.call(decode, (&*body,), is_small);
         let put = match call.await? {
             Ok(put) => put,
             Err(response) => return Ok(Err(response)),
         };
-        let stored_response = match self.stored_response.get() {
-            Some(response) => response.clone(),
+        if self.stored_response.get().is_none() {
             // Boxed, since it is rare and its size would be part of every put's future.
-            None => Box::pin(self.call_stored_response()).await?,
-        };
+            Box::pin(self.call_stored_response()).await?;
+        }
         Ok(Ok(DecodedPut {
             key: put.key,
             event: event_in(body, put.event)?,
-            stored_response,
         }))
     }
 
-    /// The response to every put that was stored. An error is a trap, as above.
-    async fn call_stored_response(&mut self) -> Result<Response> {
+    /// Has the guest make the response to every put that was stored. An error is a trap, as above.
+    async fn call_stored_response(&mut self) -> Result<()> {
         let call = self.caller.call(self.functions.stored_response, (), true);
         let response = call.await?;
-        Ok(self.stored_response.get_or_init(|| response).clone())
+        // Another instance may have made it meanwhile.
+        let _ = self.stored_response.set(response);
+        Ok(())
     }
 
     /// The response to a put that failed. An error is a trap: the instance must not be used again.

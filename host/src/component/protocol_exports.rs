@@ -1,6 +1,5 @@
 //! What a component has to export and import to be called through `protocol`.
 
-use bytes::Bytes;
 use wasmtime::component::types::ComponentItem;
 use wasmtime::component::{Component, ComponentExportIndex, Instance, TypedFunc};
 use wasmtime::{Engine, Result, Store};
@@ -24,10 +23,13 @@ pub(crate) struct ProtocolExports {
     error_response: ComponentExportIndex,
 }
 
+/// The function `decode`, for a body that lives as long as `'a`.
+type Decode<'a> = TypedFunc<(&'a [u8],), (std::result::Result<Put, Response>,)>;
+
 /// The functions of an instance.
 #[derive(Clone, Copy)]
 pub(crate) struct ProtocolFunctions {
-    pub(crate) decode: TypedFunc<(Bytes,), (std::result::Result<Put, Response>,)>,
+    decode: Decode<'static>,
     pub(crate) stored_response: TypedFunc<(), (Response,)>,
     pub(crate) error_response: TypedFunc<(RequestError,), (Response,)>,
 }
@@ -57,6 +59,17 @@ impl ProtocolExports {
             stored_response: instance.get_typed_func(&mut *store, self.stored_response)?,
             error_response: instance.get_typed_func(&mut *store, self.error_response)?,
         })
+    }
+}
+
+impl ProtocolFunctions {
+    #[expect(
+        unsafe_code,
+        reason = "the function is checked once, for one lifetime, and called with many"
+    )]
+    pub(crate) fn decode<'a>(&self) -> Decode<'a> {
+        // SAFETY: the function was checked to have these types, of which the lifetime is no part.
+        unsafe { TypedFunc::new_unchecked(*self.decode.func()) }
     }
 }
 

@@ -5,6 +5,8 @@ use std::pin::pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use super::Writers;
+
 /// The most bounds that a histogram has.
 const MAX_BOUNDS: usize = 20;
 
@@ -154,26 +156,27 @@ impl Histogram {
 
     /// Observes the time since `start`. Returns the end of that time: the clock is read once where the next time
     /// starts.
-    pub(crate) fn observe_since(&self, start: Stopwatch) -> Stopwatch {
+    pub(crate) fn observe_since(&self, start: Stopwatch, writers: Writers) -> Stopwatch {
         let end = Stopwatch::start();
-        self.observe_between(start, end);
+        self.observe_between(start, end, writers);
         end
     }
 
-    pub(crate) fn observe_between(&self, start: Stopwatch, end: Stopwatch) {
+    pub(crate) fn observe_between(&self, start: Stopwatch, end: Stopwatch, writers: Writers) {
         if let (Some(start), Some(end)) = (start.0, end.0) {
-            self.observe_time(end.duration_since(start));
+            self.observe_time(end.duration_since(start), writers);
         }
     }
 
-    pub(crate) fn observe_time(&self, time: Duration) {
-        self.observe(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX));
+    fn observe_time(&self, time: Duration, writers: Writers) {
+        let nanoseconds = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+        self.observe(nanoseconds, writers);
     }
 
     /// Observes a number, in nanoseconds or units.
-    pub(crate) fn observe(&self, number: u64) {
-        self.buckets[self.kind.index_of(number)].fetch_add(1, Ordering::Relaxed);
-        self.sum.fetch_add(number, Ordering::Relaxed);
+    pub(crate) fn observe(&self, number: u64, writers: Writers) {
+        writers.add(&self.buckets[self.kind.index_of(number)], 1);
+        writers.add(&self.sum, number);
     }
 
     pub(crate) fn observations(&self) -> Observations {
@@ -229,6 +232,7 @@ mod tests {
     use tokio::task::yield_now;
 
     use super::{Histogram, LATENCY_BUCKETS, MAX_BOUNDS, SIZE_BUCKETS, Stopwatch};
+    use crate::metrics::Writers;
 
     #[cfg(feature = "admin")]
     #[tokio::test]
@@ -265,9 +269,9 @@ mod tests {
     #[test]
     fn observation_is_in_bucket_of_next_bound() {
         let (one, other) = (Histogram::of_seconds(), Histogram::of_seconds());
-        one.observe_time(Duration::from_micros(5));
-        one.observe_time(Duration::from_nanos(5_001));
-        other.observe_time(Duration::from_secs(31));
+        one.observe_time(Duration::from_micros(5), Writers::One);
+        one.observe_time(Duration::from_nanos(5_001), Writers::Many);
+        other.observe_time(Duration::from_secs(31), Writers::One);
         let total = Histogram::total([&one, &other]);
         assert_eq!(total.count(), 3);
         assert_eq!(total.buckets[..2], [(5e-6, 1), (1e-5, 1)]);
@@ -278,8 +282,8 @@ mod tests {
     #[test]
     fn sizes_are_counted_in_units() {
         let sizes = Histogram::of_sizes();
-        sizes.observe(1024);
-        sizes.observe(1);
+        sizes.observe(1024, Writers::One);
+        sizes.observe(1, Writers::One);
         let sizes = sizes.observations();
         assert_eq!(
             (sizes.buckets[0], sizes.buckets[10]),

@@ -1,7 +1,7 @@
 //! The numbers that a server and its sink keep for operators.
 //!
 //! They are plain counters and histograms, updated without locks; a number that changes with each put has a
-//! shard for each thread. Other files encode them. Numbers that are kept elsewhere anyway, such as the
+//! shard for each thread, which adds to it by a load and a store. Other files encode them. Numbers that are kept elsewhere anyway, such as the
 //! permits in use, are read there when they are asked for.
 
 pub(crate) mod histogram;
@@ -12,7 +12,29 @@ pub(crate) mod sink_metrics;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// A number that only grows. For events that are rarer than puts: all threads share it.
+/// How many threads add to a number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Writers {
+    One,
+    Many,
+}
+
+impl Writers {
+    /// Adds to a number. One thread needs no atomic addition, which takes ten times as long.
+    fn add(self, number: &AtomicU64, addend: u64) {
+        match self {
+            Self::One => {
+                let sum = number.load(Ordering::Relaxed).wrapping_add(addend);
+                number.store(sum, Ordering::Relaxed);
+            }
+            Self::Many => {
+                number.fetch_add(addend, Ordering::Relaxed);
+            }
+        }
+    }
+}
+
+/// A number that only grows.
 #[derive(Debug, Default)]
 pub(crate) struct Counter(AtomicU64);
 
@@ -21,8 +43,13 @@ impl Counter {
         self.add(1);
     }
 
+    /// Adds from any thread, which is for events that are rarer than puts.
     pub(crate) fn add(&self, number: u64) {
-        self.0.fetch_add(number, Ordering::Relaxed);
+        self.add_of(Writers::Many, number);
+    }
+
+    fn add_of(&self, writers: Writers, number: u64) {
+        writers.add(&self.0, number);
     }
 
     pub(crate) fn get(&self) -> u64 {

@@ -2,16 +2,16 @@
 
 use std::sync::Arc;
 
-use super::Counter;
-use super::histogram::{Histogram, Observations};
+use super::histogram::{Histogram, Observations, Stopwatch};
 use super::instances::InstanceCounts;
 use super::recent_events::RecentEvents;
-use crate::util::thread_number::{own_shard, shards};
+use super::{Counter, Writers};
+use crate::util::thread_number::Shards;
 
 /// The numbers of a server.
 #[derive(Debug)]
 pub(crate) struct ServerMetrics {
-    shards: Box<[Shard]>,
+    shards: Shards<Shard>,
     pub(crate) instances: Arc<InstanceCounts>,
     pub(crate) recent_events: RecentEvents,
     /// Connections that were closed at once: their address has too many, or the server is closing.
@@ -26,7 +26,7 @@ pub(crate) struct ServerMetrics {
     pub(crate) handshakes_failed: Counter,
 }
 
-/// The numbers that change with each request or connection. There are enough shards that threads which run at the same time do not wait for one cache line.
+/// The numbers that change with each request or connection.
 #[derive(Debug)]
 #[repr(align(128))]
 pub(crate) struct Shard {
@@ -45,10 +45,17 @@ pub(crate) struct Shard {
     pub(crate) sink_time: Histogram,
 }
 
+/// The shard of a thread, to add to its numbers.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct OwnShard<'a> {
+    shard: &'a Shard,
+    writers: Writers,
+}
+
 impl Default for ServerMetrics {
     fn default() -> Self {
         Self {
-            shards: shards(Shard::new),
+            shards: Shards::new(Shard::new),
             instances: Arc::default(),
             recent_events: RecentEvents::default(),
             connections_refused: Counter::default(),
@@ -75,9 +82,11 @@ impl Shard {
 }
 
 impl ServerMetrics {
-    /// The shard of this thread, to change its numbers.
-    pub(crate) fn shard(&self) -> &Shard {
-        own_shard(&self.shards)
+    /// The shard of this thread.
+    pub(crate) fn shard(&self) -> OwnShard<'_> {
+        let (shard, is_own) = self.shards.own();
+        let writers = if is_own { Writers::One } else { Writers::Many };
+        OwnShard { shard, writers }
     }
 
     /// A counter of all shards together.
@@ -88,5 +97,43 @@ impl ServerMetrics {
     /// A histogram of all shards together.
     pub(crate) fn observations(&self, histogram: impl Fn(&Shard) -> &Histogram) -> Observations {
         Histogram::total(self.shards.iter().map(histogram))
+    }
+}
+
+impl OwnShard<'_> {
+    /// Counts a put that was stored.
+    pub(crate) fn count_stored(self) {
+        self.shard.stored.add_of(self.writers, 1);
+    }
+
+    /// Counts bytes of a body that were received.
+    pub(crate) fn count_body_bytes(self, bytes: u64) {
+        self.shard.body_bytes.add_of(self.writers, bytes);
+    }
+
+    /// Counts a connection that was accepted.
+    pub(crate) fn count_connection_opened(self) {
+        self.shard.connections_opened.add_of(self.writers, 1);
+    }
+
+    /// Counts a connection that has ended.
+    pub(crate) fn count_connection_ended(self) {
+        self.shard.connections_ended.add_of(self.writers, 1);
+    }
+
+    /// Observes the time of a request.
+    pub(crate) fn observe_request(self, start: Stopwatch, end: Stopwatch) {
+        let time = &self.shard.request_time;
+        time.observe_between(start, end, self.writers);
+    }
+
+    /// Observes the time of the guest, which ends now. Returns that end.
+    pub(crate) fn observe_guest(self, start: Stopwatch) -> Stopwatch {
+        self.shard.guest_time.observe_since(start, self.writers)
+    }
+
+    /// Observes the time of the sink, which ends now. Returns that end.
+    pub(crate) fn observe_sink(self, start: Stopwatch) -> Stopwatch {
+        self.shard.sink_time.observe_since(start, self.writers)
     }
 }

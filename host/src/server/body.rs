@@ -16,7 +16,6 @@ use wasmtime_wasi_http::Error as BodyError;
 
 use crate::server::body_quota::BodyLimits;
 use crate::server::body_reader::{BodyReader, ReadError};
-use crate::server::connection_state::OpenBody;
 use crate::server::context::ConnectionContext;
 use crate::server::frame_coalescer::FrameCoalescer;
 use crate::server::request_body::RequestBody;
@@ -57,6 +56,11 @@ impl BodyReservation {
             has_ended: AtomicBool::new(false),
             is_read: AtomicBool::new(false),
         })
+    }
+
+    /// The context of the connection.
+    pub(crate) fn context(&self) -> &ConnectionContext {
+        &self.context
     }
 
     /// The bytes that were received.
@@ -107,7 +111,7 @@ impl Drop for BodyReservation {
         let bytes = *self.bytes.get_mut();
         let server = &self.context.server;
         server.body_quota.release(bytes);
-        server.metrics.shard().body_bytes.add(bytes);
+        server.metrics.shard().count_body_bytes(bytes);
     }
 }
 
@@ -128,9 +132,9 @@ impl LimitedBody {
         limits: BodyLimits,
         reservation: Arc<BodyReservation>,
     ) -> Self {
-        let open = OpenBody::new(&reservation.context.state);
+        let state = &reservation.context.state;
         Self {
-            reader: Some(BodyReader::new(incoming, open, limits)),
+            reader: Some(BodyReader::new(incoming, state, limits)),
             remaining: limits.bytes,
             has_trailers: false,
             reservation,
@@ -138,11 +142,16 @@ impl LimitedBody {
         }
     }
 
-    /// Takes what has not been read, with small chunks coalesced: for a recipient to which each frame is expensive.
+    /// Takes what has not been read, with small chunks coalesced: for a recipient to which each frame is expensive, and
+    /// which may read on after its response.
     pub(crate) fn take_coalesced(&mut self) -> Self {
-        let is_chunked = self.reader.as_ref().is_some_and(BodyReader::is_chunked);
+        let mut reader = self.reader.take();
+        if let Some(reader) = &mut reader {
+            reader.keep_busy(&self.reservation.context.state);
+        }
+        let is_chunked = reader.as_ref().is_some_and(BodyReader::is_chunked);
         Self {
-            reader: self.reader.take(),
+            reader,
             remaining: self.remaining,
             has_trailers: self.has_trailers,
             reservation: Arc::clone(&self.reservation),
@@ -228,7 +237,8 @@ impl LimitedBody {
         let Some(reader) = &mut self.reader else {
             return Poll::Ready(None);
         };
-        Poll::Ready(match ready!(reader.poll_frame(context)) {
+        let state = &self.reservation.context.state;
+        Poll::Ready(match ready!(reader.poll_frame(state, context)) {
             Some(Ok(frame)) => {
                 self.has_trailers |= frame.is_trailers();
                 // After the announced length, or trailers, no further frame is awaited.
@@ -291,7 +301,7 @@ impl Drop for LimitedBody {
         if let Some(reader) = self.reader.take()
             && !reader.is_end_stream()
         {
-            reader.drain();
+            reader.drain(&self.reservation.context.state);
         }
     }
 }

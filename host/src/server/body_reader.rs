@@ -4,6 +4,7 @@
 
 use std::future::poll_fn;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -15,7 +16,7 @@ use tokio::time::{Instant, Sleep, sleep_until};
 use wasmtime_wasi_http::Error as BodyError;
 
 use crate::server::body_quota::BodyLimits;
-use crate::server::connection_state::OpenBody;
+use crate::server::connection_state::{ConnectionState, OpenBody};
 use crate::server::request_body::RequestBody;
 
 /// The interval over which the rate of a body is averaged: lost packets are retransmitted within it.
@@ -37,7 +38,8 @@ const DRAIN_BYTES: u64 = 64 * 1024 * 1024;
 /// Reads a body that has not ended.
 pub(crate) struct BodyReader {
     incoming: RequestBody,
-    open: OpenBody,
+    /// `None` while the request is in service, which keeps its connection busy.
+    open: Option<OpenBody>,
     limits: BodyLimits,
     /// The bytes of data that were read.
     data: u64,
@@ -73,16 +75,21 @@ struct ReadDeadline {
 }
 
 impl BodyReader {
-    pub(crate) fn new(incoming: RequestBody, open: OpenBody, limits: BodyLimits) -> Self {
-        let received_before = open.state().received();
+    /// A reader of a body on the connection with this `state`, which is that of every call.
+    pub(crate) fn new(incoming: RequestBody, state: &ConnectionState, limits: BodyLimits) -> Self {
         Self {
             incoming,
-            open,
+            open: None,
             limits,
             data: 0,
-            received_before,
+            received_before: state.received(),
             deadline: None,
         }
+    }
+
+    /// Keeps the connection busy until this is dropped, also after the response.
+    pub(crate) fn keep_busy(&mut self, state: &Arc<ConnectionState>) {
+        self.open.get_or_insert_with(|| OpenBody::new(state));
     }
 
     pub(crate) fn is_chunked(&self) -> bool {
@@ -100,6 +107,7 @@ impl BodyReader {
 
     pub(crate) fn poll_frame(
         &mut self,
+        state: &ConnectionState,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, ReadError>>> {
         if let Poll::Ready(frame) = Pin::new(&mut self.incoming).poll_frame(context) {
@@ -114,8 +122,8 @@ impl BodyReader {
         }
         if self.is_chunked() {
             let most = self.max_received();
-            self.open.state().wake_body_beyond(most, context);
-            if self.open.state().received() > most {
+            state.wake_body_beyond(most, context);
+            if state.received() > most {
                 return Poll::Ready(Some(Err(ReadError::Framing)));
             }
         }
@@ -137,15 +145,16 @@ impl BodyReader {
 
     /// Reads and discards the rest for as long as the time-out allows, and up to [`DRAIN_BYTES`], so that a client or
     /// a proxy that reads only after it has sent everything gets its response.
-    pub(crate) fn drain(mut self) {
+    pub(crate) fn drain(mut self, state: &Arc<ConnectionState>) {
         if let Ok(runtime) = Handle::try_current() {
-            let tasks = self.open.state().tasks().clone();
+            self.keep_busy(state);
+            let (state, tasks) = (Arc::clone(state), state.tasks().clone());
             let drained = async move {
                 let end = self.data.saturating_add(DRAIN_BYTES);
                 // hyper may announce the end of a body only with the next request.
                 while self.data < end
                     && !self.is_end_stream()
-                    && let Some(Ok(_)) = poll_fn(|context| self.poll_frame(context)).await
+                    && let Some(Ok(_)) = poll_fn(|context| self.poll_frame(&state, context)).await
                 {
                 }
             };
@@ -235,7 +244,7 @@ mod tests {
 
     use super::{BodyReader, GRACE_PERIOD, RATE_INTERVAL, ReadDeadline};
     use crate::server::body_quota::BodyLimits;
-    use crate::server::connection_state::{ConnectionState, OpenBody};
+    use crate::server::connection_state::ConnectionState;
     use crate::server::request_body::RequestBody;
 
     const LIMITS: BodyLimits = BodyLimits {
@@ -256,7 +265,7 @@ mod tests {
         let (near, mut far) = duplex(1024);
         let service = service_fn(|request| {
             let body = RequestBody::Hyper(Request::into_body(request));
-            BodyReader::new(body, OpenBody::new(&state), limits).drain();
+            BodyReader::new(body, &state, limits).drain(&state);
             ready(Ok::<_, Infallible>(Response::new(Empty::<Bytes>::new())))
         });
         let connection = http1::Builder::new().serve_connection(TokioIo::new(near), service);

@@ -23,7 +23,7 @@ pub(crate) struct ConnectionState {
     /// Written by the connection's task only, so no addition is lost.
     requests_started: AtomicUsize,
     requests_ended: AtomicUsize,
-    /// Bodies that have not been read to the end, also after the response to their request.
+    /// Bodies that may be read after the response to their request, and have not been read to the end.
     open_bodies: AtomicUsize,
     /// Responses that a guest still writes.
     open_responses: AtomicUsize,
@@ -265,10 +265,6 @@ impl OpenBody {
     pub(crate) fn new(state: &Arc<ConnectionState>) -> Self {
         state.open_bodies.fetch_add(1, Ordering::Relaxed);
         Self(Arc::clone(state))
-    }
-
-    pub(crate) fn state(&self) -> &ConnectionState {
-        &self.0
     }
 }
 

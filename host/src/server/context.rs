@@ -5,7 +5,7 @@
 
 use std::hash::RandomState;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -71,6 +71,8 @@ pub(crate) struct ConnectionContext {
     id_keys: RandomState,
     /// Locked by the requests of this connection only, which come one at a time.
     request: Mutex<CurrentRequest>,
+    /// Whether `request` may have any data, so that most requests need not lock it.
+    has_request_data: AtomicBool,
 }
 
 /// The other end of a connection; nothing for one that was accepted elsewhere.
@@ -97,13 +99,18 @@ impl ConnectionContext {
     pub(crate) fn begin_request(&self, headers: &HeaderMap, fields: PresentFields) {
         let proxies = self.server.proxies.as_ref();
         let has_trace_id = fields.traceparent;
-        *self.request() = CurrentRequest {
+        let has_data = has_trace_id || proxies.is_some();
+        if !has_data && !self.has_request_data.load(Ordering::Relaxed) {
+            return;
+        }
+        *self.request_mut() = CurrentRequest {
             trace_id: has_trace_id
                 .then(|| RequestId::from_traceparent(headers))
                 .flatten(),
             forwarded_for: proxies.and_then(|proxies| proxies.client_ip(self.origin(), headers)),
             client: None,
         };
+        self.has_request_data.store(has_data, Ordering::Relaxed);
     }
 
     /// Sets the client by the header of the PROXY protocol.
@@ -145,13 +152,13 @@ impl ConnectionContext {
 
     /// Sets who sent the current request.
     pub(crate) fn set_client(&self, client: Identity) {
-        self.request().client = Some(client);
+        self.request_mut().client = Some(client);
     }
 
     /// Sets the id of the current request, whose trace is recorded.
     #[cfg(feature = "otlp")]
     pub(crate) fn set_trace_id(&self, id: RequestId) {
-        self.request().trace_id = Some(id);
+        self.request_mut().trace_id = Some(id);
     }
 
     /// The current request, for the log. Its client is known if the authorizer has authenticated it.
@@ -192,6 +199,12 @@ impl ConnectionContext {
     pub(crate) fn request_id(&self) -> RequestId {
         let made = || RequestId::of_request(&self.id_keys, self.state.requests_started());
         self.request().trace_id.unwrap_or_else(made)
+    }
+
+    /// The data of the current request, to change it.
+    fn request_mut(&self) -> MutexGuard<'_, CurrentRequest> {
+        self.has_request_data.store(true, Ordering::Relaxed);
+        self.request()
     }
 
     /// Each change leaves the value consistent, so a poisoned lock is still good.
@@ -240,6 +253,7 @@ impl ServerContext {
             is_tls,
             id_keys: RandomState::new(),
             request: Mutex::default(),
+            has_request_data: AtomicBool::new(false),
         })
     }
 

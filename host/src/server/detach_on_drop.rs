@@ -2,8 +2,8 @@
 //!
 //! It needs a task of its own only once it is dropped.
 
+use std::borrow::Borrow;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use tokio::runtime::Handle;
@@ -12,26 +12,23 @@ use tracing::Instrument as _;
 use crate::server::connection_state::ConnectionState;
 
 /// A future. Dropped before it is ready, it is spawned on the runtime.
-pub(crate) struct DetachOnDrop<T: 'static> {
+pub(crate) struct DetachOnDrop<T: 'static, S: Borrow<ConnectionState>> {
     /// `None` once it is ready.
     future: Option<Pin<Box<dyn Future<Output = T> + Send>>>,
-    state: Arc<ConnectionState>,
+    state: S,
 }
 
-impl<T> DetachOnDrop<T> {
+impl<T, S: Borrow<ConnectionState>> DetachOnDrop<T, S> {
     /// If it is spawned, it is one of the tasks of the server of `state`.
-    pub(crate) fn new(
-        future: Pin<Box<dyn Future<Output = T> + Send>>,
-        state: &Arc<ConnectionState>,
-    ) -> Self {
+    pub(crate) fn new(future: Pin<Box<dyn Future<Output = T> + Send>>, state: S) -> Self {
         Self {
             future: Some(future),
-            state: Arc::clone(state),
+            state,
         }
     }
 }
 
-impl<T> Future for DetachOnDrop<T> {
+impl<T, S: Borrow<ConnectionState> + Unpin> Future for DetachOnDrop<T, S> {
     type Output = T;
 
     /// Pending for ever once it has been ready.
@@ -45,14 +42,14 @@ impl<T> Future for DetachOnDrop<T> {
     }
 }
 
-impl<T> Drop for DetachOnDrop<T> {
+impl<T, S: Borrow<ConnectionState>> Drop for DetachOnDrop<T, S> {
     fn drop(&mut self) {
         // A connection is dropped by its runtime, or at the end of that runtime.
         if let Some(future) = self.future.take()
             && let Ok(runtime) = Handle::try_current()
         {
             let future = async { drop(future.await) }.in_current_span();
-            self.state.tasks().spawn_on(future, &runtime);
+            self.state.borrow().tasks().spawn_on(future, &runtime);
         }
     }
 }

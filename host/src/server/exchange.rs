@@ -80,7 +80,7 @@ impl<'a> Exchange<'a> {
         let refusals = &context.server.refusals;
         refusals.count_response(response, || context.request_info());
         let metrics = context.server.metrics.shard();
-        metrics.request_time.observe_between(self.start, end);
+        metrics.observe_request(self.start, end);
         if let Some(entry) = self.entry {
             entry.end(response.status().as_u16());
         }

@@ -50,6 +50,7 @@ mod watched_source;
 
 mod access_entry;
 mod exchange;
+mod put;
 mod put_service;
 mod service;
 

@@ -21,6 +21,14 @@ use crate::util::request_id::RequestId;
 /// A response with a body of the host, or one that a guest writes.
 pub(crate) type Response = hyper::Response<Either<Full<Bytes>, HyperOutgoingBody>>;
 
+/// The response to a request, as it is passed from the work on the request to its end.
+pub(crate) enum PendingResponse {
+    /// The one to each put that was stored.
+    Stored,
+    /// Boxed, since it is rare and is moved several times.
+    Other(Box<Response>),
+}
+
 /// Why the response of a guest is invalid.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum InvalidResponse {
@@ -28,6 +36,12 @@ pub(crate) enum InvalidResponse {
     Status(u16),
     #[error("the field {0:?} is malformed, or must not be set by a guest")]
     Field(String),
+}
+
+impl From<Response> for PendingResponse {
+    fn from(response: Response) -> Self {
+        Self::Other(Box::new(response))
+    }
 }
 
 /// The response of the host to the request `id` with this `outcome`, which equals the one that a guest would make.

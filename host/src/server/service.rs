@@ -9,7 +9,6 @@ use std::time::Instant;
 
 use alldata_peer_protocol::content_coding;
 use alldata_peer_protocol::outcome::{InvalidRequest, Outcome};
-use bytes::Bytes;
 use hyper::body::Body as _;
 use hyper::header::{AUTHORIZATION, CONTENT_ENCODING, HeaderValue};
 use hyper::http::request::Parts;
@@ -17,28 +16,26 @@ use hyper::{Method, Request, StatusCode};
 use tracing::Instrument as _;
 
 use crate::component::loaded_component::EntryPoint;
-use crate::component::pool::Permit;
-use crate::component::protocol::ProtocolPre;
-use crate::component::put_sink::protocol;
 use crate::metrics::histogram::Stopwatch;
 use crate::server::auth::{RequestHead, Unauthorized};
-use crate::server::body::{BodyReservation, LimitExceeded, LimitedBody};
+use crate::server::body::{LimitExceeded, LimitedBody};
 use crate::server::context::ConnectionContext;
 use crate::server::detach_on_drop::DetachOnDrop;
 use crate::server::exchange::Exchange;
 use crate::server::framing;
 use crate::server::message_scanner::Defect;
 use crate::server::present_fields::PresentFields;
+use crate::server::put::{guest_response, put};
 use crate::server::request_body::RequestBody;
 use crate::server::response::{
-    Response, acquire_outcome, into_response, limit_outcome, respond, respond_to_exceeded,
+    PendingResponse, Response, limit_outcome, respond, respond_to_exceeded,
 };
 use crate::server::shutdown::{Phase, Shutdown};
 use crate::server::spans;
 use crate::server::wasi_http::WasiHttpCall;
+use crate::sink::BUSY_RETRY_SECONDS;
 use crate::sink::reason::Reason;
 use crate::sink::refusal::Refusal;
-use crate::sink::{BUSY_RETRY_SECONDS, PutContext, PutError};
 use crate::util::identity::Identity;
 
 /// Responds to the requests of one connection.
@@ -59,7 +56,7 @@ impl PeerService {
         let exchange = Exchange::begin(context, head, &body, fields, invalid.is_some(), start);
         let mut body = exchange.limited_body(body);
         let invalid = invalid.as_ref();
-        let (mut response, end) = if span.is_disabled() {
+        let (response, end) = if span.is_disabled() {
             // Not a variable for both branches: the future would be copied from there.
             self.respond(head, &mut body, invalid, &exchange).await
         } else {
@@ -69,6 +66,7 @@ impl PeerService {
         };
         // Drains the unread rest before the exchange ends.
         drop(body);
+        let mut response = self.complete(response);
         spans::record_response(&span, &response);
         let end = exchange.end(&mut response, end);
         (response, end)
@@ -96,7 +94,7 @@ impl PeerService {
         let mut body = exchange.limited_body(body);
         let responding = self.respond(&mut head, &mut body, invalid.as_ref(), &exchange);
         let responding = shutdown.run_until(Phase::Aborting, responding.instrument(span.clone()));
-        let (mut response, end) = responding.await.unwrap_or_else(|| {
+        let (response, end) = responding.await.unwrap_or_else(|| {
             let outcome = match context.server.entry_point {
                 EntryPoint::Protocol(_) if !reservation.is_read() => Outcome::Unavailable {
                     retry_after_seconds: BUSY_RETRY_SECONDS,
@@ -104,10 +102,12 @@ impl PeerService {
                 // The put goes on.
                 EntryPoint::Protocol(_) | EntryPoint::WasiHttp(_) => Outcome::Unknown,
             };
-            (respond(&outcome, context.request_id()), Stopwatch::start())
+            let response = respond(&outcome, context.request_id());
+            (response.into(), Stopwatch::start())
         });
         // Drains the unread rest before the exchange ends.
         drop(body);
+        let mut response = self.complete(response);
         spans::record_response(&span, &response);
         exchange.end(&mut response, end);
         response
@@ -134,7 +134,7 @@ impl PeerService {
         body: &mut LimitedBody,
         invalid: Option<&Outcome>,
         exchange: &Exchange<'_>,
-    ) -> (Response, Stopwatch) {
+    ) -> (PendingResponse, Stopwatch) {
         let reservation = &exchange.reservation;
         let limits = self.0.server.body_limits;
         let valid = invalid.map_or(Ok(()), |outcome| Err(outcome.clone()));
@@ -148,7 +148,21 @@ impl PeerService {
             (None, Ok(response_and_end)) => return response_and_end,
             (None, Err(outcome)) => respond(&outcome, self.0.request_id()),
         };
-        (response, Stopwatch::start())
+        (response.into(), Stopwatch::start())
+    }
+
+    /// The response to send.
+    fn complete(&self, response: PendingResponse) -> Response {
+        let Self(context) = self;
+        match response {
+            PendingResponse::Stored => {
+                let stored = context.server.entry_point.stored_response();
+                let response = stored.ok_or(Outcome::Failed);
+                let response = response.and_then(|stored| guest_response(stored.clone(), context));
+                response.unwrap_or_else(|outcome| respond(&outcome, context.request_id()))
+            }
+            PendingResponse::Other(response) => *response,
+        }
     }
 
     /// Asks the authorizer, if there is one, and records who sent the request.
@@ -181,7 +195,7 @@ impl PeerService {
         head: &mut Parts,
         body: &mut LimitedBody,
         exchange: &Exchange<'_>,
-    ) -> Result<(Response, Stopwatch), Outcome> {
+    ) -> Result<(PendingResponse, Stopwatch), Outcome> {
         let Self(context) = self;
         let reservation = &exchange.reservation;
         let announced = body.size_hint().lower();
@@ -212,9 +226,8 @@ impl PeerService {
                 };
                 let body = start.exclude_wait(body.collect()).await;
                 let body = body.map_err(|_ended_early| Outcome::IncompleteBody)?;
-                let (shared, reservation) = (Arc::clone(context), Arc::clone(reservation));
-                let put = Box::pin(put(shared, body, put_context, reservation, start));
-                DetachOnDrop::new(put, &context.state).await
+                let put = Box::pin(put(Arc::clone(reservation), body, put_context, start));
+                DetachOnDrop::new(put, &*context.state).await
             }
             EntryPoint::WasiHttp(_) => {
                 if context.server.authorizer.is_some() {
@@ -228,7 +241,7 @@ impl PeerService {
                 let mut response = Box::pin(call).await?;
                 let status = response.status();
                 if is_post && status == StatusCode::CREATED {
-                    context.server.metrics.shard().stored.increment();
+                    context.server.metrics.shard().count_stored();
                 } else if status.is_success() {
                     // Such as the response to a GET, whose path a component may serve.
                     let other = Refusal {
@@ -237,95 +250,8 @@ impl PeerService {
                     };
                     response.extensions_mut().insert(other);
                 }
-                Ok((response, Stopwatch::start()))
+                Ok((response.into(), Stopwatch::start()))
             }
         }
     }
-}
-
-/// Has a guest decode the body, puts the event, and, if that failed, has a guest make the response. No
-/// instance is held while the sink works. The body counts towards the quota until the end, since the event
-/// is a part of it. `start` is the end of the work before it. Returns the response and the end of the work on it.
-async fn put(
-    context: Arc<ConnectionContext>,
-    body: Bytes,
-    put_context: Option<Box<PutContext>>,
-    _reservation: Arc<BodyReservation>,
-    start: Stopwatch,
-) -> Result<(Response, Stopwatch), Outcome> {
-    let EntryPoint::Protocol(pool) = &context.server.entry_point else {
-        unreachable!("the caller has matched it");
-    };
-    let metrics = &context.server.metrics;
-    let pooled = pool.acquire().await;
-    let mut pooled = pooled.map_err(|error| acquire_outcome(error, context.request_id()))?;
-    let decoded = spans::guest(pooled.instance_mut().decode(body)).await;
-    let decoded_at = metrics.shard().guest_time.observe_since(start);
-    let decoded = decoded.map_err(|error| trap_outcome(&error, &context))?;
-    let permit = pooled.release();
-    let (response, end, refusal) = match decoded {
-        Err(response) => {
-            let refusal = Refusal::from_response(response.status, &response.body);
-            (response, decoded_at, Some(Box::new(refusal)))
-        }
-        Ok(put) => {
-            let id = || context.request_id();
-            let putting = context
-                .dispatcher
-                .put(put.key, put.event, put_context, id, decoded_at);
-            match putting.await {
-                Ok(end) => {
-                    metrics.shard().stored.increment();
-                    (put.stored_response, end, None)
-                }
-                // Boxed, since its size would be part of every put's future.
-                Err(refused) => {
-                    let response = error_response(permit, refused.error, &context);
-                    let response = Box::pin(response).await?;
-                    (response, Stopwatch::start(), Some(refused.refusal))
-                }
-            }
-        }
-    };
-    let response = into_response(response, || context.request_id());
-    let mut response = response.map_err(|error| {
-        let request_id = context.request_id();
-        tracing::error!(%request_id, %error, "the guest returned an invalid response");
-        Outcome::Failed
-    })?;
-    if let Some(refusal) = refusal {
-        // Counted here, since a client that has closed its connection gets no response.
-        let refusals = &context.server.refusals;
-        refusals.count_early(*refusal, &mut response, || context.request_info());
-    }
-    Ok((response, end))
-}
-
-async fn error_response(
-    permit: Permit<'_, ProtocolPre>,
-    error: PutError,
-    context: &ConnectionContext,
-) -> Result<protocol::Response, Outcome> {
-    let mut pooled = permit.acquire().await.map_err(|error| {
-        acquire_outcome(error, context.request_id());
-        // Without a guest the client does not learn whether the event is stored.
-        Outcome::Failed
-    })?;
-    let response = pooled
-        .instance_mut()
-        .error_response(error)
-        .await
-        .map_err(|error| trap_outcome(&error, context))?;
-    pooled.release();
-    Ok(response)
-}
-
-fn trap_outcome(error: &wasmtime::Error, context: &ConnectionContext) -> Outcome {
-    context.server.metrics.instances.trapped.increment();
-    tracing::error!(
-        request_id = %context.request_id(),
-        error = format!("{error:#}"),
-        "the guest trapped"
-    );
-    Outcome::Failed
 }

@@ -34,14 +34,14 @@ pub(crate) struct OpenConnection<'a>(&'a ServerMetrics);
 
 impl<'a> OpenConnection<'a> {
     pub(crate) fn new(metrics: &'a ServerMetrics) -> Self {
-        metrics.shard().connections_opened.increment();
+        metrics.shard().count_connection_opened();
         Self(metrics)
     }
 }
 
 impl Drop for OpenConnection<'_> {
     fn drop(&mut self) {
-        self.0.shard().connections_ended.increment();
+        self.0.shard().count_connection_ended();
     }
 }
 

@@ -15,7 +15,7 @@ use crate::component::loaded_component::EntryPoint;
 use crate::component::put_sink::{CurrentPut, RefusalSlot};
 use crate::metrics::histogram::Stopwatch;
 use crate::server::body::{BodyReservation, LimitedBody};
-use crate::server::connection_state::OpenResponse;
+use crate::server::connection_state::{ConnectionState, OpenResponse};
 use crate::server::context::ConnectionContext;
 use crate::server::detach_on_drop::DetachOnDrop;
 use crate::server::problem_id;
@@ -27,7 +27,7 @@ use crate::util::request_id::RequestId;
 ///
 /// The guest may still run when the response is ready, and then continues.
 pub(crate) struct WasiHttpCall {
-    call: DetachOnDrop<CallEnd>,
+    call: DetachOnDrop<CallEnd, Arc<ConnectionState>>,
     outparam: oneshot::Receiver<OutparamResult>,
     /// The refusal of the put that the guest responds to.
     refusal: RefusalSlot,
@@ -68,7 +68,7 @@ impl WasiHttpCall {
             refusal.clone(),
         );
         Self {
-            call: DetachOnDrop::new(Box::pin(call), &context.state),
+            call: DetachOnDrop::new(Box::pin(call), Arc::clone(&context.state)),
             outparam,
             refusal,
             end: None,
@@ -138,7 +138,7 @@ async fn call(
             }
         },
     };
-    metrics.shard().guest_time.observe_since(start);
+    metrics.shard().observe_guest(start);
     match handled {
         Ok(()) => {
             pooled.release();

@@ -3,10 +3,12 @@
 
 use std::panic::AssertUnwindSafe;
 use std::pin::pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
+use crossbeam_utils::atomic::AtomicCell;
 use futures_util::FutureExt as _;
+use tokio::time::Instant;
 use tracing::field::display;
 
 use crate::metrics::histogram::Stopwatch;
@@ -49,8 +51,8 @@ pub(crate) struct SequentialDispatcher {
 /// Dispatches the puts of a connection, one at a time, through a shared reference.
 pub(crate) struct ConnectionDispatcher {
     dispatcher: SinkDispatcher,
-    /// `None` during a put. Boxed, since it is moved twice for each put.
-    idle: Mutex<Option<Box<SequentialDispatcher>>>,
+    /// `None` during a put. A pointer, so that the cell needs no lock.
+    idle: AtomicCell<Option<Box<SequentialDispatcher>>>,
 }
 
 impl SinkDispatcher {
@@ -125,9 +127,10 @@ impl SequentialDispatcher {
             let put = span.run(put);
             // Pinned here, so that `run` moves a pointer only.
             let put = pin!(AssertUnwindSafe(put).catch_unwind());
-            timeout.run(put).await
+            let start = || Instant::from_std(start.started_at());
+            timeout.run(start, put).await
         };
-        let end = dispatcher.metrics.shard().sink_time.observe_since(start);
+        let end = dispatcher.metrics.shard().observe_sink(start);
         let result = match result {
             Some(Ok(result)) => result,
             Some(Err(panic)) => Err(PutError::Failed(panic_message(&*panic))),
@@ -173,7 +176,7 @@ impl ConnectionDispatcher {
     pub(crate) fn new(dispatcher: SinkDispatcher) -> Self {
         Self {
             dispatcher,
-            idle: Mutex::new(None),
+            idle: AtomicCell::new(None),
         }
     }
 
@@ -186,17 +189,12 @@ impl ConnectionDispatcher {
         request_id: impl FnOnce() -> RequestId,
         start: Stopwatch,
     ) -> Result<Stopwatch, RefusedPut> {
-        let idle = self.idle().take();
+        let idle = self.idle.take();
         let mut sequential = idle.unwrap_or_else(|| Box::new(self.dispatcher.sequential()));
         let request_id = || Some(request_id());
         let result = sequential.put(key, event, context, request_id, start).await;
-        *self.idle() = Some(sequential);
+        self.idle.store(Some(sequential));
         result
-    }
-
-    /// The value is replaced as a whole, so a poisoned lock is still good.
-    fn idle(&self) -> MutexGuard<'_, Option<Box<SequentialDispatcher>>> {
-        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -14,6 +14,7 @@ use std::{fmt, io};
 use tokio::sync::oneshot;
 
 use crate::error::Error;
+use crate::metrics::Writers;
 use crate::metrics::histogram::Stopwatch;
 use crate::metrics::sink_metrics::{BatchMetrics, QueueMetrics, SinkMetrics};
 use crate::sink::reason::Reason;
@@ -313,7 +314,7 @@ fn run<W: Writer>(
         }
         queued.bytes.fetch_sub(bytes, Ordering::Relaxed);
         queued.puts.fetch_sub(records.len(), Ordering::Relaxed);
-        batches.puts.observe(records.len() as u64);
+        batches.puts.observe(records.len() as u64, Writers::One);
         let start = Stopwatch::start();
         // After a panic the results are unknown: the replies are dropped, and each put returns `Unknown`.
         let results = catch_unwind(AssertUnwindSafe(|| writer.write(&records)));
@@ -321,7 +322,7 @@ fn run<W: Writer>(
             tracing::error!(puts = records.len(), "the writer panicked");
             Vec::new()
         });
-        batches.time.observe_since(start);
+        batches.time.observe_since(start, Writers::One);
         let reason = writer.unavailable_reason();
         for ((reply, record), result) in replies.into_iter().zip(records).zip(results) {
             // The put may have been dropped; the record is written all the same.

@@ -13,6 +13,7 @@ use super::schema::digest;
 use super::write_error::{WriteError, is_busy};
 use super::writer_connection::WriterConnection;
 use crate::error::Error;
+use crate::metrics::Writers;
 use crate::metrics::histogram::{Histogram, Stopwatch};
 use crate::metrics::sink_metrics::StoreMetrics;
 use crate::sink::group_commit::{Closed, Record, Writer};
@@ -201,7 +202,7 @@ fn insert_all(
     };
     let start = Stopwatch::start();
     transaction.commit()?;
-    commit_time.observe_since(start);
+    commit_time.observe_since(start, Writers::One);
     Ok(found)
 }
 

@@ -24,6 +24,12 @@ impl<F> PollOnWake<F> {
     pub(crate) fn new(future: F) -> Self {
         Self { future, flag: None }
     }
+
+    /// The future, to change it: then it is polled the next time.
+    pub(crate) fn get_mut(&mut self) -> &mut F {
+        self.flag = None;
+        &mut self.future
+    }
 }
 
 impl<F: Future + Unpin> Future for PollOnWake<F> {

@@ -11,12 +11,13 @@ use std::time::Duration;
 use tokio::task::coop::unconstrained;
 use tokio::time::{Instant, Sleep, sleep_until};
 
+use crate::util::poll_on_wake::PollOnWake;
+
 /// Runs one future at a time, each with the same time-out.
-#[derive(Debug)]
 pub(crate) struct ReusableTimeout {
     after: Duration,
     /// Fires no later than the deadline of the current future.
-    timer: Option<Pin<Box<Sleep>>>,
+    timer: Option<PollOnWake<Pin<Box<Sleep>>>>,
 }
 
 impl ReusableTimeout {
@@ -24,28 +25,39 @@ impl ReusableTimeout {
         Self { after, timer: None }
     }
 
-    /// Runs `future`; `None` if it takes too long. The clock is not read for a future that is ready at once.
-    pub(crate) async fn run<F: Future>(&mut self, future: F) -> Option<F::Output> {
+    /// Runs `future`; `None` if it takes too long, counted from the time that `start` returns. That is not called for a
+    /// future that is ready at once.
+    pub(crate) async fn run<F: Future>(
+        &mut self,
+        start: impl FnOnce() -> Instant,
+        future: F,
+    ) -> Option<F::Output> {
         let Self { after, timer } = self;
         let mut future = pin!(future);
-        let mut deadline = None;
+        let (mut start, mut deadline) = (Some(start), None);
         poll_fn(|context| {
             if let Poll::Ready(output) = future.as_mut().poll(context) {
                 return Poll::Ready(Some(output));
             }
+            if let Some(start) = start.take() {
+                deadline = start().checked_add(*after);
+            }
             // A deadline that the clock cannot represent never comes.
-            let deadline = deadline.get_or_insert_with(|| Instant::now().checked_add(*after));
-            let Some(deadline) = *deadline else {
+            let Some(deadline) = deadline else {
                 return Poll::Pending;
             };
-            let timer = timer.get_or_insert_with(|| Box::pin(sleep_until(deadline)));
+            let timer = timer.get_or_insert_with(|| {
+                let timer = Box::pin(sleep_until(deadline));
+                // A connection is polled far more often than its timer fires.
+                PollOnWake::new(timer)
+            });
             loop {
                 // A future that uses up the cooperative budget must not keep the timer from firing.
-                ready!(Pin::new(&mut unconstrained(timer.as_mut())).poll(context));
+                ready!(Pin::new(&mut unconstrained(&mut *timer)).poll(context));
                 if Instant::now() >= deadline {
                     return Poll::Ready(None);
                 }
-                timer.as_mut().reset(deadline);
+                timer.get_mut().as_mut().reset(deadline);
             }
         })
         .await
@@ -67,10 +79,10 @@ mod tests {
     async fn timer_of_one_future_does_not_end_the_next_early() {
         let mut timeout = ReusableTimeout::new(AFTER);
         // Leaves a timer that fires 20 s from here.
-        let first = timeout.run(tokio::time::sleep(Duration::from_secs(10)));
+        let first = timeout.run(Instant::now, tokio::time::sleep(Duration::from_secs(10)));
         assert_eq!(first.await, Some(()));
         let began = Instant::now();
-        assert_eq!(timeout.run(pending::<()>()).await, None);
+        assert_eq!(timeout.run(Instant::now, pending::<()>()).await, None);
         assert_eq!(began.elapsed(), AFTER);
     }
 
@@ -83,7 +95,7 @@ mod tests {
                     tokio::task::consume_budget().await;
                 }
             };
-            timeout.run(busy).await
+            timeout.run(Instant::now, busy).await
         });
         tokio::task::yield_now().await;
         advance(AFTER).await;
@@ -94,17 +106,18 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn maximum_duration_never_ends_a_future() {
         let mut timeout = ReusableTimeout::new(Duration::MAX);
-        let long = timeout.run(tokio::time::sleep(1000 * AFTER));
+        let long = timeout.run(Instant::now, tokio::time::sleep(1000 * AFTER));
         assert_eq!(long.await, Some(()));
     }
 
     #[tokio::test(start_paused = true)]
     async fn timer_that_fired_between_futures_ends_none() {
         let mut timeout = ReusableTimeout::new(AFTER);
-        let first = timeout.run(tokio::time::sleep(Duration::from_secs(10)));
+        let first = timeout.run(Instant::now, tokio::time::sleep(Duration::from_secs(10)));
         assert_eq!(first.await, Some(()));
         advance(10 * AFTER).await;
-        let second = timeout.run(tokio::time::sleep(AFTER - Duration::from_secs(1)));
+        let second = tokio::time::sleep(AFTER - Duration::from_secs(1));
+        let second = timeout.run(Instant::now, second);
         assert_eq!(second.await, Some(()));
     }
 }
