@@ -196,3 +196,20 @@ fn trapped_guest_is_counted_with_its_instance() {
     let failed = "alldata_peer_requests_total{outcome=\"failed\",status=\"500\"}";
     assert_eq!(after.value(failed), 1.0);
 }
+
+#[test]
+fn durations_are_observed_from_registration_on() {
+    let (server, _puts) = Embedded::capturing();
+    server.put("key1", "1").assert_created();
+    let mut registry = Registry::default();
+    server.server.monitor().register(&mut registry);
+    server.put("key2", "1").assert_created();
+    let mut text = String::new();
+    prometheus_text::encode(&mut text, &registry).expect("is encoded");
+    let read = Scrape::parse(&text);
+    let stored = "alldata_peer_requests_total{outcome=\"stored\",status=\"201\"}";
+    assert_eq!(read.value(stored), 2.0);
+    for (name, count) in [REQUEST, GUEST, SINK] {
+        assert_eq!(read.value(&format!("alldata_peer_{name}")), count, "{name}");
+    }
+}

@@ -40,6 +40,8 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// A listener for operators: `/livez`, `/readyz`, `/metrics`, and a page at `/`.
 ///
 /// It can be made before the server, with a [`Monitor`] that is given to the server later. Dropped, it stops.
+///
+/// The durations of requests are observed from its start on, as after [`Monitor::register`].
 #[must_use = "a listener that is dropped stops"]
 pub struct AdminServer {
     address: SocketAddr,

@@ -18,7 +18,11 @@ use crate::server::{AccessLog, LineCounts, Monitor, Observed};
 impl Monitor {
     /// Registers all metrics of the server, whose names start with `alldata_peer_`. They are read at each scrape.
     /// Before the server has started there are only few of them.
+    ///
+    /// The durations of requests, guests and sinks are observed from the first call on: until somebody can read them,
+    /// no request reads the clock for them.
     pub fn register(&self, registry: &mut Registry) {
+        self.read_times();
         registry.register_collector(Box::new(ServerCollector(self.clone())));
     }
 }

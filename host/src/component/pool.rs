@@ -4,15 +4,16 @@
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use crossbeam_utils::atomic::AtomicCell;
 use wasmtime::PoolConcurrencyLimitError;
 
 use crate::component::cpu_time::{CpuTime, EpochTicker};
 use crate::metrics::instances::{InstanceCounts, LiveInstance};
 use crate::util::thread_number::Shards;
 
-/// How many idle instances each shard keeps when the pool is trimmed, so that the next requests need not
-/// wait for a new one.
-const MIN_IDLE_INSTANCES: usize = 2;
+/// How many idle instances each shard keeps when the pool is trimmed, besides the last one, so that the next requests
+/// need not wait for a new one.
+const MIN_IDLE_INSTANCES: usize = 1;
 
 /// Makes the instances of a component.
 pub(crate) trait InstanceFactory: Send + Sync + 'static {
@@ -54,9 +55,13 @@ struct SharedCounter(AtomicU32);
 /// Idle instances. There are enough shards that threads which run at the same time take
 /// different locks, on different cache lines.
 #[repr(align(128))]
-struct Shard<F: InstanceFactory>(Mutex<Idle<F>>);
+struct Shard<F: InstanceFactory> {
+    /// The one that was released last, which most requests take without a lock.
+    last: AtomicCell<Option<Box<CountedInstance<F>>>>,
+    others: Mutex<Idle<F>>,
+}
 
-/// The instances of a shard; the one that was released last is at the end.
+/// The instances of a shard that were released before the last one, the later ones at the end.
 struct Idle<F: InstanceFactory> {
     instances: Vec<Box<CountedInstance<F>>>,
     /// The smallest number of them since the shard was trimmed.
@@ -96,11 +101,12 @@ impl<F: InstanceFactory> InstancePool<F> {
         config: PoolConfig,
         counts: Arc<InstanceCounts>,
     ) -> Self {
-        let shard = || {
-            Shard(Mutex::new(Idle {
+        let shard = || Shard {
+            last: AtomicCell::new(None),
+            others: Mutex::new(Idle {
                 instances: Vec::new(),
                 low_water_mark: 0,
-            }))
+            }),
         };
         Self {
             factory,
@@ -204,7 +210,7 @@ impl<'a, F: InstanceFactory> PooledInstance<'a, F> {
         let Self { counted, permit } = self;
         if counted.reuses_left > 0 && F::is_reusable(&counted.instance) {
             let Permit(pool) = &permit;
-            pool.shard().lock().instances.push(counted);
+            pool.shard().push(counted);
         }
         permit
     }
@@ -213,10 +219,20 @@ impl<'a, F: InstanceFactory> PooledInstance<'a, F> {
 impl<F: InstanceFactory> Shard<F> {
     /// Each change leaves the list consistent, so a poisoned lock is still good.
     fn lock(&self) -> MutexGuard<'_, Idle<F>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.others.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn push(&self, instance: Box<CountedInstance<F>>) {
+        if let Some(earlier) = self.last.swap(Some(instance)) {
+            self.lock().instances.push(earlier);
+        }
     }
 
     fn pop(&self) -> Option<Box<CountedInstance<F>>> {
+        self.last.take().or_else(|| self.pop_other())
+    }
+
+    fn pop_other(&self) -> Option<Box<CountedInstance<F>>> {
         let mut idle = self.lock();
         let instance = idle.instances.pop();
         idle.low_water_mark = idle.low_water_mark.min(idle.instances.len());

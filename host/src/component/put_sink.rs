@@ -6,7 +6,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use wasmtime::component::{HasSelf, Linker};
 
-use crate::metrics::histogram::Stopwatch;
 use crate::sink::dispatcher::{SequentialDispatcher, SinkDispatcher};
 use crate::sink::refusal::Refusal;
 use crate::sink::{PutContext, PutError};
@@ -87,9 +86,8 @@ impl Host for PutSinkCtx {
         } = self;
         let context = current.context.clone();
         let id = || current.request_id;
-        let result = dispatcher
-            .put(key, event, context, id, Stopwatch::start())
-            .await;
+        let start = dispatcher.stopwatch();
+        let result = dispatcher.put(key, event, context, id, start).await;
         Ok(result.map(drop).map_err(|refused| {
             current.refusal.replace(Some(refused.refusal));
             refused.error.into()

@@ -68,8 +68,7 @@ pub(crate) struct Histogram {
     sum: AtomicU64,
 }
 
-/// When something started that a histogram observes; `None` if nobody can read it, since the crate is built
-/// without the feature `admin`.
+/// When something started that a histogram observes; `None` if nobody can read it.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Stopwatch(Option<Instant>);
 
@@ -83,7 +82,17 @@ pub(crate) struct Observations {
 
 impl Stopwatch {
     pub(crate) fn start() -> Self {
-        Self(cfg!(feature = "admin").then(Instant::now))
+        Self::start_if(true)
+    }
+
+    /// Starts, if `is_read`.
+    pub(crate) fn start_if(is_read: bool) -> Self {
+        Self(is_read.then(Instant::now))
+    }
+
+    /// A later start, if anybody can read it.
+    pub(crate) fn restart(self) -> Self {
+        Self::start_if(self.0.is_some())
     }
 
     /// Awaits `future`, and starts again if that was a wait: a clock is read only then.
@@ -96,12 +105,12 @@ impl Stopwatch {
         });
         let output = output.await;
         if has_waited {
-            *self = Self::start();
+            *self = self.restart();
         }
         output
     }
 
-    /// When it was started.
+    /// When it was started, or now.
     pub(crate) fn started_at(self) -> Instant {
         self.0.unwrap_or_else(Instant::now)
     }
@@ -157,7 +166,7 @@ impl Histogram {
     /// Observes the time since `start`. Returns the end of that time: the clock is read once where the next time
     /// starts.
     pub(crate) fn observe_since(&self, start: Stopwatch, writers: Writers) -> Stopwatch {
-        let end = Stopwatch::start();
+        let end = start.restart();
         self.observe_between(start, end, writers);
         end
     }
@@ -234,7 +243,16 @@ mod tests {
     use super::{Histogram, LATENCY_BUCKETS, MAX_BOUNDS, SIZE_BUCKETS, Stopwatch};
     use crate::metrics::Writers;
 
-    #[cfg(feature = "admin")]
+    #[tokio::test]
+    async fn time_that_nobody_reads_is_not_measured() {
+        let mut unread = Stopwatch::start_if(false);
+        unread.exclude_wait(yield_now()).await;
+        let histogram = Histogram::of_seconds();
+        let end = histogram.observe_since(unread, Writers::One);
+        assert!(unread.0.is_none() && end.0.is_none());
+        assert_eq!(histogram.observations().count(), 0);
+    }
+
     #[tokio::test]
     async fn wait_is_excluded() {
         let start = Stopwatch::start();

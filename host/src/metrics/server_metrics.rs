@@ -1,6 +1,7 @@
 //! The numbers of a server: its requests and its connections.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::histogram::{Histogram, Observations, Stopwatch};
 use super::instances::InstanceCounts;
@@ -12,6 +13,8 @@ use crate::util::thread_number::Shards;
 #[derive(Debug)]
 pub(crate) struct ServerMetrics {
     shards: Shards<Shard>,
+    /// Whether anybody can read the times of requests.
+    observes_times: AtomicBool,
     pub(crate) instances: Arc<InstanceCounts>,
     pub(crate) recent_events: RecentEvents,
     /// Connections that were closed at once: their address has too many, or the server is closing.
@@ -56,6 +59,7 @@ impl Default for ServerMetrics {
     fn default() -> Self {
         Self {
             shards: Shards::new(Shard::new),
+            observes_times: AtomicBool::new(false),
             instances: Arc::default(),
             recent_events: RecentEvents::default(),
             connections_refused: Counter::default(),
@@ -82,6 +86,16 @@ impl Shard {
 }
 
 impl ServerMetrics {
+    /// Observes the times of requests from now on.
+    pub(crate) fn observe_times(&self) {
+        self.observes_times.store(true, Ordering::Relaxed);
+    }
+
+    /// Starts to measure a time of a request, if anybody can read it.
+    pub(crate) fn stopwatch(&self) -> Stopwatch {
+        Stopwatch::start_if(self.observes_times.load(Ordering::Relaxed))
+    }
+
     /// The shard of this thread.
     pub(crate) fn shard(&self) -> OwnShard<'_> {
         let (shard, is_own) = self.shards.own();

@@ -1,7 +1,7 @@
 //! Reads the state of a server: whether it is ready, and its numbers. It may exist before the server and after it.
 
 use std::fmt;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock, Weak};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock, RwLockWriteGuard, Weak};
 use std::time::Duration;
 
 use crate::limits::Limits;
@@ -20,7 +20,16 @@ const MAX_DETACH_TIME: Duration = Duration::from_secs(1);
 /// One that is made before the server, and given to [`monitor`](crate::PeerServerBuilder::monitor), also shows
 /// that the server starts. It does not keep the server or its sink open.
 #[derive(Clone, Default)]
-pub struct Monitor(Arc<RwLock<Option<Arc<Observed>>>>);
+pub struct Monitor(Arc<RwLock<Attachment>>);
+
+/// What a monitor reads.
+#[derive(Default)]
+struct Attachment {
+    /// `None` before the server has started.
+    observed: Option<Arc<Observed>>,
+    /// Whether the times of its requests will be read.
+    reads_times: bool,
+}
 
 /// The data of a server that a monitor reads. None of it keeps the sink open.
 #[cfg_attr(
@@ -108,7 +117,6 @@ impl Monitor {
         &self,
         read: impl FnOnce(&Observed, Option<&ServerContext>) -> T,
     ) -> Option<T> {
-        // It is set as a whole, so a poisoned lock is still good.
         let observed = self.observed()?;
         let reader = observed.enter();
         Some(read(&observed, reader.context.as_deref()))
@@ -135,7 +143,21 @@ impl Monitor {
             }),
             left: Condvar::new(),
         };
-        *self.0.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(observed));
+        let mut attachment = self.attachment();
+        if attachment.reads_times {
+            observed.metrics.observe_times();
+        }
+        attachment.observed = Some(Arc::new(observed));
+    }
+
+    /// Has the server observe the times of its requests from now on, since they will be read.
+    #[cfg(feature = "admin")]
+    pub(crate) fn read_times(&self) {
+        let mut attachment = self.attachment();
+        attachment.reads_times = true;
+        if let Some(observed) = &attachment.observed {
+            observed.metrics.observe_times();
+        }
     }
 
     /// Never refers to the data of the server again. Waits for calls of [`observe`](Self::observe), which would
@@ -156,9 +178,14 @@ impl Monitor {
         }
     }
 
+    /// Each change leaves the value consistent, so a poisoned lock is still good.
     fn observed(&self) -> Option<Arc<Observed>> {
-        let observed = self.0.read().unwrap_or_else(PoisonError::into_inner);
-        observed.clone()
+        let attachment = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        attachment.observed.clone()
+    }
+
+    fn attachment(&self) -> RwLockWriteGuard<'_, Attachment> {
+        self.0.write().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

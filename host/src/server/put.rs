@@ -56,7 +56,7 @@ pub(crate) async fn put(
                 Err(refused) => {
                     let response = error_response(permit, refused.error, context);
                     let response = Box::pin(response).await?;
-                    (response, Stopwatch::start(), refused.refusal)
+                    (response, start.restart(), refused.refusal)
                 }
             }
         }

@@ -48,7 +48,7 @@ impl PeerService {
     /// put. Also returns when the response was made, as measured for the metrics.
     pub(crate) async fn call(&self, head: &mut Parts, body: RequestBody) -> (Response, Instant) {
         let Self(context) = self;
-        let start = Stopwatch::start();
+        let start = context.server.metrics.stopwatch();
         let fields = PresentFields::of(&head.headers);
         context.begin_request(&head.headers, fields);
         let span = spans::request(context, head);
@@ -80,7 +80,7 @@ impl PeerService {
         shutdown: &Shutdown,
     ) -> Response {
         let Self(context) = self;
-        let start = Stopwatch::start();
+        let start = context.server.metrics.stopwatch();
         let (mut head, body) = request.into_parts();
         let fields = PresentFields::of(&head.headers);
         context.begin_request(&head.headers, fields);
@@ -103,7 +103,7 @@ impl PeerService {
                 EntryPoint::Protocol(_) | EntryPoint::WasiHttp(_) => Outcome::Unknown,
             };
             let response = respond(&outcome, context.request_id());
-            (response.into(), Stopwatch::start())
+            (response.into(), exchange.start.restart())
         });
         // Drains the unread rest before the exchange ends.
         drop(body);
@@ -148,7 +148,7 @@ impl PeerService {
             (None, Ok(response_and_end)) => return response_and_end,
             (None, Err(outcome)) => respond(&outcome, self.0.request_id()),
         };
-        (response.into(), Stopwatch::start())
+        (response.into(), exchange.start.restart())
     }
 
     /// The response to send.
@@ -221,7 +221,7 @@ impl PeerService {
                 });
                 // The clock is read again only after what may take long.
                 let mut start = match context.server.authorizer {
-                    Some(_) => Stopwatch::start(),
+                    Some(_) => exchange.start.restart(),
                     None => exchange.start,
                 };
                 let body = start.exclude_wait(body.collect()).await;
@@ -250,7 +250,7 @@ impl PeerService {
                     };
                     response.extensions_mut().insert(other);
                 }
-                Ok((response.into(), Stopwatch::start()))
+                Ok((response.into(), exchange.start.restart()))
             }
         }
     }

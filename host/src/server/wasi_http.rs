@@ -13,7 +13,6 @@ use tokio::sync::oneshot;
 use crate::component::incoming_handler::OutparamResult;
 use crate::component::loaded_component::EntryPoint;
 use crate::component::put_sink::{CurrentPut, RefusalSlot};
-use crate::metrics::histogram::Stopwatch;
 use crate::server::body::{BodyReservation, LimitedBody};
 use crate::server::connection_state::{ConnectionState, OpenResponse};
 use crate::server::context::ConnectionContext;
@@ -105,7 +104,7 @@ async fn call(
     let EntryPoint::WasiHttp(pool) = &context.server.entry_point else {
         unreachable!("the caller has matched it");
     };
-    let start = Stopwatch::start();
+    let start = context.server.metrics.stopwatch();
     let mut pooled = match pool.acquire().await {
         Ok(pooled) => pooled,
         Err(error) => {

@@ -93,6 +93,11 @@ impl SinkDispatcher {
 }
 
 impl SequentialDispatcher {
+    /// Starts to measure the time of a put, if anybody can read it.
+    pub(crate) fn stopwatch(&self) -> Stopwatch {
+        self.dispatcher.metrics.stopwatch()
+    }
+
     /// Puts an event of the request with this id into the sink. `start` is the end of the work before it. Returns the end
     /// of the work of the sink.
     pub(crate) async fn put(
