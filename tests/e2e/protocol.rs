@@ -140,7 +140,7 @@ fn unknown_result_of_sink_is_504() {
 }
 
 #[test]
-fn sink_timeout_is_504_and_next_put_is_served() {
+fn sink_timeout_is_504_and_next_put_of_connection_is_served() {
     let builder = PeerServer::builder().limits(Limits {
         sink_timeout: Duration::from_millis(20),
         ..Limits::default()
@@ -151,11 +151,12 @@ fn sink_timeout_is_504_and_next_put_is_served() {
             _ => Ok(()),
         }
     }));
-    for _ in 0..2 {
-        let answer = server.put("hangs", "1");
+    let mut connection = server.connect();
+    for _ in 0..3 {
+        let answer = connection.ask(&Post::put("hangs", "1"));
         answer.assert_is(504, "Gateway Timeout", "unknown", true);
     }
-    server.put("answers", "1").assert_created();
+    connection.ask(&Post::put("answers", "1")).assert_created();
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! Has a component lift a function from a module that imports the function and exports it again.
+//! Has a component lift a function from a module that re-exports it.
 //!
 //! For each call of a lifted function, wasmtime up to version 48 looks up its code, unless the module that exports the
 //! function has imported it. The function that is called is the same.
@@ -68,7 +68,9 @@ pub(crate) fn reexport(component: Vec<u8>, module: &[u8], function: &str) -> Res
         }
     }
     ensure!(is_changed, "the component does not lift {function}");
-    Ok(changed.finish())
+    let changed = changed.finish();
+    Validator::new().validate_all(&changed)?;
+    Ok(changed)
 }
 
 /// A section of aliases, with that of `function` taken from the core instance `reexporting`. Also returns the instance

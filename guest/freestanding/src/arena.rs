@@ -4,7 +4,7 @@ use core::alloc::Layout;
 use core::cell::{Cell, UnsafeCell};
 
 /// A region of `N` bytes from which allocations are cut off one after the other. It is empty again once all of them
-/// are freed, or the last one is.
+/// are freed; before that, only the room of the last one is used again.
 ///
 /// It is for one thread.
 #[repr(C, align(16))]

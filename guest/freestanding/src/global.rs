@@ -10,7 +10,7 @@ use dlmalloc::GlobalDlmalloc;
 use crate::arena::Arena;
 
 /// Enough for the body of a small event, its key and the response. A component frees what it has allocated by the end of
-/// a call, so the arena is empty at the start of each.
+/// a call, so the arena is empty at the start of each, unless calls overlap. What is never freed stays in it.
 const ARENA_BYTES: usize = 64 * 1024;
 
 #[global_allocator]

@@ -22,7 +22,7 @@ impl Monitor {
     /// The durations of requests, guests and sinks are observed from the first call on: until somebody can read them,
     /// no request reads the clock for them.
     pub fn register(&self, registry: &mut Registry) {
-        self.read_times();
+        self.enable_timing();
         registry.register_collector(Box::new(ServerCollector(self.clone())));
     }
 }

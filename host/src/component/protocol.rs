@@ -162,8 +162,7 @@ impl ProtocolInstance {
     /// used again.
     pub(crate) async fn decode(&mut self, body: Bytes) -> Result<Decoded> {
         let is_small = body.len() <= MAX_BLOCKING_BODY_BYTES;
-        let decode = self.functions.decode();
-        let call = self.caller.call(decode, (&*body,), is_small);
+        let call = self.caller.call(self.functions.decode, (&*body,), is_small);
         let put = match call.await? {
             Ok(put) => put,
             Err(response) => return Ok(Err(response)),

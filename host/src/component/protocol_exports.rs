@@ -23,13 +23,10 @@ pub(crate) struct ProtocolExports {
     error_response: ComponentExportIndex,
 }
 
-/// The function `decode`, for a body that lives as long as `'a`.
-type Decode<'a> = TypedFunc<(&'a [u8],), (std::result::Result<Put, Response>,)>;
-
 /// The functions of an instance.
 #[derive(Clone, Copy)]
 pub(crate) struct ProtocolFunctions {
-    decode: Decode<'static>,
+    pub(crate) decode: TypedFunc<(&'static [u8],), (std::result::Result<Put, Response>,)>,
     pub(crate) stored_response: TypedFunc<(), (Response,)>,
     pub(crate) error_response: TypedFunc<(RequestError,), (Response,)>,
 }
@@ -59,17 +56,6 @@ impl ProtocolExports {
             stored_response: instance.get_typed_func(&mut *store, self.stored_response)?,
             error_response: instance.get_typed_func(&mut *store, self.error_response)?,
         })
-    }
-}
-
-impl ProtocolFunctions {
-    #[expect(
-        unsafe_code,
-        reason = "the function is checked once, for one lifetime, and called with many"
-    )]
-    pub(crate) fn decode<'a>(&self) -> Decode<'a> {
-        // SAFETY: the function was checked to have these types, of which the lifetime is no part.
-        unsafe { TypedFunc::new_unchecked(*self.decode.func()) }
     }
 }
 

@@ -1,5 +1,6 @@
 //! The numbers of a server: its requests and its connections.
 
+use std::marker::PhantomData;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -14,7 +15,7 @@ use crate::util::thread_number::Shards;
 pub(crate) struct ServerMetrics {
     shards: Shards<Shard>,
     /// Whether anybody can read the times of requests.
-    observes_times: AtomicBool,
+    is_timed: AtomicBool,
     pub(crate) instances: Arc<InstanceCounts>,
     pub(crate) recent_events: RecentEvents,
     /// Connections that were closed at once: their address has too many, or the server is closing.
@@ -53,13 +54,15 @@ pub(crate) struct Shard {
 pub(crate) struct OwnShard<'a> {
     shard: &'a Shard,
     writers: Writers,
+    /// It must not get to another thread.
+    not_send: PhantomData<*const ()>,
 }
 
 impl Default for ServerMetrics {
     fn default() -> Self {
         Self {
             shards: Shards::new(Shard::new),
-            observes_times: AtomicBool::new(false),
+            is_timed: AtomicBool::new(false),
             instances: Arc::default(),
             recent_events: RecentEvents::default(),
             connections_refused: Counter::default(),
@@ -87,20 +90,24 @@ impl Shard {
 
 impl ServerMetrics {
     /// Observes the times of requests from now on.
-    pub(crate) fn observe_times(&self) {
-        self.observes_times.store(true, Ordering::Relaxed);
+    pub(crate) fn enable_timing(&self) {
+        self.is_timed.store(true, Ordering::Relaxed);
     }
 
     /// Starts to measure a time of a request, if anybody can read it.
     pub(crate) fn stopwatch(&self) -> Stopwatch {
-        Stopwatch::start_if(self.observes_times.load(Ordering::Relaxed))
+        Stopwatch::start_if(self.is_timed.load(Ordering::Relaxed))
     }
 
     /// The shard of this thread.
     pub(crate) fn shard(&self) -> OwnShard<'_> {
         let (shard, is_own) = self.shards.own();
         let writers = if is_own { Writers::One } else { Writers::Many };
-        OwnShard { shard, writers }
+        OwnShard {
+            shard,
+            writers,
+            not_send: PhantomData,
+        }
     }
 
     /// A counter of all shards together.

@@ -28,7 +28,7 @@ struct Attachment {
     /// `None` before the server has started.
     observed: Option<Arc<Observed>>,
     /// Whether the times of its requests will be read.
-    reads_times: bool,
+    is_timed: bool,
 }
 
 /// The data of a server that a monitor reads. None of it keeps the sink open.
@@ -144,19 +144,19 @@ impl Monitor {
             left: Condvar::new(),
         };
         let mut attachment = self.attachment();
-        if attachment.reads_times {
-            observed.metrics.observe_times();
+        if attachment.is_timed {
+            observed.metrics.enable_timing();
         }
         attachment.observed = Some(Arc::new(observed));
     }
 
     /// Has the server observe the times of its requests from now on, since they will be read.
     #[cfg(feature = "admin")]
-    pub(crate) fn read_times(&self) {
+    pub(crate) fn enable_timing(&self) {
         let mut attachment = self.attachment();
-        attachment.reads_times = true;
+        attachment.is_timed = true;
         if let Some(observed) = &attachment.observed {
-            observed.metrics.observe_times();
+            observed.metrics.enable_timing();
         }
     }
 

@@ -12,7 +12,7 @@ use crate::component::put_sink::protocol;
 use crate::metrics::histogram::Stopwatch;
 use crate::server::body::BodyReservation;
 use crate::server::context::ConnectionContext;
-use crate::server::response::{PendingResponse, Response, acquire_outcome, into_response};
+use crate::server::response::{Response, ResponseKind, acquire_outcome, into_response};
 use crate::server::spans;
 use crate::sink::refusal::Refusal;
 use crate::sink::{PutContext, PutError};
@@ -25,7 +25,7 @@ pub(crate) async fn put(
     body: Bytes,
     put_context: Option<Box<PutContext>>,
     start: Stopwatch,
-) -> Result<(PendingResponse, Stopwatch), Outcome> {
+) -> Result<(ResponseKind, Stopwatch), Outcome> {
     let context = reservation.context();
     let EntryPoint::Protocol(pool) = &context.server.entry_point else {
         unreachable!("the caller has matched it");
@@ -50,7 +50,7 @@ pub(crate) async fn put(
             match putting.await {
                 Ok(end) => {
                     metrics.shard().count_stored();
-                    return Ok((PendingResponse::Stored, end));
+                    return Ok((ResponseKind::Stored, end));
                 }
                 // Boxed, since its size would be part of every put's future.
                 Err(refused) => {

@@ -22,7 +22,7 @@ use crate::util::request_id::RequestId;
 pub(crate) type Response = hyper::Response<Either<Full<Bytes>, HyperOutgoingBody>>;
 
 /// The response to a request, as it is passed from the work on the request to its end.
-pub(crate) enum PendingResponse {
+pub(crate) enum ResponseKind {
     /// The one to each put that was stored.
     Stored,
     /// Boxed, since it is rare and is moved several times.
@@ -38,7 +38,7 @@ pub(crate) enum InvalidResponse {
     Field(String),
 }
 
-impl From<Response> for PendingResponse {
+impl From<Response> for ResponseKind {
     fn from(response: Response) -> Self {
         Self::Other(Box::new(response))
     }

@@ -28,7 +28,7 @@ use crate::server::present_fields::PresentFields;
 use crate::server::put::{guest_response, put};
 use crate::server::request_body::RequestBody;
 use crate::server::response::{
-    PendingResponse, Response, limit_outcome, respond, respond_to_exceeded,
+    Response, ResponseKind, limit_outcome, respond, respond_to_exceeded,
 };
 use crate::server::shutdown::{Phase, Shutdown};
 use crate::server::spans;
@@ -66,7 +66,7 @@ impl PeerService {
         };
         // Drains the unread rest before the exchange ends.
         drop(body);
-        let mut response = self.complete(response);
+        let mut response = span.in_scope(|| self.complete(response));
         spans::record_response(&span, &response);
         let end = exchange.end(&mut response, end);
         (response, end)
@@ -107,7 +107,7 @@ impl PeerService {
         });
         // Drains the unread rest before the exchange ends.
         drop(body);
-        let mut response = self.complete(response);
+        let mut response = span.in_scope(|| self.complete(response));
         spans::record_response(&span, &response);
         exchange.end(&mut response, end);
         response
@@ -134,7 +134,7 @@ impl PeerService {
         body: &mut LimitedBody,
         invalid: Option<&Outcome>,
         exchange: &Exchange<'_>,
-    ) -> (PendingResponse, Stopwatch) {
+    ) -> (ResponseKind, Stopwatch) {
         let reservation = &exchange.reservation;
         let limits = self.0.server.body_limits;
         let valid = invalid.map_or(Ok(()), |outcome| Err(outcome.clone()));
@@ -152,16 +152,16 @@ impl PeerService {
     }
 
     /// The response to send.
-    fn complete(&self, response: PendingResponse) -> Response {
+    fn complete(&self, response: ResponseKind) -> Response {
         let Self(context) = self;
         match response {
-            PendingResponse::Stored => {
+            ResponseKind::Stored => {
                 let stored = context.server.entry_point.stored_response();
                 let response = stored.ok_or(Outcome::Failed);
                 let response = response.and_then(|stored| guest_response(stored.clone(), context));
                 response.unwrap_or_else(|outcome| respond(&outcome, context.request_id()))
             }
-            PendingResponse::Other(response) => *response,
+            ResponseKind::Other(response) => *response,
         }
     }
 
@@ -195,7 +195,7 @@ impl PeerService {
         head: &mut Parts,
         body: &mut LimitedBody,
         exchange: &Exchange<'_>,
-    ) -> Result<(PendingResponse, Stopwatch), Outcome> {
+    ) -> Result<(ResponseKind, Stopwatch), Outcome> {
         let Self(context) = self;
         let reservation = &exchange.reservation;
         let announced = body.size_hint().lower();

@@ -8,7 +8,6 @@ use std::time::Duration;
 
 use crossbeam_utils::atomic::AtomicCell;
 use futures_util::FutureExt as _;
-use tokio::time::Instant;
 use tracing::field::display;
 
 use crate::metrics::histogram::Stopwatch;
@@ -132,8 +131,7 @@ impl SequentialDispatcher {
             let put = span.run(put);
             // Pinned here, so that `run` moves a pointer only.
             let put = pin!(AssertUnwindSafe(put).catch_unwind());
-            let start = || Instant::from_std(start.started_at());
-            timeout.run(start, put).await
+            timeout.run(put).await
         };
         let end = dispatcher.metrics.shard().observe_sink(start);
         let result = match result {

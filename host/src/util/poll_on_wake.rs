@@ -1,6 +1,6 @@
 //! Polls a future only after it was woken: for a future whose task is polled far more often for another one.
 //!
-//! It is also polled the first time, and when the task changes.
+//! It is also polled the first time, when the task changes, and once it was ready.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -51,7 +51,12 @@ impl<F: Future + Unpin> Future for PollOnWake<F> {
         }
         current.is_woken.swap(false, Ordering::Acquire);
         let waker = Waker::from(Arc::clone(current));
-        Pin::new(future).poll(&mut Context::from_waker(&waker))
+        let polled = Pin::new(future).poll(&mut Context::from_waker(&waker));
+        if polled.is_ready() {
+            // It wakes nobody any more: it is polled each time, unless it is changed.
+            *flag = None;
+        }
+        polled
     }
 }
 
@@ -103,5 +108,15 @@ mod tests {
         wake();
         assert_eq!([wakes(0), wakes(1)], [1, 1]);
         assert_eq!([polls_after(1), polls_after(1)], [4, 4]);
+    }
+
+    #[test]
+    fn future_that_was_ready_is_polled_again() {
+        let mut future = PollOnWake::new(poll_fn(|_| Poll::Ready(())));
+        let waker = Waker::from(Arc::new(WakeCounter::default()));
+        let mut context = Context::from_waker(&waker);
+        for _ in 0..2 {
+            assert!(future.poll_unpin(&mut context).is_ready());
+        }
     }
 }

@@ -25,25 +25,18 @@ impl ReusableTimeout {
         Self { after, timer: None }
     }
 
-    /// Runs `future`; `None` if it takes too long, counted from the time that `start` returns. That is not called for a
-    /// future that is ready at once.
-    pub(crate) async fn run<F: Future>(
-        &mut self,
-        start: impl FnOnce() -> Instant,
-        future: F,
-    ) -> Option<F::Output> {
+    /// Runs `future`; `None` if it takes too long. The clock is not read for a future that is ready at once.
+    pub(crate) async fn run<F: Future>(&mut self, future: F) -> Option<F::Output> {
         let Self { after, timer } = self;
         let mut future = pin!(future);
-        let (mut start, mut deadline) = (Some(start), None);
+        let mut deadline = None;
         poll_fn(|context| {
             if let Poll::Ready(output) = future.as_mut().poll(context) {
                 return Poll::Ready(Some(output));
             }
-            if let Some(start) = start.take() {
-                deadline = start().checked_add(*after);
-            }
             // A deadline that the clock cannot represent never comes.
-            let Some(deadline) = deadline else {
+            let deadline = deadline.get_or_insert_with(|| Instant::now().checked_add(*after));
+            let Some(deadline) = *deadline else {
                 return Poll::Pending;
             };
             let timer = timer.get_or_insert_with(|| {
@@ -66,7 +59,9 @@ impl ReusableTimeout {
 
 #[cfg(test)]
 mod tests {
-    use std::future::pending;
+    use std::future::{pending, poll_fn};
+    use std::pin::pin;
+    use std::task::Poll;
     use std::time::Duration;
 
     use tokio::time::{Instant, advance};
@@ -79,10 +74,10 @@ mod tests {
     async fn timer_of_one_future_does_not_end_the_next_early() {
         let mut timeout = ReusableTimeout::new(AFTER);
         // Leaves a timer that fires 20 s from here.
-        let first = timeout.run(Instant::now, tokio::time::sleep(Duration::from_secs(10)));
+        let first = timeout.run(tokio::time::sleep(Duration::from_secs(10)));
         assert_eq!(first.await, Some(()));
         let began = Instant::now();
-        assert_eq!(timeout.run(Instant::now, pending::<()>()).await, None);
+        assert_eq!(timeout.run(pending::<()>()).await, None);
         assert_eq!(began.elapsed(), AFTER);
     }
 
@@ -95,7 +90,7 @@ mod tests {
                     tokio::task::consume_budget().await;
                 }
             };
-            timeout.run(Instant::now, busy).await
+            timeout.run(busy).await
         });
         tokio::task::yield_now().await;
         advance(AFTER).await;
@@ -104,20 +99,33 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn each_future_of_a_task_times_out() {
+        let mut timeout = ReusableTimeout::new(AFTER);
+        for _ in 0..3 {
+            let mut run = pin!(timeout.run(pending::<()>()));
+            for expected in [Poll::Pending, Poll::Ready(None)] {
+                let polled = poll_fn(|context| Poll::Ready(run.as_mut().poll(context)));
+                assert_eq!(polled.await, expected);
+                advance(AFTER).await;
+            }
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn maximum_duration_never_ends_a_future() {
         let mut timeout = ReusableTimeout::new(Duration::MAX);
-        let long = timeout.run(Instant::now, tokio::time::sleep(1000 * AFTER));
+        let long = timeout.run(tokio::time::sleep(1000 * AFTER));
         assert_eq!(long.await, Some(()));
     }
 
     #[tokio::test(start_paused = true)]
     async fn timer_that_fired_between_futures_ends_none() {
         let mut timeout = ReusableTimeout::new(AFTER);
-        let first = timeout.run(Instant::now, tokio::time::sleep(Duration::from_secs(10)));
+        let first = timeout.run(tokio::time::sleep(Duration::from_secs(10)));
         assert_eq!(first.await, Some(()));
         advance(10 * AFTER).await;
         let second = tokio::time::sleep(AFTER - Duration::from_secs(1));
-        let second = timeout.run(Instant::now, second);
+        let second = timeout.run(second);
         assert_eq!(second.await, Some(()));
     }
 }

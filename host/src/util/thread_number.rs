@@ -46,7 +46,7 @@ fn thread_number() -> usize {
     thread_local! {
         static NUMBER: usize = THREADS.fetch_add(1, Ordering::Relaxed);
     }
-    // A thread that ends has none.
+    // Should the number be gone at the end of the thread, it uses a shared shard.
     NUMBER.try_with(|number| *number).unwrap_or(usize::MAX)
 }
 
