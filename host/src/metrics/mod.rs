@@ -1,8 +1,8 @@
 //! The numbers that a server and its sink keep for operators.
 //!
 //! They are plain counters and histograms, updated without locks. A number that changes with each put has shards: one for
-//! each of the first threads, which adds to it by a load and a store, and some for all others. Other files encode them. Numbers that are kept elsewhere anyway, such as the
-//! permits in use, are read there when they are asked for.
+//! each of the first threads, which adds to it by a load and a store, and some for all others. Other files encode them.
+//! Numbers that are kept elsewhere anyway, such as the permits in use, are read there when they are asked for.
 
 pub(crate) mod histogram;
 pub(crate) mod instances;
